@@ -1,0 +1,1 @@
+"""The compiler: from a list of operators to the plan of one time step (NumPy only)."""

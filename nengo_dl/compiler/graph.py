@@ -1,0 +1,439 @@
+"""The element graph: one time step of a network in single-assignment form.
+
+Every scalar that a step touches has a number, its *element*. An element is one of
+
+===========  =======================================================================
+`Kind`       what its value is
+===========  =======================================================================
+CONSTANT     ``value``
+PARAMETER    an entry of a parameter that may be trained or written
+INPUT        given from outside for every step (data, functions of time)
+STATE        the value that element ``next`` had at the previous step; ``value`` first
+SUM          ``value + sum(scale * source)`` over its terms
+NODE         an entry of an output of a `Node`
+===========  =======================================================================
+
+Everything that is affine is a SUM, element by element, in three flat arrays (compressed
+rows); everything else is a `Node` with a kernel. So the passes are array programs, and
+no pass needs to know what any kernel computes.
+
+A graph is a value: passes return new graphs, and the arrays of a graph are never
+written after it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nengo_dl.compiler.traits import Kernel
+
+
+class Kind(IntEnum):
+    """What an element is; see the table in this module's docstring."""
+
+    CONSTANT = 0
+    PARAMETER = 1
+    INPUT = 2
+    STATE = 3
+    SUM = 4
+    NODE = 5
+
+
+@dataclass(frozen=True)
+class ParameterRef:
+    """A matrix of a node that is read from a parameter instead of being constant.
+
+    Parameters
+    ----------
+    key : hashable
+        The parameter (a Nengo signal).
+    shape : tuple of int
+        Shape of the matrix.
+    index : ndarray of int or None
+        Flat positions within the parameter, if the matrix is only a part of it.
+    """
+
+    key: Hashable
+    shape: tuple[int, ...]
+    index: np.ndarray | None = None
+
+    @property
+    def fingerprint(self) -> tuple:
+        """What two equal references have in common, hashable."""
+        part = None if self.index is None else self.index.tobytes()
+        return (id(self.key), self.shape, part)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One application of a kernel.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        What is computed.
+    inputs : tuple of ndarray of int
+        The elements read, one array for each of the kernel's arguments.
+    outputs : tuple of (int, int)
+        First element and size of each output.
+    params : mapping
+        The kernel's parameters: arrays with one value per output element, matrices
+        (`numpy.ndarray` or `ParameterRef`) or plain hashable values.
+    order : int
+        Position in the order in which core Nengo would compute it.
+    label : str
+        The operator it came from, for messages.
+    """
+
+    kernel: Kernel
+    inputs: tuple[np.ndarray, ...]
+    outputs: tuple[tuple[int, int], ...]
+    params: Mapping[str, Any]
+    order: int
+    label: str = ""
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the first output (0 if there is none)."""
+        return self.outputs[0][1] if self.outputs else 0
+
+    def elements(self, output: int = 0) -> np.ndarray:
+        """The elements of one output."""
+        start, size = self.outputs[output]
+        return np.arange(start, start + size)
+
+    def __repr__(self):
+        return f"<Node {self.kernel.name} {[size for _, size in self.outputs]}>"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run of INPUT or PARAMETER elements and where their values come from."""
+
+    key: Hashable
+    start: int
+    size: int
+
+    @property
+    def elements(self) -> np.ndarray:
+        """The elements of this source."""
+        return np.arange(self.start, self.start + self.size)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Elements that somebody outside looks at: a probe, or one signal's state.
+
+    For a state, an entry is -1 where no element holds it any more.
+    """
+
+    key: Hashable
+    elements: np.ndarray
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One time step; see the module's docstring.
+
+    Parameters
+    ----------
+    kind, owner, value, next, block : ndarray
+        One entry per element. ``owner`` is the index of an element's node, input or
+        parameter. ``block`` numbers the SUM elements that were written together and
+        grows in core's order; it guides scheduling only.
+    ptr, src, scale : ndarray
+        Terms of SUM element ``e``: ``src[ptr[e]:ptr[e + 1]]`` and ``scale[...]``.
+    nodes, inputs, parameters : tuple
+        `Node` and `Source` objects.
+    probes : tuple of Reading
+        What a step reports.
+    states : tuple of Reading
+        For each signal that lasts from step to step, the elements that hold its value
+        at the start of a step.
+    """
+
+    kind: np.ndarray
+    owner: np.ndarray
+    value: np.ndarray
+    next: np.ndarray
+    block: np.ndarray
+    ptr: np.ndarray
+    src: np.ndarray
+    scale: np.ndarray
+    nodes: tuple[Node, ...] = ()
+    inputs: tuple[Source, ...] = ()
+    parameters: tuple[Source, ...] = ()
+    probes: tuple[Reading, ...] = ()
+    states: tuple[Reading, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.kind.size
+
+    @property
+    def fan_in(self) -> np.ndarray:
+        """Number of terms of each element (0 for all but SUM)."""
+        return np.diff(self.ptr)
+
+    @property
+    def term_owner(self) -> np.ndarray:
+        """The SUM element that each term belongs to."""
+        return np.repeat(np.arange(self.size), self.fan_in)
+
+    def count(self, kernel_name: str) -> int:
+        """Number of nodes with a kernel of that name (``"sum"`` counts blocks)."""
+        if kernel_name == "sum":
+            return np.unique(self.block[self.kind == Kind.SUM]).size
+        return sum(node.kernel.name == kernel_name for node in self.nodes)
+
+    def node_inputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """All inputs of all nodes: (elements, index of the node that reads them)."""
+        arrays = [array for node in self.nodes for array in node.inputs]
+        sizes = [sum(a.size for a in node.inputs) for node in self.nodes]
+        flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+        return flat, np.repeat(np.arange(len(self.nodes)), sizes)
+
+    def rename(self, mapping: np.ndarray) -> Graph:
+        """Read element ``mapping[e]`` wherever element ``e`` is read now."""
+        lasting = self.next >= 0
+        return replace(
+            self,
+            next=np.where(lasting, mapping[self.next], -1),
+            src=mapping[self.src],
+            nodes=tuple(
+                replace(node, inputs=tuple(mapping[i] for i in node.inputs))
+                for node in self.nodes
+            ),
+            probes=tuple(_renamed(r, mapping) for r in self.probes),
+            states=tuple(_renamed(r, mapping) for r in self.states),
+        )
+
+    def with_terms(self, rows, src, scale, **changes) -> Graph:
+        """The same graph with these terms: ``rows`` are SUM elements, in any order."""
+        order = np.argsort(rows, kind="stable")
+        ptr = np.zeros(self.size + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=self.size), out=ptr[1:])
+        return replace(self, ptr=ptr, src=src[order], scale=scale[order], **changes)
+
+    def keep(self, elements: np.ndarray) -> Graph:
+        """Only the elements where ``elements`` is True, numbered afresh.
+
+        Nodes, inputs and parameters stay or go as a whole: with one of their elements
+        all of them must be kept.
+        """
+        mapping = np.full(self.size + 1, -1, np.int64)  # the last: -1 stays -1
+        mapping[:-1][elements] = np.arange(np.count_nonzero(elements))
+        alive = _alive_nodes(self, elements)
+        renumber = np.cumsum(alive) - 1
+        inputs, input_number = _kept_sources(self.inputs, elements, mapping)
+        parameters, parameter_number = _kept_sources(self.parameters, elements, mapping)
+        owner = self.owner.copy()
+        for kind, numbers in (
+            (Kind.NODE, renumber),
+            (Kind.INPUT, input_number),
+            (Kind.PARAMETER, parameter_number),
+        ):
+            chosen = self.kind == kind
+            owner[chosen] = numbers[owner[chosen]] if numbers.size else -1
+        terms = elements[self.term_owner]
+        ptr = np.concatenate([[0], np.cumsum(self.fan_in[elements])])
+        return replace(
+            self,
+            kind=self.kind[elements],
+            owner=owner[elements],
+            value=self.value[elements],
+            next=mapping[self.next[elements]],
+            block=self.block[elements],
+            ptr=ptr,
+            src=mapping[self.src[terms]],
+            scale=self.scale[terms],
+            nodes=tuple(
+                _moved(node, mapping) for node, a in zip(self.nodes, alive) if a
+            ),
+            inputs=inputs,
+            parameters=parameters,
+            probes=tuple(_renamed(r, mapping) for r in self.probes),
+            states=tuple(_renamed(r, mapping) for r in self.states),
+        )
+
+
+def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
+    elements = np.where(reading.elements >= 0, mapping[reading.elements], -1)
+    return replace(reading, elements=elements)
+
+
+def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:
+    """Which nodes stay: those with a kept element, and those with side effects."""
+    alive = np.array([node.kernel.side_effects for node in graph.nodes], dtype=bool)
+    kept = elements & (graph.kind == Kind.NODE)
+    alive[graph.owner[kept]] = True
+    return alive
+
+
+def _moved(node: Node, mapping: np.ndarray) -> Node:
+    return replace(
+        node,
+        inputs=tuple(mapping[i] for i in node.inputs),
+        outputs=tuple(
+            (int(mapping[start]) if size else 0, size) for start, size in node.outputs
+        ),
+    )
+
+
+def _kept_sources(sources, elements, mapping):
+    """Sources with a kept element, moved, and each old source's new number."""
+    kept, numbers = [], np.full(len(sources), -1, np.int64)
+    for i, source in enumerate(sources):
+        if source.size == 0 or elements[source.start]:
+            numbers[i] = len(kept)
+            start = int(mapping[source.start]) if source.size else 0
+            kept.append(replace(source, start=start))
+    return tuple(kept), numbers
+
+
+class _Run(NamedTuple):
+    """Consecutive elements of one kind; a scalar stands for all of them."""
+
+    kind: Kind
+    size: int
+    owner: int = -1
+    value: Any = 0.0
+    next: Any = -1
+    block: int = 0
+
+
+class GraphBuilder:
+    """Collects elements one group after another; `build` makes the `Graph`.
+
+    The only mutable form of a graph. Lowering fills it; passes that add elements to a
+    graph start from `extending`.
+    """
+
+    def __init__(self):
+        self.size = 0
+        self._runs: list[_Run] = []
+        self._terms: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.nodes: list[Node] = []
+        self.inputs: list[Source] = []
+        self.parameters: list[Source] = []
+        self.counter = 0
+        self._base: Graph | None = None
+
+    @classmethod
+    def extending(cls, graph: Graph) -> GraphBuilder:
+        """A builder whose first elements are those of ``graph``."""
+        builder = cls()
+        builder._base = graph
+        builder.size = graph.size
+        builder.nodes = list(graph.nodes)
+        builder.inputs = list(graph.inputs)
+        builder.parameters = list(graph.parameters)
+        return builder
+
+    def _add(self, kind: Kind, size: int, **columns) -> np.ndarray:
+        self._runs.append(_Run(kind, size, **columns))
+        elements = np.arange(self.size, self.size + size)
+        self.size += size
+        return elements
+
+    def constant(self, values) -> np.ndarray:
+        """Elements that hold ``values`` (flattened)."""
+        values = np.asarray(values, np.float64).ravel()
+        return self._add(Kind.CONSTANT, values.size, value=values)
+
+    def state(self, initial, next_elements=None) -> np.ndarray:
+        """Elements that start as ``initial``; the next ones may be given in `build`."""
+        initial = np.asarray(initial, np.float64).ravel()
+        following = -1 if next_elements is None else next_elements
+        return self._add(Kind.STATE, initial.size, value=initial, next=following)
+
+    def input(self, key: Hashable, size: int) -> np.ndarray:
+        """Elements whose values are given for every step."""
+        self.inputs.append(Source(key, self.size, size))
+        return self._add(Kind.INPUT, size, owner=len(self.inputs) - 1)
+
+    def parameter(self, key: Hashable, size: int) -> np.ndarray:
+        """Elements that hold a parameter, in the order of its flattened array."""
+        self.parameters.append(Source(key, self.size, size))
+        return self._add(Kind.PARAMETER, size, owner=len(self.parameters) - 1)
+
+    def sum(self, bias, rows, src, scale) -> np.ndarray:
+        """Elements ``bias[i] + sum of scale * src`` over the terms with ``rows == i``."""
+        bias = np.asarray(bias, np.float64).ravel()
+        self.counter += 1
+        elements = self._add(Kind.SUM, bias.size, value=bias, block=self.counter)
+        self._terms.append((rows + elements[0] if bias.size else rows, src, scale))
+        return elements
+
+    def node(self, kernel, inputs, sizes, params, order=None, label=""):
+        """Apply a kernel; returns the elements of each output."""
+        self.counter += 1
+        outputs, arrays = [], []
+        for size in sizes:
+            outputs.append((self.size, size))
+            arrays.append(self._add(Kind.NODE, size, owner=len(self.nodes)))
+        inputs = tuple(np.asarray(i, np.int64).ravel() for i in inputs)
+        order = self.counter if order is None else order
+        self.nodes.append(Node(kernel, inputs, tuple(outputs), params, order, label))
+        return arrays
+
+    def build(self, probes=(), states=(), following=()) -> Graph:
+        """The finished graph.
+
+        Parameters
+        ----------
+        probes, states : iterable of Reading
+        following : iterable of (elements, elements)
+            STATE elements and the elements that hold their next values.
+        """
+        following_elements = self._column("next", np.int64)
+        for elements, successors in following:
+            following_elements[elements] = successors
+        base = self._base
+        rows = [t[0] for t in self._terms]
+        src, scale = [t[1] for t in self._terms], [t[2] for t in self._terms]
+        if base is not None:
+            rows, src = [base.term_owner, *rows], [base.src, *src]
+            scale = [base.scale, *scale]
+        empty = np.zeros(0, np.int64)
+        graph = Graph(
+            kind=self._column("kind", np.int8),
+            owner=self._column("owner", np.int64),
+            value=self._column("value", np.float64),
+            next=following_elements,
+            block=self._column("block", np.int64),
+            ptr=np.zeros(self.size + 1, np.int64),
+            src=empty,
+            scale=np.zeros(0),
+            nodes=tuple(self.nodes),
+            inputs=tuple(self.inputs),
+            parameters=tuple(self.parameters),
+            probes=tuple(probes) or (base.probes if base is not None else ()),
+            states=tuple(states) or (base.states if base is not None else ()),
+            notes=base.notes if base is not None else (),
+        )
+        return graph.with_terms(
+            np.concatenate([empty, *rows]).astype(np.int64),
+            np.concatenate([empty, *src]).astype(np.int64),
+            np.concatenate([np.zeros(0), *scale]),
+        )
+
+    def _column(self, name: str, dtype) -> np.ndarray:
+        """One per-element array out of the collected runs."""
+        out = np.empty(self.size, dtype)
+        first = 0
+        if self._base is not None:
+            first = self._base.size
+            out[:first] = getattr(self._base, name)
+        for run in self._runs:
+            out[first : first + run.size] = getattr(run, name)
+            first += run.size
+        return out

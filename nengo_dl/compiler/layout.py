@@ -1,0 +1,587 @@
+"""Where every element lives: tensors, rows, and how each operation finds its inputs.
+
+A batch of the plan writes one tensor for each of its outputs. A read is a slice, else a
+few slices one below the other, else a gather with constant indices; nothing is ever
+scattered. A state has no memory of its own: it adopts the place of the element that
+holds its next value, in the copy of that tensor that is carried to the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nengo_dl.compiler import registry
+from nengo_dl.compiler.graph import Graph, Kind, ParameterRef, Source
+from nengo_dl.compiler.plan import Batch, Plan
+from nengo_dl.compiler.stages import Stage
+
+#: a read of at most this many runs is put together from slices
+LONGEST_CONCAT = 6
+
+#: rows per batch item that a read of -1 finds: a tensor that is always zero
+ZERO = -1
+
+
+@dataclass(frozen=True)
+class Read:
+    """How to get ``size`` rows: slices one below the other, then perhaps a gather.
+
+    ``parts`` are (tensor, start, stop), with tensor `ZERO` for one row of zeros.
+    """
+
+    parts: tuple[tuple[int, int, int], ...]
+    index: np.ndarray | None
+    size: int
+
+    @property
+    def form(self) -> str:
+        """``"slice"``, ``"concat"`` or ``"gather"``."""
+        if self.index is not None:
+            return "gather"
+        return "slice" if len(self.parts) == 1 else "concat"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """An argument of the program.
+
+    ``items`` are arrays or references to parameters. ``form`` says how they become one
+    array: ``"stack"``, along a new first axis; ``"column"``, flattened one below the
+    other as ``(n, 1)``.
+    """
+
+    form: str
+    items: tuple[np.ndarray | ParameterRef, ...]
+
+    @property
+    def constant(self) -> bool:
+        """Whether no item is a reference to a parameter."""
+        return all(isinstance(item, np.ndarray) for item in self.items)
+
+
+@dataclass(frozen=True)
+class WeightRef:
+    """Stands for a weight in the parameters of a group."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """One kernel call: what it is, what it reads, which tensors it writes."""
+
+    kernel: Any
+    params: Mapping[str, Any]
+    reads: tuple[Read, ...]
+    outputs: tuple[int, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageLayout:
+    """One stage of a step: its groups, and what it hands on.
+
+    ``sources`` maps ``"constant"``, ``"parameter"``, ``"given"`` and, in the loop,
+    ``("carry", i)`` to tensor numbers. ``result`` is what the stage gives: in the stage
+    before the loop the rows that the loop is given each step, in the loop the rows it
+    reports, in the stage after it the probes.
+    """
+
+    groups: tuple[Group, ...]
+    sources: Mapping[Any, int]
+    result: Read
+    following: tuple[Read, ...] = ()
+
+
+@dataclass(frozen=True)
+class StateSlot:
+    """Where one signal's state is: carried array and row of each entry (-1: nowhere)."""
+
+    key: Any
+    shape: tuple[int, ...]
+    carry: np.ndarray
+    row: np.ndarray
+    constant: np.ndarray
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything that is needed to emit a program.
+
+    Parameters
+    ----------
+    before, loop, after : StageLayout
+    sizes : list of int
+        Rows of each tensor.
+    constants : ndarray
+        Rows of the tensor of constants.
+    inputs : tuple of Source
+        Rows of what is given from outside for each step, in this order.
+    weights : tuple of Weight
+    carry : tuple of ndarray
+        First values of each carried array.
+    states : tuple of StateSlot
+    probes : tuple of (key, first row, shape)
+        Rows of the final result.
+    """
+
+    before: StageLayout
+    loop: StageLayout
+    after: StageLayout
+    sizes: tuple[int, ...]
+    constants: np.ndarray
+    inputs: tuple[Source, ...]
+    weights: tuple[Weight, ...]
+    carry: tuple[np.ndarray, ...]
+    states: tuple[StateSlot, ...]
+    probes: tuple[tuple[Any, int, tuple[int, ...]], ...]
+    plan: Plan = field(repr=False, default=None)
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether anything is carried or computed step by step."""
+        return bool(self.carry) or bool(self.loop.groups)
+
+    @property
+    def n_given(self) -> int:
+        """Rows given from outside for each step."""
+        return sum(source.size for source in self.inputs)
+
+    @property
+    def n_probed(self) -> int:
+        """Rows of the final result."""
+        return self.after.result.size
+
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of all stages."""
+        return self.before.groups + self.loop.groups + self.after.groups
+
+
+class _View:
+    """Places of elements as one stage sees them."""
+
+    def __init__(self, n_elements: int):
+        self.tensor = np.full(n_elements, ZERO - 1, np.int64)
+        self.row = np.zeros(n_elements, np.int64)
+
+    def place(self, elements: np.ndarray, tensor: int) -> None:
+        self.tensor[elements] = tensor
+        self.row[elements] = np.arange(elements.size)
+
+    def has(self, elements: np.ndarray) -> np.ndarray:
+        return self.tensor[elements] > ZERO - 1
+
+    def read(self, elements: np.ndarray) -> Read:
+        """The cheapest way to read elements (-1: a zero) in this order."""
+        elements = np.asarray(elements).ravel()
+        if elements.size == 0:
+            return Read((), None, 0)
+        absent = elements < 0
+        tensor = np.where(absent, ZERO, self.tensor[elements])
+        row = np.where(absent, 0, self.row[elements])
+        if (tensor < ZERO).any():
+            missing = elements[tensor < ZERO][:5].tolist()
+            raise AssertionError(f"elements {missing} are read before they are written")
+        jumps = (np.diff(tensor) != 0) | (np.diff(row) != 1)
+        starts = np.concatenate([[0], np.flatnonzero(jumps) + 1])
+        if starts.size <= LONGEST_CONCAT and not absent.any():
+            stops = np.append(starts[1:], elements.size)
+            parts = tuple(
+                (int(tensor[a]), int(row[a]), int(row[a] + b - a))
+                for a, b in zip(starts, stops)
+            )
+            return Read(parts, None, elements.size)
+        return self._gather(tensor, row)
+
+    @staticmethod
+    def _gather(tensor: np.ndarray, row: np.ndarray) -> Read:
+        parts, index, offset = [], np.zeros(row.size, np.int64), 0
+        for t in np.unique(tensor):
+            mine = tensor == t
+            low, high = int(row[mine].min()), int(row[mine].max()) + 1
+            parts.append((int(t), low, high))
+            index[mine] = row[mine] - low + offset
+            offset += high - low
+        return Read(tuple(parts), index, row.size)
+
+
+class _Maker:
+    """Builds a `Layout`; one method for each part of it."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.graph: Graph = plan.graph
+        self.sizes: list[int] = []
+        self.weights: list[Weight] = []
+        self.views = {stage: _View(self.graph.size) for stage in Stage}
+        self.sources: dict[Stage, dict] = {stage: {} for stage in Stage}
+        self.groups: dict[Stage, tuple[Group, ...]] = {}
+        self.rank = _first_consumer(plan)
+
+    def tensor(self, rows: int) -> int:
+        """A new tensor's number."""
+        self.sizes.append(rows)
+        return len(self.sizes) - 1
+
+    def weight(self, form: str, items) -> WeightRef:
+        """A new argument of the program."""
+        self.weights.append(Weight(form, tuple(items)))
+        return WeightRef(len(self.weights) - 1)
+
+    def make(self) -> Layout:
+        """Lay out the three stages and what passes between them."""
+        graph = self.graph
+        probed = [p.elements for p in graph.probes]
+        wanted = np.concatenate(probed) if probed else np.zeros(0, np.int64)
+        constants = self._shared_sources()
+        self._given_from_outside()
+        outputs = {s: self._output_tensors(s) for s in Stage}
+        carry, slots, copied = self._carry(outputs[Stage.LOOP])
+        fed = self._loop_input(copied[1], wanted)
+        self._stage_groups(Stage.BEFORE, outputs)
+        before = self._finish(Stage.BEFORE, self.views[Stage.BEFORE].read(fed))
+        self._stage_groups(Stage.LOOP, outputs)
+        following = self._following(outputs[Stage.LOOP], carry, copied)
+        reported = self._loop_output(wanted)
+        result = self.views[Stage.LOOP].read(reported)
+        loop = self._finish(Stage.LOOP, result, following)
+        self._after_sources(reported)
+        self._stage_groups(Stage.AFTER, outputs)
+        after = self._finish(Stage.AFTER, self.views[Stage.AFTER].read(wanted))
+        return Layout(
+            before=before,
+            loop=loop,
+            after=after,
+            sizes=tuple(self.sizes),
+            constants=constants,
+            inputs=self._inputs,
+            weights=tuple(self.weights),
+            carry=tuple(values for _, values in carry),
+            states=slots,
+            probes=_probe_rows(graph),
+            plan=self.plan,
+        )
+
+    # sources -----------------------------------------------------------------------
+
+    def _shared_sources(self) -> np.ndarray:
+        """Constants and parameters: one tensor each, for all stages."""
+        graph = self.graph
+        constant = np.flatnonzero(graph.kind == Kind.CONSTANT)
+        parameter = np.flatnonzero(graph.kind == Kind.PARAMETER)
+        for name, elements in (("constant", constant), ("parameter", parameter)):
+            if elements.size == 0:
+                continue
+            number = self.tensor(elements.size)
+            for stage in Stage:
+                self.views[stage].place(elements, number)
+                self.sources[stage][name] = number
+        self.parameter_weight = None
+        if parameter.size:
+            refs = [ParameterRef(s.key, (s.size,)) for s in graph.parameters]
+            self.parameter_weight = self.weight("column", refs)
+        return graph.value[constant]
+
+    def _given_from_outside(self) -> None:
+        elements, offset, sources = [], 0, []
+        for source in self.graph.inputs:
+            elements.append(source.elements)
+            sources.append(Source(source.key, offset, source.size))
+            offset += source.size
+        self._inputs = tuple(sources)
+        self._outside = np.concatenate([np.zeros(0, np.int64), *elements])
+        if offset:
+            number = self.tensor(offset)
+            self.views[Stage.BEFORE].place(self._outside, number)
+            self.sources[Stage.BEFORE]["given"] = number
+
+    def _output_tensors(self, stage: Stage) -> list[list[tuple[int, np.ndarray]]]:
+        """Number the tensors that each batch of a stage writes, and place elements."""
+        view, tensors = self.views[stage], []
+        for batch in self.plan.batches[stage]:
+            if batch.kernel is None:
+                pieces = _buckets(self.graph, batch.sums, self.rank)
+            else:
+                pieces = [
+                    np.concatenate([node.elements(k) for node in batch.nodes])
+                    for k in range(len(batch.nodes[0].outputs))
+                ]
+            tensors.append([(self.tensor(e.size), e) for e in pieces])
+            for number, elements in tensors[-1]:
+                view.place(elements, number)
+        return tensors
+
+    def _carry(self, tensors):
+        """Places of states: in carried copies of the tensors that hold their next value.
+
+        Two states with one successor but different first values cannot share a row; the
+        later one is copied explicitly, and so is a state whose successor is computed
+        outside the loop.
+        """
+        graph, view = self.graph, self.views[Stage.LOOP]
+        states = np.flatnonzero(graph.kind == Kind.STATE)
+        following = graph.next[states]
+        home, row = view.tensor[following].copy(), view.row[following]
+        shared = self.sources[Stage.LOOP].values()
+        home[np.isin(home, list(shared))] = ZERO - 1
+        # the first state of each place decides its first value
+        place = home * (1 + max(self.sizes, default=0)) + row
+        _, first, inverse = np.unique(place, return_index=True, return_inverse=True)
+        value = graph.value[states]
+        adopts = (home >= 0) & (value == value[first[inverse.ravel()]])
+        carry, number_of = [], {}
+        for t in np.unique(home[adopts]).tolist():
+            mine = adopts & (home == t)
+            initial = np.zeros(self.sizes[t])
+            initial[row[mine]] = value[mine]
+            number_of[t] = self._carried(carry, t, initial)
+            view.tensor[states[mine]] = number_of[t]
+            view.row[states[mine]] = row[mine]
+        rest = states[~adopts]
+        if rest.size:
+            self._carried(carry, None, graph.value[rest], rest)
+        return carry, self._slots(carry), (rest, graph.next[rest])
+
+    def _carried(self, carry, tensor, initial, elements=None) -> int:
+        number = self.tensor(initial.size)
+        self.sources[Stage.LOOP][("carry", len(carry))] = number
+        carry.append((tensor, initial))
+        if elements is not None:
+            self.views[Stage.LOOP].place(elements, number)
+        return number
+
+    def _slots(self, carry) -> tuple[StateSlot, ...]:
+        """For each signal's state, where its entries are carried."""
+        graph, view = self.graph, self.views[Stage.LOOP]
+        carried = {
+            number: key[1]
+            for key, number in self.sources[Stage.LOOP].items()
+            if isinstance(key, tuple)
+        }
+        which = np.full(len(self.sizes), -1, np.int64)
+        which[list(carried)] = list(carried.values())
+        slots = []
+        for reading in graph.states:
+            e = reading.elements
+            known = (e >= 0) & (graph.kind[e] == Kind.STATE)
+            fixed = (e >= 0) & (graph.kind[e] == Kind.CONSTANT)
+            slots.append(
+                StateSlot(
+                    reading.key,
+                    reading.shape,
+                    np.where(known, which[view.tensor[e]], -1),
+                    np.where(known, view.row[e], 0),
+                    np.where(fixed, graph.value[e], np.nan),
+                )
+            )
+        return tuple(slots)
+
+    # between the stages ------------------------------------------------------------
+
+    def _loop_input(self, copied: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Elements from before the loop that are read in it, in the order they come."""
+        read = [copied]
+        for batch in self.plan.batches[Stage.LOOP]:
+            read.extend(i for node in batch.nodes for i in node.inputs)
+            read.append(_terms(self.graph, batch.sums)[0])
+        needed = np.zeros(self.graph.size, bool)
+        needed[np.concatenate(read)] = True
+        if self._fused():
+            needed[wanted] = True
+        before = self.views[Stage.BEFORE]
+        needed &= before.tensor >= 0
+        for name in ("constant", "parameter"):
+            needed &= before.tensor != self.sources[Stage.BEFORE].get(name, ZERO - 1)
+        fed = np.flatnonzero(needed)
+        fed = fed[np.lexsort([before.row[fed], before.tensor[fed]])]
+        outside = self._outside
+        if fed.size == outside.size or self._fused():
+            if np.isin(fed, outside).all():
+                fed = outside  # hand on everything, as it is
+        if fed.size:
+            number = self.tensor(fed.size)
+            self.views[Stage.LOOP].place(fed, number)
+            self.sources[Stage.LOOP]["given"] = number
+        return fed
+
+    def _fused(self) -> bool:
+        """Whether everything happens in the loop, probes included."""
+        return bool((self.plan.stages.element == Stage.LOOP).all())
+
+    def _following(self, tensors, carry, copied) -> tuple[Read, ...]:
+        """What each carried array becomes at the end of the step."""
+        reads = []
+        for tensor, initial in carry:
+            if tensor is None:
+                reads.append(self.views[Stage.LOOP].read(copied[1]))
+            else:
+                reads.append(Read(((tensor, 0, initial.size),), None, initial.size))
+        return tuple(reads)
+
+    def _loop_output(self, wanted: np.ndarray) -> np.ndarray:
+        """Elements of the loop that are probed or read after it."""
+        read = [wanted]
+        for batch in self.plan.batches[Stage.AFTER]:
+            read.extend(i for node in batch.nodes for i in node.inputs)
+            read.append(_terms(self.graph, batch.sums)[0])
+        read = np.concatenate(read)
+        loop, before = self.views[Stage.LOOP], self.views[Stage.BEFORE]
+        shared = [
+            self.sources[Stage.LOOP].get(n, -9) for n in ("constant", "parameter")
+        ]
+        mine = loop.has(read) & ~np.isin(loop.tensor[read], shared)
+        if not self._fused():
+            mine &= ~before.has(read)  # the stage after the loop finds those itself
+        read = read[mine]
+        _, first = np.unique(read, return_index=True)
+        return read[np.sort(first)]
+
+    def _after_sources(self, reported: np.ndarray) -> None:
+        """The stage after the loop sees what ran before it, and what the loop reported."""
+        before, after = self.views[Stage.BEFORE], self.views[Stage.AFTER]
+        seen = before.tensor >= 0
+        after.tensor[seen], after.row[seen] = before.tensor[seen], before.row[seen]
+        if reported.size:
+            number = self.tensor(reported.size)
+            after.place(reported, number)
+            self.sources[Stage.AFTER]["given"] = number
+
+    # groups ------------------------------------------------------------------------
+
+    def _stage_groups(self, stage: Stage, outputs) -> None:
+        groups = []
+        for batch, tensors in zip(self.plan.batches[stage], outputs[stage]):
+            if batch.kernel is None:
+                groups += [self._sum_group(stage, t, e) for t, e in tensors]
+            else:
+                groups.append(self._node_group(stage, batch, tensors))
+        self.groups[stage] = tuple(groups)
+
+    def _sum_group(self, stage: Stage, tensor: int, elements: np.ndarray) -> Group:
+        """A bucket of sums with about the same number of terms."""
+        graph = self.graph
+        sources, scale = _term_table(graph, elements)
+        live = sources >= 0
+        params: dict[str, Any] = {
+            "terms": sources.shape[0],
+            "scale": None,
+            "bias": None,
+        }
+        if (scale[live] != 1).any():
+            uniform = live.all() and (scale == scale.flat[0]).all()
+            column = scale.reshape(-1, 1)
+            params["scale"] = (
+                float(scale.flat[0]) if uniform else self.weight("column", [column])
+            )
+        bias = graph.value[elements]
+        if bias.any() or sources.shape[0] == 0:
+            params["bias"] = self.weight("column", [bias])
+        reads = (self.views[stage].read(sources),) if sources.shape[0] else ()
+        return Group(registry.structural["sum"], params, reads, (tensor,))
+
+    def _node_group(self, stage: Stage, batch: Batch, tensors) -> Group:
+        nodes, kernel = batch.nodes, batch.kernel
+        values = dict(kernel.static(nodes[0]))
+        for name in kernel.vectors:
+            values[name] = np.concatenate([np.ravel(n.params[name]) for n in nodes])
+        params = {k: self._vector(v) for k, v in kernel.derive(values).items()}
+        for name in kernel.matrices:
+            params[name] = self._stacked([n.params[name] for n in nodes])
+        params["groups"] = len(nodes)
+        reads = tuple(
+            self.views[stage].read(np.concatenate(arrays))
+            for arrays in zip(*(node.inputs for node in nodes))
+        )
+        return Group(
+            kernel,
+            params,
+            reads,
+            tuple(number for number, _ in tensors),
+            tuple(node.label for node in nodes),
+        )
+
+    def _vector(self, value):
+        """One number if all entries are equal, else a column of the program."""
+        if not isinstance(value, np.ndarray):
+            return float(value) if isinstance(value, np.floating) else value
+        if value.ndim == 0 or (value.size and (value == value.flat[0]).all()):
+            return float(value.flat[0])
+        return self.weight("column", [value])
+
+    def _stacked(self, matrices) -> WeightRef:
+        """Matrices of one shape as one argument; equal constant ones only once."""
+        first = matrices[0]
+        same = len(matrices) > 1 and all(
+            isinstance(m, np.ndarray) and np.array_equal(m, first) for m in matrices
+        )
+        return self.weight("stack", [first] if same else matrices)
+
+    def _finish(self, stage: Stage, result: Read, following=()) -> StageLayout:
+        sources = dict(self.sources[stage])
+        if self.parameter_weight is not None:
+            sources["parameter weight"] = self.parameter_weight.number
+        return StageLayout(self.groups[stage], sources, result, following)
+
+
+def layout(plan: Plan) -> Layout:
+    """Give every element of a plan its place."""
+    return _Maker(plan).make()
+
+
+def _first_consumer(plan: Plan) -> np.ndarray:
+    """For each element, a number that grows with the place of its first reader.
+
+    Sums are laid out in this order, so that what reads them finds them in one run.
+    """
+    rank = np.full(plan.graph.size, np.iinfo(np.int64).max // 2)
+    position = 0
+    for stage in Stage:
+        for batch in plan.batches[stage]:
+            for arrays in zip(*(node.inputs for node in batch.nodes)):
+                read = np.concatenate(arrays)
+                place = position + np.arange(read.size)
+                np.minimum.at(rank, read, place)
+                position += read.size
+    return rank
+
+
+def _buckets(graph: Graph, sums: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:
+    """Sums with 0, 1, 2, 3-4, 5-8, ... terms, each in the order of their readers."""
+    fan_in = graph.fan_in[sums]
+    power = 2 ** np.ceil(np.log2(np.maximum(fan_in, 1))).astype(np.int64)
+    bucket = np.where(fan_in <= 2, fan_in, power)
+    parts = [sums[bucket == b] for b in np.unique(bucket)]
+    return [part[np.argsort(rank[part], kind="stable")] for part in parts]
+
+
+def _terms(graph: Graph, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All terms of some sums: sources and factors, flat."""
+    starts, stops = graph.ptr[sums], graph.ptr[sums + 1]
+    lengths = stops - starts
+    offsets = np.cumsum(lengths) - lengths
+    flat = np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)
+    return graph.src[flat], graph.scale[flat]
+
+
+def _term_table(graph: Graph, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Terms as ``(longest, n)`` tables, filled up with -1 and factor 0."""
+    fan_in = graph.fan_in[sums]
+    longest = int(fan_in.max(initial=0))
+    sources = np.full((longest, sums.size), -1, np.int64)
+    scale = np.zeros((longest, sums.size))
+    column = np.repeat(np.arange(sums.size), fan_in)
+    row = np.arange(fan_in.sum()) - np.repeat(np.cumsum(fan_in) - fan_in, fan_in)
+    sources[row, column], scale[row, column] = _terms(graph, sums)
+    return sources, scale
+
+
+def _probe_rows(graph: Graph):
+    rows, first = [], 0
+    for probe in graph.probes:
+        rows.append((probe.key, first, probe.shape))
+        first += probe.elements.size
+    return tuple(rows)

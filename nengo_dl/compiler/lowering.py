@@ -1,0 +1,437 @@
+"""From operators over shared memory to elements that are defined once.
+
+The operators are walked in core Nengo's order. For each base signal there is an
+*environment*: which element holds each of its entries now. Writing to a signal does not
+compute anything: ``Reset`` covers a region with a constant, ``Copy`` and the increments
+add terms. The first read freezes the region into SUM elements. So a chain of resets and
+increments becomes one sum, and views are index arithmetic.
+
+What an operator *updates*, what it carries over from the step before (`OperatorRule`'s
+``carries``) and signals that are only incremented become states.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from nengo.builder.signal import Signal
+from nengo.exceptions import BuildError
+from nengo.utils.graphs import toposort
+from nengo.utils.simulator import operator_dependency_graph
+
+from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef, Reading
+from nengo_dl.compiler.registry import operators as rules
+
+
+@dataclass(frozen=True)
+class LoweringOptions:
+    """What a graph is made for.
+
+    Parameters
+    ----------
+    training : bool
+        Spiking neurons take their rate form.
+    parameters : frozenset of Signal
+        Base signals whose values are arguments of the program. All other constant
+        signals are folded into the graph.
+    inputs : frozenset of Signal
+        Base signals that are given from outside for every step although the network
+        has a constant for them (nodes that receive data).
+    hosts : dict
+        Operator -> the object that runs it as Python. Shared by all graphs of one
+        simulator, so that there is one state for each operator; lowering adds to it.
+    """
+
+    training: bool = False
+    parameters: frozenset = frozenset()
+    inputs: frozenset = frozenset()
+    hosts: dict = field(default_factory=dict, compare=False)
+
+
+class OperatorRule:
+    """How one kind of operator becomes elements; see `lowers`."""
+
+    def carries(self, op) -> Iterable[Signal]:
+        """Signals whose previous value the operator uses, although it sets them."""
+        return ()
+
+    def opaque(self, op) -> bool:
+        """Whether the operator runs code that may share objects with others."""
+        return False
+
+    def stepwise(self, op) -> bool:
+        """Whether the operator runs Python that needs other signals of its step."""
+        return False
+
+    def lower(self, op, low: Lowering) -> None:
+        """Describe one operator to ``low``."""
+        raise NotImplementedError(
+            f"{type(self).__name__}.lower is missing: it must say which elements "
+            f"{type(op).__name__} reads and writes"
+        )
+
+
+def lowers(*operator_classes: type):
+    """Class decorator: this `OperatorRule` lowers these operators (and subclasses)."""
+
+    def decorate(rule_class):
+        for cls in operator_classes:
+            rules.add(cls, rule_class())
+        return rule_class
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class HostSource:
+    """An operator without input that runs as Python, ahead of the steps.
+
+    ``signal`` is the base signal that it sets, or None if it only has side effects.
+    """
+
+    op: object
+    signal: Signal | None
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph, and the operators that feed it, in core's order.
+
+    ``stepwise_python``: all Python functions must run step by step.
+    """
+
+    graph: Graph
+    sources: tuple[HostSource, ...]
+    order: tuple[object, ...]
+    stepwise_python: bool
+
+
+class _Pending:
+    """Writes to one base signal that nobody has read yet."""
+
+    def __init__(self, size: int):
+        self.terms: list[tuple[np.ndarray, np.ndarray, np.ndarray | float]] = []
+        self.bias = np.zeros(size)
+        self.covered = np.zeros(size, bool)
+        self.frozen = np.zeros(size, bool)
+
+
+def signal_index(signal: Signal) -> np.ndarray:
+    """Positions of a signal's entries in its flattened base, in the signal's shape."""
+    if not signal.is_view:
+        return np.arange(signal.size).reshape(signal.shape)
+    index = np.full(signal.shape, signal.elemoffset, np.int64)
+    for axis, (length, stride) in enumerate(zip(signal.shape, signal.elemstrides)):
+        along = [1] * len(signal.shape)
+        along[axis] = length
+        index += (np.arange(length) * stride).reshape(along)
+    return index
+
+
+class Lowering:
+    """What an `OperatorRule` talks to.
+
+    All methods take signals (views included) and give or take arrays of element
+    numbers in the signal's shape.
+    """
+
+    def __init__(self, model, options: LoweringOptions):
+        self.model = model
+        self.options = options
+        self.dt = model.dt
+        self.builder = GraphBuilder()
+        self.sources: list[HostSource] = []
+        self.order = core_order(model)
+        self._environment: dict[Signal, np.ndarray] = {}
+        self._pending: dict[Signal, _Pending] = {}
+        self._states: dict[Signal, np.ndarray] = {}
+        self._updates: list[tuple[Signal, np.ndarray]] = []
+        self._memo: dict[Hashable, Any] = {}
+        self._survey()
+        self.stepwise_python = self._needs_core_order()
+
+    def _needs_core_order(self) -> bool:
+        """Whether all Python has to run step by step, in core's order.
+
+        Functions of time can run ahead of the steps; a function with input outside of
+        feedback can run for many steps before or after the loop. That changes the order
+        of calls, which shows if two functions share an object. So it is only done while
+        there is one piece of code at most that might.
+        """
+        found = [(rules.find(type(op)), op) for op in self.order]
+        found = [(rule, op) for rule, op in found if rule is not None]
+        opaque = sum(rule.opaque(op) for rule, op in found)
+        return opaque > 1 and any(rule.stepwise(op) for rule, op in found)
+
+    def _survey(self) -> None:
+        """Which base signals are written how, before anything is lowered."""
+        self._writes_left: Counter = Counter()
+        written, incremented, updated, carried = set(), set(), set(), set()
+        for op in self.order:
+            for signals, bases in ((op.sets, written), (op.incs, incremented)):
+                for signal in signals:
+                    bases.add(signal.base)
+                    self._writes_left[signal.base] += 1
+            updated.update(signal.base for signal in op.updates)
+            rule = rules.find(type(op))
+            if rule is not None:
+                carried.update(signal.base for signal in rule.carries(op))
+        self._is_state = updated | carried | (incremented - written)
+        self._varies = self._is_state | written | incremented
+
+    # reading ---------------------------------------------------------------------
+
+    def is_constant(self, signal: Signal) -> bool:
+        """Whether a signal has one known value for ever."""
+        base = signal.base
+        return not (
+            base in self._varies
+            or base in self.options.parameters
+            or base in self.options.inputs
+        )
+
+    def value(self, signal: Signal) -> np.ndarray:
+        """The value of a constant signal (or the first value of any other)."""
+        return np.asarray(signal.initial_value, np.float64)
+
+    def matrix(self, signal: Signal) -> np.ndarray | ParameterRef | None:
+        """A signal as a node's matrix: its value, a reference, or None if it varies."""
+        if self.is_constant(signal):
+            return self.value(signal)
+        base = signal.base
+        if base in self._varies or base not in self.options.parameters:
+            return None
+        if signal.size == base.size and not signal.is_view:
+            return ParameterRef(base, signal.shape)
+        return ParameterRef(base, signal.shape, signal_index(signal))
+
+    def read(self, signal: Signal) -> np.ndarray:
+        """Elements that hold a signal now; freezes what was written to it."""
+        index = signal_index(signal)
+        self._flush(signal.base, index.ravel())
+        return self._current(signal.base)[index]
+
+    def previous(self, signal: Signal) -> np.ndarray:
+        """Elements that held a signal at the end of the step before."""
+        self._current(signal.base)
+        return self._states[signal.base][signal_index(signal)]
+
+    # writing ---------------------------------------------------------------------
+
+    def set(self, signal: Signal, elements, index=None) -> None:
+        """A region of a signal takes the values of ``elements``."""
+        position = self._position(signal, index)
+        pending = self._cover(signal, position)
+        source = np.broadcast_to(elements, position.shape).ravel()
+        pending.terms.append((position.ravel(), source, 1.0))
+
+    def fill(self, signal: Signal, values) -> None:
+        """A signal takes constant values."""
+        position = signal_index(signal)
+        pending = self._cover(signal, position)
+        pending.bias[position] = values
+
+    def increment(self, signal: Signal, elements, scale=1.0, index=None) -> None:
+        """A region of a signal grows by ``scale * elements``."""
+        position = self._position(signal, index)
+        self._writes_left[signal.base] -= 1
+        source = np.broadcast_to(elements, position.shape).ravel()
+        if np.ndim(scale):
+            scale = np.broadcast_to(scale, position.shape).ravel()
+        self._pend(signal.base).terms.append((position.ravel(), source, scale))
+
+    def define(self, signal: Signal, elements) -> None:
+        """A signal is exactly these elements from now on (nothing to add up)."""
+        self._writes_left[signal.base] -= 1
+        self._current(signal.base)[signal_index(signal)] = np.reshape(
+            elements, signal.shape
+        )
+
+    def update(self, signal: Signal, elements) -> None:
+        """A signal takes these values at the end of the step."""
+        self._current(signal.base)
+        self._updates.append((signal, np.reshape(elements, signal.shape)))
+
+    # new elements ----------------------------------------------------------------
+
+    def node(self, kernel, inputs, sizes, params, label="") -> list[np.ndarray]:
+        """Apply a kernel; the elements of each of its outputs."""
+        return self.builder.node(kernel, inputs, sizes, params, label=label)
+
+    def affine(self, bias, rows, sources, scale) -> np.ndarray:
+        """Elements ``bias[i] + sum(scale * sources)`` over terms with ``rows == i``."""
+        return self.builder.sum(bias, rows, sources, np.asarray(scale, np.float64))
+
+    def input(self, key: Hashable, size: int) -> np.ndarray:
+        """Elements that are given from outside for each step."""
+        return self.builder.input(key, size)
+
+    def host(self, op, make: Callable[[], Any]) -> Any:
+        """The object that runs ``op`` as Python, made on the first call for it."""
+        if op not in self.options.hosts:
+            self.options.hosts[op] = make()
+        return self.options.hosts[op]
+
+    def memo(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """``make()``, computed once for each key in this lowering."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    def source(self, op, signal: Signal | None) -> None:
+        """An operator without input, to be run as Python ahead of the steps."""
+        self.sources.append(HostSource(op, None if signal is None else signal.base))
+        if signal is not None:
+            self.define(signal, self.input(signal.base, signal.size))
+
+    # inside ----------------------------------------------------------------------
+
+    def _current(self, base: Signal) -> np.ndarray:
+        """The environment of a base signal, flat."""
+        if base in self._environment:
+            return self._environment[base]
+        if base in self._is_state:
+            elements = self.builder.state(self.value(base))
+            self._states[base] = elements.copy()
+            elements = elements.copy()
+        elif base in self.options.parameters and base not in self._varies:
+            elements = self.builder.parameter(base, base.size)
+        elif base in self.options.inputs and base not in self._varies:
+            elements = self.builder.input(base, base.size)
+        else:
+            elements = self.builder.constant(self.value(base))
+        self._environment[base] = elements
+        return elements
+
+    def _position(self, signal: Signal, index) -> np.ndarray:
+        position = signal_index(signal)
+        return position if index is None else position[index]
+
+    def _pend(self, base: Signal) -> _Pending:
+        if base not in self._pending:
+            self._pending[base] = _Pending(base.size)
+        return self._pending[base]
+
+    def _cover(self, signal: Signal, position: np.ndarray) -> _Pending:
+        self._writes_left[signal.base] -= 1
+        pending = self._pend(signal.base)
+        pending.covered[position] = True
+        return pending
+
+    def _flush(self, base: Signal, wanted: np.ndarray | None = None) -> None:
+        """Freeze what is pending: all of it, or what is read if writes are to come."""
+        pending = self._pending.get(base)
+        if pending is None:
+            return
+        region = ~pending.frozen
+        if self._writes_left[base] > 0 and wanted is not None:
+            asked = np.zeros_like(region)
+            asked[wanted] = True
+            region &= asked
+        if not region.any():
+            return
+        current = self._current(base)
+        positions = np.flatnonzero(region)
+        rows, sources, scales = _terms_within(region, pending.terms)
+        open_positions = np.flatnonzero(region & ~pending.covered)
+        row_of = np.cumsum(region) - 1
+        rows.append(row_of[open_positions])
+        sources.append(current[open_positions])
+        scales.append(np.ones(open_positions.size))
+        current[positions] = self.builder.sum(
+            pending.bias[positions],
+            np.concatenate(rows),
+            np.concatenate(sources),
+            np.concatenate(scales),
+        )
+        pending.frozen[positions] = True
+
+    def finish(self) -> Lowered:
+        """Freeze everything and close the step."""
+        for base in list(self._pending):
+            self._flush(base)
+        for signal, elements in self._updates:
+            self._current(signal.base)[signal_index(signal)] = elements
+        probes = []
+        for probe in self.model.probes:
+            signal = self.model.sig[probe]["in"]
+            elements = self._current(signal.base)[signal_index(signal)]
+            probes.append(Reading(probe, elements.ravel(), signal.shape))
+        graph = self.builder.build(
+            probes=probes,
+            states=[
+                Reading(base, elements, base.shape)
+                for base, elements in self._states.items()
+            ],
+            following=[
+                (elements, self._environment[base])
+                for base, elements in self._states.items()
+            ],
+        )
+        return Lowered(
+            graph, tuple(self.sources), tuple(self.order), self.stepwise_python
+        )
+
+
+def _terms_within(region: np.ndarray, terms):
+    """The parts of pending terms that fall into a region, with rows counted in it."""
+    row_of = np.where(region, np.cumsum(region) - 1, -1)
+    rows, sources, scales = [], [], []
+    for position, source, scale in terms:
+        row = row_of[position]
+        inside = row >= 0
+        scale = np.broadcast_to(np.asarray(scale, np.float64), position.shape)
+        if not inside.all():
+            row, source, scale = row[inside], source[inside], scale[inside]
+        rows.append(row)
+        sources.append(source)
+        scales.append(scale)
+    return rows, sources, scales
+
+
+def core_order(model) -> list:
+    """The operators in the order in which ``nengo.Simulator`` would run them."""
+    return toposort(operator_dependency_graph(model.operators))
+
+
+def lower(model, options: LoweringOptions | None = None) -> Lowered:
+    """Turn the operators of a built model into an element graph.
+
+    Parameters
+    ----------
+    model : nengo.builder.Model
+        Only read.
+    options : LoweringOptions
+
+    Returns
+    -------
+    Lowered
+
+    Raises
+    ------
+    BuildError
+        If an operator has no `OperatorRule`.
+    """
+    low = Lowering(model, options or LoweringOptions())
+    for op in low.order:
+        rule = rules.find(type(op))
+        if rule is None:
+            raise BuildError(unknown_operator(op))
+        rule.lower(op, low)
+    return low.finish()
+
+
+def unknown_operator(op) -> str:
+    """What to tell about an operator without a rule."""
+    name = type(op).__name__
+    known = ", ".join(sorted(cls.__name__ for cls, _ in rules.items()))
+    return (
+        f"NengoDL has no rule for the operator {name} ({op}). Add one: a subclass of "
+        f"nengo_dl.compiler.lowering.OperatorRule with the decorator @lowers({name}), "
+        f"in a new file nengo_dl/kernels/{name.lower()}.py (or anywhere that is "
+        f"imported before the Simulator is made). Known operators: {known}"
+    )

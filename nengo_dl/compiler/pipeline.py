@@ -1,0 +1,103 @@
+"""The whole compiler on one page.
+
+operators -> lower -> simplify -> share -> stack -> stages -> plan -> layout
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nengo_dl.compiler.describe import PassReport
+from nengo_dl.compiler.graph import Graph
+from nengo_dl.compiler.layout import Layout, layout
+from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
+from nengo_dl.compiler.plan import plan
+from nengo_dl.compiler.share import share
+from nengo_dl.compiler.simplify import simplify
+from nengo_dl.compiler.stack import stack
+from nengo_dl.compiler.stages import one_stage, stages
+from nengo_dl.compiler.verify import verify
+
+logger = logging.getLogger(__name__)
+
+#: what happens to a graph; `share` compares the values of constants, see its docstring
+PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, share, simplify, stack)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A simplified graph, where its inputs come from, and what each pass did."""
+
+    graph: Graph
+    sources: tuple[HostSource, ...]
+    order: tuple[object, ...]
+    stepwise_python: bool
+    reports: tuple[PassReport, ...]
+
+
+def compile_model(
+    model,
+    options: LoweringOptions | None = None,
+    passes: tuple[Callable[[Graph], Graph], ...] = PASSES,
+) -> Compiled:
+    """Lower a built model and simplify the graph.
+
+    Parameters
+    ----------
+    model : nengo.builder.Model
+        Only read.
+    options : LoweringOptions
+    passes : tuple of functions from Graph to Graph
+        Applied in this order.
+
+    Returns
+    -------
+    Compiled
+    """
+    checked = os.environ.get("NENGO_DL_VERIFY", "") not in ("", "0")
+    started = time.perf_counter()
+    lowered = lower(model, options)
+    graph = lowered.graph
+    reports = [PassReport.of("lower", graph, time.perf_counter() - started)]
+    if checked:
+        verify(graph, "lower")
+    for transform in passes:
+        started = time.perf_counter()
+        graph = transform(graph)
+        name = transform.__name__
+        reports.append(PassReport.of(name, graph, time.perf_counter() - started))
+        logger.debug("%s", reports[-1])
+        if checked:
+            verify(graph, name)
+    return Compiled(
+        graph,
+        lowered.sources,
+        lowered.order,
+        lowered.stepwise_python,
+        tuple(reports),
+    )
+
+
+def arrange(graph: Graph, fused: bool = False, stepwise_python: bool = False) -> Layout:
+    """Merge the operations of a graph and give every element its place.
+
+    Parameters
+    ----------
+    graph : Graph
+    fused : bool
+        Everything in one stage, for single steps; else what does not depend on the
+        state runs before the loop over time, and what the state does not depend on
+        after it.
+    stepwise_python : bool
+        Keep all Python functions in the loop.
+
+    Returns
+    -------
+    Layout
+    """
+    split = one_stage(graph) if fused else stages(graph, stepwise_python)
+    return layout(plan(graph, split))

@@ -1,0 +1,153 @@
+"""Merging: which operations run together, in which order."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nengo_dl.compiler.flow import Flow
+from nengo_dl.compiler.graph import Graph, Kind, Node
+from nengo_dl.compiler.stages import Stage, Stages, stages
+from nengo_dl.compiler.traits import Kernel
+
+#: sums at least this long are kernels of their own: gathering them costs more than a call
+LONG_SUM = 8192
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Operations that become one kernel: nodes, or SUM elements (``nodes`` empty)."""
+
+    kernel: Kernel | None
+    nodes: tuple[Node, ...]
+    sums: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A graph, and for each stage its batches in the order in which they run."""
+
+    graph: Graph
+    stages: Stages
+    batches: tuple[tuple[Batch, ...], tuple[Batch, ...], tuple[Batch, ...]]
+
+
+@dataclass
+class _Unit:
+    """The smallest thing that is scheduled; units with equal keys may be merged."""
+
+    key: Hashable
+    order: int
+    stage: int
+    node: Node | None = None
+    sums: np.ndarray | None = None
+
+
+def plan(graph: Graph, split: Stages | None = None) -> Plan:
+    """Choose what is merged.
+
+    Repeatedly take the kind of operation with the largest share of its remaining
+    operations ready, and run all that are ready as one batch. Waiting for the largest
+    share keeps the number of kernels small.
+
+    References: Neubig, Goldberg & Dyer (2017), On-the-fly operation batching in dynamic
+    computation graphs, NIPS, whose agenda by average depth this is a variant of.
+    """
+    split = stages(graph) if split is None else split
+    units, unit_of = _units(graph, split)
+    pairs = _dependencies(graph, units, unit_of)
+    stage_of = np.array([unit.stage for unit in units], dtype=np.int64)
+    batches = []
+    for stage in Stage:
+        chosen = np.flatnonzero(stage_of == stage)
+        inside = (stage_of[pairs[0]] == stage) & (stage_of[pairs[1]] == stage)
+        batches.append(_schedule(units, chosen, pairs[:, inside]))
+    return Plan(graph, split, tuple(batches))
+
+
+def _units(graph: Graph, split: Stages) -> tuple[list[_Unit], np.ndarray]:
+    """Nodes, and pieces of sum blocks of one stage and level; which one owns what.
+
+    Elements of a block may lie on different levels once equal values are shared. Pieces
+    of one level cannot depend on each other, so pieces have no cycles.
+    """
+    units: list[_Unit] = []
+    unit_of = np.full(graph.size, -1, np.int64)
+    for number, node in enumerate(graph.nodes):
+        key = ("node", node.kernel.merge_key(node))
+        units.append(_Unit(key, node.order, int(split.node[number]), node))
+        for start, size in node.outputs:
+            unit_of[start : start + size] = number
+    level, _ = Flow(graph).levels()
+    sums = np.flatnonzero(graph.kind == Kind.SUM)
+    label = np.stack([graph.block[sums], level[sums], split.element[sums]])
+    _, piece = np.unique(label, axis=1, return_inverse=True)
+    piece = piece.ravel()
+    order = np.argsort(piece, kind="stable")
+    cuts = np.flatnonzero(np.diff(piece[order])) + 1
+    for members in np.split(sums[order], cuts) if sums.size else ():
+        unit_of[members] = len(units)
+        key = ("sum", len(units) if members.size >= LONG_SUM else 0)
+        first = members[0]
+        unit = _Unit(key, int(graph.block[first]), int(split.element[first]))
+        unit.sums = members
+        units.append(unit)
+    return units, unit_of
+
+
+def _dependencies(graph: Graph, units, unit_of) -> np.ndarray:
+    """Pairs (unit, unit that needs it), without doubles."""
+    flat, reader = graph.node_inputs()
+    before = np.concatenate([unit_of[graph.src], unit_of[flat]])
+    after = np.concatenate([unit_of[graph.term_owner], reader])
+    edges = before >= 0
+    codes = np.unique(before[edges] * len(units) + after[edges])
+    python = [
+        i for i, u in enumerate(units) if u.node is not None and u.node.kernel.host
+    ]
+    python.sort(key=lambda i: units[i].order)  # Python runs in core's order
+    chain = [a * len(units) + b for a, b in zip(python, python[1:])]
+    codes = np.unique(np.concatenate([codes, np.array(chain, np.int64)]))
+    return np.stack(np.divmod(codes, max(len(units), 1))).astype(np.int64)
+
+
+def _schedule(units, chosen, pairs) -> tuple[Batch, ...]:
+    """Order the chosen units, all that are merged in one batch."""
+    waiting = Counter(pairs[1].tolist())
+    followers = defaultdict(list)
+    for before, after in pairs.T.tolist():
+        followers[before].append(after)
+    keys = {i: units[i].key for i in chosen.tolist()}
+    remaining = Counter(keys.values())
+    ready = defaultdict(list)
+    for i in keys:
+        if not waiting[i]:
+            ready[keys[i]].append(i)
+    batches = []
+    while ready:
+        key = max(
+            ready,
+            key=lambda k: (
+                len(ready[k]) / remaining[k],
+                -min(units[i].order for i in ready[k]),
+            ),
+        )
+        members = sorted(ready.pop(key), key=lambda i: (units[i].order, i))
+        remaining[key] -= len(members)
+        batches.append(_batch([units[i] for i in members]))
+        for i in members:
+            for follower in followers[i]:
+                waiting[follower] -= 1
+                if not waiting[follower]:
+                    ready[keys[follower]].append(follower)
+    return tuple(batches)
+
+
+def _batch(units: list[_Unit]) -> Batch:
+    if units[0].node is None:
+        return Batch(None, (), np.concatenate([u.sums for u in units]))
+    nodes = tuple(u.node for u in units)
+    return Batch(nodes[0].kernel, nodes, np.zeros(0, np.int64))

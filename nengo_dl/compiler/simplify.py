@@ -1,0 +1,274 @@
+"""Fewer elements, terms and nodes, with the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from nengo_dl.compiler.graph import Graph, GraphBuilder, Kind
+
+#: a row of a matrix with at most this many nonzeros is cheaper as a sum
+SPARSE_ROW = 4
+
+
+def simplify(graph: Graph, rules: tuple[Callable[[Graph], Graph], ...] = ()) -> Graph:
+    """Apply all simplifications until nothing changes.
+
+    A parameter is never folded: its elements are no constants.
+    """
+    graph = prune(graph)
+    while True:
+        before = _measure(graph)
+        for rule in rules or DEFAULT_RULES:
+            graph = rule(graph)
+        graph = prune(graph)
+        if _measure(graph) == before:
+            return graph
+
+
+def _measure(graph: Graph) -> tuple[int, ...]:
+    """What every simplification makes smaller."""
+    return (graph.size, graph.src.size, len(graph.nodes))
+
+
+def prune(graph: Graph) -> Graph:
+    """Drop what no probe, no lasting state and no side effect needs."""
+    needed = np.zeros(graph.size, bool)
+    node_seen = np.zeros(len(graph.nodes), bool)
+    effects = [i for i, n in enumerate(graph.nodes) if n.kernel.side_effects]
+    frontier = [reading.elements for reading in graph.probes]
+    _visit_nodes(graph, effects, node_seen, frontier)
+    sources = (*graph.inputs, *graph.parameters)
+    while frontier:
+        fresh = np.unique(np.concatenate(frontier))
+        fresh = fresh[~needed[fresh]]
+        needed[fresh] = True
+        frontier = []
+        kind = graph.kind[fresh]
+        sums = fresh[kind == Kind.SUM]
+        if sums.size:
+            frontier.append(graph.src[_ranges(graph.ptr[sums], graph.ptr[sums + 1])])
+        states = fresh[kind == Kind.STATE]
+        if states.size:
+            frontier.append(graph.next[states])
+        owners = np.unique(graph.owner[fresh[kind == Kind.NODE]])
+        _visit_nodes(graph, owners[~node_seen[owners]].tolist(), node_seen, frontier)
+        frontier = [f for f in frontier if f.size]
+    for node, seen in zip(graph.nodes, node_seen):
+        if seen:
+            for start, size in node.outputs:
+                needed[start : start + size] = True
+    for source in sources:  # as a whole
+        here = slice(source.start, source.start + source.size)
+        needed[here] = needed[here].any()
+    return graph if needed.all() else graph.keep(needed)
+
+
+def _visit_nodes(graph, numbers, node_seen, frontier) -> None:
+    for i in numbers:
+        node_seen[i] = True
+        frontier.extend(graph.nodes[i].inputs)
+
+
+def _ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """All integers of several ranges, one range after the other."""
+    lengths = stops - starts
+    offsets = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)
+
+
+def fold(graph: Graph) -> Graph:
+    """Add up terms with constant sources, and make constant what has no terms left.
+
+    A state that is its own next value never changes, and a node whose outcome is known
+    (a fixed matrix times constants, a kernel that keeps zeros zero) is no node.
+    """
+    kind, value = graph.kind.copy(), graph.value.copy()
+    still = (kind == Kind.STATE) & (graph.next == np.arange(graph.size))
+    kind[still] = Kind.CONSTANT
+    _fold_nodes(graph, kind, value)
+    constant = kind[graph.src] == Kind.CONSTANT
+    rows = graph.term_owner
+    np.add.at(value, rows[constant], graph.scale[constant] * value[graph.src[constant]])
+    rest = ~constant & (graph.scale != 0)
+    terms_left = np.bincount(rows[rest], minlength=graph.size)
+    kind[(kind == Kind.SUM) & (terms_left == 0)] = Kind.CONSTANT
+    following = np.where(kind == Kind.STATE, graph.next, -1)
+    return graph.with_terms(
+        rows[rest],
+        graph.src[rest],
+        graph.scale[rest],
+        kind=kind,
+        value=value,
+        next=following,
+    )
+
+
+def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> None:
+    """Mark outputs of nodes as constants, where they are known."""
+    for node in graph.nodes:
+        kernel = node.kernel
+        if kernel.side_effects or not node.outputs or not node.inputs:
+            continue
+        if not all((kind[i] == Kind.CONSTANT).all() for i in node.inputs):
+            continue
+        matrix = node.params.get(kernel.matrix)
+        if isinstance(matrix, np.ndarray):
+            results = [matrix @ value[node.inputs[0]]]
+        elif kernel.zero_preserving and not any(value[i].any() for i in node.inputs):
+            results = [np.zeros(size) for _, size in node.outputs]
+        else:
+            continue
+        for (start, size), result in zip(node.outputs, results):
+            kind[start : start + size] = Kind.CONSTANT
+            value[start : start + size] = result
+
+
+def alias(graph: Graph) -> Graph:
+    """Read the source of a pure copy instead of the copy."""
+    copies = np.flatnonzero(
+        (graph.kind == Kind.SUM) & (graph.fan_in == 1) & (graph.value == 0)
+    )
+    copies = copies[graph.scale[graph.ptr[copies]] == 1]
+    if copies.size == 0:
+        return graph
+    mapping = np.arange(graph.size)
+    mapping[copies] = graph.src[graph.ptr[copies]]
+    while True:  # copies of copies
+        further = mapping[mapping]
+        if (further == mapping).all():
+            return graph.rename(mapping)
+        mapping = further
+
+
+def inline(graph: Graph) -> Graph:
+    """Put the terms of a sum in place of it, where only sums read it.
+
+    A sum of several terms is only moved into a single reader, so no work is doubled.
+    """
+    used_by_sums = np.bincount(graph.src, minlength=graph.size)
+    exposed = np.zeros(graph.size, bool)
+    exposed[graph.node_inputs()[0]] = True
+    exposed[graph.next[graph.next >= 0]] = True
+    for probe in graph.probes:
+        exposed[probe.elements] = True
+    fan_in = graph.fan_in
+    movable = (graph.kind == Kind.SUM) & ~exposed & (used_by_sums > 0)
+    movable &= (fan_in == 1) | (used_by_sums == 1)
+    # one layer at a time: what is moved must not itself contain something movable
+    rows = graph.term_owner
+    inner = np.zeros(graph.size, bool)
+    inner[rows[movable[graph.src]]] = True
+    movable &= ~inner
+    hit = movable[graph.src]
+    if not hit.any():
+        return graph
+    value = graph.value.copy()
+    moved, reader, factor = graph.src[hit], rows[hit], graph.scale[hit]
+    np.add.at(value, reader, factor * graph.value[moved])
+    positions = _ranges(graph.ptr[moved], graph.ptr[moved + 1])
+    repeats = fan_in[moved]
+    stay = ~hit & ~movable[rows]
+    return graph.with_terms(
+        np.concatenate([rows[stay], np.repeat(reader, repeats)]),
+        np.concatenate([graph.src[stay], graph.src[positions]]),
+        np.concatenate(
+            [graph.scale[stay], np.repeat(factor, repeats) * graph.scale[positions]]
+        ),
+        value=value,
+    )
+
+
+def sparsify(graph: Graph) -> Graph:
+    """Fixed matrices with few nonzeros in each row become sums."""
+    builder = GraphBuilder.extending(graph)
+    mapping = np.arange(graph.size)
+    for node in graph.nodes:
+        matrix = node.params.get(node.kernel.matrix)
+        if not isinstance(matrix, np.ndarray):
+            continue
+        nonzero = matrix != 0
+        longest = int(nonzero.sum(1).max(initial=0))
+        full = longest == matrix.shape[1] and matrix.shape != (1, 1)
+        if longest > SPARSE_ROW or full:
+            continue
+        rows, columns = np.nonzero(nonzero)
+        elements = builder.sum(
+            np.zeros(matrix.shape[0]),
+            rows,
+            node.inputs[0][columns],
+            matrix[rows, columns],
+        )
+        mapping[node.elements()] = elements
+    if builder.size == graph.size:
+        return graph
+    extended = builder.build()
+    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size)])
+    return extended.rename(mapping)
+
+
+def retime(graph: Graph) -> Graph:
+    """Carry a node's inputs to the next step instead of its larger output.
+
+    A state that starts as zeros and takes the whole output of a node, whose kernel keeps
+    zeros zero, equals that node applied to delayed inputs. An outer product of ``m`` and
+    ``n`` entries is then carried as ``m + n`` numbers instead of ``m * n``.
+    """
+    builder = GraphBuilder.extending(graph)
+    mapping = np.arange(graph.size)
+    following, states = [], []
+    for reading in graph.states:
+        elements = reading.elements
+        if elements.size == 0 or (elements < 0).any():
+            continue
+        node = _whole_output(graph, elements)
+        if node is None or sum(i.size for i in node.inputs) >= node.size:
+            continue
+        delayed = []
+        for k, inputs in enumerate(node.inputs):
+            state = builder.state(np.zeros(inputs.size))
+            following.append((state, inputs))
+            states.append(
+                replace(
+                    reading, key=(reading.key, k), elements=state, shape=inputs.shape
+                )
+            )
+            delayed.append(state)
+        (out,) = builder.node(
+            node.kernel, delayed, [node.size], node.params, node.order, node.label
+        )
+        mapping[elements] = out
+    if not states:
+        return graph
+    extended = builder.build(states=(*graph.states, *states), following=following)
+    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size)])
+    return _forget(extended.rename(mapping), mapping)
+
+
+def _whole_output(graph: Graph, elements: np.ndarray):
+    """The retimable node whose only output these zero-initialised states take."""
+    is_state = (graph.kind[elements] == Kind.STATE).all()
+    if not is_state or graph.value[elements].any():
+        return None
+    following = graph.next[elements]
+    if graph.kind[following[0]] != Kind.NODE:
+        return None
+    node = graph.nodes[graph.owner[following[0]]]
+    retimable = node.kernel.zero_preserving and not node.kernel.host
+    whole = len(node.outputs) == 1 and np.array_equal(following, node.elements())
+    return node if retimable and whole else None
+
+
+def _forget(graph: Graph, mapping: np.ndarray) -> Graph:
+    """Where a state is computed from others now, no element holds it."""
+    states = []
+    for reading in graph.states:
+        held = (graph.kind[reading.elements] != Kind.NODE) | (reading.elements < 0)
+        elements = np.where(held, reading.elements, -1)
+        states.append(replace(reading, elements=elements))
+    return replace(graph, states=tuple(states))
+
+
+DEFAULT_RULES = (sparsify, fold, alias, inline, retime)

@@ -1,0 +1,68 @@
+"""What has to run step by step, and what can run for all steps at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from nengo_dl.compiler.flow import Flow
+from nengo_dl.compiler.graph import Graph, Kind
+
+
+class Stage(IntEnum):
+    """When something is computed."""
+
+    BEFORE = 0
+    LOOP = 1
+    AFTER = 2
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stage of each element and of each node."""
+
+    element: np.ndarray
+    node: np.ndarray
+
+
+def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
+    """Split a step into what runs before the loop over time, in it, and after it.
+
+    What depends on no state is computed before the loop for all steps at once, so that T
+    small products become one large one. What no state depends on is computed after it.
+
+    Parameters
+    ----------
+    graph : Graph
+    stepwise_python : bool
+        Keep nodes that run Python in the loop, so that they run in core's order, step by
+        step. Needed when several of them may share an object.
+    """
+    flow = Flow(graph)
+    depends = graph.kind == Kind.STATE
+    feeds = np.zeros(graph.size, bool)
+    feeds[graph.next[graph.next >= 0]] = True
+    pinned = [i for i, n in enumerate(graph.nodes) if n.kernel.host and stepwise_python]
+    for i in pinned:
+        for start, size in graph.nodes[i].outputs:
+            depends[start : start + size] = True
+            feeds[start : start + size] = True
+        for elements in graph.nodes[i].inputs:
+            feeds[elements] = True
+    depends, feeds = flow.forward(depends), flow.backward(feeds)
+    element = np.where(depends, np.where(feeds, Stage.LOOP, Stage.AFTER), Stage.BEFORE)
+    node = np.full(len(graph.nodes), Stage.BEFORE)
+    node[flow.reader[depends[flow.flat]]] = Stage.AFTER  # unless an output says more
+    node[graph.owner[flow.of_node]] = element[flow.of_node]
+    node[pinned] = Stage.LOOP
+    return Stages(element.astype(np.int8), node.astype(np.int8))
+
+
+def one_stage(graph: Graph) -> Stages:
+    """Everything in the loop: the form that single steps run."""
+    return Stages(
+        np.full(graph.size, Stage.LOOP, np.int8),
+        np.full(len(graph.nodes), Stage.LOOP, np.int8),
+    )

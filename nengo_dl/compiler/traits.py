@@ -1,0 +1,156 @@
+"""What the compiler may ask a kernel.
+
+The passes never name a kernel. They ask for its traits: which of its parameters are
+vectors, which are matrices, what may be merged with what, what zero input gives, whether
+it runs as Python. A kernel answers by class attributes; see `Kernel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class Kernel:
+    """Base of everything that is not affine: its traits, and its code for one step.
+
+    Subclasses are stateless; one instance serves all nodes. State of the simulation
+    goes through the arguments and results of `step`.
+
+    Attributes
+    ----------
+    name : str
+        Short and unique; shown by ``describe``.
+    vectors : tuple of str
+        Parameters with one value for each element of the first output. Merged nodes
+        have them concatenated.
+    matrices : tuple of str
+        Parameters that are stacked along a new first axis when nodes are merged. They
+        may be trained.
+    matrix : str or None
+        Set if the kernel computes ``params[matrix] @ inputs[0]`` and nothing else.
+    zero_preserving : bool
+        All-zero inputs give all-zero outputs.
+    host : bool
+        Calls Python: it cannot be compiled, and it is never merged or shared.
+    side_effects : bool
+        Must run even if nothing reads its outputs.
+    differentiable : bool
+        False: gradients through it are zero.
+    merge_limit : int or None
+        Nodes with more output elements than this run alone: their arrays are so long
+        that putting them side by side costs more than a kernel of their own.
+    materialize : tuple of int
+        Inputs that `step` reads more than once; see ``xp.materialize``.
+    """
+
+    name = "kernel"
+    vectors: tuple[str, ...] = ()
+    matrices: tuple[str, ...] = ()
+    matrix: str | None = None
+    zero_preserving = False
+    host = False
+    side_effects = False
+    differentiable = True
+    merge_limit: int | None = None
+    materialize: tuple[int, ...] = ()
+
+    def static(self, node) -> tuple[tuple[str, Hashable], ...]:
+        """The parameters of a node that are neither vectors nor matrices."""
+        arrays = set(self.vectors) | set(self.matrices)
+        return tuple((k, v) for k, v in sorted(node.params.items()) if k not in arrays)
+
+    def merge_key(self, node) -> Hashable:
+        """Nodes with equal keys may become one batched kernel."""
+        alone = self.merge_limit is not None and node.size > self.merge_limit
+        if self.host or alone:
+            return (self.name, id(node))
+        shapes: tuple = ()
+        if self.matrices:
+            shapes = tuple(tuple(node.params[m].shape) for m in self.matrices)
+            shapes += tuple(i.size for i in node.inputs)
+        return (
+            self.name,
+            len(node.inputs),
+            len(node.outputs),
+            self.static(node),
+            shapes,
+        )
+
+    def fingerprint(self, node) -> Hashable | None:
+        """Nodes with equal fingerprints and equal inputs have equal outputs.
+
+        None: the node equals no other (it has side effects or draws random numbers).
+        """
+        if self.host or self.side_effects:
+            return None
+        sizes = tuple(size for _, size in node.outputs)
+        arrays = (*self.vectors, *self.matrices)
+        values = tuple(_fingerprint(node.params[name]) for name in arrays)
+        return (self.name, sizes, self.static(node), values)
+
+    def cost(self, node) -> float:
+        """Multiplications of one step, about; guides choices, never results."""
+        if self.matrices:
+            return float(np.prod(node.params[self.matrices[0]].shape))
+        return float(sum(size for _, size in node.outputs))
+
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Constants that `step` needs, computed once from a merged group's parameters.
+
+        Parameters
+        ----------
+        params : mapping
+            The group's parameters in float64: vectors are concatenated arrays of shape
+            ``(n,)``, static ones are plain values; matrices are left out.
+
+        Returns
+        -------
+        mapping
+            What `step` finds in ``p``. Arrays of shape ``(n,)`` arrive there as columns
+            ``(n, 1)``, or as one number if all their entries are equal. Other values
+            arrive unchanged.
+        """
+        return params
+
+    def step(self, xp, p, *inputs):
+        """One time step.
+
+        Parameters
+        ----------
+        xp : array namespace
+            NumPy or TensorFlow behind one set of functions.
+        p : namespace
+            What `derive` returned, the stacked matrices ``(groups, ...)``, and
+            ``p.groups``, the number of merged nodes.
+        inputs : arrays
+            ``(n, batch)`` each, the merged nodes one below the other.
+
+        Returns
+        -------
+        tuple of arrays
+            One ``(n, batch)`` array for each output.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}.step is missing: a kernel must say what one time "
+            "step computes (see nengo_dl.compiler.traits.Kernel.step)"
+        )
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def _fingerprint(value) -> Hashable:
+    """Equal for equal arrays and for references to the same part of a parameter."""
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.tobytes())
+    return value.fingerprint
+
+
+class Params:
+    """Attribute access to what a kernel's `step` needs."""
+
+    def __init__(self, **values):
+        self.__dict__.update(values)

@@ -1,0 +1,456 @@
+"""The settings of a network, and how they are looked up.
+
+Settings live in the ``config`` of the Nengo network they were made in, so they are
+copied and pickled with it. Those of single objects (``trainable``, ``keep_history``)
+are parameters of the objects' classes, ``net.config[obj].trainable``; all others
+concern the whole network and are read from the outermost one.
+"""
+
+import numbers
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from nengo import Connection, Ensemble, Network, Node, Probe
+from nengo.ensemble import Neurons
+from nengo.exceptions import ConfigError, NetworkContextError, ValidationError
+from nengo.params import Parameter
+
+#: The classes whose objects hold something that can be trained.
+TRAINABLE_CLASSES = (Ensemble, Neurons, Connection, Node, Probe)
+
+_PLAIN_VALUES = (str, bytes, bool, numbers.Number, list, tuple, dict)
+
+
+class Setting(NamedTuple):
+    """What a setting may be, and where it is kept."""
+
+    default: Any
+    expected: str
+    """In words, for error messages."""
+    convert: Callable[[Any], Any]
+    """Gives the value to store; raises ``ValueError`` or ``TypeError`` if invalid."""
+    classes: tuple = (Network,)
+    """The classes on which the setting is a parameter."""
+
+
+def _flag(value):
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError
+    return bool(value)
+
+
+def _optional(convert):
+    return lambda value: None if value is None else convert(value)
+
+
+def _word_or(words, convert):
+    def either(value):
+        if isinstance(value, str):
+            if value not in words:
+                raise ValueError
+            return value
+        return convert(value)
+
+    return either
+
+
+def _positive_float(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return float(value)
+
+
+def _positive_int(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError
+    if value < 1:
+        raise ValueError
+    return int(value)
+
+
+def _dtype(value):
+    name = value if isinstance(value, str) else getattr(value, "name", None)
+    name = np.dtype(value).name if name is None else name
+    if name not in ("float32", "float64"):
+        raise ValueError
+    return name
+
+
+def _function(value):
+    if not callable(value):
+        raise TypeError
+    return value
+
+
+def _functions(value):
+    return [_function(item) for item in value]
+
+
+def _surrogate(value):
+    # the surrogates themselves are defined above this floor of the package
+    if isinstance(value, _PLAIN_VALUES):
+        raise TypeError
+    return value
+
+
+SETTINGS = {
+    "trainable": Setting(
+        None, "True, False or None", _optional(_flag), TRAINABLE_CLASSES
+    ),
+    "keep_history": Setting(True, "True or False", _flag, (Probe,)),
+    "inference_only": Setting(False, "True or False", _flag),
+    "dtype": Setting("float32", "'float32' or 'float64'", _dtype),
+    "stateful": Setting(True, "True or False", _flag),
+    "use_loop": Setting(True, "True or False", _flag),
+    "lif_smoothing": Setting(
+        None, "None or a number greater than 0", _optional(_positive_float)
+    ),
+    "learning_phase": Setting(None, "True, False or None", _optional(_flag)),
+    "planner": Setting(None, "None or a function", _optional(_function)),
+    "sorter": Setting(None, "None or a function", _optional(_function)),
+    "simplifications": Setting(
+        None, "None or a list of functions", _optional(_functions)
+    ),
+    "spiking_training": Setting(False, "True or False", _flag),
+    "surrogate": Setting(
+        None, "None or one of nengo_dl.surrogates", _optional(_surrogate)
+    ),
+    "jit": Setting("auto", "'auto', True or False", _word_or(("auto",), _flag)),
+    "checkpoint": Setting(
+        "auto",
+        "'auto', None or an integer of at least 1",
+        _word_or(("auto",), _optional(_positive_int)),
+    ),
+    "truncate": Setting(
+        None, "None or an integer of at least 1", _optional(_positive_int)
+    ),
+}
+"""Every setting that `configure_settings` knows, by name."""
+
+
+class SettingParam(Parameter):
+    """A setting as a parameter of Nengo's config system.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SETTINGS`.
+    """
+
+    def __init__(self, name):
+        super().__init__(
+            name, default=SETTINGS[name].default, optional=True, readonly=False
+        )
+
+    def coerce(self, instance, value):
+        """The value to store; `~nengo.exceptions.ValidationError` if it is invalid."""
+        return validate_setting(self.name, super().coerce(instance, value))
+
+
+def validate_setting(name, value):
+    """Check one setting.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SETTINGS`.
+    value : object
+        The value a user gave.
+
+    Returns
+    -------
+    object
+        The value to use (NumPy scalars become Python ones, dtypes become names).
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If the value is not one that the setting takes.
+    """
+    try:
+        return SETTINGS[name].convert(value)
+    except (TypeError, ValueError):
+        raise ValidationError(
+            f"the setting '{name}' must be {SETTINGS[name].expected}; got {value!r}",
+            attr="configure_settings",
+        ) from None
+
+
+def configure_settings(**settings):
+    """Set how the current network is built, simulated and trained.
+
+    To be called in a ``with`` block of a `nengo.Network`. Calling it again changes the
+    named settings and leaves the others as they are.
+
+    Parameters
+    ----------
+    trainable : bool or None
+        Whether `.Simulator.fit` changes the parameters of ensembles (encoders), neurons
+        (biases), connections and decoded probes (weights) in this network and those
+        inside it. With None (default) it does, except for what an online learning rule
+        modifies. Afterwards ``net.config[nengo.Ensemble].trainable`` and
+        ``net.config[obj].trainable`` set it for a class or for one object (only the
+        latter makes something trainable that a learning rule modifies).
+    keep_history : bool
+        False keeps only the last step of a probe's data (default: True). Afterwards
+        ``net.config[probe].keep_history`` sets it for one probe.
+    inference_only : bool
+        True: the network will never be trained, so parameters may be folded and shared
+        (default: False).
+    dtype : str
+        ``"float32"`` (default) or ``"float64"``.
+    stateful : bool
+        False: nothing is carried from one call to the next (default: True).
+    use_loop : bool
+        False: unroll exactly ``unroll_simulation`` steps instead of looping over them
+        (default: True).
+    lif_smoothing : float or None
+        The ``sigma`` of the `.SoftLIFRate` whose gradient is used for LIF neurons; None
+        (default) uses the gradient of the LIF rate.
+    learning_phase : bool or None
+        Force the behaviour of training (True) or inference (False). With None (default)
+        it follows from the method called.
+    planner, sorter : function or None
+        The strategies of the graph optimizer that group operators and order signals,
+        from ``nengo_dl.graph_optimizer``; None (default) uses the built-in ones.
+    simplifications : list of function or None
+        The simplifications that the graph optimizer makes; None (default) makes all.
+    spiking_training : bool
+        True: `.Simulator.fit` runs spiking neurons as such, with a surrogate gradient;
+        False (default): it runs their rate form.
+    surrogate : object or None
+        The shape of the surrogate gradient, from ``nengo_dl.surrogates``; None
+        (default) uses the gradient of the rate form.
+    jit : bool or "auto"
+        Whether the loop over time is compiled with XLA (default: ``"auto"``).
+    checkpoint : int, "auto" or None
+        How many steps lie between two states that training keeps; the ones between are
+        computed again. None keeps each step's state. Default: ``"auto"``.
+    truncate : int or None
+        The number of steps that gradients flow back in time at most; None (default) for
+        no limit.
+
+    Raises
+    ------
+    ~nengo.exceptions.NetworkContextError
+        If called outside of a ``with`` block of a network.
+    ~nengo.exceptions.ConfigError
+        If a setting's name is unknown.
+    ~nengo.exceptions.ValidationError
+        If a setting's value is not one it takes. No setting is changed then.
+
+    Examples
+    --------
+    >>> with nengo.Network() as net:
+    ...     nengo_dl.configure_settings(dtype="float64", trainable=False)
+    ...     ens = nengo.Ensemble(10, 1)
+    >>> net.config[ens].trainable = True
+    """
+    if not Network.context:
+        raise NetworkContextError(
+            "configure_settings was called outside of a network; call it inside a "
+            "'with nengo.Network():' block, whose settings it changes"
+        )
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise ConfigError(
+            f"configure_settings: unknown {', '.join(map(repr, unknown))}; the "
+            f"settings are {', '.join(map(repr, sorted(SETTINGS)))}"
+        )
+
+    settings = {name: validate_setting(name, val) for name, val in settings.items()}
+    config = Network.context[-1].config
+    for name, value in settings.items():
+        for cls in SETTINGS[name].classes:
+            if cls not in config.params:
+                config.configures(cls)
+            if name not in config[cls].extra_params:
+                config[cls].set_param(name, SettingParam(name))
+            setattr(config[cls], name, value)
+
+
+def _class_setting(network, cls, name):
+    """The setting of a class (or its nearest ancestor) as a list of no or one value."""
+    params = network.config.params
+    for base in cls.__mro__:
+        if base in params and name in params[base].extra_params:
+            clsparams = params[base]
+            if clsparams in clsparams.get_param(name):
+                return [getattr(clsparams, name)]
+    return []
+
+
+def _object_setting(network, obj, name):
+    """The setting of one object as a list of no or one value."""
+    instparams = network.config.params.get(obj)
+    # an object's parameters exist as soon as they have been looked at; `in` tells
+    # whether a value was also given
+    for base in type(obj).__mro__ if instparams is not None else ():
+        clsparams = network.config.params.get(base)
+        if clsparams is not None and name in clsparams.extra_params:
+            param = clsparams.get_param(name)
+            return [getattr(instparams, name)] if instparams in param else []
+    return []
+
+
+def get_setting(source, name):
+    """The value of a setting that concerns the whole network.
+
+    Parameters
+    ----------
+    source : ~nengo.Network or ~nengo.builder.Model or None
+        The outermost network, or the model built from it.
+    name : str
+        A key of `SETTINGS`.
+
+    Returns
+    -------
+    object
+        The value, or the setting's default if none was given. For settings of single
+        objects this is the value of the class (see `resolve_trainable` and
+        `resolve_keep_history`).
+
+    Raises
+    ------
+    ~nengo.exceptions.ConfigError
+        If a setting's name is unknown.
+    """
+    if name not in SETTINGS:
+        raise ConfigError(f"unknown setting {name!r}; known: {sorted(SETTINGS)}")
+    network = getattr(source, "toplevel", source)
+    if network is not None:
+        for value in _class_setting(network, SETTINGS[name].classes[0], name):
+            return value
+    return SETTINGS[name].default
+
+
+def warn_misplaced_settings(network):
+    """Warn of settings of inner networks that have no effect.
+
+    Settings of the whole network count where they are made in the outermost one. Those
+    of a network inside it are passed over; the user is told so if they differ.
+
+    Parameters
+    ----------
+    network : ~nengo.Network
+        The outermost network.
+    """
+    for inner in network.all_networks:
+        for name, setting in SETTINGS.items():
+            if setting.classes != (Network,):
+                continue
+            for value in _class_setting(inner, Network, name):
+                used = get_setting(network, name)
+                if value is not used and value != used:
+                    warnings.warn(
+                        f"the setting '{name}' = {value!r} of {inner} has no effect, "
+                        f"because that network is inside {network}, where it is "
+                        f"{used!r}; call configure_settings in the outermost network",
+                        stacklevel=2,
+                    )
+
+
+def _with_ancestors(network, outer=()):
+    """All networks, each with those that enclose it: ``(nearest, …, outermost)``."""
+    chain = (network, *outer)
+    yield chain
+    for inner in network.networks:
+        yield from _with_ancestors(inner, chain)
+
+
+def _own_objects(network):
+    """The objects that can have settings, without those of inner networks."""
+    for ens in network.ensembles:
+        yield ens
+        yield ens.neurons
+    yield from network.nodes
+    yield from network.connections
+    yield from network.probes
+
+
+def _lookup(chain, obj, name):
+    """Settings that apply to an object: its own, then its class's, nearest first."""
+    own = [v for net in chain for v in _object_setting(net, obj, name)]
+    return own, [v for net in chain for v in _class_setting(net, type(obj), name)]
+
+
+def learned_objects(network):
+    """The objects whose parameters an online learning rule modifies.
+
+    Parameters
+    ----------
+    network : ~nengo.Network
+        The outermost network.
+
+    Returns
+    -------
+    set
+        Connections (whose weights or decoders are learned) and ensembles (whose
+        encoders are).
+    """
+    learned = set()
+    for conn in network.all_connections:
+        rules = conn.learning_rule_type
+        if rules is None:
+            continue
+        rules = rules.values() if isinstance(rules, dict) else rules
+        for rule in rules if np.iterable(rules) else [rules]:
+            learned.add(conn.post_obj if rule.modifies == "encoders" else conn)
+    return learned
+
+
+def resolve_trainable(network):
+    """Whether each object's parameters are trained.
+
+    A setting of the object comes before one of its class; among those, the one in the
+    nearest enclosing network counts. None counts as no setting. Without any, parameters
+    are trained unless an online learning rule modifies them; to train these, the
+    setting must be made on the object itself.
+
+    Parameters
+    ----------
+    network : ~nengo.Network
+        The outermost network.
+
+    Returns
+    -------
+    dict
+        For each object, True or False: an `~nengo.Ensemble` stands for its encoders,
+        ``ens.neurons`` for their biases, a `~nengo.Connection` for its weights or
+        decoders, a `~nengo.Probe` for its decoders, a `~nengo.Node` for what else it
+        may hold.
+    """
+    learned = learned_objects(network)
+    trainable = {}
+    for chain in _with_ancestors(network):
+        for obj in _own_objects(chain[0]):
+            own, by_class = _lookup(chain, obj, "trainable")
+            choices = own + ([False] if obj in learned else by_class)
+            choices = [choice for choice in choices if choice is not None]
+            trainable[obj] = choices[0] if choices else True
+    return trainable
+
+
+def resolve_keep_history(network):
+    """Whether each probe keeps the data of all steps, or of the last one only.
+
+    Parameters
+    ----------
+    network : ~nengo.Network
+        The outermost network.
+
+    Returns
+    -------
+    dict
+        True or False for each `~nengo.Probe`.
+    """
+    keep = {}
+    for chain in _with_ancestors(network):
+        for probe in chain[0].probes:
+            own, by_class = _lookup(chain, probe, "keep_history")
+            keep[probe] = [*own, *by_class, SETTINGS["keep_history"].default][0]
+    return keep

@@ -1,0 +1,114 @@
+"""What has to be settled before TensorFlow and Keras are imported.
+
+Both read environment variables once, while they are imported, so the package sets its
+defaults first and only then imports anything that needs them. A variable that is set
+already is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+BACKEND = "KERAS_BACKEND"
+
+# One line of TensorFlow's C++ log: "I0000 00:00:1700000000.1 4711 port.cc:153] ...", in
+# older releases "2024-01-01 00:00:00.000000: E external/... .cc:10] ...".
+LOG_LINE = re.compile(
+    rb"[IWE]\d{4} [\d:.]+ +\d+ \S+\] |\d{4}-\d\d-\d\d [\d:.]+: [IWE] "
+)
+# What comes with such lines and looks different.
+LOG_COMPANIONS = (
+    b"WARNING: All log messages before absl::InitializeLog() is called",
+    b"To enable the following instructions:",
+)
+
+
+def select_keras_backend() -> None:
+    """Make Keras use TensorFlow, unless another backend is in use or asked for.
+
+    ``KERAS_BACKEND`` in the environment counts more than the user's ``keras.json``, so
+    setting it is enough as long as Keras has not been imported.
+
+    Raises
+    ------
+    ImportError
+        If Keras was imported with another backend, or ``KERAS_BACKEND`` names one.
+    """
+    keras = sys.modules.get("keras")
+    if keras is not None and hasattr(keras, "config"):
+        found, origin = keras.config.backend(), "Keras has been imported with"
+    else:
+        found = os.environ.setdefault(BACKEND, "tensorflow")
+        origin = f"the environment variable {BACKEND} asks for"
+    if found != "tensorflow":
+        raise ImportError(
+            f"nengo_dl needs Keras with the backend 'tensorflow', but {origin} "
+            f"{found!r}. Set {BACKEND}=tensorflow, or leave it unset and import "
+            "nengo_dl before keras, in a new Python process."
+        )
+
+
+def is_log_line(line: bytes) -> bool:
+    """Whether a line of output comes from TensorFlow's C++ log."""
+    return bool(LOG_LINE.match(line)) or line.startswith(LOG_COMPANIONS)
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Drop TensorFlow's own log lines while it is imported.
+
+    The log level alone does not do it: what is logged before TensorFlow has set up its
+    log ("oneDNN custom operations are on", "Could not find cuda drivers", "Unable to
+    register cuDNN factory") ignores it. Those lines go to the file descriptor behind
+    ``sys.stderr``, so that is where they are filtered. Everything else that arrives
+    there meanwhile is passed on, and all of it if the import fails.
+
+    Nothing is changed if ``TF_CPP_MIN_LOG_LEVEL`` is set in the environment, or if
+    TensorFlow has been imported before: ``TF_CPP_MIN_LOG_LEVEL=0`` shows the whole log.
+    """
+    if LOG_LEVEL in os.environ or "tensorflow" in sys.modules:
+        yield
+        return
+    # Level 2 still shows "failed call to cuInit" on every machine without a GPU. What
+    # fails in a computation raises a Python exception, whatever the level is.
+    os.environ[LOG_LEVEL] = "3"
+    with filtered_stderr():
+        yield
+
+
+@contextlib.contextmanager
+def filtered_stderr() -> Iterator[None]:
+    """Hold back what is written to standard error, then pass on what is no log line."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # the process has no standard error: there is nothing to filter
+        yield
+        return
+    drop = False
+    with tempfile.TemporaryFile() as held:
+        flush_stderr()
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+            drop = True
+        finally:
+            flush_stderr()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            kept = b"".join(line for line in held if not (drop and is_log_line(line)))
+            if kept:
+                with open(2, "wb", closefd=False) as out:
+                    out.write(kept)
+
+
+def flush_stderr() -> None:
+    """Send what Python has buffered for standard error on its way."""
+    if sys.stderr is not None:
+        sys.stderr.flush()

@@ -1,0 +1,215 @@
+"""Sums, products and matrices: what connections and views are made of.
+
+=================  ==================================================================
+operator           becomes
+=================  ==================================================================
+``Reset``          a constant
+``Copy``           terms with factor one
+``ElementwiseInc``  terms with a constant factor, or a `Product`
+``DotInc``         a `MatVec` (fixed or trained matrix) or a `VaryingMatVec` (learned)
+=================  ==================================================================
+"""
+
+import numpy as np
+from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset
+from nengo.exceptions import BuildError
+
+from nengo_dl.compiler import registry
+from nengo_dl.compiler.lowering import OperatorRule, lowers, unknown_operator
+from nengo_dl.compiler.traits import Kernel
+
+
+class SumKernel(Kernel):
+    r"""Sums of the same number of terms.
+
+    .. math:: y_i = b_i + \sum_j s_{ji} x_{ji}
+
+    Parameters: ``terms`` (number of terms), ``scale`` (``(terms * n, 1)`` or None if all
+    are one), ``bias`` (``(n, 1)`` or None if all are zero). Input: the terms, all first
+    ones, then all second ones, and so on.
+    """
+
+    name = "sum"
+
+    # a short chain of additions fuses with its neighbours; a long one is a reduction
+    longest_chain = 4
+
+    def step(self, xp, p, *inputs):
+        """Add up the scaled terms."""
+        if not inputs:
+            return (p.bias,)
+        (x,) = inputs
+        if p.scale is not None:
+            x = x * p.scale
+        n = x.shape[0] // p.terms
+        if 1 < p.terms <= self.longest_chain:
+            y = x[:n]
+            for j in range(1, p.terms):
+                y = y + x[j * n : (j + 1) * n]
+        elif p.terms > 1:
+            y = xp.sum(xp.reshape(x, (p.terms, n, -1)), 0)
+        else:
+            y = x
+        if p.bias is not None:
+            y = y + p.bias
+        return (y,)
+
+
+class MatVec(Kernel):
+    r"""A matrix that no operator changes: decoders, encoders, weights.
+
+    .. math:: y = A x
+
+    Parameters: ``A``, ``(m, k)``. Input: ``x``, ``(k, batch)``. Merged matrices of one
+    shape are stacked to ``(groups, m, k)``.
+    """
+
+    name = "matmul"
+    matrices = ("A",)
+    matrix = "A"
+    zero_preserving = True
+
+    def step(self, xp, p, x):
+        """One product for all merged matrices."""
+        groups, m, k = p.A.shape
+        if k == 1:
+            y = p.A * xp.reshape(x, (groups, 1, -1))
+            return (xp.reshape(y, (groups * m, -1)),)
+        if groups == 1:
+            return (xp.matmul(p.A[0], x),)
+        y = xp.matmul(p.A, xp.reshape(x, (groups, k, -1)))
+        return (xp.reshape(y, (groups * m, -1)),)
+
+
+class VaryingMatVec(Kernel):
+    r"""A matrix that changes while the simulation runs, one for each batch item.
+
+    .. math:: y_i = \sum_j A_{ij} x_j
+
+    Parameters: ``shape``, ``(m, k)``. Inputs: ``A`` flattened, ``(m * k, batch)``; ``x``,
+    ``(k, batch)``.
+    """
+
+    name = "varying_matmul"
+    zero_preserving = True
+
+    def cost(self, node):
+        """One multiplication for each entry of the matrix."""
+        return float(node.inputs[0].size)
+
+    def merge_key(self, node):
+        """Matrices so large that reading them dominates stay where they are."""
+        alone = node.inputs[0].size > 8192
+        return (self.name, id(node)) if alone else super().merge_key(node)
+
+    def step(self, xp, p, a, x):
+        """Row by row; with one batch item it is an ordinary product."""
+        m, k = p.shape
+        if x.shape[1] == 1:
+            matrix = xp.reshape(a, (p.groups, m, k))
+            y = xp.matmul(matrix, xp.reshape(x, (p.groups, k, 1)))
+        else:
+            matrix = xp.reshape(a, (p.groups, m, k, -1))
+            y = xp.sum(matrix * xp.reshape(x, (p.groups, 1, k, -1)), 2)
+        return (xp.reshape(y, (p.groups * m, -1)),)
+
+
+class Product(Kernel):
+    """Two signals multiplied entry by entry."""
+
+    name = "product"
+    zero_preserving = True
+
+    def step(self, xp, p, a, x):
+        """``a * x``."""
+        return (a * x,)
+
+
+SUM = SumKernel()
+MATVEC = MatVec()
+VARYING_MATVEC = VaryingMatVec()
+PRODUCT = Product()
+registry.structural["sum"] = SUM
+
+
+@lowers(Reset)
+class LowerReset(OperatorRule):
+    """``dst[...] = value``."""
+
+    def lower(self, op, low):
+        """Cover the signal with a constant."""
+        low.fill(op.dst, np.asarray(op.value, np.float64))
+
+
+@lowers(Copy)
+class LowerCopy(OperatorRule):
+    """``dst[dst_slice] = src[src_slice]``, or ``+=``."""
+
+    def lower(self, op, low):
+        """Add the elements read as terms of the elements written."""
+        elements = low.read(op.src)
+        if op.src_slice is not None:
+            elements = elements[op.src_slice]
+        if op.inc:
+            low.increment(op.dst, elements, index=op.dst_slice)
+        else:
+            low.set(op.dst, elements, index=op.dst_slice)
+
+
+@lowers(ElementwiseInc)
+class LowerElementwiseInc(OperatorRule):
+    """``Y += A * X``."""
+
+    def lower(self, op, low):
+        """A constant factor scales terms; two varying factors are a product."""
+        factor, signal = op.A, op.X
+        if low.is_constant(signal) and not low.is_constant(factor):
+            factor, signal = signal, factor
+        x = np.broadcast_to(low.read(signal), op.Y.shape)
+        if low.is_constant(factor):
+            low.increment(op.Y, x, np.broadcast_to(low.value(factor), op.Y.shape))
+            return
+        a = np.broadcast_to(low.read(factor), op.Y.shape)
+        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=str(op))
+        low.increment(op.Y, y.reshape(op.Y.shape))
+
+
+@lowers(DotInc)
+class LowerDotInc(OperatorRule):
+    """``Y += A.dot(X)``."""
+
+    def lower(self, op, low):
+        """One node, and its output as a term of ``Y``."""
+        if type(op) is not DotInc:  # sparse and blocked products store A differently
+            raise BuildError(unknown_operator(op))
+        x = low.read(op.X).ravel()
+        if op.A.ndim == 0:
+            self._scaled(op, low, x)
+            return
+        shape = (op.A.size // x.size, x.size)
+        matrix = low.matrix(op.A)
+        if matrix is None:
+            a = low.read(op.A)
+            params = {"shape": shape}
+            (y,) = low.node(VARYING_MATVEC, [a, x], [shape[0]], params, label=str(op))
+        else:
+            matrix = _with_shape(matrix, shape)
+            (y,) = low.node(MATVEC, [x], [shape[0]], {"A": matrix}, label=str(op))
+        low.increment(op.Y, y.reshape(op.Y.shape))
+
+    @staticmethod
+    def _scaled(op, low, x):
+        """A 0-d matrix is a factor."""
+        if low.is_constant(op.A):
+            low.increment(op.Y, x.reshape(op.Y.shape), low.value(op.A))
+            return
+        a = np.broadcast_to(low.read(op.A), x.shape)
+        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=str(op))
+        low.increment(op.Y, y.reshape(op.Y.shape))
+
+
+def _with_shape(matrix, shape):
+    """A constant or a reference as an ``(m, k)`` matrix."""
+    if isinstance(matrix, np.ndarray):
+        return np.ascontiguousarray(matrix.reshape(shape))
+    return type(matrix)(matrix.key, shape, matrix.index)

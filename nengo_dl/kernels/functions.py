@@ -1,0 +1,136 @@
+"""Python functions: nodes, and functions on connections from nodes or Direct ensembles."""
+
+import numpy as np
+from nengo.builder.operator import SimPyFunc
+from nengo.exceptions import SimulationError
+from nengo.utils.functions import function_name
+from nengo.utils.numpy import is_array_like
+
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.traits import Kernel
+
+
+class Python(Kernel):
+    """Calls Python once a step; cannot be compiled, and has no gradient.
+
+    Parameters: ``function``, called with a list of ``(n, batch)`` arrays, returns a list
+    of ``(size, batch)`` arrays; ``sizes``, the number of rows of each of them.
+    """
+
+    name = "python"
+    host = True
+    side_effects = True
+    differentiable = False
+
+    def step(self, xp, p, *inputs):
+        """Hand the arrays over."""
+        return tuple(xp.host_call(p.function, list(inputs), list(p.sizes)))
+
+
+PYTHON = Python()
+
+
+def step_times(time: np.ndarray, dt: float) -> list[float]:
+    """The time of each column as core Nengo gives it to functions.
+
+    Core computes it in double precision as a step number times ``dt``; here it arrives in
+    the precision of the simulation, so the step number is taken from it.
+    """
+    return (np.rint(time[0].astype(np.float64) / dt) * dt).tolist()
+
+
+def output_rows(size: int, like: np.ndarray) -> np.ndarray:
+    """An array for ``size`` outputs of each batch item of ``like``."""
+    return np.empty((size, like.shape[1]), like.dtype)
+
+
+class PythonFunction:
+    """A function of a ``SimPyFunc`` operator, with core's checks of what it returns.
+
+    Parameters
+    ----------
+    op : SimPyFunc
+    dt : float
+        Length of a time step in seconds.
+    """
+
+    def __init__(self, op, dt: float):
+        self.op = op
+        self.dt = dt
+        self.function = op.fn
+        self.size = 0 if op.output is None else op.output.size
+        self.shape = None if op.output is None else op.output.shape
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return function_name(self.function)
+
+    def advance(self, t: float):
+        """One step of a function of time alone (or of nothing), unchecked."""
+        return self.function(t) if self.op.t is not None else self.function()
+
+    def checked(self, y) -> np.ndarray:
+        """What the function returned, as a flat array.
+
+        Raises
+        ------
+        SimulationError
+            If it is None, not finite, or does not fit the output.
+        """
+        try:
+            if y is None or not np.all(np.isfinite(y)):
+                raise SimulationError(
+                    f"Function {self.label!r} returned non-finite value {y!r} (for "
+                    f"{self.op}); expected {self.size} finite numbers"
+                )
+            return np.broadcast_to(np.asarray(y, np.float64), self.shape).ravel()
+        except (TypeError, ValueError) as e:
+            raise SimulationError(
+                f"Function {self.label!r} returned a value {y!r} of invalid type "
+                f"{type(y)!r} or shape {np.shape(y) if is_array_like(y) else '?'} (for "
+                f"{self.op}); expected {self.size} finite numbers"
+            ) from e
+
+    def __call__(self, arrays):
+        """Call the function for each column, one after the other."""
+        arguments = []
+        if self.op.t is not None:
+            arguments.append(step_times(arrays[0], self.dt))
+        if self.op.x is not None:
+            columns = arrays[-1].T.astype(np.float64)
+            arguments.append([c.reshape(self.op.x.shape) for c in columns])
+        out = output_rows(self.size, arrays[0])
+        for b in range(out.shape[1]):
+            y = self.function(*(values[b] for values in arguments))
+            if self.size:
+                out[:, b] = self.checked(y)
+        return [out] if self.size else []
+
+
+@lowers(SimPyFunc)
+class LowerFunction(OperatorRule):
+    """Sets a signal to what a Python function returns."""
+
+    def opaque(self, op):
+        """A function may share objects with others."""
+        return True
+
+    def stepwise(self, op):
+        """With input it has to run step by step."""
+        return op.x is not None
+
+    def lower(self, op, low):
+        """Without input it may run ahead of the steps; else it is a node."""
+        function = low.host(op, lambda: PythonFunction(op, low.dt))
+        if op.x is None and not low.stepwise_python:
+            low.source(op, op.output)
+            return
+        # a function of nothing is given the time, to know when to run
+        signals = op.reads or [low.model.time]
+        sizes = (function.size,) if function.size else ()
+        params = {"function": function, "sizes": sizes}
+        inputs = [low.read(signal) for signal in signals]
+        outputs = low.node(PYTHON, inputs, sizes, params, label=function.label)
+        if op.output is not None:
+            low.define(op.output, outputs[0])

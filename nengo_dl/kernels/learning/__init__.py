@@ -1,0 +1,1 @@
+"""Online learning rules, one file each."""

@@ -1,0 +1,1 @@
+"""Neuron types, one file for each family."""

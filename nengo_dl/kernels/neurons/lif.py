@@ -1,0 +1,88 @@
+"""Leaky integrate-and-fire neurons."""
+
+import nengo
+import numpy as np
+
+from nengo_dl.kernels.neurons.base import NeuronKernel
+
+
+class LIFRateKernel(NeuronKernel):
+    r"""Steady-state firing rate of the LIF neuron.
+
+    .. math::
+
+       r = \frac{a}{\tau_{ref} + \tau_{rc} \ln(1 + 1 / (J - 1))}
+       \quad\text{if } J > 1, \text{ else } 0
+
+    Parameters (one value per neuron): ``tau_rc`` and ``tau_ref`` in seconds,
+    ``amplitude`` in output units.
+
+    References: Eliasmith & Anderson (2003), *Neural Engineering*, ch. 4.
+    """
+
+    neuron_type = nengo.LIFRate
+    params = ("tau_rc", "tau_ref", "amplitude")
+    zero_preserving = True
+
+    def step(self, xp, p, current):
+        """One time step; every array is ``(n, batch)``."""
+        j = current - 1
+        firing = j > 0
+        # the branch that is not taken must be finite, or its gradient spoils the other
+        j = xp.where(firing, j, xp.ones_like(j))
+        rate = p.amplitude / (p.tau_ref + p.tau_rc * xp.log1p(1 / j))
+        return (xp.where(firing, rate, xp.zeros_like(rate)),)
+
+
+class LIFKernel(NeuronKernel):
+    r"""Spiking LIF, with the time of the spike interpolated within the step.
+
+    .. math:: \tau_{rc} \frac{dv}{dt} = J - v, \quad v > 1 \Rightarrow \text{spike}
+
+    Parameters (one value per neuron): ``tau_rc``, ``tau_ref`` in seconds, ``amplitude``
+    in output units, ``min_voltage`` (dimensionless).
+
+    State: ``voltage`` (dimensionless), ``refractory_time`` (seconds).
+
+    References: Eliasmith & Anderson (2003), *Neural Engineering*, ch. 4.
+    """
+
+    neuron_type = nengo.LIF
+    params = ("tau_rc", "tau_ref", "amplitude", "min_voltage")
+    state = ("voltage", "refractory_time")
+    rate_form = LIFRateKernel
+
+    def derive(self, params):
+        """Constants of the two exponentials.
+
+        A neuron integrates for at most ``dt`` within a step, so ``expm1`` is taken at
+        ``|x| <= dt / tau_rc``. It started the step at ``v <= 1``, so relative to the
+        drive it is above threshold by ``(v - 1) / (J - 1) <= 1 - exp(-dt / tau_rc)``.
+        """
+        ratio = params["dt"] / np.min(params["tau_rc"])
+        return dict(
+            params,
+            spike=params["amplitude"] / params["dt"],
+            minus_rate=-1 / params["tau_rc"],
+            largest_exponent=float(ratio),
+            largest_overshoot=float(-np.expm1(-ratio)),
+        )
+
+    def step(self, xp, p, current, voltage, refractory_time):
+        """One time step; every array is ``(n, batch)``."""
+        refractory_time = refractory_time - p.dt
+        # the part of this step outside the refractory period, in [0, dt]
+        active = xp.clip(p.dt - refractory_time, 0, p.dt)
+        decay = xp.expm1(active * p.minus_rate, bound=p.largest_exponent)
+        voltage = voltage - (current - voltage) * decay
+        spiked = voltage > 1
+        one = xp.ones_like(voltage)
+        overshoot = (voltage - 1) / xp.where(spiked, current - 1, one)
+        overshoot = xp.where(spiked, overshoot, xp.zeros_like(overshoot))
+        # since the voltage crossed one: dt + tau_rc * log(1 - overshoot) into the step
+        since = p.dt + p.tau_rc * xp.log1p(-overshoot, bound=p.largest_overshoot)
+        zero = xp.zeros_like(voltage)
+        spikes = xp.where(spiked, zero + p.spike, zero)
+        voltage = xp.where(spiked, zero, xp.maximum(voltage, p.min_voltage))
+        refractory_time = xp.where(spiked, p.tau_ref + since, refractory_time)
+        return spikes, voltage, refractory_time

@@ -1,0 +1,52 @@
+"""Rectified linear neurons, as rates and as spikes."""
+
+import nengo
+
+from nengo_dl.kernels.neurons.base import NeuronKernel
+
+
+class RectifiedLinearKernel(NeuronKernel):
+    r"""Firing rate proportional to the positive part of the current.
+
+    .. math:: r = a \max(J, 0)
+
+    Parameters (one value per neuron): ``amplitude`` in output units.
+
+    References: Nair & Hinton (2010), Rectified linear units improve restricted
+    Boltzmann machines, ICML.
+    """
+
+    neuron_type = nengo.RectifiedLinear
+    params = ("amplitude",)
+    zero_preserving = True
+
+    def step(self, xp, p, current):
+        """One time step; every array is ``(n, batch)``."""
+        return (p.amplitude * xp.maximum(current, 0),)
+
+
+class SpikingRectifiedLinearKernel(NeuronKernel):
+    r"""Integrates the rectified current and fires once for each unit of it.
+
+    .. math:: v \leftarrow v + \max(J, 0)\, dt, \quad
+              s = \frac{a}{dt} \lfloor v \rfloor, \quad v \leftarrow v - \lfloor v \rfloor
+
+    Parameters (one value per neuron): ``amplitude`` in output units.
+
+    State: ``voltage``, the fraction of a spike that is due, in [0, 1).
+    """
+
+    neuron_type = nengo.SpikingRectifiedLinear
+    params = ("amplitude",)
+    state = ("voltage",)
+    rate_form = RectifiedLinearKernel
+
+    def derive(self, params):
+        """The height of one spike that lasts one step."""
+        return dict(params, spike=params["amplitude"] / params["dt"])
+
+    def step(self, xp, p, current, voltage):
+        """One time step; every array is ``(n, batch)``."""
+        voltage = voltage + xp.maximum(current, 0) * p.dt
+        n_spikes = xp.floor(voltage)
+        return n_spikes * p.spike, voltage - n_spikes

@@ -1,0 +1,25 @@
+"""Sigmoid neurons."""
+
+import nengo
+
+from nengo_dl.kernels.neurons.base import NeuronKernel
+
+
+class SigmoidKernel(NeuronKernel):
+    r"""Firing rate that saturates at ``1 / tau_ref``.
+
+    .. math:: r = \frac{1 / \tau_{ref}}{1 + e^{-J}}
+
+    Parameters (one value per neuron): ``tau_ref`` in seconds.
+    """
+
+    neuron_type = nengo.Sigmoid
+    params = ("tau_ref",)
+
+    def derive(self, params):
+        """The highest rate, in Hz."""
+        return dict(params, highest=1 / params["tau_ref"])
+
+    def step(self, xp, p, current):
+        """One time step; every array is ``(n, batch)``."""
+        return (p.highest * xp.sigmoid(current),)

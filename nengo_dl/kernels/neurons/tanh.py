@@ -1,0 +1,26 @@
+"""Hyperbolic tangent neurons."""
+
+import nengo
+
+from nengo_dl.kernels.neurons.base import NeuronKernel
+
+
+class TanhKernel(NeuronKernel):
+    r"""Rate, positive or negative, that saturates at ``1 / tau_ref``.
+
+    .. math:: r = \frac{\tanh(J)}{\tau_{ref}}
+
+    Parameters (one value per neuron): ``tau_ref`` in seconds.
+    """
+
+    neuron_type = nengo.Tanh
+    params = ("tau_ref",)
+    zero_preserving = True
+
+    def derive(self, params):
+        """The highest rate, in Hz."""
+        return dict(params, highest=1 / params["tau_ref"])
+
+    def step(self, xp, p, current):
+        """One time step; every array is ``(n, batch)``."""
+        return (p.highest * xp.tanh(current),)

@@ -1,0 +1,97 @@
+"""Linear filters: Lowpass, Alpha and any other transfer function."""
+
+import numpy as np
+from nengo.synapses import LinearFilter
+
+from nengo_dl.compiler.traits import Kernel
+from nengo_dl.kernels.processes import process_rules
+
+
+class OneStateFilter(Kernel):
+    r"""A filter with one state variable and no direct path, such as ``Lowpass``.
+
+    .. math:: y_t = a\, y_{t-1} + b\, u_t
+
+    Parameters (one value per entry): ``a``, ``b``. Inputs: ``u``, previous ``y``.
+    """
+
+    name = "filter"
+    vectors = ("a", "b")
+    zero_preserving = True
+
+    def step(self, xp, p, u, y):
+        """One time step; every array is ``(n, batch)``."""
+        return (y * p.a + u * p.b,)
+
+
+class StateSpaceFilter(Kernel):
+    r"""A filter of any order.
+
+    Without a direct path (``D = 0``) the new state is read out,
+
+    .. math:: x_t = A x_{t-1} + B u_t, \quad y_t = C x_t,
+
+    and with one the old state is, as in ``nengo.synapses.LinearFilter``:
+
+    .. math:: x_{t+1} = A x_t + B u_t, \quad y_t = C x_t + D u_t.
+
+    Parameters: ``A`` (tuple of rows), ``B``, ``C`` (tuples), ``D`` (float). Inputs:
+    ``u``, then the state variables; outputs: ``y``, then the next ones; all
+    ``(n, batch)``.
+    """
+
+    name = "state_space_filter"
+    zero_preserving = True
+
+    def step(self, xp, p, u, *x):
+        """One time step."""
+        following = tuple(_combination((*row, b), (*x, u)) for row, b in zip(p.A, p.B))
+        if p.D == 0:
+            return (_combination(p.C, following), *following)
+        return (_combination((*p.C, p.D), (*x, u)), *following)
+
+
+def _combination(factors, arrays):
+    """Sum of products, without the terms whose factor is zero."""
+    terms = [x * float(f) for f, x in zip(factors, arrays) if f != 0]
+    if not terms:
+        return arrays[0] * 0.0
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+ONE_STATE = OneStateFilter()
+STATE_SPACE = StateSpaceFilter()
+
+
+@process_rules.register(LinearFilter)
+def lower_linear_filter(op, low) -> np.ndarray:
+    """The output of a linear filter; its state goes to the next step."""
+    filter_ = op.process
+    A, B, C, D = low.memo((id(filter_), "ss"), lambda: filter_._get_ss(low.dt))
+    u = low.read(op.input).ravel()
+    if len(A) == 0:  # only a factor
+        rows = np.arange(u.size)
+        return low.affine(
+            np.zeros(u.size), rows, u, np.full(u.size, np.float64(D.item()))
+        )
+    signal = op.state["X"]
+    x = low.previous(signal).reshape(len(A), u.size)
+    if len(A) == 1 and not np.any(D):
+        factors = {"a": A.item(), "b": B.item() * C.item()}
+        params = {k: np.full(u.size, v, np.float64) for k, v in factors.items()}
+        (y,) = low.node(ONE_STATE, [u, x[0]], [u.size], params, label=str(op))
+        low.update(signal, y)
+        return y
+    params = {
+        "A": tuple(map(tuple, A.tolist())),
+        "B": tuple(np.ravel(B).tolist()),
+        "C": tuple(np.ravel(C).tolist()),
+        "D": float(np.ravel(D)[0]),
+    }
+    sizes = [u.size] * (1 + len(A))
+    y, *following = low.node(STATE_SPACE, [u, *x], sizes, params, label=str(op))
+    low.update(signal, np.stack(following))
+    return y

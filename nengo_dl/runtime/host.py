@@ -1,0 +1,233 @@
+"""Rows that are given to every step from outside: data, time, functions, processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from nengo.exceptions import SimulationError
+
+from nengo_dl.compiler.graph import Source
+from nengo_dl.compiler.lowering import HostSource
+
+
+class InputsInterrupted(Exception):
+    """A function failed in the middle of a chunk.
+
+    Whoever asked for the chunk runs the steps that there are inputs for, and raises
+    ``cause`` then: what a simulator that goes step by step would have done.
+
+    Parameters
+    ----------
+    partial : ndarray
+        The rows of the steps before the failure, ``(steps, n, batch)``.
+    cause : BaseException
+        What the function raised.
+    """
+
+    def __init__(self, partial: np.ndarray, cause: BaseException):
+        super().__init__(f"inputs ended after {len(partial)} steps: {cause!r}")
+        self.partial = partial
+        self.cause = cause
+
+
+class _Column:
+    """Where one source's values go: rows ``start:stop`` of each step (None: nowhere)."""
+
+    def __init__(self, source: HostSource, host, rows: tuple[int, int] | None):
+        self.op = source.op
+        self.host = host
+        self.rows = rows
+        self.per_item = hasattr(host, "reset")
+
+
+class InputFeed:
+    """Evaluates everything that runs ahead of the steps, in core's order.
+
+    Parameters
+    ----------
+    inputs : sequence of Source
+        Which rows there are (``layout.inputs``).
+    sources : sequence of HostSource
+        Operators without input, in core's order.
+    hosts : mapping
+        Operator -> the object that runs it.
+    dt : float
+        Length of a step in seconds.
+    batch : int
+    dtype : dtype
+    time, step : Signal, optional
+        The model's own clock signals.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Source],
+        sources: Sequence[HostSource],
+        hosts: Mapping,
+        dt: float,
+        batch: int,
+        dtype,
+        time=None,
+        step=None,
+    ):
+        self.dt, self.batch, self.dtype = dt, batch, np.dtype(dtype)
+        self.n_rows = sum(source.size for source in inputs)
+        self._rows = {s.key: (s.start, s.start + s.size) for s in inputs}
+        clock = {"time": time, "step": step}
+        self._clock = {k: self._rows[s] for k, s in clock.items() if s in self._rows}
+        self._columns = [
+            _Column(s, hosts[s.op], self._rows.get(s.signal)) for s in sources
+        ]
+        self._data: dict[object, np.ndarray] = {}
+        self._first = 0
+
+    @classmethod
+    def of_sources(cls, sources, hosts, dt, batch, dtype) -> InputFeed:
+        """A feed with the rows of these sources alone, one after the other."""
+        inputs, first = [], 0
+        for source in sources:
+            inputs.append(Source(source.signal, first, source.signal.size))
+            first += source.signal.size
+        return cls(inputs, sources, hosts, dt, batch, dtype)
+
+    def use(self, data: Mapping[object, np.ndarray], first_step: int) -> None:
+        """From ``first_step`` on, take these signals from arrays ``(batch, steps, d)``."""
+        self._data = {s: np.asarray(a, self.dtype) for s, a in data.items()}
+        self._first = first_step
+
+    def chunk(self, start: int, k: int) -> np.ndarray:
+        """Rows of ``k`` steps after step ``start``: ``(k, n, batch)``.
+
+        Raises
+        ------
+        InputsInterrupted
+            If a function raises or returns what does not fit; it holds the rows of the
+            steps before.
+        """
+        out = np.zeros((k, self.n_rows, self.batch), self.dtype)
+        times = (np.arange(start + 1, start + k + 1) * self.dt).tolist()
+        for name, (a, _) in self._clock.items():
+            values = times if name == "time" else np.arange(start + 1, start + k + 1)
+            out[:, a, :] = np.asarray(values)[:, None]
+        for signal, array in self._data.items():
+            if signal in self._rows:
+                a, b = self._rows[signal]
+                offset = start - self._first
+                out[:, a:b] = array[:, offset : offset + k].transpose(1, 2, 0)
+        active = [c for c in self._columns if self._is_active(c)]
+        if active:
+            self._evaluate(active, times, out)
+        return out
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether anything has to be called, for its effects if not for its values."""
+        return bool(self._columns)
+
+    def single(self, start: int, out: np.ndarray) -> None:
+        """Rows of the one step after step ``start``, without data, into ``out``.
+
+        Parameters
+        ----------
+        start : int
+        out : ndarray
+            ``(n, batch)``.
+        """
+        t = (start + 1) * self.dt
+        for name, (a, _) in self._clock.items():
+            out[a] = t if name == "time" else start + 1
+        for column in self._columns:
+            value = column.host.advance(t)
+            if column.rows is None:
+                continue
+            a, b = column.rows
+            if column.per_item:
+                out[a:b] = value.T
+            else:
+                out[a:b] = column.host.checked(value)[:, None]
+
+    def _is_active(self, column: _Column) -> bool:
+        signal = None if not column.op.sets else column.op.sets[0].base
+        return signal not in self._data
+
+    def _evaluate(self, active, times, out) -> None:
+        """All functions step by step, as core would call them."""
+        buffers = [self._buffer(column, len(times)) for column in active]
+        calls = [
+            (column.host.advance, buffer)
+            for column, buffer in zip(active, buffers, strict=True)
+        ]
+        done, failure = 0, None
+        try:
+            if len(calls) == 1 and calls[0][1] is not None:
+                ((advance, buffer),) = calls
+                for t in times:
+                    buffer[done] = advance(t)
+                    done += 1
+            else:
+                for t in times:
+                    for advance, buffer in calls:
+                        value = advance(t)
+                        if buffer is not None:
+                            buffer[done] = value
+                    done += 1
+        except Exception as error:
+            failure = error
+            if isinstance(error, (TypeError, ValueError)):
+                failure = self._misfit(active, times[done], error)
+        for column, buffer in zip(active, buffers, strict=True):
+            if column.rows is None or buffer is None:
+                continue
+            if not column.per_item:
+                done, failure = self._first_bad(column, buffer, done, failure)
+            self._store(column, buffer, out)
+        if failure is not None:
+            raise InputsInterrupted(out[:done], failure)
+
+    def _buffer(self, column: _Column, k: int) -> np.ndarray | None:
+        if not column.op.sets:
+            return None
+        size = column.op.sets[0].size
+        return np.empty((k, self.batch, size) if column.per_item else (k, size))
+
+    def _store(self, column: _Column, buffer: np.ndarray, out: np.ndarray) -> None:
+        a, b = column.rows
+        if column.per_item:
+            out[:, a:b] = buffer.transpose(0, 2, 1)
+        else:
+            out[:, a:b] = buffer[:, :, None]
+
+    @staticmethod
+    def _first_bad(column: _Column, buffer, done, failure):
+        """The step at which a function returned what is not finite, if it did."""
+        finite = np.isfinite(buffer[:done])
+        if finite.all():
+            return done, failure
+        step = int(np.flatnonzero(~finite.all(axis=1))[0])
+        return step, SimulationError(
+            f"Function {column.host.label!r} returned non-finite value in step "
+            f"{step + 1} of this run (for {column.op}); expected "
+            f"{buffer.shape[1]} finite numbers"
+        )
+
+    @staticmethod
+    def _misfit(active, t: float, error: Exception) -> Exception:
+        """A clearer error where the value of a function did not fit its output.
+
+        The function itself may have raised as well; then its own error is the answer.
+        """
+        trace = error.__traceback__
+        if trace is not None and trace.tb_next is not None:
+            return error
+        labels = ", ".join(
+            f"{c.host.label!r} ({c.op.sets[0].size} numbers expected)"
+            for c in active
+            if c.op.sets
+        )
+        problem = SimulationError(
+            f"A function returned a value of invalid type or shape at t={t:g}: {error}. "
+            f"Functions without input in this network: {labels}"
+        )
+        problem.__cause__ = error
+        return problem

@@ -1,0 +1,460 @@
+"""The time loop as one compiled program, and the driver that runs it chunk by chunk.
+
+A chunk is a fixed number of steps, the size of the buffers for inputs and outputs; how
+many of them are run is an argument of the program. So a run of any length compiles
+once, and the memory on the device does not grow with the length of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from nengo.exceptions import ValidationError
+
+from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+
+SHORTEST_CHUNK = 64
+CHUNK_RATIO = 8
+CHUNK_SIZES = 3
+
+Step = Callable[..., tuple[list, Any]]
+
+
+class InputsInterrupted(Exception):
+    """Raised by a provider of inputs that fails after some steps of a chunk.
+
+    `run_chunks` then runs the steps that it has inputs for, yields their outputs and
+    raises ``cause``: what a simulator that goes step by step would have done.
+
+    Parameters
+    ----------
+    partial : (j, n_in, B) ndarray
+        Inputs of the ``j`` steps before the failure (``j`` may be 0).
+    cause : BaseException
+        The failure.
+    """
+
+    def __init__(self, partial: np.ndarray, cause: BaseException) -> None:
+        super().__init__(f"inputs ended after {len(partial)} steps: {cause!r}")
+        self.partial = partial
+        self.cause = cause
+
+
+def chunk_length(
+    n_steps: int,
+    n_in: int,
+    n_out: int,
+    batch: int,
+    itemsize: int,
+    limit_bytes: int = 2**21,
+) -> int:
+    """Number of steps in a chunk: a power of two.
+
+    Each size is a program of its own, compiled when it is first used. So there are but
+    three (64, 512 and 4096 steps), of which this is the first that holds the run, or
+    the last. At 4096 steps the cost of a call, 0.2 to 0.3 ms, is below 0.1 us a step,
+    while progress and interrupts still come several times a second.
+
+    If the buffers of that many steps were larger than ``limit_bytes``, it is the
+    largest power of two with which they are not, but at least 1: steps with so many
+    inputs are long themselves.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps of the whole run.
+    n_in, n_out : int
+        Rows of inputs and outputs of one step.
+    batch : int
+        Batch size.
+    itemsize : int
+        Bytes of one number.
+    limit_bytes : int, optional
+        Bytes of both buffers, 2 MiB by default.
+
+    Examples
+    --------
+    >>> chunk_length(100, n_in=1, n_out=1, batch=1, itemsize=4)
+    512
+    >>> chunk_length(1000, n_in=784, n_out=10, batch=64, itemsize=4)
+    8
+    """
+    chunk = SHORTEST_CHUNK
+    for _ in range(CHUNK_SIZES - 1):
+        if chunk < n_steps:
+            chunk *= CHUNK_RATIO
+    bytes_per_step = (n_in + n_out) * batch * itemsize
+    while chunk > 1 and chunk * bytes_per_step > limit_bytes:
+        chunk //= 2
+    return chunk
+
+
+def program(function: Callable, jit: bool) -> Callable:
+    """A function of tensors as a TensorFlow program, compiled if ``jit``.
+
+    TensorFlow counts traces by the code of the function, so that a few simulators, each
+    with its own program, would look like one that is traced over and over, and make it
+    warn. It counts those of a partial object by the object.
+    """
+    return tf.function(partial(function), jit_compile=jit, autograph=False)
+
+
+def call_step(
+    step: Step,
+    xp: TensorFlowNamespace,
+    carry: Sequence[tf.Tensor],
+    x: tf.Tensor | None,
+    weights: list[tf.Tensor],
+    shape: tuple[int, int],
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """One step while a program is traced, its results checked.
+
+    Returns
+    -------
+    carry : list of tensor
+        The next state, of the same shapes and types as ``carry``.
+    y : tensor
+        The output, of the ``shape`` ``(n_y, B)``; if ``n_y`` is 0, of no rows, also if
+        the step returns None.
+    """
+    after, y = step(xp, list(carry), x, weights)
+    if len(after) != len(carry):
+        raise ValidationError(
+            f"the step returned {len(after)} carried arrays for {len(carry)}",
+            attr="carry",
+        )
+    result = []
+    for i, (old, new) in enumerate(zip(carry, after, strict=True)):
+        new = tf.convert_to_tensor(new, old.dtype)
+        if not new.shape.is_compatible_with(old.shape):
+            raise ValidationError(
+                f"carried array {i} has shape {tuple(old.shape)} before the step and "
+                f"{tuple(new.shape)} after it; expected no change",
+                attr="carry",
+            )
+        result.append(tf.ensure_shape(new, old.shape))
+    if y is None:
+        y = xp.zeros((0, shape[1]))
+    if not y.shape.is_compatible_with(shape):
+        raise ValidationError(
+            f"the step's output has shape {tuple(y.shape)}; expected {tuple(shape)}, "
+            "which is (n_y, batch)",
+            attr="y",
+        )
+    return result, tf.ensure_shape(y, shape)
+
+
+class ForwardLoop:
+    r"""A number of time steps as one program, with stages for all steps at once.
+
+    .. code-block:: text
+
+        inputs [C, n_in, B] -> pre -> loop over n <= C steps -> post -> outputs
+
+    Parameters
+    ----------
+    step : callable or None
+        ``step(xp, carry, x, weights) -> (carry, y)``, one time step; ``carry`` is a
+        list of ``(n_i, B)`` arrays, ``x`` is ``(n_x, B)``, or None if there are no
+        rows, ``y`` is ``(n_y, B)``, or None if ``n_y`` is 0. None for networks without
+        state, which are all stages and no loop.
+    n_y : int
+        Rows of ``y``.
+    dtype : dtype, optional
+        ``float32`` or ``float64``.
+    jit : bool, optional
+        Compile the program with XLA. Not possible if it calls Python (``host_call``).
+    unroll : int, optional
+        Steps in one trip of the loop. The steps left over make trips of one step, so
+        that exactly ``n`` steps run; results do not depend on it.
+    pre : callable, optional
+        ``pre(xp, inputs, weights) -> list of arrays``, what can be computed for all
+        steps before the loop; the first, ``(C, n_x, B)``, is what the loop reads. By
+        default ``[inputs]``.
+    post : callable, optional
+        ``post(xp, tensors, ys, weights) -> outputs``, what can be computed for all
+        steps after the loop, from what ``pre`` returned and from the steps' outputs,
+        ``(C, n_y, B)`` (None if there is no loop). By default the outputs are ``ys``.
+    xp : TensorFlowNamespace, optional
+        The array namespace, by default the fast one if ``jit``.
+
+    Notes
+    -----
+    The program is traced once for each set of shapes; rows of the buffers from ``n`` on
+    are computed on by the stages but have no meaning. A `tf.TensorArray` needs its size
+    from the start: with ``dynamic_size=True`` compiled loops return no step at all.
+
+    Examples
+    --------
+    >>> def step(xp, carry, x, weights):
+    ...     total = carry[0] + weights[0] * x
+    ...     return [total], total
+    >>> loop = ForwardLoop(step, n_y=1, jit=False)
+    >>> ys, carry = loop(3, np.ones((4, 1, 1)), [np.zeros((1, 1))], [2.0])
+    >>> ys[:3].numpy().ravel()
+    array([2., 4., 6.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        step: Step | None,
+        n_y: int,
+        dtype: Any = "float32",
+        *,
+        jit: bool = True,
+        unroll: int = 1,
+        pre: Callable | None = None,
+        post: Callable | None = None,
+        xp: TensorFlowNamespace | None = None,
+    ) -> None:
+        if unroll < 1:
+            raise ValidationError(
+                f"expected at least 1, got {unroll}", attr="unroll", obj=self
+            )
+        self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
+        self.step, self.pre, self.post = step, pre, post
+        self.n_y = n_y
+        self.unroll = unroll
+        self.jit = jit
+        self.run = program(self._run, jit)
+
+    def __call__(
+        self, n: int, inputs: Any, carry: Sequence, weights: Sequence
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Run ``n`` steps.
+
+        Parameters
+        ----------
+        n : int
+            How many, at most ``C``.
+        inputs : (C, n_in, B) array
+            Inputs; ``C`` and ``B`` are the chunk's whatever ``n_in``, which may be 0.
+        carry : list of (n_i, B) array
+            State before the first step.
+        weights : list of array
+            Parameters.
+
+        Returns
+        -------
+        outputs : (C, n_out, B) tensor
+            Of which the first ``n`` rows count.
+        carry : list of tensor
+            State after the last step.
+        """
+        inputs = self.xp.constant(inputs)
+        if not 0 <= n <= inputs.shape[0]:
+            raise ValidationError(
+                f"{n} steps asked for, but the inputs are {inputs.shape[0]} steps long",
+                attr="n",
+                obj=self,
+            )
+        carry, weights = self.tensors(carry), self.tensors(weights)
+        with self.xp.reraise_host_errors():
+            return self.run(tf.constant(n, tf.int32), inputs, carry, weights)
+
+    def tensors(self, arrays: Sequence) -> list[tf.Tensor]:
+        """Tensors as they are, other arrays as constants of the program's type.
+
+        So a state of integers has to be given as a tensor.
+        """
+        return [self.xp.constant(x) for x in arrays]
+
+    def traced(
+        self, chunk: int, n_in: int, batch: int, carry: Sequence, weights: Sequence
+    ) -> Callable:
+        """The program for chunks of one size, traced now and in this thread.
+
+        Parameters and results of the program are those of ``run``: all tensors.
+        """
+        return self.run.get_concrete_function(
+            tf.TensorSpec((), tf.int32),
+            tf.TensorSpec((chunk, n_in, batch), self.xp.dtype),
+            [tf.TensorSpec(c.shape, c.dtype) for c in carry],
+            [tf.TensorSpec(w.shape, w.dtype) for w in weights],
+        )
+
+    def _run(self, n, inputs, carry, weights):
+        if None in inputs.shape.as_list():
+            raise ValidationError(
+                f"inputs have shape {inputs.shape}; expected (steps, size, batch), all "
+                "known when the program is built",
+                attr="inputs",
+                obj=self,
+            )
+        tensors = self.pre(self.xp, inputs, weights) if self.pre else [inputs]
+        ys = None
+        if self.step is not None:
+            x = tensors[0] if tensors else inputs[:, :0]
+            shape = (inputs.shape[0], self.n_y, inputs.shape[2])
+            ys, carry = self._loop(n, x, shape, carry, weights)
+        if self.post is not None:
+            ys = self.post(self.xp, tensors, ys, weights)
+        elif ys is None:
+            ys = tensors[0]
+        return ys, list(carry)
+
+    def _loop(self, n, x, shape, carry, weights):
+        buffer = tf.TensorArray(self.xp.dtype, shape[0], element_shape=shape[1:])
+
+        def steps(i, ys, carry, count):
+            for _ in range(count):
+                row = x[i] if x.shape[1] else None
+                carry, y = call_step(self.step, self.xp, carry, row, weights, shape[1:])
+                ys = ys.write(i, y)
+                i = i + 1
+            return i, ys, carry
+
+        def loop(i, ys, carry, stop, count):
+            return tf.while_loop(
+                lambda i, *_: i < stop,
+                lambda i, ys, carry: steps(i, ys, carry, count),
+                (i, ys, list(carry)),
+                parallel_iterations=1,
+            )
+
+        state = (tf.constant(0), buffer, list(carry))
+        if self.unroll > 1:
+            state = loop(*state, n - n % self.unroll, self.unroll)
+        _, ys, carry = loop(*state, n, 1)
+        return ys.stack(), carry
+
+
+def run_chunks(
+    loop: ForwardLoop,
+    n_steps: int,
+    chunk: int,
+    carry: Sequence,
+    weights: Sequence,
+    *,
+    batch: int = 1,
+    n_in: int = 0,
+    inputs: Callable[[int, int], np.ndarray] | None = None,
+    overlap: bool = True,
+) -> Iterator[tuple[np.ndarray, list[tf.Tensor]]]:
+    """Run any number of steps, and hand the outputs over as they come.
+
+    While the device computes one chunk, in a thread of its own, the inputs of the next
+    one are made here, in the thread of the caller, where Python functions of the user
+    and interrupts belong. They are asked for in order, each step once.
+
+    Parameters
+    ----------
+    loop : ForwardLoop
+        The program.
+    n_steps : int
+        How many steps.
+    chunk : int
+        Steps of a chunk, see `chunk_length`.
+    carry, weights : list of array
+        State before the first step, and parameters.
+    batch : int, optional
+        Batch size ``B``.
+    n_in : int, optional
+        Rows of the inputs.
+    inputs : callable, optional
+        ``inputs(start, k)`` returns the inputs of the steps from number ``start`` (from
+        0 on) to ``start + k - 1``, ``(k, n_in, B)``; they are copied. Not needed if
+        ``n_in`` is 0.
+    overlap : bool, optional
+        If False, inputs are only made when all steps before have been run and their
+        outputs handed over.
+
+    Yields
+    ------
+    outputs : (k, n_out, B) ndarray
+        Outputs of the next ``k <= chunk`` steps.
+    carry : list of tensor
+        State after them.
+
+    Raises
+    ------
+    Exception
+        What ``inputs`` raises, after the outputs of all steps before have been yielded.
+        If it raises `InputsInterrupted`, the steps that it holds inputs for count as
+        such, and its cause is raised. What the program raises comes at once. If the
+        caller stops early, the chunk under way is finished and dropped.
+    """
+    carry, weights = loop.tensors(carry), loop.tensors(weights)
+    run = loop.traced(chunk, n_in, batch, carry, weights)
+
+    def compute(x: np.ndarray, carry: list) -> tuple[np.ndarray, list]:
+        k = len(x)
+        if k < chunk:
+            x = np.concatenate([x, np.zeros((chunk - k, *x.shape[1:]), x.dtype)])
+        with loop.xp.reraise_host_errors():
+            ys, carry = run(tf.constant(k, tf.int32), tf.constant(x), carry, weights)
+            return (ys if k == chunk else ys[:k]).numpy(), list(carry)
+
+    chunks = _input_chunks(loop, n_steps, chunk, batch, n_in, inputs)
+    if not overlap or n_steps <= chunk:
+        for x in chunks:
+            ys, carry = compute(x, carry)
+            yield ys, carry
+        return
+    with ThreadPoolExecutor(1) as worker:
+        yield from _pipeline(worker, compute, chunks, carry)
+
+
+def _pipeline(
+    worker: ThreadPoolExecutor, compute: Callable, chunks: Iterator, carry: list
+) -> Iterator[tuple[np.ndarray, list[tf.Tensor]]]:
+    """One chunk in the worker, the next one's inputs from ``chunks`` meanwhile."""
+    running: Future | None = None
+    error: BaseException | None = None
+    while error is None:
+        try:
+            x = next(chunks, None)
+        except BaseException as raised:
+            x, error = None, raised
+        done = None
+        if running is not None:
+            done = running.result()
+            carry, running = done[1], None
+        if x is not None:
+            running = worker.submit(compute, x, carry)
+        if done is not None:
+            yield done
+        if x is None:
+            break
+    if error is not None:
+        raise error
+
+
+def _input_chunks(
+    loop: ForwardLoop,
+    n_steps: int,
+    chunk: int,
+    batch: int,
+    n_in: int,
+    inputs: Callable | None,
+) -> Iterator[np.ndarray]:
+    """Inputs of one chunk after the other, until ``inputs`` fails."""
+    dtype = loop.xp.dtype
+    for start in range(0, n_steps, chunk):
+        k = min(chunk, n_steps - start)
+        interrupt = None
+        if inputs is None:
+            x = np.zeros((k, 0, batch), dtype)
+        else:
+            try:
+                x = inputs(start, k)
+            except InputsInterrupted as raised:
+                x, interrupt = raised.partial, raised
+            x = np.array(x, dtype, order="C")
+        expected = (k if interrupt is None else len(x), n_in, batch)
+        if x.shape != expected:
+            raise ValidationError(
+                f"inputs for {k} steps from step {start} on have shape {x.shape}; "
+                f"expected {expected}, which is (steps, size, batch)",
+                attr="inputs",
+                obj=loop,
+            )
+        if len(x):
+            yield x
+        if interrupt is not None:
+            raise interrupt.cause

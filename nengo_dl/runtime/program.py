@@ -1,0 +1,358 @@
+"""The compiled network: which graph runs in which tier, with which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nengo_dl.compiler import pipeline
+from nengo_dl.compiler.describe import describe
+from nengo_dl.compiler.layout import Layout
+from nengo_dl.compiler.lowering import LoweringOptions
+from nengo_dl.compiler.pipeline import Compiled
+from nengo_dl.runtime.host import InputFeed, InputsInterrupted
+from nengo_dl.runtime.state import StateStore
+from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
+
+#: a simulation of no more steps than this in all runs in NumPy if it is quick enough
+FEW_STEPS = 1024
+
+#: a run that NumPy would spend more seconds on than this (estimated) is compiled
+COMPILE_SECONDS = 0.5
+
+#: runs so short that handing them to the device costs more than they do
+SHORT_RUN = 16
+
+#: estimated cost in NumPy: seconds per kernel, per product, per other result
+KERNEL_SECONDS, PRODUCT_SECONDS, RESULT_SECONDS = 5e-6, 0.5e-9, 5e-9
+
+
+@dataclass(frozen=True)
+class Specialization:
+    """For which of its uses a network is compiled.
+
+    Parameters
+    ----------
+    open : bool
+        Parameters are arguments. False: they are folded into the graph, and what is
+        equal because its parameters are equal is computed once. That holds until
+        something writes a parameter; then the network is compiled once more, open.
+    training : bool
+        Spiking neurons in their rate form.
+    fed : frozenset of Signal
+        Signals of constant nodes that are given data.
+    """
+
+    open: bool = False
+    training: bool = False
+    fed: frozenset = frozenset()
+
+
+class Program:
+    """Everything that is compiled from one built model, made when it is needed.
+
+    Parameters
+    ----------
+    model : nengo.builder.Model
+    parameters : mapping
+        Base signal -> array: the present values of all parameters. Shared with whoever
+        writes them; after a change of values call `written`.
+    batch : int
+    dtype : dtype
+    jit : bool or "auto"
+        "auto" chooses by a rule of the number of steps and the size of the network
+        alone, so that a script gives the same numbers each time it runs.
+    unroll : int
+    """
+
+    def __init__(self, model, parameters, batch, dtype, jit="auto", unroll=1):
+        self.model = model
+        self.parameters: Mapping = parameters
+        self.dtype = np.dtype(dtype)
+        self.batch = batch
+        self.jit = jit
+        self.unroll = unroll
+        self.store = StateStore(batch, dtype)
+        self.hosts: dict = {}
+        self.is_open = False
+        self._compiled: dict[Specialization, Compiled] = {}
+        self._layouts: dict[tuple[Specialization, bool], Layout] = {}
+        self._tiers: dict[tuple[Specialization, str], NumpyTier | TensorFlowTier] = {}
+        self._active: tuple[Specialization, str] | None = None
+        self._stale: set = set()
+        self._probe_rows: tuple | None = None
+        self._written = {
+            signal.base
+            for op in model.operators
+            for signal in (*op.sets, *op.updates)
+        }
+
+    # compiling -------------------------------------------------------------------
+
+    def compiled(self, use: Specialization) -> Compiled:
+        """The graph for a use."""
+        if use not in self._compiled:
+            options = LoweringOptions(
+                training=use.training,
+                parameters=frozenset(self.parameters) if use.open else frozenset(),
+                inputs=use.fed,
+                hosts=self.hosts,
+            )
+            self._compiled[use] = pipeline.compile_model(self.model, options)
+        return self._compiled[use]
+
+    def layout(self, use: Specialization, fused: bool = False) -> Layout:
+        """The layout for a use, for single steps (``fused``) or with stages."""
+        key = (use, fused)
+        if key not in self._layouts:
+            compiled = self.compiled(use)
+            self._layouts[key] = pipeline.arrange(
+                compiled.graph, fused, compiled.stepwise_python
+            )
+        return self._layouts[key]
+
+    def feed(self, use: Specialization, layout: Layout) -> InputFeed:
+        """What gives a layout its inputs."""
+        return InputFeed(
+            layout.inputs,
+            self.compiled(use).sources,
+            self.hosts,
+            self.model.dt,
+            self.batch,
+            self.dtype,
+            time=self.model.time.base,
+            step=self.model.step.base,
+        )
+
+    def weights(self, layout: Layout) -> list[np.ndarray]:
+        """The program's arguments with the present values of the parameters."""
+        return [pack(w, self.parameters.__getitem__, self.dtype) for w in layout.weights]
+
+    # running ---------------------------------------------------------------------
+
+    def run(
+        self, start: int, n_steps: int, data: Mapping | None = None
+    ) -> Iterator[np.ndarray]:
+        """Advance the simulation; yields what is probed, ``(steps, rows, batch)``.
+
+        Parameters
+        ----------
+        start : int
+            Number of steps already run.
+        n_steps : int
+        data : mapping, optional
+            Signal -> array ``(batch, steps, size)`` for nodes that are given data.
+        """
+        tier = self.ready(start, n_steps, data)
+        yield from tier.run(start, n_steps)
+
+    def step(self, start: int) -> np.ndarray | None:
+        """One step without data in NumPy: ``(1, rows, batch)``.
+
+        None if it is not ready for that: then `run` has to be called, which makes it so.
+        """
+        if self._active is None or self.jit is True or self._stale:
+            return None
+        use, name = self._active
+        if name != "numpy" or use.fed or use.open != self.is_open:
+            return None
+        return self._tiers[self._active].step(start)
+
+    @property
+    def probe_rows(self) -> tuple[tuple[object, int, int], ...]:
+        """Each probe's rows of what `run` yields: (probe, first, after the last)."""
+        if self._probe_rows is None:
+            first, rows = 0, []
+            for probe in self.model.probes:
+                size = self.model.sig[probe]["in"].size
+                rows.append((probe, first, first + size))
+                first += size
+            self._probe_rows = tuple(rows)
+        return self._probe_rows
+
+    def ready(self, start: int, n_steps: int, data: Mapping | None = None):
+        """The tier that runs the next steps, compiled and with the state in it."""
+        data = data or {}
+        use = Specialization(self.is_open, False, self.constants_among(data))
+        key = (use, self._choose(use, start, n_steps))
+        tier = self._tier(key)
+        tier.feed.use(data, start)
+        self._activate(key)
+        return tier
+
+    def constants_among(self, signals) -> frozenset:
+        """Those signals that no operator writes: data have to take their place."""
+        return frozenset(signal for signal in signals if signal not in self._written)
+
+    def outputs_of_nodes(
+        self, signals: set, count: int, seed: int, start: int, n_steps: int
+    ) -> dict:
+        """What nodes without data put out, for ``count`` items.
+
+        Parameters
+        ----------
+        signals : set of Signal
+            Outputs of the nodes.
+        count : int
+        seed : int
+            Item ``i`` gets the random numbers of the seed ``seed + i``.
+        start, n_steps : int
+
+        Returns
+        -------
+        dict
+            Signal -> array ``(count, n_steps, size)``.
+        """
+        values = {}
+        for signal in self.constants_among(signals):
+            value = np.ravel(signal.initial_value).astype(self.dtype)
+            values[signal] = np.broadcast_to(value, (count, n_steps, value.size))
+        compiled = self.compiled(Specialization(self.is_open))
+        hosts = {s.op: self._fresh_host(s.op) for s in compiled.sources}
+        self._seed_processes(hosts, seed, count)
+        sources = [s for s in compiled.sources if s.signal in signals]
+        feed = InputFeed.of_sources(
+            sources, hosts, self.model.dt, count, self.dtype
+        )
+        try:
+            rows = feed.chunk(start, n_steps)
+        except InputsInterrupted as interrupted:
+            raise interrupted.cause from None
+        first = 0
+        for source in sources:
+            part = rows[:, first : first + source.signal.size]
+            values[source.signal] = part.transpose(2, 0, 1)
+            first += source.signal.size
+        return values
+
+    def _fresh_host(self, op):
+        host = self.hosts[op]
+        return type(host)(op, self.model.dt) if hasattr(host, "reset") else host
+
+    def _choose(self, use: Specialization, start: int, n_steps: int) -> str:
+        """NumPy or TensorFlow; see the parameter ``jit``."""
+        if any(n.kernel.host for n in self.compiled(use).graph.nodes):
+            return "numpy"
+        if self.jit != "auto":
+            return "tensorflow" if self.jit else "numpy"
+        if n_steps <= SHORT_RUN:
+            return "numpy"
+        seconds = self.estimate(use) * n_steps
+        few = start + n_steps <= FEW_STEPS and seconds <= COMPILE_SECONDS
+        return "numpy" if few else "tensorflow"
+
+    def estimate(self, use: Specialization) -> float:
+        """About how long a step takes in NumPy, in seconds, from the plan alone."""
+        layout = self.layout(use, fused=True)
+        seconds = 0.0
+        for group in layout.groups():
+            seconds += KERNEL_SECONDS
+            rows = sum(layout.sizes[t] for t in group.outputs)
+            seconds += RESULT_SECONDS * rows * self.batch
+        products = sum(
+            node.kernel.cost(node)
+            for node in layout.plan.graph.nodes
+            if node.kernel.matrices
+        )
+        return seconds + PRODUCT_SECONDS * products * self.batch
+
+    def _tier(self, key):
+        if key not in self._tiers:
+            use, name = key
+            layout = self.layout(use, fused=name == "numpy")
+            arguments = (layout, self.feed(use, layout), self.store)
+            weights = self.weights(layout)
+            if name == "numpy":
+                self._tiers[key] = NumpyTier(*arguments, weights)
+            else:
+                self._tiers[key] = TensorFlowTier(
+                    *arguments, weights, jit=self.jit is not False, unroll=self.unroll
+                )
+            self._stale.discard(key)
+        elif key in self._stale:
+            tier = self._tiers[key]
+            tier.write(self.weights(tier.layout))
+            self._stale.discard(key)
+        return self._tiers[key]
+
+    def _activate(self, key) -> None:
+        """Hand the state over from the tier that ran last."""
+        if self._active == key:
+            return
+        self.settle()
+        self._tiers[key].load()
+        self._active = key
+
+    def settle(self) -> None:
+        """Put the state of the running tier into the store, which is then in charge."""
+        if self._active is not None:
+            self._tiers[self._active].save()
+            self._active = None
+
+    def written(self) -> None:
+        """Parameters have other values from now on."""
+        self.settle()
+        self.is_open = True
+        self._stale = set(self._tiers)
+
+    def reset(self, seed: int, state: bool = True, processes: bool = True) -> None:
+        """First values again, and fresh random numbers.
+
+        Batch item ``b`` gets the numbers that ``nengo.Simulator`` gets with the seed
+        ``seed + b``.
+        """
+        if state:
+            self._active = None
+            self.store.clear()
+        if processes:
+            self._reset_processes(seed)
+
+    def _reset_processes(self, seed: int) -> None:
+        self.compiled(Specialization(self.is_open))  # so that the hosts are there
+        self._seed_processes(self.hosts, seed, self.batch)
+
+    def _seed_processes(self, hosts: Mapping, seed: int, count: int) -> None:
+        """Random numbers for each item as core gives them, in core's order."""
+        order = self.compiled(Specialization(self.is_open)).order
+        rngs = [np.random.RandomState(seed + i) for i in range(count)]
+        for op in order:
+            process = getattr(op, "process", None)
+            if process is None:
+                continue
+            # every process draws a seed, also where it makes no use of it
+            own = [process.get_rng(rng) for rng in rngs]
+            if op in hosts:
+                hosts[op].reset(own)
+
+    def describe(self) -> str:
+        """What the compiler made of the network; see `compiler.describe`."""
+        use = Specialization(self.is_open)
+        return describe(
+            self.layout(use),
+            self.compiled(use).reports,
+            len(self.model.operators),
+            self.dtype.itemsize,
+            self.batch,
+        )
+
+    # looking ---------------------------------------------------------------------
+
+    def state(self, signal) -> np.ndarray | None:
+        """A signal's present state, ``(size, batch)``; None if it has none."""
+        if self._active is not None:
+            tier = self._tiers[self._active]
+            held = any(slot.key is signal for slot in tier.layout.states)
+            if held:
+                tier.save()
+        return self.store.values.get(signal)
+
+    def all_states(self) -> dict:
+        """Every state of the network by signal, ``(size, batch)``, in a fixed order."""
+        self.settle()
+        layout = self.layout(Specialization(self.is_open), fused=True)
+        carry = self.store.load(layout.states, layout.carry)
+        self.store.save(layout.states, carry)
+        held = [slot.key for slot in layout.states if (slot.carry >= 0).any()]
+        return {key: self.store.values[key] for key in held}

@@ -1,0 +1,301 @@
+"""The two ways in which a compiled graph runs: step by step in NumPy, or jitted.
+
+Both have the same face: `Tier.run` advances the carried arrays by some steps and yields
+what is probed, chunk by chunk; `Tier.load` and `Tier.save` exchange the state with the
+`nengo_dl.runtime.state.StateStore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from nengo_dl.compiler.graph import ParameterRef
+from nengo_dl.compiler.layout import Layout, Read, Weight
+from nengo_dl.runtime.emit import Emitter, loop_step, whole_step
+from nengo_dl.runtime.host import InputFeed, InputsInterrupted
+from nengo_dl.runtime.numpy_tier import NumpyStep
+from nengo_dl.runtime.state import StateStore
+
+#: steps whose probe data are handed over at once by the NumPy tier
+NUMPY_CHUNK = 256
+
+#: chunk lengths of the jitted loop; each is compiled when it is first needed
+SHORTEST_CHUNK, LONGEST_CHUNK = 64, 1024
+
+#: bytes of inputs and outputs of one chunk
+CHUNK_BYTES = 2**21
+
+
+def pack(weight: Weight, values: Callable[[object], np.ndarray], dtype) -> np.ndarray:
+    """A program argument as one array.
+
+    Parameters
+    ----------
+    weight : Weight
+    values : callable
+        Parameter key -> its present value.
+    dtype : dtype
+    """
+    items = []
+    for item in weight.items:
+        if isinstance(item, ParameterRef):
+            value = np.ravel(values(item.key))
+            value = value if item.index is None else value[np.ravel(item.index)]
+            item = value.reshape(item.shape)
+        items.append(item)
+    if weight.form == "stack":
+        return np.stack(items).astype(dtype)
+    return np.concatenate([np.ravel(i) for i in items]).reshape(-1, 1).astype(dtype)
+
+
+class NumpyTier:
+    """Generated NumPy code for one step; no tracing, no compiling.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of a single stage (``arrange(graph, fused=True)``).
+    feed : InputFeed
+        For the same layout.
+    store : StateStore
+    weights : sequence of ndarray
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        feed: InputFeed,
+        store: StateStore,
+        weights: Sequence[np.ndarray],
+    ):
+        self.layout = layout
+        self.feed = feed
+        self.store = store
+        self.weights = list(weights)
+        n_given = layout.n_given
+        self.program = NumpyStep(
+            whole_step(layout, store.batch),
+            store.load(layout.states, layout.carry),
+            n_given if n_given else None,
+            store.batch,
+            self.weights,
+            store.dtype,
+        )
+
+    def load(self) -> None:
+        """Take the state from the store."""
+        self.program.set_carry(self.store.load(self.layout.states, self.layout.carry))
+
+    def save(self) -> None:
+        """Put the state into the store."""
+        self.store.save(self.layout.states, self.program.carry)
+
+    def write(self, weights: Sequence[np.ndarray]) -> None:
+        """Use other values of the parameters from now on."""
+        for mine, new in zip(self.weights, weights, strict=True):
+            mine[...] = new
+        self.program.refresh()
+
+    def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
+        """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
+        done = 0
+        while done < n_steps:
+            k = min(NUMPY_CHUNK, n_steps - done)
+            cause = None
+            try:
+                rows = self.feed.chunk(start + done, k)
+            except InputsInterrupted as interrupted:
+                rows, cause = interrupted.partial, interrupted.cause
+            yield from self._steps(rows)
+            if cause is not None:
+                raise cause
+            done += k
+
+    def step(self, start: int) -> np.ndarray:
+        """One step after step ``start``, without data: ``(1, rows, batch)``."""
+        program = self.program
+        if program.x is not None:
+            self.feed.single(start, program.x)
+        elif self.feed.has_sources:
+            self.feed.chunk(start, 1)
+        with np.errstate(all="ignore"):
+            program()
+        return program.y[None].copy()
+
+    def _steps(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Run one step for each entry of ``rows``."""
+        program = self.program
+        out = np.empty((len(rows), *program.y.shape), self.store.dtype)
+        done = 0
+        try:
+            with np.errstate(all="ignore"):
+                for row in rows:
+                    if program.x is not None:
+                        program.x[...] = row
+                    program()
+                    out[done] = program.y
+                    done += 1
+        except BaseException:  # interrupts too: what was computed is not lost
+            if done:
+                yield out[:done]
+            raise
+        yield out
+
+
+class TensorFlowTier:
+    """The jitted loop, with stages for all steps at once before and after it.
+
+    Parameters
+    ----------
+    layout : Layout
+        ``arrange(graph)``.
+    feed : InputFeed
+        For the same layout.
+    store : StateStore
+    weights : sequence of array
+    jit : bool
+    unroll : int
+        Steps in one round of the loop.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        feed: InputFeed,
+        store: StateStore,
+        weights: Sequence,
+        jit: bool = True,
+        unroll: int = 1,
+    ):
+        from nengo_dl.runtime.loop import ForwardLoop
+
+        self.layout = layout
+        self.feed = feed
+        self.store = store
+        batch = store.batch
+        stages = SequenceStages(layout, batch)
+        self.loop = ForwardLoop(
+            loop_step(layout, batch) if layout.has_loop else None,
+            layout.loop.result.size,
+            store.dtype,
+            jit=jit,
+            unroll=unroll,
+            pre=stages.before if stages.needs_before else None,
+            post=stages.after if stages.needs_after else None,
+        )
+        self.weights = self.loop.tensors(weights)
+        self.carry = None
+        self._chunks: set[int] = set()
+
+    def load(self) -> None:
+        """Take the state from the store."""
+        self.carry = self.loop.tensors(
+            self.store.load(self.layout.states, self.layout.carry)
+        )
+
+    def save(self) -> None:
+        """Put the state into the store."""
+        carry = [np.asarray(c) for c in self.carry]
+        self.store.save(self.layout.states, carry)
+
+    def write(self, weights: Sequence) -> None:
+        """Use other values of the parameters from now on."""
+        self.weights = self.loop.tensors(weights)
+
+    def chunk(self, n_steps: int) -> int:
+        """Steps of a chunk for a run of this length: a power of two.
+
+        One that was compiled before is taken if it is not much too long.
+        """
+        rows = self.layout.n_given + self.layout.n_probed + self.layout.loop.result.size
+        per_step = max(rows * self.store.batch * self.store.dtype.itemsize, 1)
+        chunk = SHORTEST_CHUNK
+        while chunk < min(n_steps, LONGEST_CHUNK):
+            chunk *= 2
+        while chunk > 1 and chunk * per_step > CHUNK_BYTES:
+            chunk //= 2
+        near = [c for c in self._chunks if chunk <= c <= 4 * chunk]
+        return min(near, default=chunk)
+
+    def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
+        """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
+        from nengo_dl.runtime.loop import run_chunks
+
+        chunk = self.chunk(n_steps)
+        self._chunks.add(chunk)
+        for outputs, carry in run_chunks(
+            self.loop,
+            n_steps,
+            chunk,
+            self.carry,
+            self.weights,
+            batch=self.store.batch,
+            n_in=self.layout.n_given,
+            inputs=lambda first, k: self.feed.chunk(start + first, k),
+        ):
+            self.carry = carry
+            yield outputs
+
+
+class SequenceStages:
+    """The stages before and after the loop, for all steps at once.
+
+    They are the same kernels with steps and batch items side by side: arrays
+    ``(n, steps * batch)``, step by step.
+    """
+
+    def __init__(self, layout: Layout, batch: int):
+        self.layout = layout
+        self.batch = batch
+        given = layout.before.sources.get("given")
+        reported = layout.after.sources.get("given")
+        before, after = layout.before, layout.after
+        untouched = not before.groups and _is_whole(before.result, given, layout)
+        self.needs_after = not (layout.has_loop and not after.groups) or not _is_whole(
+            after.result, reported, layout
+        )
+        self.needs_before = self.needs_after or not untouched
+        # tensors of the stage before the loop, which the one after it may read
+        self._kept = [n for g in before.groups for n in g.outputs]
+        if given is not None:
+            self._kept.append(given)
+
+    def before(self, xp, inputs, weights) -> list:
+        """Rows given to the loop ``(steps, n, batch)``, then all tensors of the stage."""
+        layout, stage = self.layout, self.layout.before
+        n_steps = inputs.shape[0]
+        emitter = Emitter(layout, xp, n_steps * self.batch, weights)
+        sources = {}
+        if "given" in stage.sources:
+            flat = xp.reshape(xp.transpose(inputs, (1, 0, 2)), (layout.n_given, -1))
+            sources[stage.sources["given"]] = flat
+        tensors = emitter.stage(stage, sources)
+        fed = emitter.rows(stage.result, tensors)
+        shape = (stage.result.size, n_steps, self.batch)
+        fed = xp.transpose(xp.reshape(fed, shape), (1, 0, 2))
+        return [fed, *(tensors[number] for number in self._kept)]
+
+    def after(self, xp, tensors, outputs, weights):
+        """What is probed, ``(steps, n, batch)``."""
+        layout, stage = self.layout, self.layout.after
+        n_steps = tensors[0].shape[0] if outputs is None else outputs.shape[0]
+        emitter = Emitter(layout, xp, n_steps * self.batch, weights)
+        sources = dict(zip(self._kept, tensors[1:], strict=True))
+        if "given" in stage.sources:
+            size = layout.loop.result.size
+            flat = xp.reshape(xp.transpose(outputs, (1, 0, 2)), (size, -1))
+            sources[stage.sources["given"]] = flat
+        rows = emitter.rows(stage.result, emitter.stage(stage, sources))
+        shape = (stage.result.size, n_steps, self.batch)
+        return xp.transpose(xp.reshape(rows, shape), (1, 0, 2))
+
+
+def _is_whole(read: Read, tensor: int | None, layout: Layout) -> bool:
+    """Whether a read is one tensor as it is."""
+    if read.size == 0:
+        return True
+    if tensor is None or read.index is not None:
+        return False
+    return read.parts == ((tensor, 0, layout.sizes[tensor]),)

@@ -1,0 +1,287 @@
+"""What users read from ``sim.data``: probe data, and the live values of objects."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from nengo import Connection, Ensemble
+from nengo.ensemble import Neurons
+from nengo.exceptions import ValidationError
+
+from nengo_dl.simulator.params import (
+    built_connection,
+    built_ensemble,
+    initial_value,
+)
+
+# Many chunks of single steps are joined this many at a time: enough to hide the cost of
+# a call, few enough that the copy of large chunks stays small beside the data.
+_JOIN = 64
+
+
+class ProbeLog:
+    """The data of one probe, as they come from the simulation.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the probed signal.
+    minibatch_size : int, optional
+        The number of items simulated side by side; None for one item and data without
+        an axis for it.
+    period : float
+        Number of steps between two samples, ``probe.sample_every / dt``. Of the steps
+        1, 2, …, those with ``step % period < 1`` are kept, as core Nengo does.
+    keep_history : bool
+        False keeps only the last sample.
+    dtype : dtype
+        The type of the data.
+
+    Examples
+    --------
+    >>> log = ProbeLog((2,))
+    >>> log.append(np.ones((10, 2, 1)), first_step=1)
+    >>> log.data.shape
+    (10, 2)
+    """
+
+    def __init__(
+        self,
+        shape,
+        minibatch_size=None,
+        period=1,
+        keep_history=True,
+        dtype=np.float32,
+    ):
+        self.shape = tuple(shape)
+        self.minibatch_size = minibatch_size
+        self.period = period
+        self.keep_history = keep_history
+        self.dtype = np.dtype(dtype)
+        self.clear()
+
+    @classmethod
+    def of_probe(cls, model, probe, minibatch_size=None, keep_history=True, dtype=None):
+        """The empty log of a probe.
+
+        Parameters
+        ----------
+        model : ~nengo.builder.Model
+            The model that the probe was built in.
+        probe : ~nengo.Probe
+            The probe.
+        minibatch_size, keep_history, dtype
+            See `ProbeLog`. The default of ``dtype`` is that of the probed signal.
+        """
+        signal = model.sig[probe]["in"]
+        return cls(
+            signal.shape,
+            minibatch_size=minibatch_size,
+            period=1 if probe.sample_every is None else probe.sample_every / model.dt,
+            keep_history=keep_history,
+            dtype=signal.dtype if dtype is None else dtype,
+        )
+
+    def append(self, chunk, first_step):
+        """Add the values of successive steps.
+
+        Parameters
+        ----------
+        chunk : ndarray
+            Values of shape ``(steps, size, batch)`` or ``(steps, *shape, batch)``. The
+            log keeps the array itself: it must not be changed afterwards.
+        first_step : int
+            The number of the chunk's first step; the first step of a simulation is 1.
+        """
+        if len(chunk) == 1:  # quickly, as it is done for each single step
+            if first_step % self.period >= 1:
+                return
+        elif self.period > 1:
+            steps = np.arange(first_step, first_step + len(chunk))
+            kept = steps % self.period < 1
+            if not kept.all():
+                chunk = chunk[kept]
+                if not len(chunk):
+                    return
+        if self.keep_history:
+            self._chunks.append(chunk)
+        else:
+            self.clear()
+            self._chunks.append(chunk)
+
+    def clear(self):
+        """Forget all data. Arrays that were handed out keep theirs."""
+        self._chunks = []  # appended, not yet in the buffer
+        self._buffer = None
+        self._n_samples = 0  # in the buffer
+
+    @property
+    def data(self):
+        """The samples so far, a read-only array.
+
+        Its shape is ``(samples, *shape)`` without a ``minibatch_size``, else
+        ``(minibatch_size, samples, *shape)``.
+        """
+        if not self.keep_history and self._chunks:
+            self._chunks[0] = self._chunks[0][-1:]
+        for i in range(0, len(self._chunks), _JOIN):
+            chunks = self._chunks[i : i + _JOIN]
+            self._store(chunks[0] if len(chunks) == 1 else np.concatenate(chunks))
+        self._chunks = []
+        data = self._samples(self._reserve(0), 0, self._n_samples).view()
+        data.setflags(write=False)
+        return data
+
+    def _samples(self, array, start, stop):
+        return (
+            array[start:stop] if self.minibatch_size is None else array[:, start:stop]
+        )
+
+    def _store(self, chunk):
+        """Copy a chunk to the end of the buffer."""
+        n_new = len(chunk)
+        buffer = self._reserve(n_new)
+        chunk = chunk.reshape((n_new, *self.shape, -1))
+        chunk = np.moveaxis(chunk, -1, 0)
+        if self.minibatch_size is None:
+            (chunk,) = chunk  # one item
+        start = self._n_samples
+        self._samples(buffer, start, start + n_new)[...] = chunk
+        self._n_samples += n_new
+
+    def _reserve(self, n_new):
+        """The buffer, with space for some more samples.
+
+        A buffer that is too small is replaced by one half as large again, so that
+        looking at the data after each step copies each sample only a few times. Samples
+        are never written twice: arrays that were handed out stay as they are.
+        """
+        n_needed = self._n_samples + n_new
+        buffer = self._buffer
+        axis = 0 if self.minibatch_size is None else 1
+        if buffer is None or n_needed > buffer.shape[axis]:
+            n_space = n_needed
+            if self._n_samples:
+                n_space = max(n_needed, 3 * buffer.shape[axis] // 2)
+            batch = () if axis == 0 else (self.minibatch_size,)
+            larger = np.empty((*batch, n_space, *self.shape), self.dtype)
+            if self._n_samples:
+                self._samples(larger, 0, self._n_samples)[...] = self._samples(
+                    buffer, 0, self._n_samples
+                )
+            self._buffer = buffer = larger
+        return buffer
+
+
+class SimulationData(Mapping):
+    """Read-only mapping from Nengo objects to what the simulator knows of them.
+
+    - ``data[probe]``: the probe's data, ``(samples, size)``, with a ``minibatch_size``
+      ``(minibatch_size, samples, size)``; before the first run without samples.
+    - ``data[ensemble]``: a `~nengo.builder.ensemble.BuiltEnsemble`,
+      ``data[connection]``: a `~nengo.builder.connection.BuiltConnection`, both with the
+      values that parameters have now (after training, learning, or loading).
+    - ``data[obj]`` for other objects: what their builder put in ``model.params``.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        The built model.
+    logs : dict
+        The `ProbeLog` of each probe.
+    values : callable, optional
+        ``values(signal)`` gives the present value of a parameter's signal. Default: the
+        value it was built with.
+    version : callable, optional
+        ``version()`` gives an object that differs after each change of ``values``; what
+        is equal in between is computed once. By default it is computed each time.
+
+    Raises
+    ------
+    KeyError
+        For an object that is not in the model.
+    """
+
+    def __init__(self, model, logs, values=initial_value, version=None):
+        self._model = model
+        self._logs = logs
+        self._values = values
+        self._version = version
+        self._cache = {}
+        self._cached_version = None
+
+    def __getitem__(self, key):
+        log = self._logs.get(key)
+        if log is not None:
+            return log.data
+        if not isinstance(key, Ensemble | Connection):
+            return self._model.params[key]
+        if self._version is None:
+            return self._built(key)
+
+        version = self._version()
+        if version != self._cached_version:
+            self._cache.clear()
+            self._cached_version = version
+        if key not in self._cache:
+            self._cache[key] = self._built(key)
+        return self._cache[key]
+
+    def _built(self, key):
+        self._model.params[key]  # KeyError for objects that are not in the model
+        build = built_ensemble if isinstance(key, Ensemble) else built_connection
+        return build(self._model, key, self._values)
+
+    def get_params(self, *obj_attrs):
+        """Present values of some parameters.
+
+        Parameters
+        ----------
+        *obj_attrs : tuple
+            Pairs ``(object, attribute)``: an attribute of
+            `~nengo.builder.ensemble.BuiltEnsemble` for an ensemble or its neurons, of
+            `~nengo.builder.connection.BuiltConnection` for a connection.
+
+        Returns
+        -------
+        list
+            The value for each pair.
+
+        Raises
+        ------
+        KeyError
+            For an object that is not in the model.
+        ~nengo.exceptions.ValidationError
+            For an attribute that an object does not have.
+
+        Examples
+        --------
+        >>> bias, weights = sim.data.get_params((ens, "bias"), (conn, "weights"))
+        """
+        values = []
+        for obj, attr in obj_attrs:
+            built = self[obj.ensemble if isinstance(obj, Neurons) else obj]
+            fields = getattr(built, "_fields", ())
+            if attr not in fields:
+                known = ", ".join(map(repr, fields)) or "none"
+                raise ValidationError(
+                    f"{obj} has no parameter {attr!r}; it has {known}",
+                    attr="SimulationData.get_params",
+                )
+            values.append(getattr(built, attr))
+        return values
+
+    def reset(self):
+        """Forget what was computed from earlier values of the parameters."""
+        self._cache.clear()
+
+    def __contains__(self, key):
+        return key in self._model.params
+
+    def __iter__(self):
+        return iter(self._model.params)
+
+    def __len__(self):
+        return len(self._model.params)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} of {len(self)} objects in {self._model}>"

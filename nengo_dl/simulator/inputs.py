@@ -1,0 +1,380 @@
+"""Data that users hand in: values for input nodes and targets for probes.
+
+Every array has shape ``(batch, steps, size)``. One array, a list or a dictionary of
+them becomes a dictionary with the Nengo objects as keys, after all shapes were checked.
+"""
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+from nengo.exceptions import ValidationError
+from nengo.rc import rc
+
+#: Key by which a dictionary of input data may also hold the number of steps.
+N_STEPS = "n_steps"
+
+
+def input_nodes(network):
+    """The nodes that data can be given for.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+        The outermost network.
+
+    Returns
+    -------
+    list of ~nengo.Node
+        All nodes with ``size_in == 0`` and ``size_out > 0``, those of inner networks
+        included, in the order of ``network.all_nodes``.
+    """
+    nodes = [] if network is None else network.all_nodes
+    return [node for node in nodes if node.size_in == 0 and node.size_out > 0]
+
+
+def unique_names(objects, default_prefix=None):
+    """A name for each object, without those characters that Keras does not allow.
+
+    Parameters
+    ----------
+    objects : iterable
+        Nengo objects.
+    default_prefix : str, optional
+        The name of objects without a label. Default: the name of their class, in lower
+        case.
+
+    Returns
+    -------
+    dict
+        The name of each object: its label with ``/`` replaced by ``_``. A name that
+        occurred before gets the first free number: ``probe``, ``probe_1``, ``probe_2``.
+    """
+    wanted = {}
+    for obj in objects:
+        label = getattr(obj, "label", None) or default_prefix
+        wanted[obj] = (label or type(obj).__name__.lower()).replace("/", "_")
+
+    names, taken = {}, set()
+    reserved = set(wanted.values())  # a label "a_1" is not given to the second "a"
+    for obj, base in wanted.items():
+        name, number = base, 0
+        while name in taken or (number and name in reserved):
+            number += 1
+            name = f"{base}_{number}"
+        names[obj] = name
+        taken.add(name)
+    return names
+
+
+def nodes_names(nodes):
+    """Names of input nodes (see `unique_names`)."""
+    return unique_names(nodes, "node")
+
+
+def probes_names(probes):
+    """Names of probes (see `unique_names`)."""
+    return unique_names(probes, "probe")
+
+
+def resolve_data(
+    data,
+    nodes,
+    minibatch_size=None,
+    n_steps=None,
+    where="Simulator.run_steps",
+    names=None,
+    dtype=None,
+):
+    """Check data for input nodes.
+
+    Parameters
+    ----------
+    data : array_like or list or tuple or dict or None
+        One array (of a network with one input), a list of arrays in the order of
+        ``nodes``, or a dictionary keyed by node or by the node's name or label. Under
+        the key ``"n_steps"`` a dictionary may hold the number of steps.
+    nodes : list of ~nengo.Node
+        The network's inputs, see `input_nodes`.
+    minibatch_size : int, optional
+        The number of items expected on the first axis; any number is taken by default.
+    n_steps : int, optional
+        The number of steps expected on the second axis; if None, it is found from the
+        data.
+    where : str
+        The method that the data were given to, for error messages.
+    names : dict, optional
+        The names of the nodes. Default: `nodes_names`.
+    dtype : dtype, optional
+        The type of the arrays that are returned. Default: that of the given arrays if
+        it is a floating point type, else Nengo's.
+
+    Returns
+    -------
+    arrays : dict
+        An array ``(batch, steps, node.size_out)`` for each node that data were given
+        for.
+    n_steps : int or None
+        The number of steps; None if neither data nor ``n_steps`` tell it.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If data are of the wrong rank, size or type, differ in their number of items or
+        steps, or are for something that is not an input.
+
+    Warns
+    -----
+    UserWarning
+        If a list is shorter or longer than the number of inputs.
+
+    Examples
+    --------
+    >>> resolve_data({"stimulus": np.ones((32, 100, 2))}, [stimulus])
+    ({<Node 'stimulus'>: array(...)}, 100)
+    """
+    kind = _Kind(
+        "data", "Node", "input", where, names or nodes_names(nodes), "size_out"
+    )
+    if isinstance(data, Mapping) and N_STEPS in data and N_STEPS not in kind.keys:
+        data = dict(data)
+        n_steps = _steps_entry(data.pop(N_STEPS), n_steps, where)
+    if isinstance(data, list | tuple) and len(data) != len(nodes):
+        warnings.warn(
+            f"{where}: got a list of {len(data)} arrays for {len(nodes)} input nodes; "
+            + (
+                "those left over are not used"
+                if len(data) > len(nodes)
+                else "nodes without data run their own output"
+            )
+            + f". {kind.listing()}",
+            stacklevel=3,
+        )
+        data = data[: len(nodes)]
+
+    arrays = {}
+    for node, value in _by_object(kind, data).items():
+        array = _numeric(kind, node, value)
+        if dtype is not None:
+            array = array.astype(dtype, copy=False)
+        elif array.dtype.kind != "f":
+            array = array.astype(rc.float_dtype)
+        _check_shape(kind, node, array, node.size_out)
+        arrays[node] = array
+    _check_equal(kind, arrays, 0, "items", minibatch_size, "minibatch_size")
+    steps = _check_equal(kind, arrays, 1, "steps", n_steps, "n_steps")
+    return arrays, steps
+
+
+def resolve_targets(
+    targets,
+    probes,
+    n_steps=None,
+    n_items=None,
+    where="Simulator.fit",
+    names=None,
+    check_size=True,
+):
+    """Check target values of probes.
+
+    Parameters
+    ----------
+    targets : array_like or list or tuple or dict
+        One array (of a network with one probe), a list of arrays in the order of
+        ``probes``, or a dictionary keyed by probe or by the probe's name or label.
+    probes : list of ~nengo.Probe
+        The network's probes.
+    n_steps : int or dict, optional
+        The number of steps expected on the second axis, for all probes or by probe.
+    n_items : int, optional
+        The number of items expected on the first axis.
+    where : str
+        The method that the targets were given to, for error messages.
+    names : dict, optional
+        The names of the probes. Default: `probes_names`.
+    check_size : bool
+        Whether the last axis must have the probe's size (default). Whole numbers may
+        always have a last axis of 1: they are taken as the numbers of classes.
+
+    Returns
+    -------
+    dict
+        An array ``(batch, steps, size)`` for each probe that targets were given for.
+        Their types are kept.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If targets are of the wrong rank, size, type or number, or are for something
+        that is not a probe of the network.
+    """
+    kind = _Kind("target", "Probe", "probe", where, names or probes_names(probes))
+    if isinstance(targets, list | tuple) and len(targets) != len(probes):
+        raise ValidationError(
+            f"got a list of {len(targets)} arrays for {len(probes)} probes; give one "
+            "for each, or a dictionary with the probes that count as keys. "
+            + kind.listing(),
+            attr=where,
+        )
+    arrays = {}
+    for probe, value in _by_object(kind, targets).items():
+        array = _numeric(kind, probe, value)
+        classes = array.dtype.kind in "iu" and array.shape[-1:] == (1,)
+        size = probe.size_in if check_size and not classes else None
+        _check_shape(kind, probe, array, size)
+        steps = n_steps.get(probe) if isinstance(n_steps, Mapping) else n_steps
+        if steps is not None and array.shape[1] != steps:
+            raise ValidationError(
+                f"{kind.of(probe)} has shape {array.shape}; expected {steps} on the "
+                f"second axis, because the probe gives {steps} steps",
+                attr=where,
+            )
+        arrays[probe] = array
+    _check_equal(kind, arrays, 0, "items", n_items, "the number of items of the data")
+    return arrays
+
+
+class _Kind:
+    """What is checked, and the words for it in error messages."""
+
+    def __init__(self, what, cls, role, where, names, size_attr="size_in"):
+        self.what, self.cls, self.role, self.where = what, cls, role, where
+        self.names, self.size_attr = names, size_attr
+        self.keys = {name: obj for obj, name in names.items()}
+        labels = [getattr(obj, "label", None) for obj in names]
+        for obj, label in zip(names, labels, strict=True):
+            if label is not None and labels.count(label) == 1:
+                self.keys.setdefault(label, obj)
+
+    def of(self, obj):
+        return f"{self.what} for {self.cls} '{self.names[obj]}'"
+
+    def size(self, obj):
+        return getattr(obj, self.size_attr)
+
+    def listing(self, first_word="This"):
+        """All objects of this network with their sizes."""
+        if not self.names:
+            return f"{first_word} network has no {self.role}s."
+        sizes = (f"'{name}' ({self.size(obj)})" for obj, name in self.names.items())
+        return f"{first_word} network's {self.role}s are {', '.join(sizes)}."
+
+
+def _by_object(kind, values):
+    """Values as given by a user, keyed by object."""
+    if values is None:
+        return {}
+    if isinstance(values, Mapping):
+        found = {}
+        for key, value in values.items():
+            obj = _find(kind, key)
+            if obj in found:
+                raise ValidationError(
+                    f"{kind.of(obj)} was given twice, by name and by object",
+                    attr=kind.where,
+                )
+            found[obj] = value
+        return found
+    if isinstance(values, list | tuple):
+        return dict(zip(kind.names, values, strict=False))
+    if len(kind.names) != 1:
+        raise ValidationError(
+            f"got one array for {len(kind.names)} {kind.role}s; give a list or a "
+            f"dictionary of arrays. {kind.listing()}",
+            attr=kind.where,
+        )
+    return {next(iter(kind.names)): values}
+
+
+def _find(kind, key):
+    obj = kind.keys.get(key) if isinstance(key, str) else key
+    try:
+        if obj is not None and obj in kind.names:
+            return obj
+    except TypeError:  # not hashable
+        pass
+    reason = "is unknown"
+    if getattr(obj, "size_in", 0) and kind.role == "input":
+        reason = f"is not an input, because its size_in is {obj.size_in}"
+    raise ValidationError(
+        f"the key {key!r} of the {kind.what} {reason}. {kind.listing()}",
+        attr=kind.where,
+    )
+
+
+def _numeric(kind, obj, value):
+    """A value as a real array."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as e:
+        raise ValidationError(
+            f"{kind.of(obj)} cannot be made into an array: {e}", attr=kind.where
+        ) from e
+    if array.dtype.kind not in "fiub":
+        raise ValidationError(
+            f"{kind.of(obj)} must be real numbers; got {type(value).__name__} of type "
+            f"{array.dtype}",
+            attr=kind.where,
+        )
+    return array
+
+
+def _check_shape(kind, obj, array, size):
+    """The rank of an array and, unless ``size`` is None, its last axis."""
+    last = "size" if size is None else size
+    if array.ndim != 3:
+        raise ValidationError(
+            f"{kind.of(obj)} has shape {array.shape}; expected 3 axes "
+            f"(batch, steps, {last})"
+            + (
+                f". For one step, insert an axis: (…, 1, {array.shape[1]})"
+                if array.ndim == 2
+                else ""
+            ),
+            attr=kind.where,
+        )
+    if size is not None and array.shape[2] != size:
+        raise ValidationError(
+            f"{kind.of(obj)} has shape {array.shape}; expected (batch, steps, {size}), "
+            f"because the {kind.cls.lower()}'s {kind.size_attr} is {size}. If the last "
+            f"axis is right, it may belong to another {kind.cls.lower()}: "
+            + kind.listing("this"),
+            attr=kind.where,
+        )
+
+
+def _check_equal(kind, arrays, axis, unit, expected, reason):
+    """The common length of all arrays on one axis (None if there are none)."""
+    for obj, array in arrays.items():
+        found = array.shape[axis]
+        if expected is not None and found != expected:
+            raise ValidationError(
+                f"{kind.of(obj)} has {found} {unit} (shape {array.shape}); expected "
+                f"{expected}, as {reason}",
+                attr=kind.where,
+            )
+        if expected is None:
+            expected, reason = found, f"the {kind.of(obj)} has"
+    return expected
+
+
+def _steps_entry(value, n_steps, where):
+    """The number of steps under the key "n_steps" of the data."""
+    entry = np.asarray(value)
+    if (
+        entry.size == 0
+        or entry.dtype.kind not in "iuf"
+        or np.any(entry != entry.flat[0])
+    ):
+        raise ValidationError(
+            f"the data's entry '{N_STEPS}' must hold one number of steps; "
+            f"got {value!r}",
+            attr=where,
+        )
+    steps = int(entry.flat[0])
+    if n_steps is not None and steps != n_steps:
+        raise ValidationError(
+            f"the data's entry '{N_STEPS}' is {steps}, but the argument is {n_steps}",
+            attr=where,
+        )
+    return steps

@@ -1,0 +1,76 @@
+"""The present values of all parameters of a simulator."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nengo_dl.simulator.params import collect_parameters, initial_value
+
+
+class ParameterStore(Mapping):
+    """Base signal -> value, for every parameter that no operator changes.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+    dtype : dtype
+        The simulator's.
+
+    Attributes
+    ----------
+    entries : list of Parameter
+        All parameters, those that are learned online included; these are no keys,
+        because their values are part of the simulation's state.
+    version : int
+        Grows with every change.
+    """
+
+    def __init__(self, model, dtype):
+        self.dtype = np.dtype(dtype)
+        self.entries = collect_parameters(model)
+        self.version = 0
+        self._held = {}
+        changed = {
+            signal.base
+            for op in model.operators
+            for signal in (*op.sets, *op.incs, *op.updates)
+        }
+        self._initial = {
+            p.signal.base: np.asarray(initial_value(p.signal), self.dtype)
+            for p in self.entries
+            if p.signal.base not in changed and not p.signal.sparse
+        }
+        self._values = dict(self._initial)
+
+    def __getitem__(self, signal):
+        return self._values[signal] if signal in self._values else self._held[signal]
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+    def __contains__(self, signal):
+        return signal in self._values or signal in self._held
+
+    def write(self, values):
+        """Take over other values; returns whether any is different."""
+        different = {
+            signal: np.array(value, self.dtype)
+            for signal, value in values.items()
+            if not np.array_equal(value, self._values[signal])
+        }
+        for signal, value in different.items():
+            value.setflags(write=False)
+            self._values[signal] = value
+        self.version += bool(different)
+        return bool(different)
+
+    def reset(self):
+        """First values again; returns whether any was different."""
+        return self.write(self._initial)
+
+    def hold(self, values):
+        """Keep last values of what is learned online, for a closed simulator."""
+        self._held = dict(values)

@@ -1,0 +1,382 @@
+"""The parameters of a built model: their names, and objects with their present values.
+
+A parameter is a signal that training or an online learning rule can change: the
+(scaled) encoders of an ensemble, the biases of its neurons, the weights or decoders of
+a connection.
+`nengo_dl.simulator.params_io` moves their values out of the simulator and back.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nengo import Connection, Direct, Ensemble, Probe
+from nengo.base import ObjView
+from nengo.connection import LearningRule
+from nengo.ensemble import Neurons
+from nengo.exceptions import ValidationError
+from nengo.transforms import SparseMatrix
+
+from nengo_dl.config import learned_objects, resolve_trainable
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """One array that training or an online learning rule can change.
+
+    Attributes
+    ----------
+    name : str
+        Unique, and the same in each network of the same structure and labels, such as
+        ``ensembles['a'].encoders`` or ``networks[0].connections['a -> b'].weights``.
+    obj : object
+        The `~nengo.Ensemble` (of encoders), its `~nengo.ensemble.Neurons` (of biases)
+        or the `~nengo.Connection` (of weights). A decoded probe's weights belong to the
+        connection that was built for it.
+    attr : str
+        ``"encoders"``, ``"bias"`` or ``"weights"``.
+    signal : ~nengo.builder.Signal
+        The signal that holds the value, ``model.sig[obj][attr]``.
+    shape : tuple of int
+        The shape of the value: that of the signal, or ``(n_nonzero,)`` if it is sparse
+        (see `sparse_indices`).
+    trainable : bool
+        Whether training may change it, see `~nengo_dl.config.resolve_trainable`.
+    learned : bool
+        Whether an online learning rule changes it.
+    """
+
+    name: str
+    obj: Any
+    attr: str
+    signal: Any
+    shape: tuple[int, ...]
+    trainable: bool
+    learned: bool
+
+
+def collect_parameters(model):
+    """All parameters of a built model.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        The model. It need not have been built from a network (``model.toplevel`` may be
+        None); then objects are named by the order in which they were built.
+
+    Returns
+    -------
+    list of Parameter
+        Encoders and biases of all ensembles, then the weights of all connections, then
+        those of decoded probes, each in the order in which they were built. Ensembles
+        in `~nengo.Direct` mode and connections without weights have none.
+    """
+    network = model.toplevel
+    names = object_names(model)
+    trainable = {} if network is None else resolve_trainable(network)
+    learned = set() if network is None else learned_objects(network)
+
+    parameters = []
+    for obj, attr in _parameter_owners(model):
+        signal = model.sig[obj][attr]
+        # what stands in the network for a connection that was built for a probe
+        owner = obj.post_obj if _is_of_probe(obj) else obj
+        # a builder of one's own may let operators change what Nengo's leave constant
+        is_changed = owner not in learned and not signal.readonly
+        parameters.append(
+            Parameter(
+                name=f"{names[owner]}.{attr}",
+                obj=obj,
+                attr=attr,
+                signal=signal,
+                shape=(
+                    (len(sparse_indices(signal)),) if signal.sparse else signal.shape
+                ),
+                trainable=trainable.get(owner, True) and not is_changed,
+                learned=owner in learned or is_changed,
+            )
+        )
+    return parameters
+
+
+def _parameter_owners(model) -> Iterator[tuple[Any, str]]:
+    """Pairs ``(object, attribute)`` of the parameters, probes last."""
+    last = []
+    for obj in model.params:
+        if isinstance(obj, Ensemble) and not isinstance(obj.neuron_type, Direct):
+            yield obj, "encoders"
+            yield obj.neurons, "bias"
+    for obj in model.params:
+        if isinstance(obj, Connection) and model.sig[obj].get("weights") is not None:
+            if _is_of_probe(obj):
+                last.append((obj, "weights"))
+            else:
+                yield obj, "weights"
+    yield from last
+
+
+def _is_of_probe(obj):
+    """Whether an object is a connection that was built to decode what a probe reads."""
+    return isinstance(obj, Connection) and isinstance(obj.post_obj, Probe)
+
+
+def probe_connections(model):
+    """The connections that were built to decode what probes read.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        The built model.
+
+    Returns
+    -------
+    dict
+        The connection of each decoded `~nengo.Probe`.
+    """
+    return {obj.post_obj: obj for obj in model.params if _is_of_probe(obj)}
+
+
+def object_names(model):
+    """Names of the built objects that say where in the network they are.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        The built model.
+
+    Returns
+    -------
+    dict
+        Unique names, also of networks. ``networks['memory'].ensembles[2]`` is the third
+        ensemble, without a label, in the network labelled ``memory``. Objects with a
+        label are named by it, connections without one by their ends; where that is not
+        unique, a number is added, ``connections['a -> b'#2]``. Neurons are named
+        ``ensembles['a'].neurons``.
+    """
+    names = {}
+    if model.toplevel is not None:
+        _name_network(model.toplevel, "", names)
+    groups = {"ensembles": Ensemble, "connections": Connection, "probes": Probe}
+    for group, cls in groups.items():
+        # objects that were built without being in the network
+        rest = [
+            obj
+            for obj in model.params
+            if isinstance(obj, cls) and obj not in names and not _is_of_probe(obj)
+        ]
+        _name_group(rest, group if model.toplevel is None else f"other_{group}", names)
+    for obj in list(names):
+        if isinstance(obj, Ensemble):
+            names[obj.neurons] = f"{names[obj]}.neurons"
+    return names
+
+
+def _name_network(network, prefix, names):
+    for group in ("ensembles", "nodes", "networks"):
+        _name_group(getattr(network, group), prefix + group, names)
+    for subnetwork in network.networks:
+        _name_network(subnetwork, f"{names[subnetwork]}.", names)
+    # last, because their names hold those of what they connect
+    for group in ("connections", "probes"):
+        _name_group(getattr(network, group), prefix + group, names)
+
+
+def _name_group(objects, group, names):
+    """Add the names of objects that stand in one list."""
+    seen = Counter()
+    positions = {obj: i for i, obj in enumerate(objects)}
+    for obj, position in positions.items():
+        text = obj.label
+        if text is None and isinstance(obj, Connection):
+            text = f"{_end_name(obj.pre, names)} -> {_end_name(obj.post, names)}"
+        key = str(position)
+        if text is not None:
+            seen[text] += 1
+            key = repr(text) + (f"#{seen[text]}" if seen[text] > 1 else "")
+        names[obj] = f"{group}[{key}]"
+
+
+def _end_name(end, names):
+    """A short name for one end of a connection."""
+    obj = end.obj if isinstance(end, ObjView) else end
+    if isinstance(obj, Neurons):
+        return f"{_end_name(obj.ensemble, names)}.neurons"
+    if isinstance(obj, LearningRule):
+        return f"rule of {_end_name(obj.connection, names)}"
+    if getattr(obj, "label", None) is not None:
+        return obj.label
+    return names.get(obj, type(obj).__name__)
+
+
+def initial_value(signal):
+    """The value that a parameter's signal was built with.
+
+    Parameters
+    ----------
+    signal : ~nengo.builder.Signal
+        The signal.
+
+    Returns
+    -------
+    ndarray
+        Its initial value; of a sparse signal, the entries that `sparse_indices` lists.
+    """
+    value = signal.initial_value
+    if not signal.sparse:
+        return value
+    return value.data if isinstance(value, SparseMatrix) else value.tocoo().data
+
+
+def sparse_indices(signal):
+    """Where the values of a sparse signal stand in the matrix.
+
+    Parameters
+    ----------
+    signal : ~nengo.builder.Signal
+        A sparse signal.
+
+    Returns
+    -------
+    ndarray of int
+        Row and column of each entry, ``(n_nonzero, 2)``, in the order that values of
+        sparse parameters have everywhere in this package.
+    """
+    value = signal.initial_value
+    if isinstance(value, SparseMatrix):
+        return value.indices
+    coo = value.tocoo()
+    return np.stack([coo.row, coo.col], axis=1)
+
+
+def live_value(signal, values):
+    """The present value of a parameter.
+
+    Parameters
+    ----------
+    signal : ~nengo.builder.Signal
+        The parameter's signal.
+    values : callable
+        ``values(signal)`` gives its value as the simulator has it.
+
+    Returns
+    -------
+    ndarray
+        The value, in the signal's own type; exactly the built value if it differs from
+        it by no more than the rounding to the simulator's type.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If the value does not have the shape of the parameter.
+    """
+    built = initial_value(signal)
+    live = np.asarray(values(signal))
+    if live.shape != built.shape:
+        raise ValidationError(
+            f"the value of {signal.name} has shape {live.shape}; expected "
+            f"{built.shape}",
+            attr="values",
+        )
+    if np.array_equal(live, built.astype(live.dtype)):
+        return built
+    live = live.astype(built.dtype)
+    live.setflags(write=False)
+    return live
+
+
+def live_matrix(signal, values):
+    """The present value of a connection's weights, sparse if they were built so.
+
+    Parameters
+    ----------
+    signal : ~nengo.builder.Signal
+        The signal of the weights.
+    values : callable
+        See `live_value`.
+
+    Returns
+    -------
+    ndarray or ~nengo.transforms.SparseMatrix or scipy.sparse.spmatrix
+        The weights, in the form in which core Nengo keeps them.
+    """
+    data = live_value(signal, values)
+    built = signal.initial_value
+    if not signal.sparse or data is initial_value(signal):
+        return built if signal.sparse else data
+    if isinstance(built, SparseMatrix):
+        return SparseMatrix(built.indices, data, built.shape)
+    matrix = built.tocoo()
+    matrix.data = data
+    return matrix.asformat(built.format)
+
+
+def built_ensemble(model, ens, values=initial_value):
+    """A built ensemble with the present values of its parameters.
+
+    Encoders are those before the scaling with gains and radius, as core Nengo defines
+    them: ``scaled_encoders = encoders * gain / radius``. They need not have unit length
+    any more. Gains are never changed; if biases are, the maximum rates and intercepts
+    that go with them are computed anew.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        The model in which the ensemble was built.
+    ens : ~nengo.Ensemble
+        The ensemble.
+    values : callable
+        See `live_value`. Default: the values that signals were built with.
+
+    Returns
+    -------
+    ~nengo.builder.ensemble.BuiltEnsemble
+        The named tuple that core Nengo gives.
+    """
+    built = model.params[ens]
+    if isinstance(ens.neuron_type, Direct):
+        return built
+
+    changed = {}
+    scaled = live_value(model.sig[ens]["encoders"], values)
+    if not np.array_equal(scaled, built.scaled_encoders):
+        scale = (built.gain / ens.radius)[:, None]
+        changed["scaled_encoders"] = scaled
+        # the encoders of neurons that do not use them (no gain) stay as they were
+        changed["encoders"] = np.divide(
+            scaled, scale, out=np.array(built.encoders), where=scale != 0
+        )
+    bias = live_value(model.sig[ens.neurons]["bias"], values)
+    if not np.array_equal(bias, built.bias):
+        changed["bias"] = bias
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about neurons that never fire
+            curve = ens.neuron_type.max_rates_intercepts(built.gain, bias)
+        changed["max_rates"], changed["intercepts"] = curve
+    return built._replace(**changed)
+
+
+def built_connection(model, conn, values=initial_value):
+    """A built connection with the present values of its weights.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        The model in which the connection was built.
+    conn : ~nengo.Connection
+        The connection.
+    values : callable
+        See `live_value`. Default: the values that signals were built with.
+
+    Returns
+    -------
+    ~nengo.builder.connection.BuiltConnection
+        The named tuple that core Nengo gives. Its weights are None for a connection
+        without any.
+    """
+    signal = model.sig[conn].get("weights")
+    if signal is None:
+        return model.params[conn]
+    return model.params[conn]._replace(weights=live_matrix(signal, values))

@@ -1,0 +1,516 @@
+"""The drop-in replacement for ``nengo.Simulator``."""
+
+import contextlib
+import logging
+import warnings
+
+import numpy as np
+from nengo.builder import Model
+from nengo.cache import get_default_decoder_cache
+from nengo.exceptions import ReadonlyError, SimulatorClosed, ValidationError
+from nengo.utils.numpy import maxint
+
+import nengo_dl.kernels  # noqa: F401  (registers all kernels)
+from nengo_dl.config import get_setting, resolve_keep_history
+from nengo_dl.runtime.program import Program
+from nengo_dl.simulator.data import ProbeLog, SimulationData
+from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
+from nengo_dl.simulator.parameter_store import ParameterStore
+from nengo_dl.simulator.progress import progress
+from nengo_dl.simulator.saving import SavingMethods
+from nengo_dl.simulator.training import TrainingMethods
+
+logger = logging.getLogger(__name__)
+
+
+class Simulator(TrainingMethods, SavingMethods):
+    """Simulates a Nengo network, and trains it.
+
+    Replaces ``nengo.Simulator``: the same script with this class gives the same output,
+    faster. In addition several inputs run side by side, and the methods of
+    ``keras.Model`` train the network.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+        The network to build and simulate. If None, ``model`` must be given.
+    dt : float
+        Length of a time step in seconds.
+    seed : int, optional
+        Seed of everything that is random while the simulation runs. Default: the
+        network's seed plus one if it has one, else a random number.
+    model : ~nengo.builder.Model, optional
+        A model that ``network`` is built into, or a built one. It is only read.
+    device : str, optional
+        TensorFlow device, such as ``"/cpu:0"`` or ``"/gpu:0"``. Default: TensorFlow's
+        choice.
+    unroll_simulation : int
+        Steps in one round of the compiled loop. Any number of steps can be run.
+    minibatch_size : int, optional
+        Number of inputs that run side by side. None: one, and data without an axis for
+        it, as in core Nengo.
+    progress_bar : bool or ~nengo.utils.progress.ProgressBar
+        Whether (or where) to show the progress of building and running.
+
+    Attributes
+    ----------
+    data : SimulationData
+        Probe data ``(steps, size)``, or ``(minibatch_size, steps, size)``; parameters.
+    model : ~nengo.builder.Model
+        The built model.
+    seed : int
+    minibatch_size : int or None
+    closed : bool
+
+    Raises
+    ------
+    ~nengo.exceptions.BuildError
+        If the network contains something that there is no kernel for.
+    ~nengo.exceptions.ValidationError
+        If an argument has a value that it cannot have.
+
+    Examples
+    --------
+    >>> with nengo.Network() as net:
+    ...     a = nengo.Ensemble(50, 1)
+    ...     p = nengo.Probe(a, synapse=0.01)
+    >>> with nengo_dl.Simulator(net) as sim:
+    ...     sim.run(0.5)
+    >>> sim.data[p].shape
+    (500, 1)
+    """
+
+    def __init__(
+        self,
+        network,
+        dt=0.001,
+        seed=None,
+        model=None,
+        device=None,
+        unroll_simulation=1,
+        minibatch_size=None,
+        progress_bar=True,
+    ):
+        self.closed = True  # until everything below has worked
+        self.minibatch_size = _positive_or_none("minibatch_size", minibatch_size)
+        self.unroll_simulation = _positive_or_none(
+            "unroll_simulation", unroll_simulation
+        )
+        self.device = device
+        self.progress_bar = progress_bar
+        self.network = (
+            network if network is not None else getattr(model, "toplevel", None)
+        )
+        self.model = _built(network, dt, model, progress_bar)
+        self.dtype = np.dtype(get_setting(self.network, "dtype"))
+        self.stateful = bool(get_setting(self.network, "stateful"))
+        self.inference_only = bool(get_setting(self.network, "inference_only"))
+        self._parameters = ParameterStore(self.model, self.dtype)
+        self._program = Program(
+            self.model,
+            self._parameters,
+            self._batch,
+            self.dtype,
+            jit=get_setting(self.network, "jit"),
+            unroll=self.unroll_simulation,
+        )
+        self._nodes = input_nodes(self.network)
+        self._node_names = nodes_names(self._nodes)
+        self._logs = self._make_logs()
+        self.data = SimulationData(
+            self.model, self._logs, values=self._value, version=self._version
+        )
+        self._keras = None
+        self._n_steps = 0
+        if seed is None:
+            own = None if network is None else network.seed
+            seed = np.random.randint(maxint) if own is None else own + 1
+        self.seed = seed
+        with progress(progress_bar, "Compiling"):
+            self._program.reset(self.seed)
+        self.closed = False
+
+    @property
+    def _batch(self):
+        return 1 if self.minibatch_size is None else self.minibatch_size
+
+    def _make_logs(self):
+        keep = resolve_keep_history(self.network) if self.network is not None else {}
+        return {
+            probe: ProbeLog.of_probe(
+                self.model,
+                probe,
+                self.minibatch_size,
+                keep.get(probe, True),
+                self.dtype,
+            )
+            for probe in self.model.probes
+        }
+
+    # state -----------------------------------------------------------------------
+
+    @property
+    def dt(self):
+        """(float) Length of a time step in seconds; cannot be changed."""
+        return self.model.dt
+
+    @dt.setter
+    def dt(self, value):
+        raise ReadonlyError(attr="dt", obj=self)
+
+    @property
+    def n_steps(self):
+        """(int) Number of steps run so far."""
+        return self._n_steps
+
+    @property
+    def time(self):
+        """(float) Simulated time in seconds."""
+        return self._n_steps * self.dt
+
+    @property
+    def tensor_graph(self):
+        """The Keras layer that holds the network; see also its ``describe()``."""
+        return self._keras_side("tensor_graph").layer
+
+    @property
+    def keras_model(self):
+        """The ``keras.Model`` that trains and evaluates the network."""
+        return self._keras_side("keras_model").model
+
+    def describe(self):
+        """What the compiler made of the network, as text: kernels, sizes, timings."""
+        self._require_open("describe")
+        return self._program.describe()
+
+    # running ---------------------------------------------------------------------
+
+    def run(self, time_in_seconds, progress_bar=None, **kwargs):
+        """Simulate for a length of time, rounded to the nearest number of steps.
+
+        Parameters
+        ----------
+        time_in_seconds : float
+            At least 0.
+        progress_bar : bool or ~nengo.utils.progress.ProgressBar, optional
+            Overrides the simulator's.
+        **kwargs
+            See `run_steps`.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If the time is negative.
+        ~nengo.exceptions.SimulatorClosed
+        """
+        self._require_open("run")
+        if time_in_seconds < 0:
+            raise ValidationError(
+                f"must be positive (got {time_in_seconds:g})",
+                attr="time_in_seconds",
+                obj=self,
+            )
+        n_steps = int(np.round(float(time_in_seconds) / self.dt))
+        if n_steps == 0:
+            warnings.warn(
+                f"{time_in_seconds} results in running for 0 timesteps. Simulator still "
+                f"at time {self.time}.",
+                stacklevel=2,
+            )
+            return
+        self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
+
+    def run_steps(self, n_steps, data=None, progress_bar=None, stateful=True):
+        """Simulate exactly this number of steps.
+
+        Parameters
+        ----------
+        n_steps : int
+            How many.
+        data : array or list or dict, optional
+            Values of input nodes, ``(minibatch_size, n_steps, size)``: one array, a list
+            in the order of the nodes, or a dict by node or name. Nodes without data run
+            their own output.
+        progress_bar : bool or ~nengo.utils.progress.ProgressBar, optional
+            Overrides the simulator's.
+        stateful : bool
+            False: the state, time included, is put back afterwards.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If the data do not fit.
+        ~nengo.exceptions.SimulatorClosed
+
+        Notes
+        -----
+        If a Python function of the network raises, the data of the steps before are
+        kept, and the simulation can go on.
+        """
+        self._require_open("run")
+        n_steps = _whole_steps(n_steps)
+        arrays = self._data_by_signal(data, n_steps)
+        self._pull_parameters()
+        before = None if stateful and self.stateful else self._snapshot()
+        shown = self.progress_bar if progress_bar is None else progress_bar
+        with progress(shown, "Simulating", n_steps) as bar, self._on_device():
+            for rows in self._program.run(self._n_steps, n_steps, arrays):
+                self._record(rows)
+                bar.update(len(rows))
+        if before is not None:
+            self._restore(before)
+
+    def step(self, **kwargs):
+        """Advance the simulation by one step (``dt`` seconds)."""
+        if kwargs:
+            self.run_steps(1, **{"progress_bar": False, **kwargs})
+            return
+        self._require_open("run")
+        if self._keras is not None:
+            self._pull_parameters()
+        rows = self._program.step(self._n_steps)
+        if rows is None:
+            self.run_steps(1, progress_bar=False)
+        else:
+            self._record(rows)
+
+    def _record(self, rows):
+        """Store probe data ``(steps, rows, batch)`` and move time on."""
+        first = self._n_steps + 1
+        for probe, start, stop in self._program.probe_rows:
+            self._logs[probe].append(rows[:, start:stop], first)
+        self._n_steps += len(rows)
+
+    def _data_by_signal(self, data, n_steps):
+        if data is None:
+            return {}
+        arrays, _ = resolve_data(
+            data,
+            self._nodes,
+            self._batch,
+            n_steps,
+            where="Simulator.run_steps",
+            names=self._node_names,
+            dtype=self.dtype,
+        )
+        return {self.model.sig[node]["out"].base: a for node, a in arrays.items()}
+
+    def _snapshot(self):
+        self._program.settle()
+        return self._n_steps, self._program.store.copy()
+
+    def _restore(self, snapshot):
+        self._program.settle()
+        n_steps, store = snapshot
+        learned = {p.signal.base for p in self._parameters.entries if p.learned}
+        self._program.store.restore(store, keep=learned)
+        self._n_steps = n_steps
+
+    def reset(
+        self,
+        seed=None,
+        include_trainable=True,
+        include_probes=True,
+        include_processes=True,
+    ):
+        """Back to the first step.
+
+        Parameters
+        ----------
+        seed : int, optional
+            A new seed; see `Simulator`. It changes what is random while running, not the
+            built objects.
+        include_trainable : bool
+            Also give all parameters the values that they were built with. False keeps
+            what was trained, loaded or learned online.
+        include_probes : bool
+            Also forget all probe data.
+        include_processes : bool
+            Also start all processes and random numbers afresh.
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulatorClosed
+        """
+        if self.closed:
+            raise SimulatorClosed("Cannot reset closed Simulator.")
+        if seed is not None:
+            self.seed = seed
+        kept = {} if include_trainable else self._learned_state()
+        if include_trainable and self._parameters.reset():
+            self._program.written()
+            self._push_parameters()
+        self._program.reset(self.seed, processes=include_processes)
+        self._program.store.values.update(kept)
+        self._n_steps = 0
+        if include_probes:
+            self.clear_probes()
+        self.data.reset()
+
+    def _learned_state(self):
+        """What online learning rules changed, by signal."""
+        self._program.settle()
+        signals = [p.signal.base for p in self._parameters.entries if p.learned]
+        values = {s: self._program.state(s) for s in signals}
+        return {s: value for s, value in values.items() if value is not None}
+
+    def clear_probes(self):
+        """Forget all probe data; the simulation goes on where it is."""
+        for log in self._logs.values():
+            log.clear()
+        self.data.reset()
+
+    def trange(self, sample_every=None, dt=None):
+        """The times of all steps run so far, or of those that a probe samples.
+
+        Parameters
+        ----------
+        sample_every : float, optional
+            A probe's sampling period in seconds.
+        dt : float, optional
+            Older name of ``sample_every``.
+
+        Returns
+        -------
+        ndarray
+            In seconds; the first step ends at ``dt``.
+        """
+        if dt is not None:
+            if sample_every is not None:
+                raise ValidationError(
+                    "Cannot specify both `dt` and `sample_every`. Use `sample_every` "
+                    "only.",
+                    attr="dt",
+                    obj=self,
+                )
+            warnings.warn(
+                "`dt` is deprecated. Use `sample_every` instead.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            sample_every = dt
+        period = 1 if sample_every is None else sample_every / self.dt
+        steps = np.arange(1, self.n_steps + 1)
+        return self.dt * steps[steps % period < 1]
+
+    # values ----------------------------------------------------------------------
+
+    def _value(self, signal):
+        """The present value of a parameter's signal, for `SimulationData`."""
+        base = signal.base
+        if base not in self._parameters:
+            return self._learned_value(signal)
+        self._pull_parameters()
+        value = self._parameters[base]
+        if not signal.is_view:
+            return value
+        return _view_of(signal, value)
+
+    def _learned_value(self, signal):
+        """A learned value; of several batch items, the first one's."""
+        value = None if self.closed else self._program.state(signal.base)
+        if value is None:
+            return np.asarray(signal.initial_value, self.dtype)
+        return _view_of(signal, value[:, 0].reshape(signal.base.shape))
+
+    def _version(self):
+        """Changes whenever the value of a parameter may have changed."""
+        self._pull_parameters()
+        return (self._parameters.version, self._n_steps)
+
+    # closing ---------------------------------------------------------------------
+
+    def close(self):
+        """Free the simulator; its data stay readable, nothing can be run any more."""
+        if self.closed:
+            return
+        self._pull_parameters()
+        self._parameters.hold(self._final_values())
+        self.closed = True
+        self._program = None
+        self._keras = None
+
+    def _final_values(self):
+        signals = [p.signal.base for p in self._parameters.entries if p.learned]
+        return {s: self._learned_value(s) for s in signals}
+
+    def _require_open(self, what):
+        if self.closed:
+            raise SimulatorClosed(f"Simulator cannot {what} because it is closed.")
+
+    def _on_device(self):
+        """Where TensorFlow puts what is made inside."""
+        if self.device is None:
+            return contextlib.nullcontext()
+        import tensorflow as tf
+
+        return tf.device(self.device)
+
+    def __enter__(self):
+        if self.closed:
+            raise SimulatorClosed("Cannot re-open after simulator is closed")
+        return self
+
+    def __exit__(self, exc_type, exc_value, traceback):
+        self.close()
+
+    def __del__(self):
+        if not getattr(self, "closed", True):
+            warnings.warn(
+                f"Simulator with model={self.model} was deallocated while open. Please "
+                "close simulators manually to ensure resources are properly freed.",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
+
+def _positive_or_none(name, value):
+    """A positive whole number, or None."""
+    if value is None and name == "minibatch_size":
+        return None
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValidationError(
+            f"expected a whole number of at least 1, got {value!r}",
+            attr=name,
+            obj=Simulator,
+        )
+    return int(value)
+
+
+def _whole_steps(n_steps):
+    if isinstance(n_steps, float) and not n_steps.is_integer():
+        raise ValidationError(
+            f"expected a whole number of steps, got {n_steps!r}", attr="n_steps"
+        )
+    n_steps = int(n_steps)
+    if n_steps < 0:
+        raise ValidationError(f"must not be negative (got {n_steps})", attr="n_steps")
+    return n_steps
+
+
+def _built(network, dt, model, progress_bar):
+    """The model, with the network built into it."""
+    if network is None and model is None:
+        raise ValidationError(
+            "either a network or a built model must be given", attr="network"
+        )
+    if model is None:
+        model = Model(
+            dt=float(dt),
+            label=f"{network}, dt={dt:f}",
+            decoder_cache=get_default_decoder_cache(),
+        )
+    if network is not None:
+        with progress(progress_bar, "Building network"):
+            model.build(network)
+    return model
+
+
+def _view_of(signal, value):
+    """The part of a base signal's value that a view of it shows."""
+    if not signal.is_view:
+        return value
+    from nengo_dl.compiler.lowering import signal_index
+
+    return np.ravel(value)[signal_index(signal)]

@@ -1,0 +1,37 @@
+"""What all tests share: how many threads a test process may use."""
+
+import os
+
+import nengo
+import pytest
+
+# TensorFlow and the BLAS behind NumPy start one thread per core in every process.
+THREAD_VARIABLES = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+)
+
+
+def pytest_configure(config):
+    """Share the cores among the test processes.
+
+    The main process runs this before it starts the workers, and they inherit its
+    environment, so it is in time even for libraries that a pytest plugin imports.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    processes = config.getoption("numprocesses", default=None) or 1
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    for variable in THREAD_VARIABLES:
+        os.environ.setdefault(variable, str(threads))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_decoder_cache():
+    """Solve decoders anew: a cache on disk would be shared by all test processes."""
+    before = nengo.rc.get("decoder_cache", "enabled")
+    nengo.rc.set("decoder_cache", "enabled", "False")
+    yield
+    nengo.rc.set("decoder_cache", "enabled", before)

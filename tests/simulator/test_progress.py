@@ -1,0 +1,187 @@
+"""Progress bars: what is shown where, and that nothing is shown otherwise."""
+
+import io
+import re
+import time
+from types import SimpleNamespace
+
+import nengo
+import pytest
+from nengo.exceptions import ValidationError
+from nengo.rc import rc
+from nengo.utils.progress import (
+    NoProgressBar,
+    ProgressBar,
+    TerminalProgressBar,
+    WriteProgressToFile,
+)
+
+from nengo_dl.simulator import progress as module
+from nengo_dl.simulator.progress import NoTask, Task, TerminalBar, progress
+
+
+class Terminal(io.StringIO):
+    """Something that is written to and says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=terminal))
+    return terminal
+
+
+class Record(ProgressBar):
+    """A progress bar that remembers what it was told."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+        self.n_closed = 0
+
+    def update(self, progress):
+        self.seen.append((progress.n_steps, progress.max_steps, progress.finished))
+
+    def close(self):
+        self.n_closed += 1
+
+
+def set_clock(monkeypatch, clock):
+    """Replace the clock of our module and of Nengo's, not that of all others."""
+    for used_by in (module, nengo.utils.progress):
+        fake = SimpleNamespace(time=clock, monotonic=clock)
+        monkeypatch.setattr(used_by, "time", fake)
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """Let one second pass with each look at the clock."""
+    now = [time.time()]
+
+    def clock():
+        now[0] += 1.0
+        return now[0]
+
+    set_clock(monkeypatch, clock)
+
+
+@pytest.mark.parametrize("progress_bar", [False, None, NoProgressBar()])
+def test_nothing_is_shown_if_not_wanted(progress_bar, terminal, ticking):
+    with progress(progress_bar, "Simulating", 10) as task:
+        assert isinstance(task, NoTask)
+        for i in range(10):
+            task.update(i)
+            task.step()
+    assert terminal.getvalue() == ""
+
+
+def test_nothing_is_shown_without_a_terminal(monkeypatch, ticking):
+    for stderr in (io.StringIO(), None):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stderr))
+        assert isinstance(progress(True, "Simulating", 10), NoTask)
+
+
+def test_terminal_shows_label_and_share_of_steps(terminal, ticking):
+    with progress(True, "Simulating", 8) as task:
+        for i in range(8):
+            task.update(i + 1)
+    text = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue())  # without colours
+    for share in ("  0%", " 12%", " 50%", "100%"):
+        assert f"\rSimulating {share} |" in text
+    assert text.endswith("\n")
+
+
+def test_terminal_without_number_of_steps(terminal, ticking):
+    with progress(True, "Building network") as task:
+        task.step()
+    assert "Building network" in terminal.getvalue()
+    assert "Elapsed Time" in terminal.getvalue()
+
+
+def test_short_tasks_are_not_shown(terminal, monkeypatch):
+    set_clock(monkeypatch, lambda: 7.0)
+    with progress(True, "Simulating", 10) as task:
+        task.update(5)
+    assert terminal.getvalue() == ""
+
+
+def test_failed_tasks_are_not_shown_as_complete(terminal, ticking):
+    with pytest.raises(KeyError), progress(True, "Simulating", 10) as task:
+        task.update(5)
+        raise KeyError
+    assert "50%" in terminal.getvalue()
+    assert "100%" not in terminal.getvalue()
+
+
+def test_configuration_of_nengo_counts(terminal):
+    old = rc["progress"]["progress_bar"]
+    try:
+        for value, cls in (("none", NoTask), ("False", NoTask), ("auto", Task)):
+            rc["progress"]["progress_bar"] = value
+            assert type(progress(True, "Simulating", 10)) is cls
+        rc["progress"]["progress_bar"] = "nengo.utils.progress.TerminalProgressBar"
+        task = progress(True, "Simulating", 10)
+        assert isinstance(task._display, TerminalProgressBar)
+    finally:
+        rc["progress"]["progress_bar"] = old
+
+
+def test_bars_of_nengo(ticking):
+    bar = Record()
+    for _ in range(2):  # may be used for several runs
+        with progress(bar, "Simulating", 3) as task:
+            for i in range(3):
+                task.update(i + 1)
+    once = [(n, 3, False) for n in range(4)] + [(3, 3, True)]
+    assert bar.seen == 2 * once
+    assert bar.n_closed == 2
+
+
+def test_bars_are_not_updated_too_often(monkeypatch):
+    now = [0.0]
+    set_clock(monkeypatch, lambda: now[0])
+    bar = Record()
+    with progress(bar, "Simulating", 100) as task:
+        for i in range(100):
+            task.update(i + 1)
+            now[0] += 0.0101
+    assert len(bar.seen) == 1 + 9 + 1
+    assert bar.seen[-1] == (100, 100, True)
+
+
+def test_nengo_bar_that_writes_to_a_file(tmp_path):
+    path = tmp_path / "progress"
+    with progress(WriteProgressToFile(str(path)), "Simulating", 3) as task:
+        task.step(2)
+    assert path.read_text().startswith("Simulating finished")
+
+
+@pytest.mark.parametrize("bar", [Record(), False])
+def test_building_a_network(bar):
+    with nengo.Network() as net:
+        nengo.Connection(nengo.Node([0]), nengo.Ensemble(5, 1))
+    model = nengo.builder.Model()
+    with progress(bar, "Building network") as task:
+        model.build(net, progress=task)
+    assert net in model.params
+    assert task.max_steps == 4
+    if bar:
+        assert bar.seen[-1] == (4, 4, True)
+        assert bar.n_closed == 1
+
+
+def test_no_steps_at_all(terminal, ticking):
+    with progress(True, "Simulating", 0) as task:
+        assert task.max_steps is None
+    assert isinstance(task._display, TerminalBar)
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1, object()])
+def test_wrong_type(wrong):
+    with pytest.raises(
+        ValidationError, match="progress_bar: must be True, False or an"
+    ):
+        progress(wrong, "Simulating", 10)

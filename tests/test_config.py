@@ -1,0 +1,297 @@
+"""Settings: where they may be made, what they may be, and which of them counts."""
+
+import pickle
+import warnings
+
+import nengo
+import numpy as np
+import pytest
+from nengo.ensemble import Neurons
+from nengo.exceptions import ConfigError, NetworkContextError, ValidationError
+
+from nengo_dl import config
+from nengo_dl.config import configure_settings, get_setting
+
+
+def nested_network():
+    """A network with an ensemble, a connection and a probe on each of two levels."""
+    with nengo.Network(label="outer") as net:
+        net.a = nengo.Ensemble(5, 1, label="a")
+        with nengo.Network(label="inner") as net.inner:
+            net.b = nengo.Ensemble(5, 1, label="b")
+            net.rec = nengo.Connection(net.b, net.b)
+            net.p_b = nengo.Probe(net.b)
+        net.conn = nengo.Connection(net.a, net.b)
+        net.p_a = nengo.Probe(net.a)
+    return net
+
+
+def test_defaults_without_any_setting():
+    net = nested_network()
+
+    assert get_setting(net, "dtype") == "float32"
+    assert get_setting(net, "jit") == "auto"
+    assert get_setting(net, "stateful") is True
+    assert get_setting(net, "truncate") is None
+    assert get_setting(None, "checkpoint") == "auto"
+    assert all(config.resolve_trainable(net).values())
+    assert config.resolve_keep_history(net) == {net.p_a: True, net.p_b: True}
+
+
+def test_every_setting_accepts_its_default_and_is_read_back():
+    for name, setting in config.SETTINGS.items():
+        with nengo.Network() as net:
+            configure_settings(**{name: setting.default})
+        assert get_setting(net, name) == setting.default
+
+
+def test_get_setting_reads_the_network_of_a_model():
+    with nengo.Network() as net:
+        configure_settings(dtype="float64", truncate=np.int64(5))
+    model = nengo.builder.Model()
+
+    assert get_setting(model, "dtype") == "float32"  # nothing is built yet
+    model.build(net)
+    assert get_setting(model, "dtype") == "float64"
+    assert get_setting(model, "truncate") == 5
+    assert type(get_setting(model, "truncate")) is int
+
+
+def test_second_call_changes_only_what_it_names():
+    net = nested_network()
+    with net:
+        configure_settings(trainable=False, dtype="float64")
+        net.config[net.a].trainable = True
+        configure_settings(trainable=None, keep_history=False)
+
+    assert get_setting(net, "dtype") == "float64"
+    assert net.config[net.a].trainable is True
+    assert net.config[nengo.Ensemble].trainable is None
+    assert net.config[nengo.Probe].keep_history is False
+
+
+def test_outside_of_a_network():
+    with pytest.raises(NetworkContextError, match="inside a 'with nengo.Network"):
+        configure_settings(dtype="float64")
+
+
+def test_unknown_names_are_listed_with_the_known_ones():
+    with nengo.Network() as net:
+        with pytest.raises(
+            ConfigError, match=r"unknown 'dtyp', 'plan';.*'dtype', 'inf"
+        ):
+            configure_settings(dtyp="float32", plan=None, jit=False)
+    assert get_setting(net, "jit") == "auto"
+
+    with pytest.raises(ConfigError, match="unknown setting 'nope'"):
+        get_setting(net, "nope")
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("trainable", "yes"),
+        ("trainable", 1),
+        ("inference_only", None),
+        ("dtype", "float16"),
+        ("dtype", "no dtype"),
+        ("dtype", object()),
+        ("keep_history", 0),
+        ("stateful", None),
+        ("use_loop", "x"),
+        ("lif_smoothing", 0),
+        ("lif_smoothing", True),
+        ("lif_smoothing", float("inf")),
+        ("lif_smoothing", "0.1"),
+        ("learning_phase", 1.0),
+        ("planner", "greedy"),
+        ("sorter", 3),
+        ("simplifications", [None]),
+        ("simplifications", 3),
+        ("spiking_training", None),
+        ("surrogate", "triangle"),
+        ("jit", "always"),
+        ("jit", None),
+        ("checkpoint", 0),
+        ("checkpoint", 2.0),
+        ("checkpoint", "sqrt"),
+        ("truncate", -1),
+        ("truncate", True),
+    ],
+)
+def test_invalid_values_name_the_setting(name, value):
+    with nengo.Network() as net:
+        with pytest.raises(ValidationError, match=f"'{name}' must be .*; got"):
+            configure_settings(**{"use_loop": False, "dtype": "float64", name: value})
+    # nothing is set by a call that fails
+    assert get_setting(net, "use_loop") is True
+    assert get_setting(net, "dtype") == "float32"
+
+
+@pytest.mark.parametrize(
+    "name, value, stored",
+    [
+        ("dtype", np.float64, "float64"),
+        ("dtype", np.dtype("float32"), "float32"),
+        ("jit", np.True_, True),
+        ("lif_smoothing", np.float32(0.5), 0.5),
+        ("checkpoint", None, None),
+        ("checkpoint", 16, 16),
+        ("simplifications", (len, max), [len, max]),
+        ("planner", len, len),
+    ],
+)
+def test_valid_values_are_normalised(name, value, stored):
+    with nengo.Network() as net:
+        configure_settings(**{name: value})
+    assert get_setting(net, name) == stored
+    assert type(get_setting(net, name)) is type(stored)
+
+
+def test_config_attributes_are_validated_too():
+    with nengo.Network() as net:
+        configure_settings(trainable=None, dtype="float32")
+    with pytest.raises(ValidationError, match="'trainable' must be"):
+        net.config[nengo.Connection].trainable = "no"
+    with pytest.raises(ValidationError, match="'dtype' must be"):
+        net.config[nengo.Network].dtype = "int32"
+
+
+def test_trainable_of_object_class_and_network():
+    net = nested_network()
+    with net:
+        configure_settings(trainable=None)
+    net.config[nengo.Connection].trainable = False
+    net.config[net.conn].trainable = True
+    net.config[net.a.neurons].trainable = False
+    net.config[Neurons].trainable = True
+    net.config[net.p_a].trainable = False
+
+    trainable = config.resolve_trainable(net)
+    assert trainable[net.a] and not trainable[net.a.neurons]
+    assert trainable[net.b] and trainable[net.b.neurons]
+    assert trainable[net.conn] and not trainable[net.rec]
+    assert not trainable[net.p_a] and trainable[net.p_b]
+
+
+def test_trainable_of_the_nearest_network_counts():
+    net = nested_network()
+    with net:
+        configure_settings(trainable=False)
+        with net.inner:
+            configure_settings(trainable=True)
+    trainable = config.resolve_trainable(net)
+    assert trainable[net.b] and trainable[net.rec] and trainable[net.p_b]
+    assert not trainable[net.a] and not trainable[net.conn]
+
+    net.inner.config[nengo.Ensemble].trainable = None  # None counts as no setting
+    trainable = config.resolve_trainable(net)
+    assert not trainable[net.b] and trainable[net.b.neurons]
+
+    # an object's own setting counts before its class's, also from further out
+    net.config[net.rec].trainable = False
+    assert not config.resolve_trainable(net)[net.rec]
+
+
+def test_looking_at_a_setting_does_not_make_one():
+    net = nested_network()
+    with net:
+        configure_settings(trainable=True)
+    assert net.config[net.b].trainable is True
+    with net.inner:
+        configure_settings(trainable=False)
+    assert not config.resolve_trainable(net)[net.b]
+
+
+def test_trainable_of_a_subclass():
+    class MyNode(nengo.Node):
+        """A kind of node."""
+
+    with nengo.Network() as net:
+        configure_settings(trainable=True)
+        net.config[nengo.Node].trainable = False
+        node = MyNode(size_in=1)
+    assert config.resolve_trainable(net) == {node: False}
+
+
+def learning_network():
+    with nengo.Network() as net:
+        net.a, net.b = nengo.Ensemble(5, 1), nengo.Ensemble(5, 1)
+        net.pes = nengo.Connection(net.a, net.b, learning_rule_type=nengo.PES())
+        net.voja = nengo.Connection(
+            net.a, net.b, learning_rule_type={"v": nengo.Voja()}, synapse=None
+        )
+        net.both = nengo.Connection(
+            net.b, net.a, learning_rule_type=[nengo.PES(), nengo.Voja()]
+        )
+    return net
+
+
+def test_what_learning_rules_modify_is_not_trained():
+    net = learning_network()
+    assert config.learned_objects(net) == {net.pes, net.b, net.both, net.a}
+
+    with net:
+        configure_settings(trainable=True)
+    trainable = config.resolve_trainable(net)
+    assert not trainable[net.pes] and not trainable[net.both]
+    assert not trainable[net.a] and not trainable[net.b]
+    assert trainable[net.voja] and trainable[net.a.neurons]
+
+    net.config[net.pes].trainable = True
+    assert config.resolve_trainable(net)[net.pes]
+
+
+def test_keep_history_of_single_probes():
+    net = nested_network()
+    with net:
+        configure_settings(keep_history=False)
+    net.config[net.p_b].keep_history = True
+    assert config.resolve_keep_history(net) == {net.p_a: False, net.p_b: True}
+
+    net = nested_network()
+    with net.inner:
+        configure_settings(keep_history=False)
+    assert config.resolve_keep_history(net) == {net.p_a: True, net.p_b: False}
+
+
+@pytest.mark.parametrize(
+    "copy", [lambda net: pickle.loads(pickle.dumps(net)), lambda net: net.copy()]
+)
+def test_settings_are_copied_with_the_network(copy):
+    with nengo.Network() as net:
+        configure_settings(trainable=None, dtype="float64", keep_history=False)
+        a, b = nengo.Ensemble(5, 1), nengo.Ensemble(5, 1)
+        nengo.Connection(a, b)
+        probe = nengo.Probe(b)
+    net.config[nengo.Connection].trainable = False
+    net.config[a].trainable = False
+    net.config[b.neurons].trainable = False
+    net.config[probe].keep_history = True
+
+    net = copy(net)
+    del a, b, probe
+    trainable = config.resolve_trainable(net)
+    a, b = net.ensembles
+    assert get_setting(net, "dtype") == "float64"
+    assert not trainable[a] and trainable[a.neurons]
+    assert trainable[b] and not trainable[b.neurons]
+    assert not trainable[net.connections[0]]
+    assert config.resolve_keep_history(net) == {net.probes[0]: True}
+
+
+def test_settings_of_inner_networks_without_effect_are_named():
+    net = nested_network()
+    with net:
+        configure_settings(dtype="float64")
+    with net.inner:
+        configure_settings(dtype="float64", trainable=False, jit=False)
+    with pytest.warns(
+        UserWarning, match=r"'jit' = False of .*inner.*no effect"
+    ) as record:
+        config.warn_misplaced_settings(net)
+    assert len(record) == 1  # an equal value, or one for objects, does no harm
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config.warn_misplaced_settings(nested_network())

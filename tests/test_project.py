@@ -1,0 +1,160 @@
+"""What is promised around the code: metadata, installation, README, release history."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import nengo_dl
+from nengo_dl.version import name, version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RELEASE = re.sub(r"\.dev\d+$", "", version)
+
+
+def read(path):
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def project():
+    return tomllib.loads(read("pyproject.toml"))["project"]
+
+
+def readme_commands():
+    """The commands of the README that set up an environment, in order."""
+    return re.findall(r"^   (python3 -m venv .*)$", read("README.rst"), re.MULTILINE)
+
+
+def installed():
+    """The metadata of the installed package; skips the test if it is not installed."""
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{name} is not installed, only its source code is on the path")
+
+
+def install_script():
+    """The module ``setup.py``, which does nothing until it is run."""
+    spec = importlib.util.spec_from_file_location("install_script", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", version)
+    assert nengo_dl.__version__ == version
+
+
+def test_public_names_exist():
+    assert {"Simulator", "configure_settings", "__version__"} <= set(nengo_dl.__all__)
+    missing = [name for name in nengo_dl.__all__ if not hasattr(nengo_dl, name)]
+    assert not missing
+
+
+def test_metadata():
+    metadata = project()
+    assert metadata["name"] == name
+    assert metadata["license"] == "MIT"
+    assert metadata["requires-python"] == ">=3.10,<3.14"
+    assert metadata["entry-points"]["nengo.backends"] == {"dl": "nengo_dl:Simulator"}
+    assert {"docs", "examples", "scipy", "tests"} <= set(
+        metadata["optional-dependencies"]
+    )
+
+
+def test_installed_metadata():
+    distribution = installed()
+    assert distribution.version == version
+    required = [r for r in distribution.requires if "extra ==" not in r]
+    names = {re.match(r"[\w-]+", r).group() for r in required}
+    assert {"keras", "nengo", "numpy", "progressbar2"} < names
+    assert names & set(install_script().TENSORFLOW_DISTRIBUTIONS)
+
+
+def test_entry_point():
+    installed()
+    backends = importlib.metadata.entry_points(group="nengo.backends")
+    assert backends["dl"].load() is nengo_dl.Simulator
+
+
+def make_distribution(folder, name):
+    """Make a folder look as if a distribution was installed there."""
+    info = folder / f"{name.replace('-', '_')}-2.99.0.dist-info"
+    info.mkdir(parents=True)
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.99.0\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "present, asked, expected",
+    [
+        ([], None, "tensorflow"),
+        (["numpy", "tensorflow-probability"], None, "tensorflow"),
+        (["tensorflow-cpu"], None, "tensorflow-cpu"),
+        (["TensorFlow_CPU"], None, "tensorflow-cpu"),
+        (["tensorflow-macos"], None, "tensorflow-macos"),
+        (["tf-nightly"], None, "tf-nightly"),
+        (["tf_nightly_cpu"], None, "tf-nightly-cpu"),
+        (["tensorflow-rocm"], None, "tensorflow-rocm"),
+        (["intel-tensorflow"], None, "intel-tensorflow"),
+        (["tensorflow-intel", "tensorflow"], None, "tensorflow"),
+        (["tensorflow"], "tensorflow-cpu", "tensorflow-cpu"),
+    ],
+)
+def test_installed_tensorflow_meets_the_requirement(tmp_path, present, asked, expected):
+    for distribution in present:
+        make_distribution(tmp_path, distribution)
+    requirement = install_script().tensorflow_requirement([str(tmp_path)], asked)
+    assert requirement == f"{expected}>=2.16"
+
+
+def test_tensorflow_is_looked_for_where_packages_are_installed():
+    directories = [Path(d).resolve() for d in install_script().site_directories()]
+    assert Path(pytest.__file__).resolve().parent.parent in directories
+
+
+def test_readme_commands_do_what_they_say():
+    job, tests = readme_commands()
+    for command in (job, tests):
+        assert " && " in command and 'pip install -q -e ".[' in command
+    assert job.endswith("python examples/spiking_digits.py")
+    assert (ROOT / "examples" / "spiking_digits.py").is_file()
+    assert "-m pytest" in tests
+    for extra in re.findall(r"\.\[(\w+)\]", job + tests):
+        assert extra in project()["optional-dependencies"]
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    lines = read(".ci/run").splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert "set -euo pipefail" in lines
+    assert readme_commands()[1] in lines
+    assert ".venv/bin/ruff check ." in lines
+    assert ".venv/bin/ruff format --check ." in lines
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such thing on Windows")
+def test_ci_script_is_executable():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_license():
+    text = read("LICENSE.rst")
+    assert "MIT License" in text
+    assert "Copyright (c) 2026 NengoDL contributors" in text
+
+
+def test_release_history_starts_with_this_version():
+    titles = re.findall(r"^(\d.*)\n=+$", read("CHANGES.rst"), re.MULTILINE)
+    date = r"\(unreleased\)" if version != RELEASE else r"\(\w+ \d+, \d{4}\)"
+    assert re.fullmatch(rf"{re.escape(RELEASE)} {date}", titles[0])
