@@ -20,13 +20,14 @@ Run it with ``python examples/spiking_digits.py``; ``--help`` lists the options.
 
 import argparse
 
+import nengo_dl  # isort: split
+
+# (nengo_dl comes first because it keeps TensorFlow from logging how it starts)
 import keras
 import nengo
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
-
-import nengo_dl
 
 DT = 0.001  # seconds per time step
 N_TRAIN = 1437
@@ -78,6 +79,12 @@ def augment(images, labels, rng):
     return images + noise, labels
 
 
+def initial_weights(n_in, n_out):
+    """Distribution of the weights before training (Glorot & Bengio, 2010)."""
+    limit = np.sqrt(6 / (n_in + n_out))
+    return nengo.dists.Uniform(-limit, limit)
+
+
 def build_network(seed=0):
     """Build the untrained network.
 
@@ -102,12 +109,17 @@ def build_network(seed=0):
         net.output = nengo.Node(size_in=10, label="output")
 
         # No synapses: during training an image has one time step to get through.
-        weights = nengo_dl.dists.Glorot()
         nengo.Connection(
-            net.pixels, net.hidden.neurons, transform=weights, synapse=None
+            net.pixels,
+            net.hidden.neurons,
+            transform=initial_weights(64, N_HIDDEN),
+            synapse=None,
         )
         nengo.Connection(
-            net.hidden.neurons, net.output, transform=weights, synapse=None
+            net.hidden.neurons,
+            net.output,
+            transform=initial_weights(N_HIDDEN, 10),
+            synapse=None,
         )
         net.raw = nengo.Probe(net.output, label="raw")
     return net

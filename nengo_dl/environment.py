@@ -13,9 +13,14 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.abc import Loader, MetaPathFinder
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 BACKEND = "KERAS_BACKEND"
+
+# Level 2 still shows "failed call to cuInit" on every machine without a GPU. What fails
+# in a computation raises a Python exception, whatever the level is.
+SILENT = "3"
 
 # One line of TensorFlow's C++ log: "I0000 00:00:1700000000.1 4711 port.cc:153] ...", in
 # older releases "2024-01-01 00:00:00.000000: E external/... .cc:10] ...".
@@ -59,32 +64,65 @@ def is_log_line(line: bytes) -> bool:
     return bool(LOG_LINE.match(line)) or line.startswith(LOG_COMPANIONS)
 
 
-@contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
-    """Drop TensorFlow's own log lines while it is imported.
+def quiet_tensorflow() -> None:
+    """Drop TensorFlow's own log lines when it is imported, whoever imports it.
 
     The log level alone does not do it: what is logged before TensorFlow has set up its
     log ("oneDNN custom operations are on", "Could not find cuda drivers", "Unable to
-    register cuDNN factory") ignores it. Those lines go to the file descriptor behind
-    ``sys.stderr``, so that is where they are filtered. Everything else that arrives
-    there meanwhile is passed on, and all of it if the import fails.
+    register cuDNN factory") ignores it, so it is filtered; see `filtered_stderr`.
 
-    Nothing is changed if ``TF_CPP_MIN_LOG_LEVEL`` is set in the environment, or if
-    TensorFlow has been imported before: ``TF_CPP_MIN_LOG_LEVEL=0`` shows the whole log.
+    Importing TensorFlow takes seconds and much of this package does without it, so this
+    does not import it. It is for its users to do, when they need it.
+
+    Nothing is changed if ``TF_CPP_MIN_LOG_LEVEL`` asks for a part of the log, or if
+    TensorFlow has been imported before.
     """
-    if LOG_LEVEL in os.environ or "tensorflow" in sys.modules:
-        yield
+    if "tensorflow" in sys.modules or os.environ.get(LOG_LEVEL, SILENT) != SILENT:
         return
-    # Level 2 still shows "failed call to cuInit" on every machine without a GPU. What
-    # fails in a computation raises a Python exception, whatever the level is.
-    os.environ[LOG_LEVEL] = "3"
-    with filtered_stderr():
-        yield
+    os.environ[LOG_LEVEL] = SILENT
+    if not any(isinstance(finder, QuietImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, QuietImport())
+
+
+class QuietImport(MetaPathFinder, Loader):
+    """An import hook that runs TensorFlow's import in `filtered_stderr`, then retires.
+
+    The other finders find the module, and its own loader loads it.
+    """
+
+    def __init__(self):
+        self.loader = None
+
+    def find_spec(self, fullname, path, target=None):
+        """What the other finders find, to be loaded by this object."""
+        if fullname != "tensorflow":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        specs = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            self.loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec):
+        """Leave it to the module's own loader."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        """Give the module its own loader back and let it do its work."""
+        sys.meta_path[:] = [f for f in sys.meta_path if f is not self]
+        module.__spec__.loader = module.__loader__ = self.loader
+        with filtered_stderr():
+            self.loader.exec_module(module)
 
 
 @contextlib.contextmanager
 def filtered_stderr() -> Iterator[None]:
-    """Hold back what is written to standard error, then pass on what is no log line."""
+    """Hold back what is written to standard error, then pass on what is no log line.
+
+    TensorFlow's log goes to the file descriptor behind ``sys.stderr``, so that is where
+    it is filtered. If an exception is raised, everything is passed on.
+    """
     try:
         stderr = os.dup(2)
     except OSError:  # the process has no standard error: there is nothing to filter

@@ -1,5 +1,6 @@
 """The Keras side of a network: a layer that runs it, and the model around the layer."""
 
+import re
 from collections import defaultdict
 
 import keras
@@ -28,17 +29,21 @@ class ParameterBanks:
     layer : keras.layers.Layer
         Where the variables belong.
     store : ParameterStore
+    used : set of Signal
+        Parameters that the probes depend on; the others are not trainable.
     """
 
-    def __init__(self, layer, store):
+    def __init__(self, layer, store, used):
         self.store = store
         self.place = {}
         self.signals = []
         self.variables = []
         groups = defaultdict(list)
         for entry in store.entries:
-            if entry.signal.base in store:
-                groups[(entry.attr, entry.shape, entry.trainable)].append(entry)
+            base = entry.signal.base
+            if base in store:
+                trainable = entry.trainable and base in used
+                groups[(entry.attr, entry.shape, trainable)].append(entry)
         for number, ((attr, shape, trainable), entries) in enumerate(groups.items()):
             signals = list(dict.fromkeys(entry.signal.base for entry in entries))
             self.signals.append(signals)
@@ -52,7 +57,7 @@ class ParameterBanks:
                     shape=shape if one else (len(signals), *shape),
                     initializer="zeros",
                     trainable=trainable,
-                    name=name.replace("/", "_"),
+                    name=re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_"),
                     dtype=store.dtype.name,
                 )
             )
@@ -180,7 +185,10 @@ class TensorGraph(keras.layers.Layer):
         self.node_names = nodes
         self.probe_names = probes
         self.settings = settings
-        self.banks = ParameterBanks(self, store)
+        layout = program.layout(self._use(training=False))
+        items = [item for weight in layout.weights for item in weight.items]
+        used = {item.key for item in items if isinstance(item, ParameterRef)}
+        self.banks = ParameterBanks(self, store, used)
         self.stateful_calls = tf.Variable(False, trainable=False)
         self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._variants = {}
@@ -195,13 +203,17 @@ class TensorGraph(keras.layers.Layer):
         phase = self.settings["learning_phase"]
         training = bool(training) if phase is None else bool(phase)
         if training not in self._variants:
-            sig = self.program.model.sig
-            signals = {sig[node]["out"].base for node in self.node_names}
-            fed = self.program.constants_among(signals)
-            use = Specialization(open=True, training=training, fed=fed)
+            use = self._use(training)
             with tf.init_scope():
                 self._variants[training] = _Variant(self.program, use, self.settings)
         return self._variants[training]
+
+    def _use(self, training):
+        """With parameters open, and all nodes without input given data."""
+        sig = self.program.model.sig
+        signals = {sig[node]["out"].base for node in self.node_names}
+        fed = self.program.constants_among(signals)
+        return Specialization(open=True, training=training, fed=fed)
 
     def compute_output_spec(self, inputs, training=None):
         """Shapes of the outputs, without running anything."""

@@ -1,5 +1,7 @@
 """The package starts quietly and with the right Keras backend."""
 
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -65,6 +67,13 @@ def test_running_a_network_prints_nothing():
     assert done.stderr == ""
 
 
+def test_importing_does_not_import_tensorflow():
+    done = run_python("import sys, nengo_dl; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    assert "nengo_dl.simulator" in done.stdout.split()
+    assert not {"tensorflow", "keras"} & set(done.stdout.split())
+
+
 def test_other_backend_in_the_environment_is_refused():
     done = run_python("import nengo_dl", KERAS_BACKEND="jax")
     assert done.returncode != 0
@@ -121,21 +130,54 @@ def test_everything_is_shown_if_the_import_fails(capfd):
     assert capfd.readouterr().err.encode() == b"".join(LOG_LINES)
 
 
-@pytest.mark.parametrize("level", ["0", "2"])
-def test_a_log_level_of_the_user_counts(monkeypatch, capfd, level):
+@pytest.fixture
+def fresh_imports(monkeypatch):
+    """As if neither TensorFlow nor this package had been imported."""
+    finders = [f for f in sys.meta_path if not isinstance(f, environment.QuietImport)]
+    monkeypatch.setattr(sys, "meta_path", finders)
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.setenv(environment.LOG_LEVEL, level)
-    with environment.quiet_start():
-        os.write(2, LOG_LINES[0])
-    assert os.environ[environment.LOG_LEVEL] == level
-    assert capfd.readouterr().err.encode() == LOG_LINES[0]
-
-
-def test_the_log_level_is_set_before_tensorflow_starts(monkeypatch, capfd):
-    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.setenv(environment.LOG_LEVEL, "")  # restored after the test
+    monkeypatch.setenv(environment.LOG_LEVEL, "")  # so that it is restored at the end
     monkeypatch.delenv(environment.LOG_LEVEL)
-    with environment.quiet_start():
-        os.write(2, LOG_LINES[0])
-        assert os.environ[environment.LOG_LEVEL] == "3"
-    assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def noisy_tensorflow(fresh_imports, monkeypatch, tmp_path):
+    """A module called ``tensorflow`` that writes a log line when it is imported."""
+    source = f"import os\nos.write(2, {LOG_LINES[0]!r})\nos.write(2, b'other\\n')\n"
+    (tmp_path / "tensorflow.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_tensorflow_is_imported_quietly(noisy_tensorflow, capfd):
+    environment.quiet_tensorflow()
+    assert importlib.util.find_spec("tensorflow") is not None  # looking is harmless
+    tensorflow = importlib.import_module("tensorflow")
+    assert capfd.readouterr().err == "other\n"
+
+    # nothing is left behind
+    assert type(tensorflow.__loader__) is type(tensorflow.__spec__.loader)
+    assert not isinstance(tensorflow.__loader__, environment.QuietImport)
+    assert not any(isinstance(f, environment.QuietImport) for f in sys.meta_path)
+
+
+@pytest.mark.parametrize("level", ["0", "2"])
+def test_a_log_level_of_the_user_counts(noisy_tensorflow, monkeypatch, capfd, level):
+    monkeypatch.setenv(environment.LOG_LEVEL, level)
+    environment.quiet_tensorflow()
+    importlib.import_module("tensorflow")
+    assert os.environ[environment.LOG_LEVEL] == level
+    assert capfd.readouterr().err.encode() == LOG_LINES[0] + b"other\n"
+
+
+def test_a_missing_tensorflow_is_reported(fresh_imports, monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    environment.quiet_tensorflow()
+    with pytest.raises(ModuleNotFoundError, match="tensorflow"):
+        importlib.import_module("tensorflow")
+
+
+def test_processes_started_from_here_are_quiet_too(fresh_imports):
+    environment.quiet_tensorflow()
+    assert os.environ[environment.LOG_LEVEL] == environment.SILENT
+    environment.quiet_tensorflow()  # as a child that inherits the variable does
+    assert sum(isinstance(f, environment.QuietImport) for f in sys.meta_path) == 1

@@ -5,8 +5,10 @@ import importlib.util
 import os
 import re
 import sys
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nengo_dl
@@ -132,6 +134,22 @@ def test_readme_commands_do_what_they_say():
     assert "-m pytest" in tests
     for extra in re.findall(r"\.\[(\w+)\]", job + tests):
         assert extra in project()["optional-dependencies"]
+
+
+def test_readme_examples_run():
+    blocks = re.findall(
+        r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", read("README.rst")
+    )
+    simulation, training = map(textwrap.dedent, blocks)
+    names = {}
+    exec(simulation, names)
+    before = names["sim"].data[names["probe"]]
+    assert before.shape == (1000, 1)
+    exec(training, names)  # ends with a run of the trained network in nengo.Simulator
+    after = names["sim"].data[names["probe"]]
+    assert after.shape == (1000, 1)
+    squares = np.sin(6 * names["sim"].trange()) ** 2
+    assert np.abs(after[:, 0] - squares).mean() < 0.2
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -39,9 +39,9 @@ TIERS = {"auto": "auto", "numpy": False, "tensorflow": True}
 
 FOOTNOTES = """\
 core: nengo.Simulator (float64), ours: nengo_dl.Simulator; the fastest of the repeats,
-in which both take turns. ratio: per batch item. first: build the network (decoders come
-from Nengo's cache) and run the first steps. difference: of the outputs in the first 100
-steps, as a fraction of the largest output."""
+in which both take turns. ratio: per batch item. first: build the network (decoders
+come from Nengo's cache) and run the first steps. second: run again, which may compile
+the loop. difference: of the outputs in the first 100 steps, relative to the largest."""
 
 
 def _neuron_type(text):
@@ -49,9 +49,7 @@ def _neuron_type(text):
     name = text.lower().replace("_", "").replace("-", "")
     if name not in NEURON_TYPES:
         known = ", ".join(cls.__name__ for cls in NEURON_TYPES.values())
-        raise argparse.ArgumentTypeError(
-            f"unknown neuron type {text!r}; known: {known}"
-        )
+        raise argparse.ArgumentTypeError(f"unknown neuron type {text!r}; known: {known}")
     return NEURON_TYPES[name]()
 
 
@@ -174,9 +172,7 @@ def _build(args):
     try:
         signature.bind(**{**case.sizes, **sizes})
     except TypeError as error:  # an option that is required, or that it does not have
-        known = ", ".join(
-            f"--{name.replace('_', '-')}" for name in signature.parameters
-        )
+        known = ", ".join(f"--{name.replace('_', '-')}" for name in signature.parameters)
         raise ValidationError(
             f"{error}; the options of this network are {known}",
             attr=f"build {args.network}",

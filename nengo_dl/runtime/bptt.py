@@ -124,7 +124,7 @@ class Scan:
     >>> w = tf.Variable(2.0)
     >>> with tf.GradientTape() as tape:
     ...     ys, carry = scan(None, [tf.ones((1, 1))], [w], n_steps=3, training=True)
-    >>> tape.gradient(carry[0], w).numpy()  # of w ** 3
+    >>> float(tape.gradient(carry[0], w))  # of w ** 3
     12.0
     """
 
@@ -340,9 +340,7 @@ class Scan:
                 kept = walk.buffers(every, specs)
                 carry = [c[s] for c in saved.carries]
                 # the states before each step; what the last one leads to is known
-                _, carry, _, kept, _ = walk.forward(
-                    start, stop - 1, carry, [], kept, []
-                )
+                _, carry, _, kept, _ = walk.forward(start, stop - 1, carry, [], kept, [])
                 kept = _write(kept, stop - 1 - start, carry)
                 carries = [array.stack() for array in kept]
                 state = walk.backward(start, stop, carries, d_ys, d_carry, totals, d_xs)

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.runtime.host import InputsInterrupted
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
 SHORTEST_CHUNK = 64
@@ -23,26 +24,6 @@ CHUNK_RATIO = 8
 CHUNK_SIZES = 3
 
 Step = Callable[..., tuple[list, Any]]
-
-
-class InputsInterrupted(Exception):
-    """Raised by a provider of inputs that fails after some steps of a chunk.
-
-    `run_chunks` then runs the steps that it has inputs for, yields their outputs and
-    raises ``cause``: what a simulator that goes step by step would have done.
-
-    Parameters
-    ----------
-    partial : (j, n_in, B) ndarray
-        Inputs of the ``j`` steps before the failure (``j`` may be 0).
-    cause : BaseException
-        The failure.
-    """
-
-    def __init__(self, partial: np.ndarray, cause: BaseException) -> None:
-        super().__init__(f"inputs ended after {len(partial)} steps: {cause!r}")
-        self.partial = partial
-        self.cause = cause
 
 
 def chunk_length(
@@ -375,8 +356,8 @@ def run_chunks(
     ------
     Exception
         What ``inputs`` raises, after the outputs of all steps before have been yielded.
-        If it raises `InputsInterrupted`, the steps that it holds inputs for count as
-        such, and its cause is raised. What the program raises comes at once. If the
+        If it raises `.host.InputsInterrupted`, the steps that it holds inputs for count
+        as such, and its cause is raised. What the program raises comes at once. If the
         caller stops early, the chunk under way is finished and dropped.
     """
     carry, weights = loop.tensors(carry), loop.tensors(weights)

@@ -6,7 +6,7 @@ passes, in the order in which `generate` calls them:
 1. `remove_dead`: drop what no result and no host call needs;
 2. `write_back`: plan how each next carry gets into its carry buffer, at best by
    computing it right there;
-3. `place_parts`: compute the parts of a concatenation right where they belong;
+3. `place_parts`: compute other values, too, right where they would be copied to;
 4. `allocate`: give each remaining value a place in a few buffers that are used again
    and again;
 5. `Writer`: the source of the function, which is compiled and bound to the buffers.
@@ -70,13 +70,14 @@ class View:
     array: np.ndarray | None = None
 
     @classmethod
-    def of(cls, value: Value, array: np.ndarray, base: np.ndarray) -> View:
-        """The view that ``array`` is of ``base``, which holds ``value``."""
-        offset = array.ctypes.data - base.ctypes.data
+    def of(
+        cls, value: Value, array: np.ndarray, base: np.ndarray, offset: int = 0
+    ) -> View:
+        """The view that ``array`` is; ``base`` shows ``value`` from ``offset`` on."""
         moves = value.kind == "temp"
         return cls(
             value,
-            offset,
+            array.ctypes.data - base.ctypes.data + offset,
             array.shape,
             array.strides,
             array.flags.c_contiguous,
@@ -256,18 +257,39 @@ def _postpone(program: Program, value: Value, carry: Value) -> None:
 
 
 def place_parts(program: Program) -> None:
-    """Compute the parts of a concatenation right where they belong.
+    """Compute values right where they would be copied to.
 
-    From the last concatenation to the first, because a part may be one itself.
+    The parts of a concatenation are computed in its buffer. An operand that is copied
+    to the output first, and read by nothing else, is computed in the output's buffer if
+    that is fixed (else `allocate` lets the output overwrite it). From the last
+    instruction to the first, because a part may be a concatenation itself.
     """
-    for ins in reversed(program.instructions):
-        if not isinstance(ins.operation, Concat):
-            continue
-        (out,) = ins.outputs
-        offset = 0
-        for view in ins.operands:
-            _place(program, view, out, offset)
-            offset += view.nbytes
+    for i in reversed(range(len(program.instructions))):
+        ins = program.instructions[i]
+        out = ins.outputs[0] if ins.outputs else None
+        if isinstance(ins.operation, Concat):
+            offset = 0
+            for view in ins.operands:
+                _place(program, view, out, offset)
+                offset += view.nbytes
+        elif ins.operation.copies is not None and out.home:
+            view = ins.operands[ins.operation.copies]
+            if _ends_in(program, i, view, out):
+                _place(program, view, out, 0)
+
+
+def _ends_in(program: Program, i: int, view: View, out: Value) -> bool:
+    """Whether nothing but one operand of instruction ``i`` reads the value of ``view``.
+
+    A concatenation is left alone, since its parts may be read later.
+    """
+    value = view.value
+    reads = [v for v in program.instructions[i].operands if v.value is value]
+    later = program.last_read(value) > i or (program.y and program.y.value is value)
+    if later or len(reads) > 1 or view.shape != out.shape:
+        return False
+    start = program.definition(value)
+    return start >= 0 and not isinstance(program.instructions[start].operation, Concat)
 
 
 def _place(program: Program, view: View, out: Value, offset: int) -> None:

@@ -230,7 +230,10 @@ class NumpyNamespace:
 
     def matmul(self, a: Any, b: Any) -> Any:
         """The matrix product, or a stack of them, as `numpy.matmul`."""
-        return self._apply(Matmul(), self._number(a), self._number(b))
+        a, b = self._number(a), self._number(b)
+        if min(len(a.shape), len(b.shape)) > 2 and a.shape[-1] == b.shape[-2] == 1:
+            return self._ufunc(np.multiply, a, b)
+        return self._apply(Matmul(), a, b)
 
     def sum(self, x: Any, axis: int) -> Any:
         """The sum over one axis."""

@@ -372,6 +372,8 @@ class TensorFlowNamespace:
         results = tf.numpy_function(call, inputs, types)
         if not sizes:  # called for its side effects
             return []
+        if tf.is_tensor(results):  # one result, not in a trace
+            results = [results]
         return [
             tf.ensure_shape(result, (size, batch))
             for result, size in zip(results, sizes, strict=True)

@@ -49,7 +49,7 @@ class SavingMethods:
         expected = {p.name: np.shape(self._live(p)) for p in self._parameters.entries}
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
-        values = params_io.load(path, expected, ignore_extra=not include_state)
+        values = params_io.load(path, expected)
         fixed = {
             p.signal.base: values[p.name]
             for p in self._parameters.entries

@@ -26,6 +26,8 @@ class ProbeDict(dict):
 class TrainingMethods:
     """The part of `Simulator` that works through its ``keras_model``."""
 
+    _losses = frozenset()  # names of the probes that have one
+
     def compile(self, optimizer="rmsprop", loss=None, metrics=None, loss_weights=None, **kw):
         """Choose how to train and evaluate.
 
@@ -50,6 +52,8 @@ class TrainingMethods:
             ),
         }
         side.model.compile(optimizer=optimizer, **by_name, **kw)
+        losses = by_name["loss"] or {}
+        self._losses = {name for name, value in losses.items() if value is not None}
 
     def fit(self, x=None, y=None, n_steps=None, stateful=False, **kwargs):
         """Train the network; see ``keras.Model.fit``.
@@ -250,11 +254,18 @@ class TrainingMethods:
     def _targets(self, y, count, steps, where):
         if y is None:
             return None
-        arrays, _ = resolve_targets(
-            y, self.model.probes, count, steps, where, self._probe_names(), self.dtype
-        )
         names = self._probe_names()
-        return {names[probe]: array for probe, array in arrays.items()}
+        arrays = resolve_targets(y, self.model.probes, steps, count, where, names)
+        missing = [n for p, n in names.items() if p not in arrays and n in self._losses]
+        if missing:
+            raise ValidationError(
+                f"{where}: there is a loss but no target for the probes {missing}; give "
+                "targets, or compile with a dict of losses that leaves them out",
+                attr="y",
+            )
+        # Keras asks for a target of each output, also of those without a loss
+        nothing = np.zeros((count, 1, 1), self.dtype)
+        return {name: arrays.get(probe, nothing) for probe, name in names.items()}
 
     def _validation(self, data):
         x, y, *rest = data

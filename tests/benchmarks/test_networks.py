@@ -40,9 +40,7 @@ def test_same_network_every_time(case, allclose):
 
 @pytest.mark.parametrize("case", SMALL.values(), ids=SMALL)
 def test_neuron_type(case):
-    net = case(
-        dimensions=2, neurons_per_d=10, neuron_type=nengo.SpikingRectifiedLinear()
-    )
+    net = case(dimensions=2, neurons_per_d=10, neuron_type=nengo.SpikingRectifiedLinear())
     types = {ens.neuron_type for ens in net.all_ensembles}
     assert types == {nengo.SpikingRectifiedLinear()}
     assert net.probe is net.p
@@ -63,9 +61,7 @@ def test_sizes():
     # 31.25 neurons in each of 16 dimensions
     assert (
         neurons(
-            networks.random_network(
-                16, 31.25, n_ensembles=2, connections_per_ensemble=1
-            )
+            networks.random_network(16, 31.25, n_ensembles=2, connections_per_ensemble=1)
         )
         == [500] * 2
     )
@@ -97,8 +93,7 @@ def test_random_network_connections():
     among = [
         (conn.pre, conn.post)
         for conn in net.connections
-        if isinstance(conn.pre, nengo.Ensemble)
-        and isinstance(conn.post, nengo.Ensemble)
+        if isinstance(conn.pre, nengo.Ensemble) and isinstance(conn.post, nengo.Ensemble)
     ]
     assert len(set(among)) == len(among) == 18
     for ens in net.ensembles:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nengo.exceptions import SimulationError, ValidationError
 
-from nengo_dl.runtime import numpy_tier
+from nengo_dl.runtime import numpy_recorder
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.numpy_tier import NumpyRecorder, NumpyStep
 
@@ -189,6 +189,13 @@ OPERATORS = [
 ]
 
 
+def tune(monkeypatch):
+    """Let small arrays be treated like large ones."""
+    monkeypatch.setattr(numpy_recorder, "SELECT_BY_BITS", 0)
+    monkeypatch.setattr(numpy_recorder, "SMALL", 0)
+    monkeypatch.setattr(numpy_recorder, "LOOP_COST", 1e9)
+
+
 def run_once(step, x, p, dtype):
     """Output of a step function of ``x`` and ``p``, and of a second run."""
     sim = NumpyStep(
@@ -208,15 +215,15 @@ def run_once(step, x, p, dtype):
 
 @pytest.mark.parametrize("batch", (1, 3))
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
-@pytest.mark.parametrize("bits", (False, True))
+@pytest.mark.parametrize("tuned", (False, True))
 @pytest.mark.parametrize(
     "name, step, expected", CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)]
 )
 def test_function_equals_numpy(
-    name, step, expected, bits, dtype, batch, rng, allclose, monkeypatch
+    name, step, expected, tuned, dtype, batch, rng, allclose, monkeypatch
 ):
-    if bits:
-        monkeypatch.setattr(numpy_tier, "SELECT_BY_BITS", 0)
+    if tuned:
+        tune(monkeypatch)
     x = rng.uniform(-2, 2, (6, batch)).astype(dtype)
     p = rng.uniform(0.2, 2, (6, batch)).astype(dtype)
     with np.errstate(all="raise"):
@@ -302,6 +309,13 @@ def random_step(seed, n_ops):
                 xp.transpose(xp.reshape(a, (2, 3, batch)), (1, 0, 2)), (6, -1)
             )
 
+        def outer(a, b):
+            product = xp.reshape(a, (2, 1, -1)) * xp.reshape(b, (1, 3, -1))
+            return xp.reshape(product, (6, -1))
+
+        def both(a, b):
+            return xp.concat([a, b])
+
         makers = [
             lambda: pick() + pick(),
             lambda: pick() * pick() - 0.5,
@@ -318,6 +332,12 @@ def random_step(seed, n_ops):
             lambda: xp.broadcast(xp.sum(pick(), 0), (6, batch)) * 0.2,
             lambda: xp.sum(xp.concat([pick()[None], pick()[None]]), 0),
             lambda: xp.matmul(weights[0], pick()),
+            lambda: outer(pick()[:2], pick()[3:]),
+            lambda: both(pick(), pick())[3:9],
+            lambda: both(pick(), pick())[:6] - both(pick(), pick())[6:],
+            lambda: xp.concat(
+                [xp.sum(xp.reshape(both(pick(), pick()), (2, 6, -1)), 1)] * 3
+            ),
             lambda: pick() * xp.exp(weights[1]),
             lambda: pick() + weights[1],
             lambda: xp.concat(
@@ -336,10 +356,10 @@ def random_step(seed, n_ops):
 
 
 @pytest.mark.parametrize("batch", (1, 3))
-@pytest.mark.parametrize("bits", (False, True))
-def test_random_steps(bits, batch, rng, monkeypatch):
-    if bits:
-        monkeypatch.setattr(numpy_tier, "SELECT_BY_BITS", 0)
+@pytest.mark.parametrize("tuned", (False, True))
+def test_random_steps(tuned, batch, rng, monkeypatch):
+    if tuned:
+        tune(monkeypatch)
     for seed in rng.randint(2**31, size=25):
         n_ops = 1 + seed % 30
         carry = [rng.uniform(-1, 1, (6, batch)) for _ in range(1 + seed % 5)]
