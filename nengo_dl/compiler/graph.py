@@ -255,9 +255,7 @@ class Graph:
             ptr=ptr,
             src=mapping[self.src[terms]],
             scale=self.scale[terms],
-            nodes=tuple(
-                _moved(node, mapping) for node, a in zip(self.nodes, alive) if a
-            ),
+            nodes=tuple(_moved(node, mapping) for node, a in zip(self.nodes, alive) if a),
             inputs=inputs,
             parameters=parameters,
             probes=tuple(_renamed(r, mapping) for r in self.probes),

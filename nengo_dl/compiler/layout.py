@@ -8,205 +8,37 @@ holds its next value, in the copy of that tensor that is carried to the next ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nengo_dl.compiler import registry
 from nengo_dl.compiler.graph import Graph, Kind, ParameterRef, Source
+from nengo_dl.compiler.places import (
+    ZERO,
+    Group,
+    Layout,
+    Read,
+    StageLayout,
+    StateSlot,
+    View,
+    Weight,
+    WeightRef,
+)
 from nengo_dl.compiler.plan import Batch, Plan
 from nengo_dl.compiler.stages import Stage
 
-#: a read of at most this many runs is put together from slices
-LONGEST_CONCAT = 6
-
-#: rows per batch item that a read of -1 finds: a tensor that is always zero
-ZERO = -1
-
-
-@dataclass(frozen=True)
-class Read:
-    """How to get ``size`` rows: slices one below the other, then perhaps a gather.
-
-    ``parts`` are (tensor, start, stop), with tensor `ZERO` for one row of zeros.
-    """
-
-    parts: tuple[tuple[int, int, int], ...]
-    index: np.ndarray | None
-    size: int
-
-    @property
-    def form(self) -> str:
-        """``"slice"``, ``"concat"`` or ``"gather"``."""
-        if self.index is not None:
-            return "gather"
-        return "slice" if len(self.parts) == 1 else "concat"
-
-
-@dataclass(frozen=True)
-class Weight:
-    """An argument of the program.
-
-    ``items`` are arrays or references to parameters. ``form`` says how they become one
-    array: ``"stack"``, along a new first axis; ``"column"``, flattened one below the
-    other as ``(n, 1)``.
-    """
-
-    form: str
-    items: tuple[np.ndarray | ParameterRef, ...]
-
-    @property
-    def constant(self) -> bool:
-        """Whether no item is a reference to a parameter."""
-        return all(isinstance(item, np.ndarray) for item in self.items)
-
-
-@dataclass(frozen=True)
-class WeightRef:
-    """Stands for a weight in the parameters of a group."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """One kernel call: what it is, what it reads, which tensors it writes."""
-
-    kernel: Any
-    params: Mapping[str, Any]
-    reads: tuple[Read, ...]
-    outputs: tuple[int, ...]
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class StageLayout:
-    """One stage of a step: its groups, and what it hands on.
-
-    ``sources`` maps ``"constant"``, ``"parameter"``, ``"given"`` and, in the loop,
-    ``("carry", i)`` to tensor numbers. ``result`` is what the stage gives: in the stage
-    before the loop the rows that the loop is given each step, in the loop the rows it
-    reports, in the stage after it the probes.
-    """
-
-    groups: tuple[Group, ...]
-    sources: Mapping[Any, int]
-    result: Read
-    following: tuple[Read, ...] = ()
-
-
-@dataclass(frozen=True)
-class StateSlot:
-    """Where one signal's state is: carried array and row of each entry (-1: nowhere)."""
-
-    key: Any
-    shape: tuple[int, ...]
-    carry: np.ndarray
-    row: np.ndarray
-    constant: np.ndarray
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Everything that is needed to emit a program.
-
-    Parameters
-    ----------
-    before, loop, after : StageLayout
-    sizes : list of int
-        Rows of each tensor.
-    constants : ndarray
-        Rows of the tensor of constants.
-    inputs : tuple of Source
-        Rows of what is given from outside for each step, in this order.
-    weights : tuple of Weight
-    carry : tuple of ndarray
-        First values of each carried array.
-    states : tuple of StateSlot
-    probes : tuple of (key, first row, shape)
-        Rows of the final result.
-    """
-
-    before: StageLayout
-    loop: StageLayout
-    after: StageLayout
-    sizes: tuple[int, ...]
-    constants: np.ndarray
-    inputs: tuple[Source, ...]
-    weights: tuple[Weight, ...]
-    carry: tuple[np.ndarray, ...]
-    states: tuple[StateSlot, ...]
-    probes: tuple[tuple[Any, int, tuple[int, ...]], ...]
-    plan: Plan = field(repr=False, default=None)
-
-    @property
-    def has_loop(self) -> bool:
-        """Whether anything is carried or computed step by step."""
-        return bool(self.carry) or bool(self.loop.groups)
-
-    @property
-    def n_given(self) -> int:
-        """Rows given from outside for each step."""
-        return sum(source.size for source in self.inputs)
-
-    @property
-    def n_probed(self) -> int:
-        """Rows of the final result."""
-        return self.after.result.size
-
-    def groups(self) -> tuple[Group, ...]:
-        """The groups of all stages."""
-        return self.before.groups + self.loop.groups + self.after.groups
-
-
-class _View:
-    """Places of elements as one stage sees them."""
-
-    def __init__(self, n_elements: int):
-        self.tensor = np.full(n_elements, ZERO - 1, np.int64)
-        self.row = np.zeros(n_elements, np.int64)
-
-    def place(self, elements: np.ndarray, tensor: int) -> None:
-        self.tensor[elements] = tensor
-        self.row[elements] = np.arange(elements.size)
-
-    def has(self, elements: np.ndarray) -> np.ndarray:
-        return self.tensor[elements] > ZERO - 1
-
-    def read(self, elements: np.ndarray) -> Read:
-        """The cheapest way to read elements (-1: a zero) in this order."""
-        elements = np.asarray(elements).ravel()
-        if elements.size == 0:
-            return Read((), None, 0)
-        absent = elements < 0
-        tensor = np.where(absent, ZERO, self.tensor[elements])
-        row = np.where(absent, 0, self.row[elements])
-        if (tensor < ZERO).any():
-            missing = elements[tensor < ZERO][:5].tolist()
-            raise AssertionError(f"elements {missing} are read before they are written")
-        jumps = (np.diff(tensor) != 0) | (np.diff(row) != 1)
-        starts = np.concatenate([[0], np.flatnonzero(jumps) + 1])
-        if starts.size <= LONGEST_CONCAT and not absent.any():
-            stops = np.append(starts[1:], elements.size)
-            parts = tuple(
-                (int(tensor[a]), int(row[a]), int(row[a] + b - a))
-                for a, b in zip(starts, stops)
-            )
-            return Read(parts, None, elements.size)
-        return self._gather(tensor, row)
-
-    @staticmethod
-    def _gather(tensor: np.ndarray, row: np.ndarray) -> Read:
-        parts, index, offset = [], np.zeros(row.size, np.int64), 0
-        for t in np.unique(tensor):
-            mine = tensor == t
-            low, high = int(row[mine].min()), int(row[mine].max()) + 1
-            parts.append((int(t), low, high))
-            index[mine] = row[mine] - low + offset
-            offset += high - low
-        return Read(tuple(parts), index, row.size)
+__all__ = [
+    "ZERO",
+    "Group",
+    "Layout",
+    "Read",
+    "StageLayout",
+    "StateSlot",
+    "Weight",
+    "WeightRef",
+    "layout",
+]
 
 
 class _Maker:
@@ -217,7 +49,7 @@ class _Maker:
         self.graph: Graph = plan.graph
         self.sizes: list[int] = []
         self.weights: list[Weight] = []
-        self.views = {stage: _View(self.graph.size) for stage in Stage}
+        self.views = {stage: View(self.graph.size) for stage in Stage}
         self.sources: dict[Stage, dict] = {stage: {} for stage in Stage}
         self.groups: dict[Stage, tuple[Group, ...]] = {}
         self.rank = _first_consumer(plan)
@@ -430,9 +262,7 @@ class _Maker:
             read.append(_terms(self.graph, batch.sums)[0])
         read = np.concatenate(read)
         loop, before = self.views[Stage.LOOP], self.views[Stage.BEFORE]
-        shared = [
-            self.sources[Stage.LOOP].get(n, -9) for n in ("constant", "parameter")
-        ]
+        shared = [self.sources[Stage.LOOP].get(n, -9) for n in ("constant", "parameter")]
         mine = loop.has(read) & ~np.isin(loop.tensor[read], shared)
         if not self._fused():
             mine &= ~before.has(read)  # the stage after the loop finds those itself
@@ -441,7 +271,7 @@ class _Maker:
         return read[np.sort(first)]
 
     def _after_sources(self, reported: np.ndarray) -> None:
-        """The stage after the loop sees what ran before it, and what the loop reported."""
+        """The stage after the loop sees what ran before it and what the loop reported."""
         before, after = self.views[Stage.BEFORE], self.views[Stage.AFTER]
         seen = before.tensor >= 0
         after.tensor[seen], after.row[seen] = before.tensor[seen], before.row[seen]

@@ -105,9 +105,7 @@ def _dependencies(graph: Graph, units, unit_of) -> np.ndarray:
     after = np.concatenate([unit_of[graph.term_owner], reader])
     edges = before >= 0
     codes = np.unique(before[edges] * len(units) + after[edges])
-    python = [
-        i for i, u in enumerate(units) if u.node is not None and u.node.kernel.host
-    ]
+    python = [i for i, u in enumerate(units) if u.node is not None and u.node.kernel.host]
     python.sort(key=lambda i: units[i].order)  # Python runs in core's order
     chain = [a * len(units) + b for a, b in zip(python, python[1:])]
     codes = np.unique(np.concatenate([codes, np.array(chain, np.int64)]))

@@ -20,17 +20,11 @@ def share(graph: Graph) -> Graph:
     Only valid while the parameters it compares are constants: a parameter that may be
     written equals only itself.
     """
-    static = _static_hash(graph)
-    flat, reader = graph.node_inputs()
-    place = _places(graph)
-    classes = static
-    count = np.unique(classes).size
-    while True:
-        classes = _refine(graph, static, classes, flat, reader, place)
-        refined = np.unique(classes).size
-        if refined == count:
-            break
-        count = refined
+    classes = _static_hash(graph)
+    refiner = _Refiner(graph, classes)
+    count = -1
+    while refiner.elements.size and count != (count := refiner.refine(classes)):
+        pass
     _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
     mapping = first[inverse]
     if (mapping == np.arange(graph.size)).all():
@@ -81,23 +75,63 @@ def _places(graph: Graph) -> np.ndarray:
     return _mix(np.concatenate(places)) if places else np.zeros(0, np.uint64)
 
 
-def _refine(graph, static, classes, flat, reader, place) -> np.ndarray:
-    """One round: classes from the classes of what is read."""
-    with np.errstate(over="ignore"):
-        # sums: terms in any order
-        terms = _mix(classes[graph.src] + _bits(graph.scale))
-        total = np.zeros(graph.size, np.uint64)
-        filled = graph.fan_in > 0
-        if terms.size:
-            total[filled] = np.add.reduceat(terms, graph.ptr[:-1][filled])
-        # nodes: inputs in their order
-        if flat.size:
-            reads = _mix(classes[flat] ^ place)
-            starts = np.flatnonzero(np.diff(reader, prepend=-1))
-            of_node = np.zeros(len(graph.nodes), np.uint64)
-            of_node[reader[starts]] = np.add.reduceat(reads, starts)
-            mine = graph.kind == Kind.NODE
-            total[mine] = of_node[graph.owner[mine]]
-        lasting = graph.next >= 0
-        total[lasting] = classes[graph.next[lasting]]
-        return _mix(static + _mix(total))
+class _Refiner:
+    """Computes classes from the classes of what is read, round by round.
+
+    An element that is alone in its class stays alone, so only the others
+    (``elements``) are looked at again.
+    """
+
+    def __init__(self, graph: Graph, static: np.ndarray):
+        self.graph = graph
+        self.static = static.copy()
+        self.scale = _bits(graph.scale)
+        self.rows = graph.term_owner
+        self.flat, self.reader = graph.node_inputs()
+        self.place = _places(graph)
+        self._keep(np.ones(graph.size, bool), static)
+
+    def _keep(self, chosen: np.ndarray, classes: np.ndarray) -> None:
+        """Go on with those of the chosen elements that share their class."""
+        elements = np.flatnonzero(chosen)
+        _, inverse, counts = np.unique(
+            classes[elements], return_inverse=True, return_counts=True
+        )
+        elements = elements[counts[inverse] > 1]
+        self.elements = elements
+        graph = self.graph
+        active = np.zeros(graph.size, bool)
+        active[elements] = True
+        terms = active[self.rows]
+        self.src, self.scales = graph.src[terms], self.scale[terms]
+        self.sums = elements[graph.fan_in[elements] > 0]
+        self.starts = np.concatenate([[0], np.cumsum(graph.fan_in[self.sums])[:-1]])
+        self.starts = self.starts.astype(np.int64)
+        self.outputs = elements[graph.kind[elements] == Kind.NODE]
+        nodes = np.zeros(len(graph.nodes), bool)
+        nodes[graph.owner[self.outputs]] = True
+        reads = nodes[self.reader]
+        self.reads, self.places = self.flat[reads], self.place[reads]
+        self.readers = self.reader[reads]
+        self.first = np.flatnonzero(np.diff(self.readers, prepend=-1))
+        self.states = elements[graph.next[elements] >= 0]
+        self.active = active
+
+    def refine(self, classes: np.ndarray) -> int:
+        """One round: writes ``classes``; returns how many there are among the rest."""
+        graph, total = self.graph, np.zeros(self.graph.size, np.uint64)
+        with np.errstate(over="ignore"):
+            if self.sums.size:  # terms in any order
+                terms = _mix(classes[self.src] + self.scales)
+                total[self.sums] = np.add.reduceat(terms, self.starts)
+            if self.first.size:  # inputs in their order
+                read = _mix(classes[self.reads] ^ self.places)
+                of_node = np.zeros(len(graph.nodes), np.uint64)
+                of_node[self.readers[self.first]] = np.add.reduceat(read, self.first)
+                total[self.outputs] = of_node[graph.owner[self.outputs]]
+            total[self.states] = classes[graph.next[self.states]]
+            mine = self.elements
+            classes[mine] = _mix(self.static[mine] + _mix(total[mine]))
+        count = np.unique(classes[mine]).size + (graph.size - mine.size)
+        self._keep(self.active, classes)
+        return count

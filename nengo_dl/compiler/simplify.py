@@ -231,9 +231,7 @@ def retime(graph: Graph) -> Graph:
             state = builder.state(np.zeros(inputs.size))
             following.append((state, inputs))
             states.append(
-                replace(
-                    reading, key=(reading.key, k), elements=state, shape=inputs.shape
-                )
+                replace(reading, key=(reading.key, k), elements=state, shape=inputs.shape)
             )
             delayed.append(state)
         (out,) = builder.node(

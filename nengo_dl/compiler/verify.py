@@ -43,9 +43,7 @@ def verify(graph: Graph, after: str = "lowering") -> None:
     for source in (*graph.inputs, *graph.parameters):
         defined[source.start : source.start + source.size] += 1
     check(defined == 1, f"elements {np.flatnonzero(defined != 1)[:9]} not defined once")
-    check(
-        np.isfinite(graph.value) | (graph.kind != Kind.CONSTANT), "constant not finite"
-    )
+    check(np.isfinite(graph.value) | (graph.kind != Kind.CONSTANT), "constant not finite")
     lasting = graph.kind == Kind.STATE
     check((graph.next >= 0) == lasting, "`next` belongs to states and only to them")
     check(graph.next < size, "a state's next element does not exist")
@@ -53,9 +51,7 @@ def verify(graph: Graph, after: str = "lowering") -> None:
     check((graph.src >= 0) & (graph.src < size), "a term's source does not exist")
     for node in graph.nodes:
         for elements in node.inputs:
-            check(
-                (elements >= 0) & (elements < size), f"{node} reads what is not there"
-            )
+            check((elements >= 0) & (elements < size), f"{node} reads what is not there")
     for probe in graph.probes:
         check((probe.elements >= 0) & (probe.elements < size), f"{probe.key} is lost")
     _check_acyclic(graph, check)

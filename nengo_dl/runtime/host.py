@@ -92,7 +92,7 @@ class InputFeed:
         return cls(inputs, sources, hosts, dt, batch, dtype)
 
     def use(self, data: Mapping[object, np.ndarray], first_step: int) -> None:
-        """From ``first_step`` on, take these signals from arrays ``(batch, steps, d)``."""
+        """From ``first_step`` on, take these signals from ``(batch, steps, d)`` arrays."""
         self._data = {s: np.asarray(a, self.dtype) for s, a in data.items()}
         self._first = first_step
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -316,6 +317,7 @@ def run_chunks(
     n_in: int = 0,
     inputs: Callable[[int, int], np.ndarray] | None = None,
     overlap: bool = True,
+    device: str | None = None,
 ) -> Iterator[tuple[np.ndarray, list[tf.Tensor]]]:
     """Run any number of steps, and hand the outputs over as they come.
 
@@ -344,6 +346,9 @@ def run_chunks(
     overlap : bool, optional
         If False, inputs are only made when all steps before have been run and their
         outputs handed over.
+    device : str, optional
+        Where to compute, as for `tf.device`. A device scope of the caller would not
+        reach the other thread.
 
     Yields
     ------
@@ -360,19 +365,23 @@ def run_chunks(
         as such, and its cause is raised. What the program raises comes at once. If the
         caller stops early, the chunk under way is finished and dropped.
     """
-    carry, weights = loop.tensors(carry), loop.tensors(weights)
-    run = loop.traced(chunk, n_in, batch, carry, weights)
+    scope = partial(tf.device, device) if device is not None else nullcontext
+    overlap = overlap and inputs is not None and n_steps > chunk
+    # kernels must not be traced in another thread, where Keras' settings are not known
+    with scope():
+        carry, weights = loop.tensors(carry), loop.tensors(weights)
+        run = loop.traced(chunk, n_in, batch, carry, weights) if overlap else loop.run
 
     def compute(x: np.ndarray, carry: list) -> tuple[np.ndarray, list]:
         k = len(x)
         if k < chunk:
             x = np.concatenate([x, np.zeros((chunk - k, *x.shape[1:]), x.dtype)])
-        with loop.xp.reraise_host_errors():
+        with scope(), loop.xp.reraise_host_errors():
             ys, carry = run(tf.constant(k, tf.int32), tf.constant(x), carry, weights)
             return (ys if k == chunk else ys[:k]).numpy(), list(carry)
 
     chunks = _input_chunks(loop, n_steps, chunk, batch, n_in, inputs)
-    if not overlap or n_steps <= chunk:
+    if not overlap:
         for x in chunks:
             ys, carry = compute(x, carry)
             yield ys, carry

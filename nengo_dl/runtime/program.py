@@ -84,9 +84,7 @@ class Program:
         self._stale: set = set()
         self._probe_rows: tuple | None = None
         self._written = {
-            signal.base
-            for op in model.operators
-            for signal in (*op.sets, *op.updates)
+            signal.base for op in model.operators for signal in (*op.sets, *op.updates)
         }
 
     # compiling -------------------------------------------------------------------
@@ -213,9 +211,7 @@ class Program:
         hosts = {s.op: self._fresh_host(s.op) for s in compiled.sources}
         self._seed_processes(hosts, seed, count)
         sources = [s for s in compiled.sources if s.signal in signals]
-        feed = InputFeed.of_sources(
-            sources, hosts, self.model.dt, count, self.dtype
-        )
+        feed = InputFeed.of_sources(sources, hosts, self.model.dt, count, self.dtype)
         try:
             rows = feed.chunk(start, n_steps)
         except InputsInterrupted as interrupted:

@@ -326,3 +326,30 @@ def test_inputs_may_reuse_their_memory(plain_loop, rng, allclose):
     )
     ys = np.concatenate([ys for ys, _ in chunks])
     assert allclose(ys, reference(data, carry, weights)[0], atol=1e-13)
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_device(plain_loop, overlap, rng, monkeypatch):
+    carry, weights = arguments(rng)
+    data = rng.standard_normal((8, N_IN, BATCH))
+    scopes, caller = [], threading.current_thread()
+
+    def device(name, original=tf.device):
+        scopes.append((name, threading.current_thread() is caller))
+        return original(name)
+
+    monkeypatch.setattr(tf, "device", device)
+    chunks = run_chunks(
+        plain_loop,
+        8,
+        4,
+        carry,
+        weights,
+        batch=BATCH,
+        n_in=N_IN,
+        inputs=lambda start, k: data[start : start + k],
+        overlap=overlap,
+        device="/cpu:0",
+    )
+    assert sum(len(ys) for ys, _ in chunks) == 8
+    assert ("/cpu:0", not overlap) in scopes[1:]
