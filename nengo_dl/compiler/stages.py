@@ -55,7 +55,8 @@ def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
     element = np.where(depends, np.where(feeds, Stage.LOOP, Stage.AFTER), Stage.BEFORE)
     node = np.full(len(graph.nodes), Stage.BEFORE)
     node[flow.reader[depends[flow.flat]]] = Stage.AFTER  # unless an output says more
-    node[graph.owner[flow.of_node]] = element[flow.of_node]
+    # a node runs as soon as one of its outputs is needed
+    np.minimum.at(node, graph.owner[flow.of_node], element[flow.of_node])
     node[pinned] = Stage.LOOP
     return Stages(element.astype(np.int8), node.astype(np.int8))
 

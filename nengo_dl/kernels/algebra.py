@@ -61,7 +61,7 @@ class MatVec(Kernel):
     .. math:: y = A x
 
     Parameters: ``A``, ``(m, k)``. Input: ``x``, ``(k, batch)``. Merged matrices of one
-    shape are stacked to ``(groups, m, k)``.
+    shape are stacked to ``(groups, m, k)``; equal ones are stored once, ``(1, m, k)``.
     """
 
     name = "matmul"
@@ -71,7 +71,8 @@ class MatVec(Kernel):
 
     def step(self, xp, p, x):
         """One product for all merged matrices."""
-        groups, m, k = p.A.shape
+        groups = p.groups
+        _, m, k = p.A.shape
         if k == 1:
             y = p.A * xp.reshape(x, (groups, 1, -1))
             return (xp.reshape(y, (groups * m, -1)),)

@@ -44,6 +44,11 @@ def output_rows(size: int, like: np.ndarray) -> np.ndarray:
     return np.empty((size, like.shape[1]), like.dtype)
 
 
+def _ignoring_time(function):
+    """A function of nothing as a function of time."""
+    return lambda t: function()
+
+
 class PythonFunction:
     """A function of a ``SimPyFunc`` operator, with core's checks of what it returns.
 
@@ -60,15 +65,13 @@ class PythonFunction:
         self.function = op.fn
         self.size = 0 if op.output is None else op.output.size
         self.shape = None if op.output is None else op.output.shape
+        #: one step of a function of time alone (or of nothing), unchecked
+        self.advance = op.fn if op.t is not None else _ignoring_time(op.fn)
 
     @property
     def label(self) -> str:
         """What to call it in messages."""
         return function_name(self.function)
-
-    def advance(self, t: float):
-        """One step of a function of time alone (or of nothing), unchecked."""
-        return self.function(t) if self.op.t is not None else self.function()
 
     def checked(self, y) -> np.ndarray:
         """What the function returned, as a flat array.

@@ -268,7 +268,9 @@ class Matmul(Operation):
         a, b = args
         if a.ndim == b.ndim == 2:
             code.call(a.dot, b, out)
-        elif a.ndim == b.ndim == 3 and len(a) == len(b) <= PRODUCTS_BY_DOT:
+        elif max(a.ndim, b.ndim) == out.ndim == 3 and len(out) <= PRODUCTS_BY_DOT:
+            a = np.broadcast_to(a, (len(out), *a.shape[-2:]))
+            b = np.broadcast_to(b, (len(out), *b.shape[-2:]))
             for i in range(len(out)):
                 code.call(a[i].dot, b[i], out[i])
         else:

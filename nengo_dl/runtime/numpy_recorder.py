@@ -248,17 +248,19 @@ class NumpyRecorder(NumpyNamespace):
     # -- the same result by a faster way
 
     def sum(self, x: Any, axis: int) -> Any:
-        """The sum over one axis."""
+        """The sum over one axis; a product with ones where NumPy's loops are short."""
         axis = range(len(x.shape))[axis]
-        n = x.shape[axis]
+        shape, n = x.shape[:axis] + x.shape[axis + 1 :], x.shape[axis]
         outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
-        few = n <= SUM_BY_ADDS or not 1 < inner < SHORT_LOOP
-        if not isinstance(x, Slot) or outer == 1 or few or outer * n * inner < SMALL:
+        few = n <= SUM_BY_ADDS or outer * n * inner < SMALL
+        if not isinstance(x, Slot) or few or inner >= SHORT_LOOP:
             return super().sum(x, axis)
-        # adding up long rows is faster, even if they must be brought together first
-        rows = np.arange(outer * n).reshape(outer, n).T
-        terms = self.take(self.reshape(x, (outer * n, inner)), rows)
-        return self.reshape(super().sum(terms, 0), x.shape[:axis] + x.shape[axis + 1 :])
+        ones = np.ones(n, self.dtype)
+        if inner == 1:
+            y = self.matmul(self.reshape(x, (outer, n)), ones[:, None])
+        else:
+            y = self.matmul(ones[None], self.reshape(x, (outer, n, inner)))
+        return self.reshape(y, shape)
 
     def _select(self, condition: Any, a: Any, b: Any) -> Any:
         shapes = [np.shape(_array(x)) for x in (condition, a, b)]
@@ -280,14 +282,14 @@ class NumpyRecorder(NumpyNamespace):
     def _fit(self, x: Any, shape: tuple[int, ...], operation: Operation) -> Any:
         """An operand in the form that is the fastest for a result of ``shape``."""
         size = math.prod(shape)
-        if x.dtype != self.dtype or not x.ndim:
+        if x.dtype != self.dtype:
             return x
         if not isinstance(x, Slot):
             first = x.flat[0]
             if (x == first).all() and (np.signbit(x) == np.signbit(first)).all():
                 fill = operation.one_shape and SMALL <= size <= LARGE
                 return np.full(shape, first) if fill else np.array(first)
-        if x.shape == shape or size < SMALL:
+        if x.shape in (shape, ()) or size < SMALL:
             return x
         length, loops = broadcast_loops(x.shape, shape)
         if loops * LOOP_COST <= CALL_COST:

@@ -74,7 +74,8 @@ class LIFKernel(NeuronKernel):
         # the part of this step outside the refractory period, in [0, dt]
         active = xp.clip(p.dt - refractory_time, 0, p.dt)
         decay = xp.expm1(active * p.minus_rate, bound=p.largest_exponent)
-        voltage = voltage - (current - voltage) * decay
+        # three results follow from the voltage: compute it once
+        voltage = xp.materialize(voltage - (current - voltage) * decay)
         spiked = voltage > 1
         one = xp.ones_like(voltage)
         overshoot = (voltage - 1) / xp.where(spiked, current - 1, one)
