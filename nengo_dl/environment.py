@@ -24,9 +24,7 @@ SILENT = "3"
 
 # One line of TensorFlow's C++ log: "I0000 00:00:1700000000.1 4711 port.cc:153] ...", in
 # older releases "2024-01-01 00:00:00.000000: E external/... .cc:10] ...".
-LOG_LINE = re.compile(
-    rb"[IWE]\d{4} [\d:.]+ +\d+ \S+\] |\d{4}-\d\d-\d\d [\d:.]+: [IWE] "
-)
+LOG_LINE = re.compile(rb"[IWE]\d{4} [\d:.]+ +\d+ \S+\] |\d{4}-\d\d-\d\d [\d:.]+: [IWE] ")
 # What comes with such lines and looks different.
 LOG_COMPANIONS = (
     b"WARNING: All log messages before absl::InitializeLog() is called",

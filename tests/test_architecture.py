@@ -210,9 +210,7 @@ def test_other_python_files_are_short(folder):
 
 def test_floors_name_only_what_exists():
     rooms = {room(path) for path in package_modules()}
-    missing = [
-        name for rooms_here in FLOORS for name in rooms_here if name not in rooms
-    ]
+    missing = [name for rooms_here in FLOORS for name in rooms_here if name not in rooms]
     assert not missing
 
 

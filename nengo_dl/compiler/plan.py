@@ -83,9 +83,9 @@ def _units(graph: Graph, split: Stages) -> tuple[list[_Unit], np.ndarray]:
             unit_of[start : start + size] = number
     level, _ = Flow(graph).levels()
     sums = np.flatnonzero(graph.kind == Kind.SUM)
-    label = np.stack([graph.block[sums], level[sums], split.element[sums]])
-    _, piece = np.unique(label, axis=1, return_inverse=True)
-    piece = piece.ravel()
+    highest = int(level.max(initial=0)) + 1
+    label = (graph.block[sums] * highest + level[sums]) * len(Stage)
+    _, piece = np.unique(label + split.element[sums], return_inverse=True)
     order = np.argsort(piece, kind="stable")
     cuts = np.flatnonzero(np.diff(piece[order])) + 1
     for members in np.split(sums[order], cuts) if sums.size else ():

@@ -30,7 +30,8 @@ def simplify(graph: Graph, rules: tuple[Callable[[Graph], Graph], ...] = ()) -> 
 
 def _measure(graph: Graph) -> tuple[int, ...]:
     """What every simplification makes smaller."""
-    return (graph.size, graph.src.size, len(graph.nodes))
+    varying = np.count_nonzero(graph.kind != Kind.CONSTANT)
+    return (graph.size, graph.src.size, len(graph.nodes), varying)
 
 
 def prune(graph: Graph) -> Graph:
@@ -42,9 +43,12 @@ def prune(graph: Graph) -> Graph:
     _visit_nodes(graph, effects, node_seen, frontier)
     sources = (*graph.inputs, *graph.parameters)
     while frontier:
-        fresh = np.unique(np.concatenate(frontier))
-        fresh = fresh[~needed[fresh]]
-        needed[fresh] = True
+        reached = np.zeros(graph.size, bool)
+        for elements in frontier:
+            reached[elements] = True
+        reached &= ~needed
+        needed |= reached
+        fresh = np.flatnonzero(reached)
         frontier = []
         kind = graph.kind[fresh]
         sums = fresh[kind == Kind.SUM]
@@ -63,7 +67,8 @@ def prune(graph: Graph) -> Graph:
     for source in sources:  # as a whole
         here = slice(source.start, source.start + source.size)
         needed[here] = needed[here].any()
-    return graph if needed.all() else graph.keep(needed)
+    complete = needed.all() and node_seen.all()
+    return graph if complete else graph.keep(needed)
 
 
 def _visit_nodes(graph, numbers, node_seen, frontier) -> None:

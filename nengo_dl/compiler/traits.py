@@ -42,6 +42,8 @@ class Kernel:
     merge_limit : int or None
         Nodes with more output elements than this run alone: their arrays are so long
         that putting them side by side costs more than a kernel of their own.
+    operations : int
+        Elementary operations for each output element, about.
     materialize : tuple of int
         Inputs that `step` reads more than once; see ``xp.materialize``.
     """
@@ -55,6 +57,7 @@ class Kernel:
     side_effects = False
     differentiable = True
     merge_limit: int | None = None
+    operations = 2
     materialize: tuple[int, ...] = ()
 
     def static(self, node) -> tuple[tuple[str, Hashable], ...]:
@@ -92,10 +95,10 @@ class Kernel:
         return (self.name, sizes, self.static(node), values)
 
     def cost(self, node) -> float:
-        """Multiplications of one step, about; guides choices, never results."""
+        """Elementary operations of one step, about; guides choices, never results."""
         if self.matrices:
             return float(np.prod(node.params[self.matrices[0]].shape))
-        return float(sum(size for _, size in node.outputs))
+        return float(self.operations * sum(size for _, size in node.outputs))
 
     def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Constants that `step` needs, computed once from a merged group's parameters.

@@ -419,7 +419,9 @@ class Writer:
 
 
 def _key(array: np.ndarray) -> tuple:
-    return array.ctypes.data, array.shape, array.strides, array.dtype
+    # a read-only array (broadcast, say) must not stand for one that is written to
+    place = array.ctypes.data, array.shape, array.strides
+    return (*place, array.dtype, array.flags.writeable)
 
 
 def _write(

@@ -266,7 +266,7 @@ class NumpyRecorder(NumpyNamespace):
         shapes = [np.shape(_array(x)) for x in (condition, a, b)]
         shape = np.broadcast_shapes(*shapes)
         numbers = not (is_bool(a) and is_bool(b))
-        large = np.prod(shape) >= SELECT_BY_BITS
+        large = math.prod(shape) >= SELECT_BY_BITS
         if not (isinstance(condition, Slot) and numbers and large):
             return self._apply(Select(), condition, a, b)
         if _is_zero(b) and np.broadcast_shapes(*shapes[:2]) == shape:

@@ -20,13 +20,13 @@ from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
 FEW_STEPS = 1024
 
 #: a run that NumPy would spend more seconds on than this (estimated) is compiled
-COMPILE_SECONDS = 0.5
+COMPILE_SECONDS = 1.0
 
 #: runs so short that handing them to the device costs more than they do
 SHORT_RUN = 16
 
-#: estimated cost in NumPy: seconds per kernel, per product, per other result
-KERNEL_SECONDS, PRODUCT_SECONDS, RESULT_SECONDS = 5e-6, 0.5e-9, 5e-9
+#: estimated cost in NumPy: seconds per kernel call, and per elementary operation
+KERNEL_SECONDS, OPERATION_SECONDS = 5e-6, 0.3e-9
 
 
 @dataclass(frozen=True)
@@ -242,17 +242,10 @@ class Program:
     def estimate(self, use: Specialization) -> float:
         """About how long a step takes in NumPy, in seconds, from the plan alone."""
         layout = self.layout(use, fused=True)
-        seconds = 0.0
-        for group in layout.groups():
-            seconds += KERNEL_SECONDS
-            rows = sum(layout.sizes[t] for t in group.outputs)
-            seconds += RESULT_SECONDS * rows * self.batch
-        products = sum(
-            node.kernel.cost(node)
-            for node in layout.plan.graph.nodes
-            if node.kernel.matrices
-        )
-        return seconds + PRODUCT_SECONDS * products * self.batch
+        graph = layout.plan.graph
+        operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
+        kernels = len(layout.groups())
+        return KERNEL_SECONDS * kernels + OPERATION_SECONDS * operations * self.batch
 
     def _tier(self, key):
         if key not in self._tiers:

@@ -32,6 +32,7 @@ class NeuronKernel(Kernel):
     params: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
     rate_form: type | None = None
+    operations = 20  # transcendental functions count for several
     materialize = (0,)
 
     def __init_subclass__(cls, **kwargs):
