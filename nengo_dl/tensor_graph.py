@@ -1,4 +1,4 @@
-"""The Keras side of a network: a layer that runs it, and the model around the layer."""
+"""A network as a Keras layer, and the variables that hold its parameters."""
 
 import re
 from collections import defaultdict
@@ -6,6 +6,7 @@ from collections import defaultdict
 import keras
 import numpy as np
 import tensorflow as tf
+from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.runtime.bptt import Scan
@@ -44,11 +45,11 @@ class ParameterBanks:
             if base in store:
                 trainable = entry.trainable and base in used
                 groups[(entry.attr, entry.shape, trainable)].append(entry)
-        for number, ((attr, shape, trainable), entries) in enumerate(groups.items()):
+        for (attr, shape, trainable), entries in groups.items():
             signals = list(dict.fromkeys(entry.signal.base for entry in entries))
-            self.signals.append(signals)
             for i, signal in enumerate(signals):
-                self.place[signal] = (number, i)
+                self.place[signal] = (len(self.signals), i)
+            self.signals.append(signals)
             size = "x".join(map(str, shape)) or "scalar"
             one = len(signals) == 1
             name = entries[0].name if one else f"{len(signals)} {attr} {size}"
@@ -61,22 +62,36 @@ class ParameterBanks:
                     dtype=store.dtype.name,
                 )
             )
+        self._seen = [None] * len(self.variables)
         self.push()
 
     def push(self):
         """The variables take the values of the store."""
-        for signals, variable in zip(self.signals, self.variables, strict=True):
+        for i, (signals, variable) in enumerate(
+            zip(self.signals, self.variables, strict=True)
+        ):
             values = np.stack([self.store[signal] for signal in signals])
             variable.assign(values[0] if len(signals) == 1 else values)
+            self._seen[i] = _memory(variable)
 
     def pull(self):
-        """The store takes the values of the variables; returns whether any differs."""
+        """The store takes the values of the variables; returns whether any differs.
+
+        It costs little where nothing was written: TensorFlow never changes memory that
+        somebody else holds, so a variable that still is where it was seen last has not
+        been written since.
+        """
         values = {}
-        for signals, variable in zip(self.signals, self.variables, strict=True):
-            array = variable.numpy()
-            array = array[None] if len(signals) == 1 else array
-            values.update(zip(signals, array, strict=True))
-        return self.store.write(values)
+        for i, (signals, variable) in enumerate(
+            zip(self.signals, self.variables, strict=True)
+        ):
+            array = _memory(variable)
+            if array.ctypes.data == self._seen[i].ctypes.data:
+                continue
+            self._seen[i] = array
+            parts = array[None] if len(signals) == 1 else array
+            values.update(zip(signals, parts, strict=True))
+        return bool(values) and self.store.write(values)
 
     def tensor(self, ref):
         """A parameter, or a part of it, as a differentiable tensor."""
@@ -122,52 +137,114 @@ class ParameterBanks:
         return tf.reshape(bank, (-1, 1))
 
 
-class _Variant:
-    """One compiled use of the network on the Keras side, with its state."""
+def _memory(variable):
+    """A variable's value where it lies; on another device than the CPU, a copy."""
+    handle = variable.value.handle
+    value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=variable.value.dtype)
+    try:
+        return np.asarray(memoryview(value))
+    except (BufferError, TypeError):
+        return value.numpy()
 
-    def __init__(self, program, use, settings):
+
+class Variant:
+    """One compiled use of the network on the Keras side, with a state of its own.
+
+    Parameters
+    ----------
+    program : Program
+    use : Specialization
+    settings : dict
+        ``jit``, ``checkpoint``, ``truncate``.
+    learned : set of Signal
+        What online learning rules change. Calls keep it even if they keep nothing else.
+
+    Attributes
+    ----------
+    state : list of tf.Variable
+        What is carried from call to call.
+    carrying : tf.Variable
+        Whether the whole state is.
+    first_step : tf.Variable
+        Number of steps that were run before the call.
+    """
+
+    def __init__(self, program, use, settings, learned):
         self.program = program
         self.layout = program.layout(use)
-        batch = program.batch
-        self.stages = SequenceStages(self.layout, batch)
-        python = any(g.kernel.host for g in self.layout.groups())
+        self.stages = SequenceStages(self.layout, program.batch)
+        python = any(group.kernel.host for group in self.layout.groups())
         jit = settings["jit"] is not False and not python
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         self.scan = None
-        self.state = []
         if self.layout.has_loop:
             self.scan = Scan(
-                loop_step(self.layout, batch),
+                loop_step(self.layout, program.batch),
                 self.layout.loop.result.size,
                 program.dtype,
                 checkpoint=settings["checkpoint"],
                 truncate=settings["truncate"],
                 jit=jit,
+                xp=self.xp,
             )
-            self.state = [
-                tf.Variable(value, trainable=False)
-                for value in program.store.load(self.layout.states, self.layout.carry)
-            ]
+        self.state = [tf.Variable(value, trainable=False) for value in self._stored()]
+        self.carrying = tf.Variable(False, trainable=False)
+        self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self._learned_slots = [s for s in self.layout.states if s.key in learned]
+        #: for each carried array, which rows are learned ``(rows, 1)``
+        self.learned = [np.zeros((v.shape[0], 1), bool) for v in self.state]
+        for slot in self._learned_slots:
+            for number in np.unique(slot.carry[slot.carry >= 0]):
+                self.learned[number][slot.row[slot.carry == number]] = True
 
-    def load(self):
-        """The state takes the values of the simulation's."""
-        values = self.program.store.load(self.layout.states, self.layout.carry)
-        for variable, value in zip(self.state, values, strict=True):
+    def _stored(self):
+        return self.program.store.load(self.layout.states, self.layout.carry)
+
+    def begin(self, first_step, carrying):
+        """Before calls: take the state of the simulation."""
+        for variable, value in zip(self.state, self._stored(), strict=True):
             variable.assign(value)
+        self.first_step.assign(first_step)
+        self.carrying.assign(carrying)
 
-    def save(self):
-        """The simulation's state takes the values of this one."""
-        carry = [variable.numpy() for variable in self.state]
-        self.program.store.save(self.layout.states, carry)
+    def end(self):
+        """After calls: the simulation takes what they kept; the number of steps run."""
+        whole = bool(self.carrying.numpy())
+        slots = self.layout.states if whole else self._learned_slots
+        if slots:
+            carry = [variable.numpy() for variable in self.state]
+            self.program.store.save(slots, carry)
+        return int(self.first_step.numpy())
+
+    def keep(self, following, items, n_steps):
+        """Carry the state to the next call, as far as calls are to keep it.
+
+        Parameters
+        ----------
+        following : list of (rows, batch) tensor
+            The state after the call.
+        items : tensor
+            Number of batch items that the call was given; the others stay as they are.
+        n_steps : tensor
+        """
+        given = tf.range(self.program.batch)[None] < items
+        for variable, new, learned in zip(
+            self.state, following, self.learned, strict=True
+        ):
+            kept = tf.logical_and(tf.logical_or(self.carrying, learned), given)
+            variable.assign(tf.where(kept, tf.stop_gradient(new), variable))
+        n_steps = tf.cast(n_steps, tf.int64)
+        self.first_step.assign_add(tf.where(self.carrying, n_steps, 0))
 
 
 @keras.saving.register_keras_serializable(package="nengo_dl")
 class TensorGraph(keras.layers.Layer):
     """A network as a Keras layer.
 
-    Takes a dict of arrays ``(batch, steps, size)``, one for each input node by name, and
-    gives a dict of them, one for each probe. Its variables are the parameters of the
-    network; its weights are those that training may change.
+    Takes a dict of arrays ``(items, steps, size)``, one for each input node by name, and
+    gives a dict of them, one for each probe; there are at most as many items as the
+    simulator's ``minibatch_size``. Its variables are the parameters of the network; its
+    trainable ones are those that training may change.
 
     Parameters
     ----------
@@ -175,22 +252,28 @@ class TensorGraph(keras.layers.Layer):
     store : ParameterStore
     nodes, probes : dict
         Node or probe -> name.
+    keep_history : dict
+        Probe -> False, if only its last step is given.
     settings : dict
         ``jit``, ``checkpoint``, ``truncate``, ``learning_phase``.
     """
 
-    def __init__(self, program, store, nodes, probes, settings):
+    def __init__(self, program, store, nodes, probes, keep_history, settings):
         super().__init__(name="TensorGraph", dtype=program.dtype.name)
         self.program = program
         self.node_names = nodes
         self.probe_names = probes
+        self.keep_history = keep_history
         self.settings = settings
-        layout = program.layout(self._use(training=False))
+        sig = program.model.sig
+        self.signals = {name: sig[node]["out"].base for node, name in nodes.items()}
+        #: signals that take the place of what the network itself would compute
+        self.fed = program.fed_among(self.signals.values())
+        layout = program.layout(Specialization(open=True, fed=self.fed))
         items = [item for weight in layout.weights for item in weight.items]
         used = {item.key for item in items if isinstance(item, ParameterRef)}
         self.banks = ParameterBanks(self, store, used)
-        self.stateful_calls = tf.Variable(False, trainable=False)
-        self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self._learned = store.learned
         self._variants = {}
         self.built = True
 
@@ -200,27 +283,24 @@ class TensorGraph(keras.layers.Layer):
 
     def variant(self, training):
         """The compiled network for training or for inference."""
-        phase = self.settings["learning_phase"]
-        training = bool(training) if phase is None else bool(phase)
-        if training not in self._variants:
-            use = self._use(training)
+        key = (bool(training), self.fed)
+        if key not in self._variants:
+            phase = self.settings["learning_phase"]
+            rate_form = bool(training) if phase is None else bool(phase)
+            use = Specialization(open=True, training=rate_form, fed=self.fed)
             with tf.init_scope():
-                self._variants[training] = _Variant(self.program, use, self.settings)
-        return self._variants[training]
-
-    def _use(self, training):
-        """With parameters open, and all nodes without input given data."""
-        sig = self.program.model.sig
-        signals = {sig[node]["out"].base for node in self.node_names}
-        fed = self.program.constants_among(signals)
-        return Specialization(open=True, training=training, fed=fed)
+                self._variants[key] = Variant(
+                    self.program, use, self.settings, self._learned
+                )
+        return self._variants[key]
 
     def compute_output_spec(self, inputs, training=None):
         """Shapes of the outputs, without running anything."""
-        some = next(iter(inputs.values()))
+        items, n_steps, _ = next(iter(inputs.values())).shape
         return {
             name: keras.KerasTensor(
-                (some.shape[0], some.shape[1], *self._shape(probe)), dtype=self.dtype
+                (items, n_steps if self.keep_history[probe] else 1, *self._shape(probe)),
+                dtype=self.dtype,
             )
             for probe, name in self.probe_names.items()
         }
@@ -231,49 +311,60 @@ class TensorGraph(keras.layers.Layer):
     def call(self, inputs, training=None):
         """Run the network for as many steps as the inputs have."""
         variant = self.variant(training)
-        batch = self.program.batch
-        some = next(iter(inputs.values()))
-        items = tf.shape(some)[0]
+        items = tf.shape(next(iter(inputs.values())))[0]
         rows = self._given(variant, inputs, items)
         weights = [self.banks.pack(w) for w in variant.layout.weights]
         outputs, following = self._run(variant, rows, weights, bool(training))
-        self._keep(variant, following, items)
-        result, layout = {}, variant.layout
-        for (probe, first, shape), name in zip(
-            layout.probes, self.probe_names.values(), strict=True
-        ):
+        variant.keep(following, items, tf.shape(rows)[0])
+        result = {}
+        for probe, first, shape in variant.layout.probes:
             size = int(np.prod(shape))
-            y = tf.transpose(outputs[:, first : first + size], (2, 0, 1))[:items]
-            result[name] = tf.reshape(y, (items, tf.shape(rows)[0], *shape))
-            result[name].set_shape((None, rows.shape[0], *shape))
-        del batch
+            y = outputs if self.keep_history[probe] else outputs[-1:]
+            y = tf.transpose(y[:, first : first + size], (2, 0, 1))[:items]
+            y = tf.reshape(y, (items, tf.shape(y)[1], *shape))
+            y.set_shape((None, rows.shape[0] if self.keep_history[probe] else 1, *shape))
+            result[self.probe_names[probe]] = y
         return result
 
     def _given(self, variant, inputs, items):
-        """Rows given to each step, ``(steps, n, batch)``; absent items are zeros."""
+        """Rows given to each step, ``(steps, n, batch)``.
+
+        Where items are missing from a full batch, the first ones stand in: values that
+        do occur, so that nothing overflows. Nothing of it is seen outside.
+        """
         batch, dtype = self.program.batch, self.program.dtype
         some = next(iter(inputs.values()))
+        self._check_items(some.shape[0], items)
         n_steps = some.shape[1] if some.shape[1] is not None else tf.shape(some)[1]
-        sig = self.program.model.sig
-        by_signal = {
-            sig[node]["out"].base: inputs[name] for node, name in self.node_names.items()
-        }
+        names = {signal: name for name, signal in self.signals.items()}
         parts = []
         for source in variant.layout.inputs:
-            if source.key in by_signal:
-                x = tf.cast(by_signal[source.key], dtype)
-                x = tf.pad(x, [[0, batch - items], [0, 0], [0, 0]])
+            if source.key in names:
+                x = tf.cast(inputs[names[source.key]], dtype)
+                if x.shape[0] != batch:
+                    x = tf.gather(x, tf.range(batch) % items)
                 x = tf.transpose(x, (1, 2, 0))
             else:
-                x = self._clock(source.key, n_steps)
+                x = self._clock(variant, source.key, n_steps)
             parts.append(tf.ensure_shape(x, (some.shape[1], source.size, batch)))
         if not parts:
             return tf.zeros((n_steps, 0, batch), dtype)
         return tf.concat(parts, 1)
 
-    def _clock(self, signal, n_steps):
+    def _check_items(self, known, items):
+        batch = self.program.batch
+        message = (
+            f"the network was built for batches of at most {batch} items; give batch_size"
+            f"={batch}, or build the Simulator with a larger minibatch_size"
+        )
+        if known is not None and known > batch:
+            raise ValidationError(f"got {known} items: {message}", attr="TensorGraph")
+        if known is None:
+            tf.debugging.assert_less_equal(items, batch, message)
+
+    def _clock(self, variant, signal, n_steps):
         """The model's step number or time, for each step."""
-        steps = self.first_step + tf.range(1, tf.cast(n_steps, tf.int64) + 1)
+        steps = variant.first_step + tf.range(1, tf.cast(n_steps, tf.int64) + 1)
         value = tf.cast(steps, tf.float64)
         if signal is self.program.model.time.base:
             value = value * self.program.model.dt
@@ -281,89 +372,15 @@ class TensorGraph(keras.layers.Layer):
         return tf.tile(value[:, None, None], [1, 1, self.program.batch])
 
     def _run(self, variant, rows, weights, training):
+        """What is probed ``(steps, n, batch)``, and the state afterwards."""
         stages, xp = variant.stages, variant.xp
         tensors = [rows]
         if stages.needs_before:
             tensors = stages.before(xp, rows, weights)
         ys, following = None, []
         if variant.scan is not None:
-            ys, following = variant.scan(
-                tensors[0],
-                [tf.convert_to_tensor(v) for v in variant.state],
-                weights,
-                training=training,
-            )
+            state = [tf.convert_to_tensor(variable) for variable in variant.state]
+            ys, following = variant.scan(tensors[0], state, weights, training=training)
         if stages.needs_after:
             ys = stages.after(xp, tensors, ys, weights)
         return ys, following
-
-    def _keep(self, variant, following, items):
-        """Carry the state to the next call, if calls are stateful."""
-        present = tf.range(self.program.batch)[None] < items
-        for variable, new in zip(variant.state, following, strict=True):
-            keep = tf.logical_and(self.stateful_calls, present)
-            variable.assign(tf.where(keep, tf.stop_gradient(new), variable))
-
-
-class NengoModel(keras.Model):
-    """A functional model whose results are named the same for one probe as for many."""
-
-    probe_names = ()
-    several_losses = False
-
-    def get_metrics_result(self):
-        """``loss``, ``<probe>_loss`` and ``<probe>_<metric>``."""
-        result = super().get_metrics_result()
-        if len(self.probe_names) != 1:
-            return result
-        (name,) = self.probe_names
-        named = {}
-        for key, value in result.items():
-            own = key == "loss" or key.startswith(f"{name}_")
-            named[key if own else f"{name}_{key}"] = value
-        if "loss" in named:
-            named.setdefault(f"{name}_loss", named["loss"])
-        return named
-
-
-class KerasSide:
-    """The layer, the model around it, and their connection with the simulation.
-
-    Parameters
-    ----------
-    program : Program
-    store : ParameterStore
-    nodes, probes : dict
-        Node or probe -> name.
-    settings : dict
-        See `TensorGraph`.
-    """
-
-    def __init__(self, program, store, nodes, probes, settings):
-        self.program = program
-        self.layer = TensorGraph(program, store, nodes, probes, settings)
-        self.nodes = nodes
-        inputs = {
-            name: keras.Input((None, node.size_out), name=name, dtype=program.dtype.name)
-            for node, name in nodes.items()
-        }
-        if not inputs:
-            inputs[STEPS] = keras.Input((None, 1), name=STEPS, dtype=program.dtype.name)
-        outputs = self.layer(inputs)
-        self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
-        self.model.output_names = list(outputs)
-        self.model.probe_names = tuple(outputs)
-        self.model.stop_training = False
-
-    def begin(self, first_step, stateful):
-        """Before a call of the model: hand over the state."""
-        self.program.settle()
-        self.layer.first_step.assign(first_step)
-        self.layer.stateful_calls.assign(stateful)
-        for variant in self.layer._variants.values():
-            variant.load()
-
-    def end(self, stateful, training=False):
-        """After a call of the model: take the state back, if the call kept it."""
-        if stateful:
-            self.layer.variant(training).save()

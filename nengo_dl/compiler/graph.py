@@ -334,6 +334,9 @@ class GraphBuilder:
         builder.nodes = list(graph.nodes)
         builder.inputs = list(graph.inputs)
         builder.parameters = list(graph.parameters)
+        builder.counter = max(
+            [int(graph.block.max(initial=0)), *(node.order for node in graph.nodes)]
+        )
         return builder
 
     def _add(self, kind: Kind, size: int, **columns) -> np.ndarray:
@@ -363,11 +366,12 @@ class GraphBuilder:
         self.parameters.append(Source(key, self.size, size))
         return self._add(Kind.PARAMETER, size, owner=len(self.parameters) - 1)
 
-    def sum(self, bias, rows, src, scale) -> np.ndarray:
+    def sum(self, bias, rows, src, scale, order=None) -> np.ndarray:
         """Elements ``bias[i] + sum of scale * src`` over the terms with ``rows == i``."""
         bias = np.asarray(bias, np.float64).ravel()
         self.counter += 1
-        elements = self._add(Kind.SUM, bias.size, value=bias, block=self.counter)
+        block = self.counter if order is None else order
+        elements = self._add(Kind.SUM, bias.size, value=bias, block=block)
         self._terms.append((rows + elements[0] if bias.size else rows, src, scale))
         return elements
 

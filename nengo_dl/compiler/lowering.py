@@ -7,12 +7,12 @@ add terms. The first read freezes the region into SUM elements. So a chain of re
 increments becomes one sum, and views are index arithmetic.
 
 What an operator *updates*, what it carries over from the step before (`OperatorRule`'s
-``carries``) and signals that are only incremented become states.
+``carries``) and signals that are incremented but not set become states.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,18 +170,20 @@ class Lowering:
     def _survey(self) -> None:
         """Which base signals are written how, before anything is lowered."""
         self._writes_left: Counter = Counter()
-        written, incremented, updated, carried = set(), set(), set(), set()
+        sets, incs = defaultdict(list), defaultdict(list)
+        updated, carried = set(), set()
         for op in self.order:
-            for signals, bases in ((op.sets, written), (op.incs, incremented)):
+            for signals, by_base in ((op.sets, sets), (op.incs, incs)):
                 for signal in signals:
-                    bases.add(signal.base)
+                    by_base[signal.base].append(signal)
                     self._writes_left[signal.base] += 1
             updated.update(signal.base for signal in op.updates)
             rule = rules.find(type(op))
             if rule is not None:
                 carried.update(signal.base for signal in rule.carries(op))
-        self._is_state = updated | carried | (incremented - written)
-        self._varies = self._is_state | written | incremented
+        growing = {base for base in incs if not _covers(sets[base], incs[base])}
+        self._is_state = updated | carried | growing
+        self._varies = self._is_state | set(sets) | set(incs)
 
     # reading ---------------------------------------------------------------------
 
@@ -375,6 +377,17 @@ class Lowering:
         return Lowered(
             graph, tuple(self.sources), tuple(self.order), self.stepwise_python
         )
+
+
+def _covers(sets: list[Signal], incs: list[Signal]) -> bool:
+    """Whether all that is incremented was set before, in the same step."""
+    base = incs[0].base
+    if any(signal.size == base.size for signal in sets):
+        return True
+    covered = np.zeros(base.size, bool)
+    for signal in sets:
+        covered[signal_index(signal)] = True
+    return all(covered[signal_index(signal)].all() for signal in incs)
 
 
 def _terms_within(region: np.ndarray, terms):

@@ -205,6 +205,7 @@ def sparsify(graph: Graph) -> Graph:
             rows,
             node.inputs[0][columns],
             matrix[rows, columns],
+            order=node.order,
         )
         mapping[node.elements()] = elements
     if builder.size == graph.size:

@@ -36,12 +36,15 @@ def verify(graph: Graph, after: str = "lowering") -> None:
     size = graph.size
     for name in ("owner", "value", "next", "block"):
         check(getattr(graph, name).shape == (size,), f"{name} has not {size} entries")
+    ends = (graph.ptr.size, graph.ptr[0], graph.ptr[-1], graph.scale.size)
+    check(ends == (size + 1, 0, graph.src.size, graph.src.size), "terms do not add up")
     defined = np.isin(graph.kind, (Kind.CONSTANT, Kind.STATE, Kind.SUM)).astype(int)
-    for node in graph.nodes:
-        for start, length in node.outputs:
-            defined[start : start + length] += 1
-    for source in (*graph.inputs, *graph.parameters):
-        defined[source.start : source.start + source.size] += 1
+    for kind, number, who, start, length in _owned(graph):
+        here = slice(start, start + length)
+        check(0 <= start <= start + length <= size, f"{who} has no place for its values")
+        mine = (graph.kind[here] == kind) & (graph.owner[here] == number)
+        check(mine, f"{who} and its elements do not know of each other")
+        defined[here] += 1
     check(defined == 1, f"elements {np.flatnonzero(defined != 1)[:9]} not defined once")
     check(np.isfinite(graph.value) | (graph.kind != Kind.CONSTANT), "constant not finite")
     lasting = graph.kind == Kind.STATE
@@ -55,6 +58,16 @@ def verify(graph: Graph, after: str = "lowering") -> None:
     for probe in graph.probes:
         check((probe.elements >= 0) & (probe.elements < size), f"{probe.key} is lost")
     _check_acyclic(graph, check)
+
+
+def _owned(graph: Graph):
+    """All runs of elements that nodes and sources own: kind, number, who, start, size."""
+    for number, node in enumerate(graph.nodes):
+        for start, length in node.outputs:
+            yield Kind.NODE, number, node, start, length
+    for kind, sources in ((Kind.INPUT, graph.inputs), (Kind.PARAMETER, graph.parameters)):
+        for number, source in enumerate(sources):
+            yield kind, number, source, source.start, source.size
 
 
 def _check_acyclic(graph: Graph, check) -> None:

@@ -146,6 +146,10 @@ class LowerReset(OperatorRule):
 class LowerCopy(OperatorRule):
     """``dst[dst_slice] = src[src_slice]``, or ``+=``."""
 
+    def carries(self, op):
+        """A signal of which only a part is set keeps the rest."""
+        return () if op.inc or op.dst_slice is None else (op.dst,)
+
     def lower(self, op, low):
         """Add the elements read as terms of the elements written."""
         elements = low.read(op.src)
@@ -153,8 +157,21 @@ class LowerCopy(OperatorRule):
             elements = elements[op.src_slice]
         if op.inc:
             low.increment(op.dst, elements, index=op.dst_slice)
+        elif _repeats(op.dst_slice, op.dst):
+            raise BuildError(
+                f"{op}: Cannot have repeated indices in dst_slice when copy is not an "
+                f"increment; got {op.dst_slice}"
+            )
         else:
             low.set(op.dst, elements, index=op.dst_slice)
+
+
+def _repeats(index, signal):
+    """Whether a list of indices (or None) names an entry of a signal twice."""
+    if index is None:
+        return False
+    entries = np.arange(signal.shape[0])[index]
+    return np.unique(entries).size < entries.size
 
 
 @lowers(ElementwiseInc)

@@ -124,8 +124,14 @@ class LowerFunction(OperatorRule):
         return op.x is not None
 
     def lower(self, op, low):
-        """Without input it may run ahead of the steps; else it is a node."""
+        """Without input it may run ahead of the steps; else it is a node.
+
+        A node that is given data takes these instead.
+        """
         function = low.host(op, lambda: PythonFunction(op, low.dt))
+        if op.output is not None and op.output.base in low.options.inputs:
+            low.define(op.output, low.input(op.output.base, op.output.size))
+            return
         if op.x is None and not low.stepwise_python:
             low.source(op, op.output)
             return

@@ -34,6 +34,7 @@ class PythonProcess:
         self.op = op
         self.dt = dt
         self._steps = []
+        self._states = []
 
     @property
     def label(self) -> str:
@@ -43,14 +44,32 @@ class PythonProcess:
     def reset(self, rngs) -> None:
         """Start afresh, each batch item with its own random number generator."""
         shape_in = self.op.input.shape if self.op.input is not None else (0,)
-        self._steps = []
+        self._steps, self._states = [], []
         for rng in rngs:
             state = {k: v.initial_value.copy() for k, v in self.op.state.items()}
+            self._states.append((rng, state))
             self._steps.append(
                 self.op.process.make_step(
                     shape_in, self.op.output.shape, self.dt, rng, state
                 )
             )
+
+    def snapshot(self) -> list:
+        """Random numbers and state as they are now, for `restore`.
+
+        What a process keeps elsewhere than in its ``state`` is not part of it.
+        """
+        return [
+            (rng.get_state(), {name: value.copy() for name, value in state.items()})
+            for rng, state in self._states
+        ]
+
+    def restore(self, snapshot) -> None:
+        """Go back to a snapshot."""
+        for (rng, state), (numbers, values) in zip(self._states, snapshot):
+            rng.set_state(numbers)
+            for name, value in values.items():
+                state[name][...] = value
 
     def advance(self, t: float) -> np.ndarray:
         """One step of a process without input: ``(batch, size)``."""
@@ -85,6 +104,10 @@ class LowerProcess(OperatorRule):
     def lower(self, op, low):
         """Find out what the output is, then set, increment or update the signal."""
         rule = native_rule(op.process)
+        if op.mode == "set" and op.output.base in low.options.inputs:
+            low.host(op, lambda: PythonProcess(op, low.dt))
+            low.define(op.output, low.input(op.output.base, op.output.size))
+            return
         if op.input is None and op.mode == "set" and not low.stepwise_python:
             low.host(op, lambda: PythonProcess(op, low.dt))
             low.source(op, op.output)

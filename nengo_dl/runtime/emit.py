@@ -28,17 +28,22 @@ class Emitter:
     ----------
     layout : Layout
     xp : array namespace
-    batch : int
-        Number of columns of the stage that is written.
+    batch : int or None
+        Number of columns of the stage that is written; None if it is not known yet.
     weights : sequence of arrays
         The program's arguments, in the order of ``layout.weights``.
+    like : array, optional
+        Any array of one row and all columns, if their number is not known.
     """
 
-    def __init__(self, layout: Layout, xp, batch: int, weights: Sequence[Any]):
+    def __init__(
+        self, layout: Layout, xp, batch: int | None, weights: Sequence[Any], like=None
+    ):
         self.layout = layout
         self.xp = xp
         self.batch = batch
         self.weights = weights
+        self.like = like
 
     def stage(self, stage: StageLayout, sources: Mapping[int, Any]) -> dict[int, Any]:
         """Compute all tensors of a stage.
@@ -75,7 +80,8 @@ class Emitter:
         inputs = []
         for k, read in enumerate(group.reads):
             x = self.read(read, tensors)
-            if k in group.kernel.materialize and self.batch < SMALL_BATCH:
+            few = self.batch is not None and self.batch < SMALL_BATCH
+            if k in group.kernel.materialize and few:
                 x = self.xp.materialize(x)
             inputs.append(x)
         outputs = group.kernel.step(self.xp, params, *inputs)
@@ -100,18 +106,26 @@ class Emitter:
     def rows(self, read: Read, tensors) -> Any:
         """As `read`, with a column for each batch item even where all are equal."""
         if read.size == 0:
-            return self.xp.zeros((0, self.batch))
+            return self._zeros()[:0]
         return self._full(self.read(read, tensors))
 
     def _full(self, x):
         """A constant column repeated for each batch item."""
         if x.shape[1] == self.batch or x.shape[1] is None:
             return x
+        if self.batch is None:
+            return x + self._zeros()
         return self.xp.broadcast(x, (x.shape[0], self.batch))
+
+    def _zeros(self):
+        """One row of zeros."""
+        if self.batch is None:
+            return self.xp.zeros_like(self.like)
+        return self.xp.zeros((1, self.batch))
 
     def _part(self, tensor: int, start: int, stop: int, tensors):
         if tensor == ZERO:
-            return self.xp.zeros((1, self.batch))
+            return self._zeros()
         x = tensors[tensor]
         if start == 0 and stop == self.layout.sizes[tensor]:
             return x

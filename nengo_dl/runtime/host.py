@@ -72,6 +72,7 @@ class InputFeed:
         step=None,
     ):
         self.dt, self.batch, self.dtype = dt, batch, np.dtype(dtype)
+        self.inputs = tuple(inputs)
         self.n_rows = sum(source.size for source in inputs)
         self._rows = {s.key: (s.start, s.start + s.size) for s in inputs}
         clock = {"time": time, "step": step}
@@ -87,8 +88,9 @@ class InputFeed:
         """A feed with the rows of these sources alone, one after the other."""
         inputs, first = [], 0
         for source in sources:
-            inputs.append(Source(source.signal, first, source.signal.size))
-            first += source.signal.size
+            if source.signal is not None:
+                inputs.append(Source(source.signal, first, source.signal.size))
+                first += source.signal.size
         return cls(inputs, sources, hosts, dt, batch, dtype)
 
     def use(self, data: Mapping[object, np.ndarray], first_step: int) -> None:

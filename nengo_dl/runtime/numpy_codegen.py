@@ -223,6 +223,7 @@ def write_back(program: Program) -> None:
         ready = max(program.definition(view.value), program.last_read(carry))
         _copy_to_carry(program, carry, view, ready + 1)
     for value, (carry, view) in computed.items():
+        _read_earlier(program, value, carry)
         if disturbed(program, value, carry, 0) is not None:
             _postpone(program, value, carry)
         if disturbed(program, value, carry, 0) is None:
@@ -241,6 +242,20 @@ def _set_aside(program: Program, view: View) -> View:
     copy = Value(view.shape, view.value.dtype)
     program.instructions.insert(0, Instruction(Copy(), [view], [copy]))
     return View.all_of(copy)
+
+
+def _read_earlier(program: Program, value: Value, carry: Value) -> None:
+    """Read the old ``carry`` before the next one is computed, where possible."""
+    start = program.definition(value)
+    stop = program.last_read(carry)
+    for i in range(start + 1, stop + 1):
+        ins = program.instructions[i]
+        reads = {view.value for view in ins.operands}
+        placed = any(out.home for out in ins.outputs)
+        ready = all(program.definition(v) < start for v in reads)
+        if carry in reads and ins.operation.pure and ready and not placed:
+            program.instructions.insert(start, program.instructions.pop(i))
+            start += 1
 
 
 def _postpone(program: Program, value: Value, carry: Value) -> None:

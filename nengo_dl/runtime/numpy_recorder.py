@@ -124,7 +124,9 @@ class Slot:
                 f"A recorded array can be indexed with integers and slices only, not "
                 f"with {key!r}; use xp.take for a list of rows."
             )
-        return self.recorder._view(self, lambda array: array[key])
+        if Ellipsis not in parts:
+            parts += (Ellipsis,)  # so that NumPy gives a view even of one element
+        return self.recorder._view(self, lambda array: array[parts])
 
     def __bool__(self) -> bool:
         raise TypeError(

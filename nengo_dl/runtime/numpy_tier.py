@@ -38,9 +38,10 @@ class NumpyStep:
     batch : int
         Number of items.
     weights : sequence of array
-        Parameters. They are referenced, not copied: after a change in place the next
-        step uses the new values. What the step computes from weights alone (not views
-        of them) is computed here and in `refresh`, which has to be called then.
+        Parameters. They are referenced, not copied: where the step uses a weight as it
+        is, or a view of it, a change in place shows in the next step. What the step
+        computes from weights alone, and weights that are repeated for each batch item,
+        are computed here and in `refresh`: call it after each change.
     dtype : dtype-like
         "float32" or "float64", the dtype of everything, weights included.
 
@@ -52,7 +53,8 @@ class NumpyStep:
         Output ``(n_out, batch)``, valid until the next call or `set_carry`. It may be a
         view of a carry buffer: read it only.
     carry : list of ndarray
-        The state, updated in place at the end of each call.
+        The state, updated in place by each call. If a host call raises, parts of it may
+        be those of the next step already.
     source : str
         The generated Python code.
     n_calls : int

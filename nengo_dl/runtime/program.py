@@ -151,7 +151,7 @@ class Program:
 
         None if it is not ready for that: then `run` has to be called, which makes it so.
         """
-        if self._active is None or self.jit is True or self._stale:
+        if self._active is None or self.jit is True or self._active in self._stale:
             return None
         use, name = self._active
         if name != "numpy" or use.fed or use.open != self.is_open:
@@ -173,54 +173,71 @@ class Program:
     def ready(self, start: int, n_steps: int, data: Mapping | None = None):
         """The tier that runs the next steps, compiled and with the state in it."""
         data = data or {}
-        use = Specialization(self.is_open, False, self.constants_among(data))
+        use = Specialization(self.is_open, False, self.fed_among(data))
         key = (use, self._choose(use, start, n_steps))
         tier = self._tier(key)
         tier.feed.use(data, start)
         self._activate(key)
         return tier
 
-    def constants_among(self, signals) -> frozenset:
-        """Those signals that no operator writes: data have to take their place."""
-        return frozenset(signal for signal in signals if signal not in self._written)
+    @property
+    def stepwise_python(self) -> bool:
+        """Whether all Python functions of the network run step by step."""
+        return self.compiled(Specialization(self.is_open)).stepwise_python
+
+    def fed_among(self, signals) -> frozenset:
+        """Of signals that are given data, those for which a network is compiled anew.
+
+        They are the ones that are no inputs otherwise: constants, and everything if
+        functions of time run inside the step.
+        """
+        everything = self.stepwise_python
+        return frozenset(s for s in signals if everything or s not in self._written)
 
     def outputs_of_nodes(
-        self, signals: set, count: int, seed: int, start: int, n_steps: int
+        self, signals: set, count: int, start: int, n_steps: int, seed: int | None = None
     ) -> dict:
-        """What nodes without data put out, for ``count`` items.
+        """What nodes without data put out.
 
         Parameters
         ----------
         signals : set of Signal
             Outputs of the nodes.
         count : int
-        seed : int
-            Item ``i`` gets the random numbers of the seed ``seed + i``.
+            For how many items.
         start, n_steps : int
+        seed : int, optional
+            Each item gets processes of its own, which start afresh; those of item ``i``
+            with the random numbers of the seed ``seed + i``. None: the processes of the
+            simulation go on, for its own number of items.
 
         Returns
         -------
         dict
-            Signal -> array ``(count, n_steps, size)``.
+            Signal -> array ``(count, n_steps, size)``. Those are missing that can only
+            be computed step by step.
         """
         values = {}
-        for signal in self.constants_among(signals):
+        for signal in signals - self._written:
             value = np.ravel(signal.initial_value).astype(self.dtype)
             values[signal] = np.broadcast_to(value, (count, n_steps, value.size))
         compiled = self.compiled(Specialization(self.is_open))
-        hosts = {s.op: self._fresh_host(s.op) for s in compiled.sources}
-        self._seed_processes(hosts, seed, count)
-        sources = [s for s in compiled.sources if s.signal in signals]
-        feed = InputFeed.of_sources(sources, hosts, self.model.dt, count, self.dtype)
+        hosts = self.hosts
+        if seed is not None:
+            hosts = {s.op: self._fresh_host(s.op) for s in compiled.sources}
+            self._seed_processes(hosts, seed, count)
+        sources = [s for s in compiled.sources if s.signal in signals or s.signal is None]
+        differ = any(hasattr(hosts[s.op], "reset") for s in sources)
+        items = count if differ else 1
+        feed = InputFeed.of_sources(sources, hosts, self.model.dt, items, self.dtype)
         try:
             rows = feed.chunk(start, n_steps)
         except InputsInterrupted as interrupted:
             raise interrupted.cause from None
-        first = 0
-        for source in sources:
-            part = rows[:, first : first + source.signal.size]
-            values[source.signal] = part.transpose(2, 0, 1)
-            first += source.signal.size
+        for source in feed.inputs:
+            part = rows[:, source.start : source.start + source.size]
+            shape = (count, n_steps, source.size)
+            values[source.key] = np.broadcast_to(part.transpose(2, 0, 1), shape)
         return values
 
     def _fresh_host(self, op):
@@ -286,6 +303,21 @@ class Program:
         self.is_open = True
         self._stale = set(self._tiers)
 
+    def unwritten(self) -> None:
+        """All parameters have the values again that they were built with."""
+        self.settle()
+        self.is_open = False
+
+    def snapshot_hosts(self) -> dict:
+        """The state of all processes that run as Python, for `restore_hosts`."""
+        hosts = {op: h for op, h in self.hosts.items() if hasattr(h, "snapshot")}
+        return {op: host.snapshot() for op, host in hosts.items()}
+
+    def restore_hosts(self, snapshot: Mapping) -> None:
+        """Go back to a snapshot."""
+        for op, kept in snapshot.items():
+            self.hosts[op].restore(kept)
+
     def reset(self, seed: int, state: bool = True, processes: bool = True) -> None:
         """First values again, and fresh random numbers.
 
@@ -338,10 +370,28 @@ class Program:
         return self.store.values.get(signal)
 
     def all_states(self) -> dict:
-        """Every state of the network by signal, ``(size, batch)``, in a fixed order."""
+        """Every state of the network, also those that nothing depends on.
+
+        Returns
+        -------
+        dict
+            Name -> (key in the store, array ``(size, batch)``), in a fixed order. Names
+            only depend on the network: on the order in which signals are written.
+        """
         self.settle()
         layout = self.layout(Specialization(self.is_open), fused=True)
-        carry = self.store.load(layout.states, layout.carry)
-        self.store.save(layout.states, carry)
-        held = [slot.key for slot in layout.states if (slot.carry >= 0).any()]
-        return {key: self.store.values[key] for key in held}
+        self.store.save(layout.states, self.store.load(layout.states, layout.carry))
+        signals = [s.key for s in layout.states if not isinstance(s.key, tuple)]
+        number = {signal: i for i, signal in enumerate(signals)}
+        states = {}
+        for slot in layout.states:
+            # a state may be carried as the factors that it is a product of
+            signal, *part = slot.key if isinstance(slot.key, tuple) else (slot.key,)
+            value = self.store.values.get(slot.key)
+            if value is None:
+                first = np.zeros(slot.shape) if part else signal.initial_value
+                first = np.ravel(first).astype(self.dtype)
+                value = np.repeat(first[:, None], self.batch, axis=1)
+            name = ".".join(map(str, [number[signal], *part]))
+            states[name] = (slot.key, value)
+        return states

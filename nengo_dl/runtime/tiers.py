@@ -243,7 +243,8 @@ class SequenceStages:
     """The stages before and after the loop, for all steps at once.
 
     They are the same kernels with steps and batch items side by side: arrays
-    ``(n, steps * batch)``, step by step.
+    ``(n, steps * batch)``, step by step. The number of steps may be unknown while a
+    TensorFlow program is traced.
     """
 
     def __init__(self, layout: Layout, batch: int):
@@ -265,31 +266,40 @@ class SequenceStages:
     def before(self, xp, inputs, weights) -> list:
         """Rows given to the loop ``(steps, n, batch)``, then all tensors of the stage."""
         layout, stage = self.layout, self.layout.before
-        n_steps = inputs.shape[0]
-        emitter = Emitter(layout, xp, n_steps * self.batch, weights)
+        emitter = self._emitter(xp, inputs, weights)
         sources = {}
         if "given" in stage.sources:
             flat = xp.reshape(xp.transpose(inputs, (1, 0, 2)), (layout.n_given, -1))
             sources[stage.sources["given"]] = flat
         tensors = emitter.stage(stage, sources)
-        fed = emitter.rows(stage.result, tensors)
-        shape = (stage.result.size, n_steps, self.batch)
-        fed = xp.transpose(xp.reshape(fed, shape), (1, 0, 2))
+        fed = inputs[:, :0]
+        if stage.result.size:
+            rows = emitter.rows(stage.result, tensors)
+            fed = xp.reshape(rows, (stage.result.size, inputs.shape[0], self.batch))
+            fed = xp.transpose(fed, (1, 0, 2))
         return [fed, *(tensors[number] for number in self._kept)]
 
     def after(self, xp, tensors, outputs, weights):
         """What is probed, ``(steps, n, batch)``."""
         layout, stage = self.layout, self.layout.after
-        n_steps = tensors[0].shape[0] if outputs is None else outputs.shape[0]
-        emitter = Emitter(layout, xp, n_steps * self.batch, weights)
+        sequence = tensors[0] if outputs is None else outputs
+        emitter = self._emitter(xp, sequence, weights)
         sources = dict(zip(self._kept, tensors[1:], strict=True))
         if "given" in stage.sources:
             size = layout.loop.result.size
             flat = xp.reshape(xp.transpose(outputs, (1, 0, 2)), (size, -1))
             sources[stage.sources["given"]] = flat
         rows = emitter.rows(stage.result, emitter.stage(stage, sources))
-        shape = (stage.result.size, n_steps, self.batch)
+        shape = (stage.result.size, sequence.shape[0], self.batch)
         return xp.transpose(xp.reshape(rows, shape), (1, 0, 2))
+
+    def _emitter(self, xp, sequence, weights) -> Emitter:
+        """For as many columns as a sequence ``(steps, n, batch)`` has."""
+        n_steps = sequence.shape[0]
+        if n_steps is not None:
+            return Emitter(self.layout, xp, n_steps * self.batch, weights)
+        like = xp.reshape(xp.sum(sequence, 1), (1, -1))  # also where n is 0
+        return Emitter(self.layout, xp, None, weights, like)
 
 
 def _is_whole(read: Read, tensor: int | None, layout: Layout) -> bool:

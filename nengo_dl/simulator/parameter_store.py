@@ -21,6 +21,10 @@ class ParameterStore(Mapping):
     entries : list of Parameter
         All parameters, those that are learned online included; these are no keys,
         because their values are part of the simulation's state.
+    learned : frozenset of Signal
+        Base signals of those.
+    initial : dict
+        The values that the parameters were built with.
     version : int
         Grows with every change.
     """
@@ -28,6 +32,7 @@ class ParameterStore(Mapping):
     def __init__(self, model, dtype):
         self.dtype = np.dtype(dtype)
         self.entries = collect_parameters(model)
+        self.learned = frozenset(p.signal.base for p in self.entries if p.learned)
         self.version = 0
         self._held = {}
         changed = {
@@ -35,12 +40,12 @@ class ParameterStore(Mapping):
             for op in model.operators
             for signal in (*op.sets, *op.incs, *op.updates)
         }
-        self._initial = {
+        self.initial = {
             p.signal.base: np.asarray(initial_value(p.signal), self.dtype)
             for p in self.entries
             if p.signal.base not in changed and not p.signal.sparse
         }
-        self._values = dict(self._initial)
+        self._values = dict(self.initial)
 
     def __getitem__(self, signal):
         return self._values[signal] if signal in self._values else self._held[signal]
@@ -66,10 +71,6 @@ class ParameterStore(Mapping):
             self._values[signal] = value
         self.version += bool(different)
         return bool(different)
-
-    def reset(self):
-        """First values again; returns whether any was different."""
-        return self.write(self._initial)
 
     def hold(self, values):
         """Keep last values of what is learned online, for a closed simulator."""

@@ -1,7 +1,6 @@
 """Saving, loading and freezing of parameters."""
 
 import numpy as np
-from nengo.exceptions import SimulatorClosed
 
 from nengo_dl.simulator import params_io
 
@@ -24,8 +23,7 @@ class SavingMethods:
         ~nengo.exceptions.SimulatorClosed
         """
         self._require_open("save parameters")
-        self._pull_parameters()
-        values = {p.name: self._live(p) for p in self._parameters.entries}
+        values = {p.name: self._live_value(p) for p in self._entries}
         if include_state:
             values.update(self._state_by_name())
         params_io.save(path, values)
@@ -46,26 +44,17 @@ class SavingMethods:
         ~nengo.exceptions.SimulatorClosed
         """
         self._require_open("load parameters")
-        expected = {p.name: np.shape(self._live(p)) for p in self._parameters.entries}
+        expected = {p.name: np.shape(self._live_value(p)) for p in self._entries}
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
         values = params_io.load(path, expected)
-        fixed = {
-            p.signal.base: values[p.name]
-            for p in self._parameters.entries
-            if p.signal.base in self._parameters
-        }
-        self._program.settle()
-        if self._parameters.write(fixed):
-            self._program.written()
-            self._push_parameters()
-        for p in self._parameters.entries:
-            if p.learned:
-                flat = values[p.name].reshape(-1, 1).astype(self.dtype)
-                copies = np.repeat(flat, self._batch, axis=1)
-                self._program.store.values[p.signal.base] = copies
+        signals = {p.signal.base: p.name for p in self._entries}
+        learned = self._live.parameters.learned
+        fixed = self._live.parameters.keys() - learned
+        self._live.write({s: values[name] for s, name in signals.items() if s in fixed})
+        self._live.write_learned({s: values[signals[s]] for s in learned})
         if include_state:
-            self._load_state({name: values[name] for name in state})
+            self._load_state(values)
         self.data.reset()
 
     def freeze_params(self, objs):
@@ -78,8 +67,7 @@ class SavingMethods:
         objs : Network, Ensemble, Connection or Probe, or a list of them
             Of a network, everything inside.
         """
-        self._require_values("freeze parameters")
-        params_io.freeze(self.model, objs, self._value)
+        params_io.freeze(self.model, objs, self._live.value)
 
     def get_nengo_params(self, objs, as_dict=False):
         """The present parameters as keyword arguments for new Nengo objects.
@@ -94,27 +82,24 @@ class SavingMethods:
         -------
         dict or list of dict
         """
-        self._require_values("give parameters")
-        return params_io.get_nengo_params(self.model, objs, self._value, as_dict)
+        return params_io.get_nengo_params(self.model, objs, self._live.value, as_dict)
 
-    def _require_values(self, what):
-        if self._parameters is None:
-            raise SimulatorClosed(f"Simulator cannot {what} because it is closed.")
+    @property
+    def _entries(self):
+        return self._live.parameters.entries
 
-    def _live(self, parameter):
-        return np.asarray(self._value(parameter.signal))
-
-    _STATE = "state: "
+    def _live_value(self, parameter):
+        return np.asarray(self._live.value(parameter.signal))
 
     def _state_by_name(self):
-        """The simulation's state, named by position, as arrays ``(size, batch)``."""
-        values = self._program.all_states()
-        named = {f"{self._STATE}{i}": v for i, v in enumerate(values.values())}
-        named[f"{self._STATE}steps"] = np.array([self._n_steps])
+        """The state of the simulation, named by position, as arrays ``(size, batch)``."""
+        states = self._program.all_states()
+        named = {f"state {name}": value for name, (_, value) in states.items()}
+        named["state steps"] = np.array([self.n_steps])
         return named
 
-    def _load_state(self, named):
-        keys = list(self._program.all_states())
-        for i, key in enumerate(keys):
-            self._program.store.values[key] = named[f"{self._STATE}{i}"]
-        self._n_steps = int(named[f"{self._STATE}steps"][0])
+    def _load_state(self, values):
+        for name, (key, old) in self._program.all_states().items():
+            new = values[f"state {name}"].astype(old.dtype)
+            self._program.store.values[key] = new
+        self._live.n_steps = int(values["state steps"][0])

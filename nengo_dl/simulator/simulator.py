@@ -1,26 +1,30 @@
 """The drop-in replacement for ``nengo.Simulator``."""
 
 import contextlib
-import logging
 import warnings
 
 import numpy as np
-from nengo.builder import Model
-from nengo.cache import get_default_decoder_cache
 from nengo.exceptions import ReadonlyError, SimulatorClosed, ValidationError
 from nengo.utils.numpy import maxint
 
 import nengo_dl.kernels  # noqa: F401  (registers all kernels)
-from nengo_dl.config import get_setting, resolve_keep_history
+from nengo_dl.config import get_setting, warn_misplaced_settings
 from nengo_dl.runtime.program import Program
-from nengo_dl.simulator.data import ProbeLog, SimulationData
+from nengo_dl.simulator.building import (
+    available_device,
+    built_model,
+    positive_int,
+    probe_logs,
+    tensorflow_defaults,
+    whole_steps,
+)
+from nengo_dl.simulator.data import SimulationData
 from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
+from nengo_dl.simulator.live import LiveState
 from nengo_dl.simulator.parameter_store import ParameterStore
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.saving import SavingMethods
 from nengo_dl.simulator.training import TrainingMethods
-
-logger = logging.getLogger(__name__)
 
 
 class Simulator(TrainingMethods, SavingMethods):
@@ -92,36 +96,40 @@ class Simulator(TrainingMethods, SavingMethods):
         progress_bar=True,
     ):
         self.closed = True  # until everything below has worked
-        self.minibatch_size = _positive_or_none("minibatch_size", minibatch_size)
-        self.unroll_simulation = _positive_or_none(
-            "unroll_simulation", unroll_simulation
+        self.minibatch_size = minibatch_size
+        if minibatch_size is not None:
+            self.minibatch_size = positive_int("minibatch_size", minibatch_size, self)
+        self._batch = self.minibatch_size or 1
+        self.unroll_simulation = positive_int(
+            "unroll_simulation", unroll_simulation, self
         )
-        self.device = device
+        self.device = available_device(device)
         self.progress_bar = progress_bar
-        self.network = (
-            network if network is not None else getattr(model, "toplevel", None)
-        )
-        self.model = _built(network, dt, model, progress_bar)
+        self.model = built_model(network, dt, model, progress_bar)
+        self.network = self.model.toplevel if network is None else network
+        if self.network is not None:
+            warn_misplaced_settings(self.network)
         self.dtype = np.dtype(get_setting(self.network, "dtype"))
-        self.stateful = bool(get_setting(self.network, "stateful"))
-        self.inference_only = bool(get_setting(self.network, "inference_only"))
-        self._parameters = ParameterStore(self.model, self.dtype)
+        self.stateful = get_setting(self.network, "stateful")
+        self.inference_only = get_setting(self.network, "inference_only")
+        parameters = ParameterStore(self.model, self.dtype)
         self._program = Program(
             self.model,
-            self._parameters,
+            parameters,
             self._batch,
             self.dtype,
             jit=get_setting(self.network, "jit"),
             unroll=self.unroll_simulation,
         )
+        self._live = LiveState(self._program, parameters)
+        self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
+        self.data = SimulationData(
+            self.model, self._logs, values=self._live.value, version=self._live.version
+        )
         self._nodes = input_nodes(self.network)
         self._node_names = nodes_names(self._nodes)
-        self._logs = self._make_logs()
-        self.data = SimulationData(
-            self.model, self._logs, values=self._value, version=self._version
-        )
         self._keras = None
-        self._n_steps = 0
+        self._defaults = contextlib.ExitStack()
         if seed is None:
             own = None if network is None else network.seed
             seed = np.random.randint(maxint) if own is None else own + 1
@@ -129,23 +137,6 @@ class Simulator(TrainingMethods, SavingMethods):
         with progress(progress_bar, "Compiling"):
             self._program.reset(self.seed)
         self.closed = False
-
-    @property
-    def _batch(self):
-        return 1 if self.minibatch_size is None else self.minibatch_size
-
-    def _make_logs(self):
-        keep = resolve_keep_history(self.network) if self.network is not None else {}
-        return {
-            probe: ProbeLog.of_probe(
-                self.model,
-                probe,
-                self.minibatch_size,
-                keep.get(probe, True),
-                self.dtype,
-            )
-            for probe in self.model.probes
-        }
 
     # state -----------------------------------------------------------------------
 
@@ -161,12 +152,12 @@ class Simulator(TrainingMethods, SavingMethods):
     @property
     def n_steps(self):
         """(int) Number of steps run so far."""
-        return self._n_steps
+        return self._live.n_steps
 
     @property
     def time(self):
         """(float) Simulated time in seconds."""
-        return self._n_steps * self.dt
+        return self.n_steps * self.dt
 
     @property
     def tensor_graph(self):
@@ -248,38 +239,51 @@ class Simulator(TrainingMethods, SavingMethods):
         kept, and the simulation can go on.
         """
         self._require_open("run")
-        n_steps = _whole_steps(n_steps)
+        n_steps = whole_steps(n_steps, self)
         arrays = self._data_by_signal(data, n_steps)
-        self._pull_parameters()
-        before = None if stateful and self.stateful else self._snapshot()
+        live, program = self._live, self._program
+        live.pull()
+        before = None if stateful and self.stateful else live.snapshot()
         shown = self.progress_bar if progress_bar is None else progress_bar
-        with progress(shown, "Simulating", n_steps) as bar, self._on_device():
-            for rows in self._program.run(self._n_steps, n_steps, arrays):
-                self._record(rows)
-                bar.update(len(rows))
-        if before is not None:
-            self._restore(before)
+        try:
+            with progress(shown, "Simulating", n_steps) as bar, self._on_device():
+                done = 0
+                for rows in program.run(live.n_steps, n_steps, arrays):
+                    self._record(rows)
+                    done += len(rows)
+                    bar.update(done)
+        finally:
+            if before is not None:
+                live.restore(before)
+                self.data.reset()
 
     def step(self, **kwargs):
-        """Advance the simulation by one step (``dt`` seconds)."""
-        if kwargs:
-            self.run_steps(1, **{"progress_bar": False, **kwargs})
-            return
-        self._require_open("run")
-        if self._keras is not None:
-            self._pull_parameters()
-        rows = self._program.step(self._n_steps)
+        """Advance the simulation by one step (``dt`` seconds).
+
+        Parameters
+        ----------
+        **kwargs
+            See `run_steps`; no progress is shown.
+        """
+        if self.closed:
+            raise SimulatorClosed("Simulator cannot run because it is closed.")
+        rows = None
+        if not kwargs and self.stateful:
+            live = self._live
+            if live.banks is not None:
+                live.pull()
+            rows = self._program.step(live.n_steps)
         if rows is None:
-            self.run_steps(1, progress_bar=False)
+            self.run_steps(1, **{"progress_bar": False, **kwargs})
         else:
             self._record(rows)
 
     def _record(self, rows):
         """Store probe data ``(steps, rows, batch)`` and move time on."""
-        first = self._n_steps + 1
+        first = self._live.n_steps + 1
         for probe, start, stop in self._program.probe_rows:
             self._logs[probe].append(rows[:, start:stop], first)
-        self._n_steps += len(rows)
+        self._live.n_steps += len(rows)
 
     def _data_by_signal(self, data, n_steps):
         if data is None:
@@ -294,17 +298,6 @@ class Simulator(TrainingMethods, SavingMethods):
             dtype=self.dtype,
         )
         return {self.model.sig[node]["out"].base: a for node, a in arrays.items()}
-
-    def _snapshot(self):
-        self._program.settle()
-        return self._n_steps, self._program.store.copy()
-
-    def _restore(self, snapshot):
-        self._program.settle()
-        n_steps, store = snapshot
-        learned = {p.signal.base for p in self._parameters.entries if p.learned}
-        self._program.store.restore(store, keep=learned)
-        self._n_steps = n_steps
 
     def reset(
         self,
@@ -336,23 +329,17 @@ class Simulator(TrainingMethods, SavingMethods):
             raise SimulatorClosed("Cannot reset closed Simulator.")
         if seed is not None:
             self.seed = seed
-        kept = {} if include_trainable else self._learned_state()
-        if include_trainable and self._parameters.reset():
-            self._program.written()
-            self._push_parameters()
+        kept = {}
+        if include_trainable:
+            self._live.reset_parameters()
+        else:
+            kept = self._live.learned()
         self._program.reset(self.seed, processes=include_processes)
         self._program.store.values.update(kept)
-        self._n_steps = 0
+        self._live.n_steps = 0
         if include_probes:
             self.clear_probes()
         self.data.reset()
-
-    def _learned_state(self):
-        """What online learning rules changed, by signal."""
-        self._program.settle()
-        signals = [p.signal.base for p in self._parameters.entries if p.learned]
-        values = {s: self._program.state(s) for s in signals}
-        return {s: value for s, value in values.items() if value is not None}
 
     def clear_probes(self):
         """Forget all probe data; the simulation goes on where it is."""
@@ -393,65 +380,35 @@ class Simulator(TrainingMethods, SavingMethods):
         steps = np.arange(1, self.n_steps + 1)
         return self.dt * steps[steps % period < 1]
 
-    # values ----------------------------------------------------------------------
-
-    def _value(self, signal):
-        """The present value of a parameter's signal, for `SimulationData`."""
-        base = signal.base
-        if base not in self._parameters:
-            return self._learned_value(signal)
-        self._pull_parameters()
-        value = self._parameters[base]
-        if not signal.is_view:
-            return value
-        return _view_of(signal, value)
-
-    def _learned_value(self, signal):
-        """A learned value; of several batch items, the first one's."""
-        value = None if self.closed else self._program.state(signal.base)
-        if value is None:
-            return np.asarray(signal.initial_value, self.dtype)
-        return _view_of(signal, value[:, 0].reshape(signal.base.shape))
-
-    def _version(self):
-        """Changes whenever the value of a parameter may have changed."""
-        self._pull_parameters()
-        return (self._parameters.version, self._n_steps)
-
     # closing ---------------------------------------------------------------------
 
     def close(self):
         """Free the simulator; its data stay readable, nothing can be run any more."""
         if self.closed:
             return
-        self._pull_parameters()
-        self._parameters.hold(self._final_values())
+        self._live.close()
         self.closed = True
         self._program = None
         self._keras = None
-
-    def _final_values(self):
-        signals = [p.signal.base for p in self._parameters.entries if p.learned]
-        return {s: self._learned_value(s) for s in signals}
 
     def _require_open(self, what):
         if self.closed:
             raise SimulatorClosed(f"Simulator cannot {what} because it is closed.")
 
     def _on_device(self):
-        """Where TensorFlow puts what is made inside."""
+        """Where TensorFlow puts what is made inside, if that matters."""
         if self.device is None:
             return contextlib.nullcontext()
-        import tensorflow as tf
-
-        return tf.device(self.device)
+        return tensorflow_defaults(self.device, self.dtype)
 
     def __enter__(self):
         if self.closed:
             raise SimulatorClosed("Cannot re-open after simulator is closed")
+        self._defaults.enter_context(tensorflow_defaults(self.device, self.dtype))
         return self
 
     def __exit__(self, exc_type, exc_value, traceback):
+        self._defaults.close()
         self.close()
 
     def __del__(self):
@@ -462,55 +419,3 @@ class Simulator(TrainingMethods, SavingMethods):
                 ResourceWarning,
                 stacklevel=2,
             )
-
-
-def _positive_or_none(name, value):
-    """A positive whole number, or None."""
-    if value is None and name == "minibatch_size":
-        return None
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValidationError(
-            f"expected a whole number of at least 1, got {value!r}",
-            attr=name,
-            obj=Simulator,
-        )
-    return int(value)
-
-
-def _whole_steps(n_steps):
-    if isinstance(n_steps, float) and not n_steps.is_integer():
-        raise ValidationError(
-            f"expected a whole number of steps, got {n_steps!r}", attr="n_steps"
-        )
-    n_steps = int(n_steps)
-    if n_steps < 0:
-        raise ValidationError(f"must not be negative (got {n_steps})", attr="n_steps")
-    return n_steps
-
-
-def _built(network, dt, model, progress_bar):
-    """The model, with the network built into it."""
-    if network is None and model is None:
-        raise ValidationError(
-            "either a network or a built model must be given", attr="network"
-        )
-    if model is None:
-        model = Model(
-            dt=float(dt),
-            label=f"{network}, dt={dt:f}",
-            decoder_cache=get_default_decoder_cache(),
-        )
-    if network is not None:
-        with progress(progress_bar, "Building network"):
-            model.build(network)
-    return model
-
-
-def _view_of(signal, value):
-    """The part of a base signal's value that a view of it shows."""
-    if not signal.is_view:
-        return value
-    from nengo_dl.compiler.lowering import signal_index
-
-    return np.ravel(value)[signal_index(signal)]

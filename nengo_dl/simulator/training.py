@@ -1,4 +1,6 @@
-"""Training, evaluating and predicting: the methods that the simulator shares with Keras."""
+"""Training, evaluating and predicting: what the simulator shares with Keras."""
+
+import warnings
 
 import numpy as np
 from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
@@ -26,34 +28,47 @@ class ProbeDict(dict):
 class TrainingMethods:
     """The part of `Simulator` that works through its ``keras_model``."""
 
-    _losses = frozenset()  # names of the probes that have one
-
-    def compile(self, optimizer="rmsprop", loss=None, metrics=None, loss_weights=None, **kw):
+    def compile(
+        self, optimizer="rmsprop", loss=None, metrics=None, loss_weights=None, **kw
+    ):
         """Choose how to train and evaluate.
 
         Parameters
         ----------
         optimizer : str or keras.optimizers.Optimizer
-        loss, metrics, loss_weights : optional
+        loss, loss_weights : optional
             One value for all probes, a list in the order of the probes, or a dict by
-            probe or its name. ``metrics`` may be a list of metrics for all probes.
+            probe or its name. Probes without a loss need no targets.
+        metrics : optional
+            A list of metrics for all probes, a list of such lists in the order of the
+            probes, or a dict of them by probe or its name.
         **kw
             See ``keras.Model.compile``. ``jit_compile`` concerns what is around the
             network; the network's own loop is compiled according to the setting ``jit``.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If a probe is unknown, or a list does not have one value for each probe.
+
+        Examples
+        --------
+        >>> sim.compile(keras.optimizers.Adam(1e-3), loss={probe: "mse"})
         """
         side = self._keras_side("compile")
         kw.setdefault("jit_compile", False)
-        by_name = {
-            "loss": self._for_probes("loss", loss),
-            "loss_weights": self._for_probes("loss_weights", loss_weights),
-            "metrics": self._for_probes("metrics", metrics, lists=True),
-            "weighted_metrics": self._for_probes(
-                "weighted_metrics", kw.pop("weighted_metrics", None), lists=True
-            ),
-        }
-        side.model.compile(optimizer=optimizer, **by_name, **kw)
-        losses = by_name["loss"] or {}
-        self._losses = {name for name, value in losses.items() if value is not None}
+        weighted = kw.pop("weighted_metrics", None)
+        with side.defaults():
+            side.model.compile(
+                optimizer=optimizer,
+                loss=self._for_probes("loss", loss),
+                loss_weights=self._for_probes("loss_weights", loss_weights),
+                metrics=self._for_probes("metrics", metrics, lists=True),
+                weighted_metrics=self._for_probes(
+                    "weighted_metrics", weighted, lists=True
+                ),
+                **kw,
+            )
 
     def fit(self, x=None, y=None, n_steps=None, stateful=False, **kwargs):
         """Train the network; see ``keras.Model.fit``.
@@ -64,18 +79,23 @@ class TrainingMethods:
         ----------
         x : array or list or dict
             Data for the input nodes, ``(items, steps, size)``. Any number of items.
+            Nodes without data run their own output.
         y : array or list or dict
-            Targets for the probes, ``(items, steps, size)``.
+            Targets for the probes, ``(items, steps, size)``; one step for probes that
+            keep no history.
         n_steps : int, optional
             Number of steps, if the data do not tell it.
         stateful : bool
-            Carry the state from batch to batch, and keep it afterwards.
+            Carry the state from batch to batch, and keep it afterwards. False: each
+            batch starts from the state as it is now.
         **kwargs
             See ``keras.Model.fit``.
 
         Returns
         -------
         keras.callbacks.History
+            With the keys ``"loss"``, ``"<probe>_loss"``, ``"<probe>_<metric>"``, and
+            the same with ``"val_"`` in front.
 
         Raises
         ------
@@ -83,6 +103,11 @@ class TrainingMethods:
             If data or targets do not fit.
         ~nengo.exceptions.SimulationError
             If the network is set to ``inference_only`` or was not compiled.
+
+        Notes
+        -----
+        Weights that are learned online go on to be learned, also with
+        ``stateful=False``.
         """
         side = self._keras_side("fit")
         if self.inference_only:
@@ -90,19 +115,12 @@ class TrainingMethods:
                 "Simulator.fit: this network has the setting inference_only=True; "
                 "remove it (nengo_dl.configure_settings) to train the network"
             )
-        self._require_compiled(side, "fit")
-        inputs, count, steps = self._inputs(x, n_steps, "Simulator.fit")
-        targets = self._targets(y, count, steps, "Simulator.fit")
+        stateful = stateful and self.stateful
+        inputs, targets = self._training_data("fit", x, y, n_steps, stateful, kwargs)
         if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._validation(kwargs["validation_data"])
-        kwargs.setdefault("batch_size", self._batch)
-        side.begin(self._n_steps, stateful)
-        try:
-            history = side.model.fit(inputs, targets, **kwargs)
-        finally:
-            side.end(stateful, training=True)
-            self._parameters_changed()
-        return history
+            kwargs["validation_data"] = self._validation(side, kwargs["validation_data"])
+        with self._calls(side, stateful, training=True):
+            return side.model.fit(inputs, targets, **kwargs)
 
     def evaluate(self, x=None, y=None, n_steps=None, stateful=False, **kwargs):
         """Losses and metrics on data; see ``keras.Model.evaluate``.
@@ -118,16 +136,10 @@ class TrainingMethods:
             ``"loss"``, ``"<probe>_loss"``, ``"<probe>_<metric>"``.
         """
         side = self._keras_side("evaluate")
-        self._require_compiled(side, "evaluate")
-        inputs, count, steps = self._inputs(x, n_steps, "Simulator.evaluate")
-        targets = self._targets(y, count, steps, "Simulator.evaluate")
-        kwargs.setdefault("batch_size", self._batch)
-        kwargs["return_dict"] = True
-        self._push_parameters()
-        side.begin(self._n_steps, stateful)
-        result = side.model.evaluate(inputs, targets, **kwargs)
-        side.end(stateful)
-        return result
+        stateful = stateful and self.stateful
+        data = self._training_data("evaluate", x, y, n_steps, stateful, kwargs)
+        with self._calls(side, stateful):
+            return side.model.evaluate(*data, **{**kwargs, "return_dict": True})
 
     def predict(self, x=None, n_steps=None, stateful=False, **kwargs):
         """Run the network on data; see ``keras.Model.predict``.
@@ -135,31 +147,39 @@ class TrainingMethods:
         Parameters
         ----------
         x, n_steps, stateful
-            See `fit`. Without data the nodes run their own output.
+            See `fit`.
 
         Returns
         -------
         dict
-            Probe (or its name) -> array ``(items, steps, size)``.
+            Probe (or its name) -> array ``(items, steps, size)``; of one step for
+            probes that keep no history.
+
+        Examples
+        --------
+        >>> sim.predict(np.ones((32, 100, 1)))[probe].shape
+        (32, 100, 2)
         """
-        kwargs.setdefault("batch_size", self._batch)
+        kwargs = {"verbose": 0, **kwargs}
+        self._set_batch_size("predict", kwargs)
         return self._predict("predict", x, n_steps, stateful, kwargs)
 
     def predict_on_batch(self, x=None, n_steps=None, stateful=False, **kwargs):
-        """As `predict`, for one batch of ``minibatch_size`` items."""
+        """As `predict`, for one batch of at most ``minibatch_size`` items."""
         return self._predict("predict_on_batch", x, n_steps, stateful, kwargs)
 
     def _predict(self, method, x, n_steps, stateful, kwargs):
         side = self._keras_side(method)
-        inputs, _, steps = self._inputs(x, n_steps, f"Simulator.{method}")
-        if method == "predict":
-            kwargs.setdefault("verbose", 0)
-        self._push_parameters()
-        side.begin(self._n_steps, stateful)
-        outputs = getattr(side.model, method)(inputs, **kwargs)
-        side.end(stateful)
-        if stateful:
-            self._n_steps += steps
+        where, stateful = f"Simulator.{method}", stateful and self.stateful
+        inputs, count, _ = self._inputs(x, n_steps, where, stateful)
+        if method == "predict_on_batch" and count > self._batch:
+            raise ValidationError(
+                f"got {count} items; expected at most minibatch_size={self._batch}. Use "
+                "Simulator.predict, which goes from batch to batch",
+                attr=where,
+            )
+        with self._calls(side, stateful):
+            outputs = getattr(side.model, method)(inputs, **kwargs)
         names = self._probe_names()
         arrays = {p: np.asarray(outputs[name]) for p, name in names.items()}
         return ProbeDict(arrays, names)
@@ -169,9 +189,9 @@ class TrainingMethods:
     def _keras_side(self, what):
         """The layer and the model, made on the first use."""
         if self.closed:
-            raise SimulatorClosed(f"Simulator cannot {what} because it is closed.")
+            raise SimulatorClosed(f"Simulator.{what}: the simulator is closed.")
         if self._keras is None:
-            from nengo_dl.tensor_graph import KerasSide
+            from nengo_dl.simulator.keras_side import KerasSide
 
             if not self.model.probes:
                 raise ValidationError(
@@ -180,46 +200,96 @@ class TrainingMethods:
                     attr=what,
                     obj=self,
                 )
-            settings = {
-                name: get_setting(self.network, name)
-                for name in ("jit", "checkpoint", "truncate", "learning_phase")
-            }
-            with self._on_device():
-                self._keras = KerasSide(
-                    self._program,
-                    self._parameters,
-                    self._node_names,
-                    self._probe_names(),
-                    settings,
-                )
+            names = ("jit", "checkpoint", "truncate", "learning_phase")
+            self._keras = KerasSide(
+                self._live,
+                self._node_names,
+                self._probe_names(),
+                {probe: log.keep_history for probe, log in self._logs.items()},
+                {name: get_setting(self.network, name) for name in names},
+                self.device,
+            )
         return self._keras
+
+    def _calls(self, side, stateful, training=False):
+        self.data.reset()  # learned values may change
+        return side.calls(stateful, training)
 
     def _probe_names(self):
         return probes_names(self.model.probes)
 
-    def _require_compiled(self, side, what):
-        if not side.model.compiled:
-            raise SimulationError(
-                f"Simulator.{what}: call Simulator.compile(optimizer=..., loss=...) first"
-            )
-
-    def _parameters_changed(self):
-        """Training may have written the variables."""
-        self._pull_parameters()
-
-    def _pull_parameters(self):
-        """Take over what was written to the variables, by whomever."""
-        if self._keras is not None and self._keras.layer.banks.pull():
-            self._program.written()
-
-    def _push_parameters(self):
-        """The variables take over what was written to the simulator."""
-        if self._keras is not None:
-            self._keras.layer.banks.push()
+    def _set_batch_size(self, method, kwargs):
+        """By default, and at most, ``minibatch_size``."""
+        for name in ("batch_size", "validation_batch_size"):
+            size = kwargs.get(name)
+            if size is not None and size > self._batch:
+                raise ValidationError(
+                    f"{name}={size} is more than this simulator's minibatch_size "
+                    f"({self._batch}); leave it out, or build the Simulator with a "
+                    "larger minibatch_size",
+                    attr=f"Simulator.{method}",
+                )
+        if kwargs.get("batch_size") is None:
+            kwargs["batch_size"] = self._batch
 
     # data ------------------------------------------------------------------------
 
-    def _inputs(self, x, n_steps, where):
+    def _training_data(self, method, x, y, n_steps, stateful, kwargs):
+        """Inputs and targets, and ``kwargs`` with the batch size."""
+        if not self._keras.model.compiled:
+            raise SimulationError(
+                f"Simulator.{method}: call Simulator.compile(optimizer=..., loss=...) "
+                "first"
+            )
+        self._set_batch_size(method, kwargs)
+        return self._inputs_and_targets(x, y, n_steps, f"Simulator.{method}", stateful)
+
+    def _inputs_and_targets(self, x, y, n_steps, where, stateful):
+        if y is None:
+            raise ValidationError(
+                "there are no targets; give an array, a list, or a dict by probe",
+                attr=where,
+            )
+        probes, names = self.model.probes, self._probe_names()
+        found = resolve_targets(y, probes, where=where, names=names)
+        count = len(next(iter(found.values()), ()))
+        inputs, count, steps = self._inputs(x, n_steps, where, stateful, count)
+        steps = {p: steps if self._logs[p].keep_history else 1 for p in probes}
+        arrays = resolve_targets(y, probes, steps, count, where, names)
+        needed = self._keras.model.needs_targets
+        missing = [n for p, n in names.items() if p not in arrays and n in needed]
+        if missing:
+            raise ValidationError(
+                f"there is a loss or metric but no target for the probes {missing}; give "
+                "targets, or compile with dicts of losses and metrics that leave these "
+                "probes out",
+                attr=where,
+            )
+        # Keras asks for a target of each output, also of those without a loss
+        nothing = np.zeros((count, 1, 1), self.dtype)
+        targets = {name: arrays.get(probe, nothing) for probe, name in names.items()}
+        return inputs, targets
+
+    def _validation(self, side, data):
+        """Keras' ``validation_data``: (x, y) or (x, y, sample weights)."""
+        if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+            raise ValidationError(
+                f"expected (x, y) or (x, y, sample_weight), got {type(data).__name__}",
+                attr="Simulator.fit (validation_data)",
+            )
+        x, y, *rest = data
+        fed = side.layer.fed
+        where = "Simulator.fit (validation_data)"
+        data = (*self._inputs_and_targets(x, y, None, where, False), *rest)
+        if side.layer.fed != fed:
+            raise ValidationError(
+                "expected data for the same nodes as in x, because Python functions of "
+                "this network depend on each other",
+                attr=where,
+            )
+        return data
+
+    def _inputs(self, x, n_steps, where, stateful, count=None):
         """Arrays for all inputs of the model, the number of items, and of steps."""
         from nengo_dl.tensor_graph import STEPS
 
@@ -230,48 +300,62 @@ class TrainingMethods:
             )
         if steps is None:
             raise ValidationError(
-                f"{where}: the number of steps is not known; give n_steps, or data "
-                f"(items, steps, size) for one of {list(self._node_names.values())}",
-                attr="n_steps",
+                "the number of steps is not known; give n_steps, or data (items, steps, "
+                f"size) for one of {list(self._node_names.values())}",
+                attr=where,
             )
-        count = len(next(iter(arrays.values()))) if arrays else self._batch
+        if steps < 1:
+            raise ValidationError(f"expected at least 1 step, got {steps}", attr=where)
+        if steps == 1:
+            self._warn_of_synapses(where)
+        if arrays:
+            count = len(next(iter(arrays.values())))
+        count = count or self._batch
+        names = self._node_names
+        self._keras.feed([names[node] for node in arrays])
         rest = [node for node in self._nodes if node not in arrays]
         if rest:
-            arrays.update(self._own_output(rest, count, steps))
-        inputs = {self._node_names[node]: array for node, array in arrays.items()}
+            arrays.update(self._own_output(rest, count, steps, stateful))
+        inputs = {names[node]: array for node, array in arrays.items()}
         if not inputs:
             inputs[STEPS] = np.ones((count, steps, 1), self.dtype)
         return inputs, count, steps
 
-    def _own_output(self, nodes, count, steps):
-        """What nodes without data put out, for each item."""
+    def _own_output(self, nodes, count, steps, stateful):
+        """What nodes without data put out, for each item.
+
+        In stateful calls batches follow one another in time, and each item goes on with
+        the processes of its place in the batch.
+        """
         signals = {node: self.model.sig[node]["out"].base for node in nodes}
-        values = self._program.outputs_of_nodes(
-            set(signals.values()), count, self.seed, self._n_steps, steps
-        )
-        return {node: values[signal] for node, signal in signals.items()}
+        program, first = self._program, self.n_steps
+        wanted = set(signals.values())
+        if stateful:
+            batches = -(-count // self._batch)
+            values = program.outputs_of_nodes(wanted, self._batch, first, batches * steps)
+            values = {s: _in_batches(v, batches)[:count] for s, v in values.items()}
+        else:
+            values = program.outputs_of_nodes(wanted, count, first, steps, self.seed)
+        # what is computed step by step inside the network is no input
+        none = np.zeros((1, 1, 1), self.dtype)
+        return {
+            node: values[signal]
+            if signal in values
+            else np.broadcast_to(none, (count, steps, node.size_out))
+            for node, signal in signals.items()
+        }
 
-    def _targets(self, y, count, steps, where):
-        if y is None:
-            return None
-        names = self._probe_names()
-        arrays = resolve_targets(y, self.model.probes, steps, count, where, names)
-        missing = [n for p, n in names.items() if p not in arrays and n in self._losses]
-        if missing:
-            raise ValidationError(
-                f"{where}: there is a loss but no target for the probes {missing}; give "
-                "targets, or compile with a dict of losses that leaves them out",
-                attr="y",
+    def _warn_of_synapses(self, where):
+        network = self.network
+        parts = [] if network is None else network.all_connections + network.all_probes
+        delayed = [part for part in parts if part.synapse is not None]
+        if delayed:
+            warnings.warn(
+                f"{where}: running one step, but {len(delayed)} connections or probes "
+                "have synapses, which need more steps to pass something on "
+                f"({delayed[0]} is one). Did you mean synapse=None?",
+                stacklevel=4,
             )
-        # Keras asks for a target of each output, also of those without a loss
-        nothing = np.zeros((count, 1, 1), self.dtype)
-        return {name: arrays.get(probe, nothing) for probe, name in names.items()}
-
-    def _validation(self, data):
-        x, y, *rest = data
-        where = "Simulator.fit (validation_data)"
-        inputs, count, steps = self._inputs(x, None, where)
-        return (inputs, self._targets(y, count, steps, where), *rest)
 
     def _for_probes(self, what, value, lists=False):
         """One value, a list, or a dict by probe or name -> a dict by name."""
@@ -292,15 +376,21 @@ class TrainingMethods:
             not lists or any(isinstance(v, list | tuple) for v in value)
         )
         if not per_probe:
-            fresh = [value if i == 0 else _another(value) for i in range(len(names))]
-            return dict(zip(names.values(), fresh, strict=True))
-        if len(value) != len(names):
+            value = [value if i == 0 else _another(value) for i in range(len(names))]
+        elif len(value) != len(names):
             raise ValidationError(
                 f"got {len(value)} values for {len(names)} probes "
                 f"({list(names.values())})",
                 attr=what,
             )
         return dict(zip(names.values(), value, strict=True))
+
+
+def _in_batches(array, batches):
+    """From ``(batch, batches * steps, size)`` to ``(batches * batch, steps, size)``."""
+    batch, _, size = array.shape
+    array = array.reshape((batch, batches, -1, size))
+    return array.transpose((1, 0, 2, 3)).reshape((batches * batch, -1, size))
 
 
 def _another(value):

@@ -284,8 +284,22 @@ class RandomGraph:
             state = b.state(rng.choice([0.0, 0.0, 0.25], size=n))
             self.states.append(state)
             self.offer(state)
-        kinds = [self.sum, self.sum, self.copies, self.matrix, self.matrix, self.reference]
-        kinds += [self.product, self.squash, self.filter, self.outer, self.twist, self.twin]
+        kinds = [
+            self.sum,
+            self.sum,
+            self.copies,
+            self.matrix,
+            self.matrix,
+            self.reference,
+        ]
+        kinds += [
+            self.product,
+            self.squash,
+            self.filter,
+            self.outer,
+            self.twist,
+            self.twin,
+        ]
         for make in rng.choice(kinds, size=n_operations):
             self.offer(make())
         following = [(state, self.bounded(state.size)) for state in self.states]
@@ -401,7 +415,7 @@ def agree_on_random_graphs(allclose, rng, transform, count=20):
 
 
 def agree_on_network(allclose, name, transform, opened=False):
-    """A pass keeps the probes of a network, and a well-formed graph. Returns the graph."""
+    """A pass keeps a network's probes and a well-formed graph, which is returned."""
     it = case(name, opened)
     graph = transform(it.graph)
     verify(graph, "the pass")

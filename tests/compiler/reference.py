@@ -4,7 +4,6 @@ It needs no plan and no layout. It knows what the docstrings of `nengo_dl.compil
 and `nengo_dl.compiler.traits` say, and evaluates one node after the other.
 """
 
-import heapq
 from collections import defaultdict
 
 import numpy as np
@@ -49,12 +48,21 @@ class Interpreter:
         self.parameters = parameters or {}
         shapes = [array.shape[2] for array in inputs.values()]
         self.batch = batch or max(shapes, default=1)
-        self.order = topological_order(graph)
+        self.order = [
+            (self._with_terms(sums), nodes) for sums, nodes in topological_order(graph)
+        ]
         self.arguments = [self._arguments(node) for node in graph.nodes]
         lasting = graph.kind == Kind.STATE
         self.states = np.flatnonzero(lasting)
         self.state = self._columns(graph.value[self.states])
         self.steps_run = 0
+
+    def _with_terms(self, sums):
+        """Sums, and all their terms: the sum that a term belongs to, and its number."""
+        ptr = self.graph.ptr
+        terms = [np.arange(ptr[e], ptr[e + 1]) for e in sums]
+        rows = np.repeat(sums, [t.size for t in terms])
+        return sums, rows, np.concatenate([np.zeros(0, int), *terms])
 
     def _columns(self, values):
         return np.repeat(np.asarray(values, float)[:, None], self.batch, axis=1)
@@ -94,22 +102,19 @@ class Interpreter:
         for source in graph.inputs:
             values[source.elements] = self.inputs[source.key][self.steps_run]
         values[self.states] = self.state
-        for sums, node in self.order:
-            if node is None:
-                self._sums(sums, values)
-            else:
-                self._node(node, values)
+        for sums, nodes in self.order:
+            self._sums(*sums, values)
+            for number in nodes:
+                self._node(number, values)
         self.state = values[graph.next[self.states]]
         self.steps_run += 1
         probed = [values[probe.elements] for probe in graph.probes]
         return np.concatenate([np.zeros((0, self.batch)), *probed])
 
-    def _sums(self, sums, values):
+    def _sums(self, sums, rows, terms, values):
         graph = self.graph
         values[sums] = graph.value[sums, None]
-        for e in sums:
-            terms = slice(graph.ptr[e], graph.ptr[e + 1])
-            values[e] += graph.scale[terms] @ values[graph.src[terms]]
+        np.add.at(values, rows, graph.scale[terms, None] * values[graph.src[terms]])
 
     def _node(self, number, values):
         node = self.graph.nodes[number]
@@ -132,52 +137,53 @@ class Interpreter:
 def topological_order(graph):
     """Sums and nodes such that all is computed before it is read.
 
-    Nodes that call Python come in core's order, so each waits for the one before. Yields
-    pairs (elements of sums, None) or (no elements, number of a node).
+    Nodes that call Python come in core's order, so each waits for the one before.
+
+    Returns
+    -------
+    list of (ndarray, list)
+        Sums and nodes, by number, that can be computed at the same time; round by round.
     """
-    things = [("node", i) for i in range(len(graph.nodes))]
-    things += [("sum", e) for e in np.flatnonzero(graph.kind == Kind.SUM).tolist()]
-    maker = {}
+    sums = np.flatnonzero(graph.kind == Kind.SUM).tolist()
+    reads = {
+        ("sum", e): graph.src[graph.ptr[e] : graph.ptr[e + 1]].tolist() for e in sums
+    }
+    maker = {e: ("sum", e) for e in sums}
     for i, node in enumerate(graph.nodes):
+        reads["node", i] = [e for elements in node.inputs for e in elements.tolist()]
         for k in range(len(node.outputs)):
             maker.update(dict.fromkeys(node.elements(k).tolist(), ("node", i)))
-    maker.update({e: ("sum", e) for name, e in things if name == "sum"})
-    needs = {thing: set() for thing in things}
-    for thing in things:
-        needs[thing] |= {maker[e] for e in _read(graph, thing) if e in maker}
+    needs = {t: {maker[e] for e in read if e in maker} for t, read in reads.items()}
     python = [i for i, node in enumerate(graph.nodes) if node.kernel.host]
     python.sort(key=lambda i: graph.nodes[i].order)
     for before, after in zip(python, python[1:]):
-        needs[("node", after)].add(("node", before))
-    order = _sorted(needs)
-    assert len(order) == len(things), "the graph has a cycle"
-    return [(np.array([n]), None) if kind == "sum" else ((), n) for kind, n in order]
+        needs["node", after].add(("node", before))
+    return [
+        (
+            np.array([e for kind, e in ready if kind == "sum"], int),
+            [i for kind, i in ready if kind == "node"],
+        )
+        for ready in _rounds(needs)
+    ]
 
 
-def _read(graph, thing):
-    kind, number = thing
-    if kind == "sum":
-        return graph.src[graph.ptr[number] : graph.ptr[number + 1]].tolist()
-    return np.concatenate([[], *graph.nodes[number].inputs]).astype(int).tolist()
-
-
-def _sorted(needs):
-    """Kahn's algorithm, always with the first thing that is ready."""
+def _rounds(needs):
+    """Kahn's algorithm: in each round all that waits for nothing more."""
     waiting = {thing: len(others) for thing, others in needs.items()}
     followers = defaultdict(list)
     for thing, others in needs.items():
         for other in others:
             followers[other].append(thing)
     ready = [thing for thing, count in waiting.items() if not count]
-    heapq.heapify(ready)
-    order = []
+    done = 0
     while ready:
-        order.append(heapq.heappop(ready))
-        for follower in followers[order[-1]]:
+        yield ready
+        done += len(ready)
+        candidates = [f for thing in ready for f in followers[thing]]
+        for follower in candidates:
             waiting[follower] -= 1
-            if not waiting[follower]:
-                heapq.heappush(ready, follower)
-    return order
+        ready = [f for f in dict.fromkeys(candidates) if not waiting[f]]
+    assert done == len(needs), "the graph has a cycle"
 
 
 # -- programs: what the interpreter is compared with
@@ -185,7 +191,9 @@ def _sorted(needs):
 
 def given_rows(layout, inputs, n_steps, batch):
     """What a program is given from outside: ``(steps, rows, batch)``."""
-    rows = [np.broadcast_to(inputs[s.key], (n_steps, s.size, batch)) for s in layout.inputs]
+    rows = [
+        np.broadcast_to(inputs[s.key], (n_steps, s.size, batch)) for s in layout.inputs
+    ]
     for source, before in zip(layout.inputs, np.cumsum([0] + [r.shape[1] for r in rows])):
         assert source.start == before
     return np.concatenate([np.zeros((n_steps, 0, batch)), *rows], axis=1)

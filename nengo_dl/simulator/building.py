@@ -1,0 +1,174 @@
+"""What a simulator is made of, checked: arguments, device, model, logs of probes."""
+
+import contextlib
+import re
+import sys
+import warnings
+
+import numpy as np
+from nengo.builder import Model
+from nengo.cache import get_default_decoder_cache
+from nengo.exceptions import ValidationError
+
+from nengo_dl.config import resolve_keep_history
+from nengo_dl.simulator.data import ProbeLog
+from nengo_dl.simulator.progress import progress
+
+#: a device as TensorFlow writes it: kind and number of "/job:x/task:0/device:GPU:1"
+DEVICE = re.compile(
+    r"(?:/job:[^/]+)?(?:/replica:\d+)?(?:/task:\d+)?/?(?:device:)?"
+    r"(?P<kind>[A-Za-z_]+):(?P<number>\d+)"
+)
+
+
+def positive_int(name, value, obj=None):
+    """A whole number of at least 1.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If it is something else.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValidationError(
+            f"expected a whole number of at least 1, got {value!r}", attr=name, obj=obj
+        )
+    return int(value)
+
+
+def whole_steps(n_steps, obj=None):
+    """A number of steps: whole and not negative.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If it is something else.
+    """
+    try:
+        steps = int(n_steps)
+    except (TypeError, ValueError, OverflowError):
+        steps = None
+    if steps is None or steps != n_steps or isinstance(n_steps, str | bytes):
+        raise ValidationError(
+            f"expected a whole number of steps, got {n_steps!r}", attr="n_steps", obj=obj
+        )
+    if steps < 0:
+        raise ValidationError(
+            f"must not be negative (got {steps})", attr="n_steps", obj=obj
+        )
+    return steps
+
+
+def built_model(network, dt, model, progress_bar):
+    """The model, with the network built into it.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If there is neither a network nor a model.
+    """
+    if network is None and model is None:
+        raise ValidationError(
+            "either a network or a built model must be given; got None for both",
+            attr="network",
+        )
+    if model is None:
+        model = Model(
+            dt=float(dt),
+            label=f"{network}, dt={dt:f}",
+            decoder_cache=get_default_decoder_cache(),
+        )
+    if network is not None:
+        with progress(progress_bar, "Building") as task:
+            model.build(network, progress=task)
+    return model
+
+
+def probe_logs(model, network, minibatch_size, dtype):
+    """The empty `ProbeLog` of each probe."""
+    keep = {} if network is None else resolve_keep_history(network)
+    return {
+        probe: ProbeLog.of_probe(
+            model, probe, minibatch_size, keep.get(probe, True), dtype
+        )
+        for probe in model.probes
+    }
+
+
+def available_device(device):
+    """A device that there is.
+
+    Parameters
+    ----------
+    device : str or None
+        What the user asks for.
+
+    Returns
+    -------
+    str or None
+        The same; the CPU if this machine does not have it.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If this is no name of a device.
+
+    Warns
+    -----
+    UserWarning
+        If this machine does not have it.
+    """
+    if device is None:
+        return None
+    match = DEVICE.fullmatch(device) if isinstance(device, str) else None
+    if match is None:
+        raise ValidationError(
+            f"expected a TensorFlow device such as '/cpu:0' or '/gpu:0', got {device!r}",
+            attr="device",
+        )
+    kind, number = match["kind"].upper(), int(match["number"])
+    if (kind, number) == ("CPU", 0):
+        return device
+    import tensorflow as tf  # it alone knows what there is
+
+    found = tf.config.list_logical_devices(kind)
+    if number < len(found):
+        return device
+    warnings.warn(
+        f"the device {device!r} was asked for, but TensorFlow finds "
+        f"{len(found) or 'no'} {kind}{'s' if len(found) > 1 else ''} here; running on "
+        "the CPU instead",
+        stacklevel=3,
+    )
+    return "/cpu:0"
+
+
+@contextlib.contextmanager
+def tensorflow_defaults(device, dtype):
+    """Inside, TensorFlow puts new things on a device, and Keras gives them a type.
+
+    TensorFlow is not imported for its own defaults.
+
+    Parameters
+    ----------
+    device : str or None
+        None leaves the choice to TensorFlow.
+    dtype : numpy.dtype
+        The type of new Keras variables, losses and metrics.
+    """
+    if device is None and "keras" not in sys.modules and dtype == np.float32:
+        yield
+        return
+    import keras
+    import tensorflow as tf
+
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype.name)
+    keras.config.set_dtype_policy(dtype.name)
+    try:
+        with contextlib.nullcontext() if device is None else tf.device(device):
+            yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)

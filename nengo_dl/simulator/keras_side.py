@@ -1,0 +1,234 @@
+"""The Keras model around a network, and its connection with the simulation.
+
+Imported when it is first needed, because importing Keras takes seconds.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from nengo_dl.simulator.building import tensorflow_defaults
+from nengo_dl.tensor_graph import STEPS, TensorGraph
+
+
+class FunctionLoss(keras.losses.Loss):
+    """A function ``f(y_true, y_pred)`` as a loss, averaged over items and steps."""
+
+    def __init__(self, function, name):
+        super().__init__(name=name)
+        self.function = function
+
+    def call(self, y_true, y_pred):
+        """The function's value for each item."""
+        return self.function(y_true, y_pred)
+
+
+class CrossEntropy(keras.losses.Loss):
+    """What Keras means by ``"crossentropy"``: it depends on targets and outputs."""
+
+    def call(self, y_true, y_pred):
+        """Binary for one output, for classes given by number, or else by probability."""
+        if y_pred.shape[-1] == 1:
+            return keras.losses.binary_crossentropy(y_true, y_pred)
+        if y_true.shape[-1] == 1:
+            return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+        return keras.losses.categorical_crossentropy(y_true, y_pred)
+
+
+def as_loss(loss):
+    """Whatever Keras takes for a loss, as a ``keras.losses.Loss``."""
+    if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
+        return CrossEntropy(name=loss)
+    found = keras.losses.get(loss)
+    if isinstance(found, keras.losses.Loss):
+        return found
+    return FunctionLoss(found, getattr(found, "__name__", "loss"))
+
+
+class ProbeLoss:
+    """The loss of one probe, its weight in the sum, and its mean over the batches.
+
+    Parameters
+    ----------
+    name : str
+        The probe's.
+    loss : str or callable or keras.losses.Loss
+    weight : float or None
+    """
+
+    def __init__(self, name, loss, weight):
+        self.name = name
+        self.loss = as_loss(loss)
+        self.weight = 1.0 if weight is None else weight
+        self.mean = keras.metrics.Mean(name=f"{name}_loss")
+
+    def __call__(self, y, y_pred, sample_weight):
+        """The weighted loss of one batch, as a scalar; the mean is of the unweighted."""
+        value = self.loss(y, y_pred, sample_weight)
+        self.mean.update_state(value, sample_weight=tf.shape(y_pred)[0])
+        return tf.cast(value, keras.config.floatx()) * self.weight
+
+
+class NengoModel(keras.Model):
+    """A functional model whose results are named the same for one probe as for many.
+
+    They are ``loss``, ``<probe>_loss`` for each probe that has a loss, and
+    ``<probe>_<metric>``. Keras itself leaves out the second if there is but one, and the
+    name of the probe if there is but one probe.
+    """
+
+    losses_of_probes = ()
+    needs_targets = frozenset()  # the names of probes with a loss or a metric
+
+    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, **kwargs):
+        """See ``keras.Model.compile``; losses may be given by the names of probes."""
+        super().compile(
+            optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs
+        )
+        losses, weights = self._by_probe(loss), self._by_probe(loss_weights)
+        compared = [losses, kwargs.get("metrics"), kwargs.get("weighted_metrics")]
+        self.needs_targets = frozenset(
+            name
+            for values in compared
+            if isinstance(values, dict)
+            for name, value in values.items()
+            if value is not None
+        )
+        # a tuple of objects that Keras does not look into
+        self.losses_of_probes = tuple(
+            ProbeLoss(name, one, weights.get(name))
+            for name, one in losses.items()
+            if one is not None
+        )
+
+    def _by_probe(self, values):
+        if isinstance(values, dict):
+            return values
+        if not isinstance(values, list | tuple):
+            values = [values] * len(self.output_names)
+        return dict(zip(self.output_names, values, strict=True))
+
+    @property
+    def metrics(self):
+        """All that is averaged over batches."""
+        return [*super().metrics, *(loss.mean for loss in self.losses_of_probes)]
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """The weighted sum of the losses of all probes that have one."""
+        total = [keras.ops.sum(loss) for loss in self.losses]
+        for loss in self.losses_of_probes:
+            weight = sample_weight
+            if isinstance(weight, dict):
+                weight = weight.get(loss.name)
+            if weight is not None and len(weight.shape) == 1:
+                weight = weight[:, None]  # one for each item, the same in all steps
+            total.append(loss(y[loss.name], y_pred[loss.name], weight))
+        if not total:
+            raise ValueError("No loss to compute. Provide a `loss` in `compile()`.")
+        return sum(total)
+
+    def get_metrics_result(self):
+        """``loss``, ``<probe>_loss`` and ``<probe>_<metric>``."""
+        result = {}
+        for metric in self.metrics:
+            value = metric.result()
+            if not isinstance(value, dict):
+                result[metric.name] = value
+            elif len(self.output_names) > 1:
+                result.update(value)
+            else:
+                (probe,) = self.output_names
+                result.update({f"{probe}_{name}": v for name, v in value.items()})
+        return result
+
+
+class KerasSide:
+    """The layer, the model around it, and their connection with the simulation.
+
+    Parameters
+    ----------
+    live : LiveState
+    nodes, probes : dict
+        Node or probe -> name.
+    keep_history : dict
+        Probe -> False, if only its last step is given.
+    settings : dict
+        See `TensorGraph`.
+    device : str or None
+    """
+
+    def __init__(self, live, nodes, probes, keep_history, settings, device=None):
+        self.live = live
+        self.program = live.program
+        self.device = device
+        dtype = self.program.dtype.name
+        with self.defaults():
+            self.layer = TensorGraph(
+                self.program, live.parameters, nodes, probes, keep_history, settings
+            )
+            shapes = {name: (None, node.size_out) for node, name in nodes.items()}
+            inputs = {
+                name: keras.Input(shape, name=name, dtype=dtype)
+                for name, shape in (shapes or {STEPS: (None, 1)}).items()
+            }
+            outputs = self.layer(inputs)
+            self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
+        self.model.output_names = list(outputs)
+        live.banks = self.layer.banks
+
+    def defaults(self):
+        """Where TensorFlow puts new things, and the type that Keras gives them."""
+        return tensorflow_defaults(self.device, self.program.dtype)
+
+    def feed(self, names):
+        """Say which nodes are given data in the next calls; see `Program.fed_among`.
+
+        What Keras has traced is for one choice of them.
+        """
+        signals = {self.layer.signals[name] for name in names}
+        if not self.program.stepwise_python or self.layer.fed == signals:
+            return
+        self.layer.fed = frozenset(signals)
+        self.forget_traces()
+
+    def forget_traces(self):
+        """Make Keras trace everything anew."""
+        model = self.model
+        model.train_function = model.test_function = model.predict_function = None
+
+    @contextlib.contextmanager
+    def calls(self, stateful, training=False):
+        """Around calls of the model: hand the state over, and take it back.
+
+        Parameters
+        ----------
+        stateful : bool
+            Whether the state is carried from call to call and kept. Validation in
+            between always starts from the state at the beginning, and keeps nothing.
+        training : bool
+        """
+        live = self.live
+        live.pull()
+        self.program.settle()
+        processes = self.program.snapshot_hosts()
+        with self.defaults(), contextlib.ExitStack() as stack:
+            variant = self.layer.variant(training)
+            others = [self.layer.variant(False)] if training else []
+            for each in [variant, *others]:
+                each.begin(live.n_steps, stateful and each is variant)
+                stack.enter_context(each.xp.reraise_host_errors())
+            try:
+                yield
+            except BaseException:
+                self.forget_traces()  # a trace that failed would fail ever after
+                raise
+            finally:
+                n_steps = variant.end()
+                if stateful:
+                    live.n_steps = n_steps
+                else:
+                    self.program.restore_hosts(processes)
+                live.pull()

@@ -1,0 +1,614 @@
+"""Lowering: operators over shared memory become a graph, with core Nengo's values."""
+
+import nengo
+import numpy as np
+import pytest
+from nengo.builder import Model
+from nengo.builder.operator import (
+    Copy,
+    DotInc,
+    ElementwiseInc,
+    Operator,
+    Reset,
+    SimPyFunc,
+)
+from nengo.builder.signal import Signal, SignalDict
+from nengo.exceptions import BuildError
+
+from nengo_dl.compiler import registry
+from nengo_dl.compiler.graph import Kind, ParameterRef
+from nengo_dl.compiler.lowering import (
+    LoweringOptions,
+    OperatorRule,
+    core_order,
+    lower,
+    lowers,
+    signal_index,
+)
+from nengo_dl.compiler.verify import verify
+from tests import networks
+from tests.compiler.helpers import NETWORKS, agree, case, kinds
+from tests.compiler.reference import Interpreter, interpret
+
+N_STEPS = 6
+
+
+class Bench:
+    """A handmade model with a driving signal ``x`` of five entries.
+
+    Compares the lowered graph with the operators' own step functions, as core Nengo
+    runs them.
+    """
+
+    def __init__(self):
+        self.model = Model(dt=0.001)
+        self.x = Signal(np.zeros(5), name="x")
+        self.driver = SimPyFunc(self.x, self.drive, self.model.time, None)
+        self.model.add_op(self.driver)
+        self.hosts = {}
+
+    @staticmethod
+    def drive(t):
+        return np.sin(1000 * t * np.arange(1, 6))
+
+    def add(self, *operators):
+        for op in operators:
+            self.model.add_op(op)
+
+    def watch(self, *signals):
+        for number, signal in enumerate(signals):
+            self.model.probes.append(number)
+            self.model.sig[number]["in"] = signal
+
+    def inputs(self, batch=1):
+        steps = np.tile(np.arange(1.0, N_STEPS + 1)[:, None, None], (1, 1, batch))
+        t = steps[:, 0, 0] * self.model.dt
+        x = np.array([np.tile(self.drive(ti)[:, None], (1, batch)) for ti in t])
+        clock = {self.model.step.base: steps, self.model.time.base: steps * 0.001}
+        return {self.x: x, **clock}
+
+    def lower(self, **options):
+        lowered = lower(self.model, LoweringOptions(hosts=self.hosts, **options))
+        verify(lowered.graph)
+        return lowered
+
+    def core(self):
+        """Probed values from the operators themselves."""
+        signals, order = SignalDict(), core_order(self.model)
+        for op in order:
+            op.init_signals(signals)
+        probed = [self.model.sig[p]["in"] for p in self.model.probes]
+        for signal in probed:
+            if signal not in signals:
+                signals.init(signal)
+        steps = [op.make_step(signals, self.model.dt, None) for op in order]
+        rows = []
+        for _ in range(N_STEPS):
+            for step in steps:
+                step()
+            rows.append(np.concatenate([signals[s].ravel() for s in probed]))
+        return np.array(rows)[:, :, None]
+
+    def agree(self, allclose):
+        """Lowered and core agree; returns the graph."""
+        graph = self.lower().graph
+        agree(allclose, interpret(graph, self.inputs(), N_STEPS), self.core())
+        return graph
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+def zeros(*shape):
+    return Signal(np.zeros(shape), name="y")
+
+
+# -- whole networks
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_agree_with_core(name, allclose):
+    it = case(name)
+    verify(it.graph)
+    agree(allclose, it.expected[:, :, :1], it.core)
+    # driven: every probe moves, and the batch items differ, if they are fed
+    first = 0
+    for reading in it.graph.probes:
+        rows = it.expected[:, first : first + reading.elements.size]
+        assert np.ptp(rows, axis=0).max() > 0, reading.key
+        first += reading.elements.size
+    same = np.array_equal(it.expected[..., 0], it.expected[..., 1])
+    assert same is not bool(it.lowered.sources)
+
+
+@pytest.mark.parametrize("name", ["lif", "python", "mixed"])
+def test_open_parameters_are_those_that_are_given(name, allclose):
+    """With the network's own values the open graph does what the closed one does."""
+    closed, opened = case(name), case(name, opened=True)
+    arguments = opened.arguments()
+    own = {signal: signal.initial_value for signal in opened.parameters}
+    arguments["parameters"] = own
+    agree(allclose, interpret(opened.graph, **arguments), closed.expected)
+    assert not allclose(opened.expected, closed.expected, atol=1e-3)
+
+
+def test_model_is_not_changed(allclose):
+    """So the same model can be simulated by core afterwards."""
+    with networks.mixed_parameters() as net:
+        model = Model(dt=0.001)
+        model.build(net)
+    operators = list(model.operators)
+    values = {s: s.initial_value.copy() for op in operators for s in op.all_signals}
+    first = lower(model)
+    assert model.operators == operators
+    for signal, value in values.items():
+        assert np.array_equal(signal.initial_value, value)
+
+    def data(sim):
+        with sim:
+            sim.run_steps(30)
+            return sim.data[net.probes[0]]
+
+    options = {"seed": 1, "progress_bar": False}
+    expected = data(nengo.Simulator(net, **options))
+    assert allclose(data(nengo.Simulator(None, model=model, **options)), expected)
+    assert [p.key for p in first.graph.probes] == net.probes
+
+
+def test_order_is_core_s():
+    it = case("lif")
+    assert list(it.lowered.order) == core_order(it.model)
+
+
+def test_states_are_those_of_the_network(allclose):
+    """What core holds after some steps is what the graph's states hold."""
+    with nengo.Simulator(
+        NETWORKS["lif"](), seed=1, optimize=False, progress_bar=False
+    ) as sim:
+        sim.run_steps(20)
+        lowered = lower(sim.model)
+        it = case("lif")
+        inputs = dict(zip((s.key for s in lowered.graph.inputs), _inputs_of(it)))
+        reference = Interpreter(lowered.graph, inputs)
+        reference.run(20)
+        held = {key.name: value for key, value in reference.held().items()}
+        core = {key.name: sim.signals[key] for key in reference.held()}
+    assert len(core) > 15
+    for name, value in core.items():
+        agree(allclose, held[name][:, 0], np.ravel(value))
+
+
+def _inputs_of(it):
+    return [it.inputs[source.key] for source in it.graph.inputs]
+
+
+# -- views, slices, resets, increments
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda s: s,
+        lambda s: s[1],
+        lambda s: s[:, 2],
+        lambda s: s[::2, 1:],
+        lambda s: s[::-1, ::-1],
+        lambda s: s[2:0:-1],
+        lambda s: s.reshape((2, 6)),
+        lambda s: s.reshape((12,))[3:9],
+    ],
+)
+def test_signal_index_of_views(view):
+    """The positions that a view has in its base, in the view's shape."""
+    signal = view(Signal(np.arange(12.0).reshape(3, 4), name="base"))
+    assert np.array_equal(signal_index(signal), signal.initial_value)
+
+
+def test_reading_and_writing_views(bench, allclose):
+    y, z = zeros(4, 3), zeros(2, 2)
+    bench.add(
+        Reset(y, value=0.5),
+        Copy(bench.x[:3], y[1], inc=True),
+        Copy(bench.x[4:1:-1], y[3], inc=True),
+        Copy(bench.x[1:5], y[:, 2], inc=True),
+        Copy(y[1:3, 1:], z),
+    )
+    bench.watch(y, z, y[2], z[:, ::-1])
+    bench.agree(allclose)
+
+
+@pytest.mark.parametrize("value", [0, 2.5])
+def test_reset_of_a_view(bench, allclose, value):
+    y = Signal(np.arange(8.0), name="y")
+    bench.add(
+        Reset(y[2:7:2], value=value),
+        Reset(y[1:2], value=7),
+        Copy(bench.x, y[:5], inc=True),
+    )
+    bench.watch(y)
+    bench.agree(allclose)
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        {"src_slice": [3, 0, 3, -1, 2]},
+        {"dst_slice": [2, 0, -1]},
+        {"src_slice": [1, 1, -1], "dst_slice": [0, 3, 1]},
+        {"src_slice": slice(4, 1, -1), "dst_slice": slice(0, 6, 2)},
+    ],
+)
+@pytest.mark.parametrize("inc", [False, True])
+def test_copies_of_slices(bench, allclose, slices, inc):
+    y = Signal(np.linspace(1, 2, 6 if "dst_slice" in slices else 5), name="y")
+    x = bench.x if "src_slice" in slices else bench.x[:3]
+    bench.add(Copy(x, y, inc=inc, **slices))
+    bench.watch(y)
+    bench.agree(allclose)
+
+
+def test_increments_with_repeated_indices_add_up(bench, allclose):
+    y = zeros(3)
+    bench.add(Reset(y), Copy(bench.x, y, dst_slice=[0, 2, 0, 0, -1], inc=True))
+    bench.watch(y)
+    bench.agree(allclose)
+
+
+def test_what_is_only_incremented_lasts(bench, allclose):
+    y = Signal(np.ones(5), name="y")
+    bench.add(Copy(bench.x, y, inc=True))
+    bench.watch(y)
+    graph = bench.agree(allclose)
+    (reading,) = graph.states
+    assert reading.key is y
+    assert np.array_equal(graph.value[reading.elements], np.ones(5))
+
+
+def test_what_is_set_does_not_last(bench, allclose):
+    y = Signal(np.ones(5), name="y")
+    bench.add(Reset(y), Copy(bench.x, y, inc=True))
+    bench.watch(y)
+    assert bench.agree(allclose).states == ()
+
+
+def test_the_part_that_is_not_set_lasts(bench, allclose):
+    y = Signal(np.arange(4.0), name="y")
+    bench.add(
+        Reset(y[:2], value=5),
+        Copy(bench.x[:2], y[2:], inc=True),
+        Copy(bench.x[:4], y[:4]),
+    )
+    bench.model.operators.pop()  # the last would set twice
+    bench.add(Copy(bench.x[2:4], y[:2], inc=True))
+    bench.watch(y)
+    assert [r.key for r in bench.agree(allclose).states] == [y]
+
+
+def test_a_copy_to_some_entries_leaves_the_others(bench, allclose):
+    y = Signal(np.arange(5.0), name="y")
+    bench.add(
+        Copy(bench.x[:3], y, dst_slice=[0, 3, 1]),
+        Copy(bench.x[:3], y, dst_slice=[0, 2, 2], inc=True),
+    )
+    bench.watch(y)
+    bench.agree(allclose)
+
+
+def test_copies_to_repeated_entries_are_refused_as_by_core(bench):
+    bench.add(Copy(bench.x[:3], zeros(5), dst_slice=[0, 3, 0]))
+    with pytest.raises(BuildError, match="repeated indices"):
+        bench.lower()
+    with pytest.raises(BuildError, match="repeated indices"):
+        bench.core()
+
+
+def test_chain_of_writes_becomes_one_sum(bench, allclose):
+    y = zeros(5)
+    bench.add(Reset(y, value=1), *(Copy(bench.x, y, inc=True) for _ in range(4)))
+    bench.watch(y)
+    graph = bench.agree(allclose)
+    assert kinds(graph)[Kind.SUM] == 5
+    assert (graph.fan_in[graph.kind == Kind.SUM] == 4).all()
+
+
+def test_parts_are_frozen_when_they_are_read(bench, allclose):
+    """One half of ``y`` is computed from the other: no cycle."""
+    y = zeros(4)
+    bench.add(
+        Copy(bench.x[:2], y[:2]),
+        DotInc(Signal(np.array([[1.0, 2.0], [3.0, 4.0]]), name="A"), y[:2], y[2:]),
+        Reset(y[2:], value=1),
+    )
+    bench.watch(y)
+    bench.agree(allclose)
+
+
+def test_never_written_signals_are_constants(bench, allclose):
+    c, y = Signal(np.arange(5.0), name="c"), zeros(5)
+    bench.add(Reset(y), Copy(c[::-1], y, inc=True), Copy(bench.x, y, inc=True))
+    bench.watch(y, c)
+    graph = bench.agree(allclose)
+    assert graph.states == ()
+
+
+# -- products
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,)])
+@pytest.mark.parametrize("order", ["A X", "X A"])
+def test_constant_factors(bench, allclose, shape, order):
+    y, a = zeros(5), Signal(np.full(shape, 1.5), name="a")
+    pair = (a, bench.x) if order == "A X" else (bench.x, a)
+    bench.add(Reset(y), ElementwiseInc(*pair, y))
+    bench.watch(y)
+    graph = bench.agree(allclose)
+    assert graph.nodes == ()
+
+
+def test_constant_matrix_times_column_broadcasts(bench, allclose):
+    y, a = zeros(3, 5), Signal(np.arange(3.0).reshape(3, 1), name="a")
+    bench.add(Reset(y), ElementwiseInc(a, bench.x, y))
+    bench.watch(y)
+    bench.agree(allclose)
+
+
+@pytest.mark.parametrize("first, second", [(slice(0, 5), slice(0, 1)), (1, slice(0, 5))])
+def test_varying_factors(bench, allclose, first, second):
+    y = zeros(5)
+    bench.add(Reset(y), ElementwiseInc(bench.x[first], bench.x[second], y))
+    bench.watch(y)
+    graph = bench.agree(allclose)
+    assert graph.count("product") == 1
+
+
+@pytest.mark.parametrize("shape, out", [((3, 5), (3,)), ((5,), ()), ((1, 5), (1,))])
+def test_constant_matrices(bench, allclose, rng, shape, out):
+    y, a = zeros(*out), Signal(rng.uniform(-1, 1, size=shape), name="A")
+    bench.add(Reset(y), DotInc(a, bench.x, y))
+    bench.watch(y)
+    assert bench.agree(allclose).count("matmul") == 1
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_scalar_matrices(bench, allclose, varying):
+    y = zeros(5)
+    a = bench.x[1].reshape(()) if varying else Signal(np.array(0.3), name="a")
+    bench.add(Reset(y), DotInc(a, bench.x, y))
+    bench.watch(y)
+    graph = bench.agree(allclose)
+    assert graph.count("product") == varying
+
+
+def test_matrix_that_changes(bench, allclose, rng):
+    weights, y = Signal(rng.uniform(size=(2, 5)), name="w"), zeros(2)
+    bench.add(Copy(bench.x, weights[1], inc=True), Reset(y), DotInc(weights, bench.x, y))
+    bench.watch(y, weights)
+    graph = bench.agree(allclose)
+    assert graph.count("varying_matmul") == 1
+    assert [reading.key for reading in graph.states] == [weights]
+
+
+# -- updates
+
+
+def test_updates_show_at_the_end_of_the_step(bench, allclose):
+    """A reader sees the old value, a probe the new one."""
+    filtered, copied = zeros(5), zeros(5)
+    bench.add(
+        nengo.builder.processes.SimProcess(
+            nengo.Lowpass(0.01),
+            bench.x,
+            filtered,
+            bench.model.time,
+            mode="update",
+            state={"X": Signal(np.zeros((1, 5)), name="X")},
+        ),
+        Copy(filtered, copied),
+    )
+    bench.watch(filtered, copied)
+    got = interpret(bench.lower().graph, bench.inputs(), N_STEPS)
+    assert np.abs(got[-1]).min() > 0
+    agree(allclose, got[1:, 5:], got[:-1, :5])
+    assert not got[0, 5:].any()
+
+
+# -- options
+
+
+def test_parameters_are_elements_or_references(bench, allclose, rng):
+    w = Signal(rng.uniform(size=(4, 5)), name="w")
+    bias, y, z = Signal(rng.uniform(size=4), name="bias"), zeros(4), zeros(2)
+    bench.add(Copy(bias, y), DotInc(w, bench.x, y), Reset(z), DotInc(w[::2], bench.x, z))
+    bench.watch(y, z)
+    graph = bench.lower(parameters=frozenset([w, bias])).graph
+    assert [source.key for source in graph.parameters] == [bias]
+    whole, part = (node.params["A"] for node in graph.nodes if "A" in node.params)
+    if whole.index is not None:
+        whole, part = part, whole
+    assert isinstance(whole, ParameterRef) and whole.key is part.key is w
+    assert whole.index is None
+    assert np.array_equal(part.index, np.arange(20).reshape(4, 5)[::2])
+    own = {w: w.initial_value, bias: bias.initial_value}
+    agree(allclose, interpret(graph, bench.inputs(), N_STEPS, own), bench.core())
+    other = {w: -w.initial_value, bias: bias.initial_value}
+    expected = bench.core()
+    expected[:, :4] = 2 * bias.initial_value[:, None] - expected[:, :4]
+    expected[:, 4:] *= -1
+    agree(allclose, interpret(graph, bench.inputs(), N_STEPS, other), expected)
+
+
+def test_a_parameter_as_factor_is_a_product(bench):
+    gain, y = Signal(np.full(5, 2.0), name="gain"), zeros(5)
+    bench.add(Reset(y), ElementwiseInc(gain, bench.x, y))
+    bench.watch(y)
+    graph = bench.lower(parameters=frozenset([gain])).graph
+    assert graph.count("product") == 1
+    got = interpret(graph, bench.inputs(), N_STEPS, {gain: np.zeros(5)})
+    assert not got.any()
+    assert bench.core().any()
+
+
+def test_what_operators_write_is_no_parameter(bench, allclose):
+    w = Signal(np.ones(5), name="w")
+    bench.add(Copy(bench.x, w, inc=True))
+    bench.watch(w)
+    graph = bench.lower(parameters=frozenset([w])).graph
+    assert graph.parameters == ()
+    agree(allclose, interpret(graph, bench.inputs(), N_STEPS), bench.core())
+
+
+def test_constants_that_are_fed(bench, allclose):
+    c, y = Signal(np.ones(5), name="c"), zeros(5)
+    bench.add(Copy(c, y), ElementwiseInc(c, bench.x, y))
+    bench.watch(y)
+    graph = bench.lower(inputs=frozenset([c])).graph
+    assert c in [source.key for source in graph.inputs]
+    inputs = {**bench.inputs(), c: np.ones((N_STEPS, 5, 1))}
+    agree(allclose, interpret(graph, inputs, N_STEPS), bench.core())
+    inputs[c] = -inputs[c]
+    agree(allclose, interpret(graph, inputs, N_STEPS), -bench.core())
+
+
+def test_training_takes_the_rate_form():
+    model = case("lif").model
+    spiking, rates = lower(model), lower(model, LoweringOptions(training=True))
+    verify(rates.graph)
+    assert spiking.graph.count("LIF") == rates.graph.count("LIFRate") > 0
+    assert spiking.graph.count("LIFRate") == rates.graph.count("LIF") == 0
+
+
+def test_hosts_are_made_once():
+    model = case("python_several").model
+    hosts = {}
+    lower(model, LoweringOptions(hosts=hosts))
+    made = dict(hosts)
+    graph = lower(model, LoweringOptions(hosts=hosts)).graph
+    assert hosts == made and len(made) > 3
+    called = [n.params["function"] for n in graph.nodes if n.kernel.host]
+    assert set(called) <= set(made.values())
+
+
+# -- Python in core's order
+
+
+@pytest.mark.parametrize(
+    "name, stepwise", [("python", True), ("processes", False), ("lif", False)]
+)
+def test_stepwise_python(name, stepwise):
+    """Functions of time run ahead unless one with input might share an object."""
+    lowered = case(name).lowered
+    n_python = sum(node.kernel.host for node in lowered.graph.nodes)
+    assert lowered.stepwise_python is stepwise
+    assert bool(lowered.sources) is not stepwise
+    assert bool(n_python) is stepwise
+
+
+def test_one_function_with_input_needs_no_order():
+    with nengo.Network(seed=0) as net:
+        ens = nengo.Ensemble(10, 1)
+        node = nengo.Node(lambda t, x: x**2, size_in=1)
+        nengo.Connection(ens, node)
+        nengo.Probe(node)
+    model = Model(dt=0.001)
+    model.build(net)
+    lowered = lower(model)
+    assert not lowered.stepwise_python
+    assert lowered.graph.count("python") == 1
+
+
+def test_python_comes_in_core_s_order():
+    lowered = case("python_several").lowered
+    called = [op for op in lowered.order if op in case("python_several").hosts]
+    nodes = sorted(
+        (node for node in lowered.graph.nodes if node.kernel.host), key=lambda n: n.order
+    )
+    functions = [node.params["function"] for node in nodes]
+    hosts = case("python_several").hosts
+    assert functions == [hosts[op] for op in called]
+    assert len(functions) == 5
+
+
+def test_sources_come_in_core_s_order():
+    lowered = case("processes").lowered
+    order = list(lowered.order)
+    positions = [order.index(source.op) for source in lowered.sources]
+    assert positions == sorted(positions)
+    assert len(positions) == 4
+
+
+# -- rules
+
+
+class Unheard(Operator):
+    """Some operator of a user."""
+
+    def __init__(self, signal):
+        super().__init__(tag="mine")
+        self.sets, self.incs, self.reads, self.updates = [signal], [], [], []
+
+
+class Rewritten(DotInc):
+    """Stores its matrix differently, say."""
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Unheard(Signal(np.zeros(2), name="s")),
+        Rewritten(Signal(np.eye(2)), Signal(np.ones(2)), Signal(np.ones(2))),
+    ],
+    ids=["unknown", "subclass"],
+)
+def test_unknown_operators_name_the_file_to_add(bench, op):
+    bench.add(op)
+    with pytest.raises(BuildError) as error:
+        bench.lower()
+    name, message = type(op).__name__, str(error.value)
+    assert f"no rule for the operator {name} ({op})" in message
+    assert f"@lowers({name})" in message
+    assert f"nengo_dl/kernels/{name.lower()}.py" in message
+    assert "DotInc" in message  # among the known ones
+
+
+def test_a_rule_of_a_user(bench, allclose, monkeypatch):
+    """Twice the value of the step before, plus one; with what rules may ask for."""
+    entries = dict(registry.operators._entries)
+    monkeypatch.setattr(registry.operators, "_entries", entries)
+    calls = []
+
+    @lowers(Unheard)
+    class LowerUnheard(OperatorRule):
+        def carries(self, op):
+            return op.sets
+
+        def lower(self, op, low):
+            (signal,) = op.sets
+            before = low.previous(signal)
+            one = low.memo(
+                "one", lambda: calls.append("made") or low.affine([1.0], *NONE)
+            )
+            same = low.memo("one", lambda: calls.append("made again"))
+            assert same is one
+            rows = np.arange(before.size)
+            low.define(signal, low.affine(np.ones(2), rows, before, 2 * np.ones(2)))
+
+    y = Signal(np.array([0.0, 1.0]), name="y")
+    bench.add(Unheard(y))
+    bench.watch(y)
+    got = interpret(bench.lower().graph, bench.inputs(), N_STEPS)[:, :, 0]
+    assert calls == ["made"]
+    expected = [[2**t - 1, 2 * 2**t - 1] for t in range(1, N_STEPS + 1)]
+    assert allclose(got, expected)
+
+
+NONE = np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+
+
+def test_a_rule_has_to_say_what_it_does():
+    with pytest.raises(NotImplementedError, match="OperatorRule.lower is missing"):
+        OperatorRule().lower(Unheard(Signal(np.zeros(2))), None)
+    rule, op = OperatorRule(), Unheard(Signal(np.zeros(2)))
+    assert not list(rule.carries(op))
+    assert not rule.opaque(op) and not rule.stepwise(op)

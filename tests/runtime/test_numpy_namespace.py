@@ -1,0 +1,252 @@
+"""Every function of the array namespace, recorded and not, against plain NumPy."""
+
+import numpy as np
+import pytest
+
+from nengo_dl.runtime.numpy_tier import NumpyNamespace, NumpyRecorder, NumpyStep
+from tests.runtime.numpy_harness import run_once, tune
+
+TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
+
+
+def flat(xp, array):
+    """All elements as rows ``(n, batch)``, whatever the shape."""
+    return xp.reshape(array, (-1, array.shape[-1]))
+
+
+def as_number(xp, condition):
+    return xp.where(condition, 1.0, 0.0)
+
+
+# (namespace function, the step on x (6, B) and positive p (6, B), plain NumPy)
+CASES = [
+    ("float", lambda xp, x, p: x * xp.float(0.1), lambda x, p: x * x.dtype.type(0.1)),
+    ("constant", lambda xp, x, p: x * xp.constant([[0.1]]), lambda x, p: x * 0.1),
+    ("take", lambda xp, x, p: xp.take(x, [4, 0, 0, 5]), lambda x, p: x[[4, 0, 0, 5]]),
+    ("take", lambda xp, x, p: xp.take(x, [1, 3, 5]), lambda x, p: x[1::2]),
+    ("take", lambda xp, x, p: xp.take(x, [3]), lambda x, p: x[3:4]),
+    ("take", lambda xp, x, p: xp.take(x[::-1], [2, 0]), lambda x, p: x[[3, 5]]),
+    (
+        "take",
+        lambda xp, x, p: flat(xp, xp.take(x, np.array([[0, 5], [2, 1]]))),
+        lambda x, p: x[[0, 5, 2, 1]],
+    ),
+    ("concat", lambda xp, x, p: xp.concat([p, x[1:3]]), lambda x, p: np.r_[p, x[1:3]]),
+    ("concat", lambda xp, x, p: xp.concat([x + 1]), lambda x, p: x + 1),
+    (
+        "concat",
+        lambda xp, x, p: xp.concat([x + 1, xp.concat([x * p, p]), p[:2]]),
+        lambda x, p: np.r_[x + 1, x * p, p, p[:2]],
+    ),
+    (
+        "concat",
+        lambda xp, x, p: xp.concat([x[i : i + 1] for i in (5, 3, 4, 0, 1, 2, 0, 5)]),
+        lambda x, p: x[[5, 3, 4, 0, 1, 2, 0, 5]],
+    ),
+    ("concat", lambda xp, x, p: xp.concat([x > 0, p]), lambda x, p: np.r_[x > 0, p]),
+    (
+        "reshape",
+        lambda xp, x, p: flat(xp, xp.reshape(x, (2, 3, -1)) * 2),
+        lambda x, p: x * 2,
+    ),
+    (
+        "transpose",
+        lambda xp, x, p: flat(
+            xp, xp.transpose(xp.reshape(x, (2, 3, x.shape[1])), (1, 0, 2))
+        ),
+        lambda x, p: x[[0, 3, 1, 4, 2, 5]],
+    ),
+    (
+        "broadcast",
+        lambda xp, x, p: flat(xp, xp.broadcast(x[:1], (3, x.shape[1]))),
+        lambda x, p: x[[0, 0, 0]],
+    ),
+    ("zeros", lambda xp, x, p: x + xp.zeros(x.shape), lambda x, p: x),
+    ("zeros_like", lambda xp, x, p: xp.zeros_like(x), lambda x, p: 0 * x),
+    ("ones_like", lambda xp, x, p: xp.ones_like(x) - x, lambda x, p: 1 - x),
+    (
+        "where",
+        lambda xp, x, p: xp.where(x > 0, x, p),
+        lambda x, p: np.where(x > 0, x, p),
+    ),
+    (
+        "where",
+        lambda xp, x, p: xp.where(x > 0, 0, p),
+        lambda x, p: np.where(x > 0, 0, p),
+    ),
+    (
+        "where",
+        lambda xp, x, p: xp.where(x > 0, x, 0),
+        lambda x, p: np.where(x > 0, x, 0),
+    ),
+    (
+        "where",
+        lambda xp, x, p: xp.where(x[:1] > 0, x[1:2], p),
+        lambda x, p: np.where(x[:1] > 0, x[1:2], p),
+    ),
+    (
+        "where",
+        lambda xp, x, p: as_number(xp, xp.where(x > 0, p > 1, p < 1)),
+        lambda x, p: np.where(x > 0, p > 1, p < 1),
+    ),
+    ("maximum", lambda xp, x, p: xp.maximum(x, p), np.maximum),
+    ("maximum", lambda xp, x, p: xp.maximum(0.1, x), lambda x, p: np.maximum(x, 0.1)),
+    ("minimum", lambda xp, x, p: xp.minimum(x, p), np.minimum),
+    ("clip", lambda xp, x, p: xp.clip(x, -0.5, p), lambda x, p: np.clip(x, -0.5, p)),
+    ("abs", lambda xp, x, p: xp.abs(x), lambda x, p: np.abs(x)),
+    ("sign", lambda xp, x, p: xp.sign(x), lambda x, p: np.sign(x)),
+    ("sqrt", lambda xp, x, p: xp.sqrt(p), lambda x, p: np.sqrt(p)),
+    ("floor", lambda xp, x, p: xp.floor(x), lambda x, p: np.floor(x)),
+    ("exp", lambda xp, x, p: xp.exp(x), lambda x, p: np.exp(x)),
+    ("log", lambda xp, x, p: xp.log(p), lambda x, p: np.log(p)),
+    ("tanh", lambda xp, x, p: xp.tanh(x), lambda x, p: np.tanh(x)),
+    ("sigmoid", lambda xp, x, p: xp.sigmoid(x), lambda x, p: 1 / (1 + np.exp(-x))),
+    ("expm1", lambda xp, x, p: xp.expm1(x * 1e-3), lambda x, p: np.expm1(x * 1e-3)),
+    ("expm1", lambda xp, x, p: xp.expm1(x, bound=9.0), lambda x, p: np.expm1(x)),
+    ("log1p", lambda xp, x, p: xp.log1p(p * 1e-3), lambda x, p: np.log1p(p * 1e-3)),
+    ("log1p", lambda xp, x, p: xp.log1p(p, bound=9.0), lambda x, p: np.log1p(p)),
+    ("power", lambda xp, x, p: xp.power(p, x), lambda x, p: p**x),
+    ("power", lambda xp, x, p: xp.power(x, 2), lambda x, p: x**2),
+    ("power", lambda xp, x, p: xp.power(x, 1), lambda x, p: x),
+    (
+        "matmul",
+        lambda xp, x, p: xp.matmul(np.arange(12.0).reshape(2, 6), x),
+        lambda x, p: np.arange(12.0).reshape(2, 6) @ x,
+    ),
+    (
+        "matmul",
+        lambda xp, x, p: flat(
+            xp,
+            xp.matmul(np.arange(12.0).reshape(2, 2, 3), xp.reshape(x, (2, 3, -1))),
+        ),
+        lambda x, p: (np.arange(12.0).reshape(2, 2, 3) @ x.reshape(2, 3, -1)).reshape(
+            4, -1
+        ),
+    ),
+    (
+        "matmul",
+        lambda xp, x, p: flat(
+            xp, xp.matmul(np.arange(12.0).reshape(6, 2, 1), xp.reshape(x, (6, 1, -1)))
+        ),
+        lambda x, p: (np.arange(12.0).reshape(6, 2, 1) * x[:, None]).reshape(12, -1),
+    ),
+    (
+        "sum",
+        lambda xp, x, p: xp.sum(xp.reshape(x, (6, 1, -1)), 0),
+        lambda x, p: x.sum(0)[None],
+    ),
+    (
+        "sum",
+        lambda xp, x, p: xp.sum(xp.reshape(x, (2, 3, -1)), 1),
+        lambda x, p: x.reshape(2, 3, -1).sum(1),
+    ),
+    (
+        "sum",
+        lambda xp, x, p: xp.sum(xp.reshape(x, (3, 2, -1)), -2),
+        lambda x, p: x.reshape(3, 2, -1).sum(1),
+    ),
+    ("sum", lambda xp, x, p: xp.sum(xp.reshape(x, (1, 6, -1)), 0), lambda x, p: x),
+    (
+        "sum",
+        lambda xp, x, p: xp.sum(xp.reshape(x > 0, (1, 6, -1)), 1),
+        lambda x, p: (x > 0).sum(0)[None],
+    ),
+    ("stop_gradient", lambda xp, x, p: xp.stop_gradient(x), lambda x, p: x),
+    ("materialize", lambda xp, x, p: xp.materialize(x), lambda x, p: x),
+    (
+        "host_call",
+        lambda xp, x, p: xp.concat(
+            xp.host_call(lambda a: [a[0] * a[1], a[0][:1]], [x, p], [6, 1])
+        ),
+        lambda x, p: np.r_[x * p, x[:1]],
+    ),
+]
+
+OPERATORS = [
+    lambda x, p: x + p,
+    lambda x, p: 1.5 + x - 2,
+    lambda x, p: 3 - x,
+    lambda x, p: np.float64(0.3) * x / 7,
+    lambda x, p: x / p,
+    lambda x, p: np.linspace(1, 2, 6)[:, None] / p,
+    lambda x, p: np.linspace(0, 2, 6)[:, None] * x - np.full((6, 1), 0.1),
+    lambda x, p: -x + abs(x),
+    lambda x, p: x**2 + 2**x + p**0.5,
+    lambda x, p: x * 1 + np.ones((6, 1)) * x + x / 1.0,
+    lambda x, p: 1.0 * (x < p),
+    lambda x, p: 1.0 * (x <= 0) + 2.0 * (x >= 0.5) + 4.0 * (0 > x),
+    lambda x, p: 1.0 * ((x > 0) & (p > 1) | ~(x > 0.5)),
+    lambda x, p: 1.0 * ((x > 0) ^ (p > 1)) + p * (x > 0),
+    lambda x, p: 1.0 * (x == x) + 1.0 * (x != x) + (x > 0) * (p > 1) * p,
+    lambda x, p: x[1:4] + x[-3:] * x[:1],
+    lambda x, p: x[2][None] + x[::2, :],
+    lambda x, p: np.eye(6)[:2] @ x + np.eye(6)[:2] @ p,
+]
+
+
+@pytest.mark.parametrize("batch", (1, 3))
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("tuned", (False, True))
+@pytest.mark.parametrize(
+    "name, step, expected", CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)]
+)
+def test_function_equals_numpy(
+    name, step, expected, tuned, dtype, batch, rng, allclose, monkeypatch
+):
+    if tuned:
+        tune(monkeypatch)
+    x = rng.uniform(-2, 2, (6, batch)).astype(dtype)
+    p = rng.uniform(0.2, 2, (6, batch)).astype(dtype)
+    with np.errstate(all="raise"):
+        y = run_once(step, x, p, dtype)
+    eager = step(NumpyNamespace(dtype), x, p)
+    assert y.dtype == eager.dtype == dtype
+    tol = TOLERANCE[dtype]
+    assert allclose(y, expected(x.astype(dtype), p), atol=tol, rtol=tol)
+    assert allclose(y, eager, atol=0, rtol=0)
+
+
+def test_every_function_has_a_case():
+    public = {n for n in dir(NumpyNamespace) if not n.startswith("_")}
+    assert public == {name for name, _, _ in CASES}
+    assert {"take", "host_call", "log1p", "float"} <= public
+    assert public <= set(dir(NumpyRecorder))
+
+
+@pytest.mark.parametrize("batch", (1, 3))
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("step", OPERATORS, ids=range(len(OPERATORS)))
+def test_operators_equal_numpy(step, dtype, batch, rng, allclose):
+    x = rng.uniform(-2, 2, (6, batch)).astype(dtype)
+    p = rng.uniform(0.2, 2, (6, batch)).astype(dtype)
+    y = run_once(lambda xp, x, p: step(x, p), x, p, dtype)
+    assert y.dtype == dtype
+    tol = TOLERANCE[dtype]
+    assert allclose(y, step(x, p), atol=tol, rtol=tol)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_everything_has_the_same_dtype(dtype):
+    seen = []
+
+    def step(xp, carry, x, weights):
+        a = x * np.float64(0.1) + np.linspace(0, 1, 4)[:, None] * carry[0]
+        b = xp.where(a > np.arange(4)[:, None], a, 2) + 3 * xp.sigmoid(-a)
+        c = xp.host_call(lambda arrays: [arrays[0].astype(float)], [b], [4])[0]
+        d = xp.maximum(c, 1) + (c > 0) + xp.power(xp.abs(c), 0.3) + 2**c
+        seen.extend([a.dtype, b.dtype, c.dtype, d.dtype, xp.float(1).dtype])
+        return [d], xp.concat([d, np.ones((1, 3))])
+
+    sim = NumpyStep(step, [np.zeros((4, 3))], 4, 3, [], dtype)
+    sim()
+    seen.extend([sim.x.dtype, sim.y.dtype, sim.carry[0].dtype])
+    assert set(seen) == {np.dtype(dtype)}
+
+
+def test_sigmoid_does_not_overflow(allclose):
+    x = np.array([[-1e4, -800.0, -90.0, 0.0, 90.0, 800.0, 1e4]]).T
+    for dtype in ("float32", "float64"):
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            y = run_once(lambda xp, x, p: xp.sigmoid(x), x, x, dtype)
+        expected = np.array([0, 0, np.exp(-90.0), 0.5, 1, 1, 1])
+        assert allclose(y.ravel(), expected, atol=1e-37, rtol=1e-6)
