@@ -6,7 +6,6 @@ from collections import defaultdict
 import keras
 import numpy as np
 import tensorflow as tf
-from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.runtime.bptt import Scan
@@ -358,7 +357,7 @@ class TensorGraph(keras.layers.Layer):
             f"={batch}, or build the Simulator with a larger minibatch_size"
         )
         if known is not None and known > batch:
-            raise ValidationError(f"got {known} items: {message}", attr="TensorGraph")
+            raise ValueError(f"TensorGraph got {known} items: {message}")
         if known is None:
             tf.debugging.assert_less_equal(items, batch, message)
 

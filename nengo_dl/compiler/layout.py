@@ -198,18 +198,17 @@ class _Maker:
         which[list(carried)] = list(carried.values())
         slots = []
         for reading in graph.states:
-            e = reading.elements
-            known = (e >= 0) & (graph.kind[e] == Kind.STATE)
-            fixed = (e >= 0) & (graph.kind[e] == Kind.CONSTANT)
-            slots.append(
-                StateSlot(
-                    reading.key,
-                    reading.shape,
-                    np.where(known, which[view.tensor[e]], -1),
-                    np.where(known, view.row[e], 0),
-                    np.where(fixed, graph.value[e], np.nan),
-                )
-            )
+            carry = np.full(reading.elements.shape, -1)
+            row = np.zeros_like(carry)
+            constant = np.full(carry.shape, np.nan)
+            held = np.flatnonzero(reading.elements >= 0)
+            e = reading.elements[held]
+            known = graph.kind[e] == Kind.STATE
+            carry[held[known]] = which[view.tensor[e[known]]]
+            row[held[known]] = view.row[e[known]]
+            fixed = graph.kind[e] == Kind.CONSTANT
+            constant[held[fixed]] = graph.value[e[fixed]]
+            slots.append(StateSlot(reading.key, reading.shape, carry, row, constant))
         return tuple(slots)
 
     # between the stages ------------------------------------------------------------

@@ -59,9 +59,12 @@ class OperatorRule:
         """Signals whose previous value the operator uses, although it sets them."""
         return ()
 
-    def opaque(self, op) -> bool:
-        """Whether the operator runs code that may share objects with others."""
-        return False
+    def reaches(self, op) -> frozenset | None:
+        """Tokens of the objects that the operator's Python code may share with others.
+
+        None: any object. Empty: it runs no Python, or nothing that could be shared.
+        """
+        return frozenset()
 
     def stepwise(self, op) -> bool:
         """Whether the operator runs Python that needs other signals of its step."""
@@ -159,13 +162,23 @@ class Lowering:
 
         Functions of time can run ahead of the steps; a function with input outside of
         feedback can run for many steps before or after the loop. That changes the order
-        of calls, which shows if two functions share an object. So it is only done while
-        there is one piece of code at most that might.
+        of calls, which shows if two functions share an object.
         """
         found = [(rules.find(type(op)), op) for op in self.order]
         found = [(rule, op) for rule, op in found if rule is not None]
-        opaque = sum(rule.opaque(op) for rule, op in found)
-        return opaque > 1 and any(rule.stepwise(op) for rule, op in found)
+        if not any(rule.stepwise(op) for rule, op in found):
+            return False
+        seen: set = set()
+        anything = 0
+        for rule, op in found:
+            tokens = rule.reaches(op)
+            if tokens is None:
+                anything += 1
+            elif tokens & seen:
+                return True
+            else:
+                seen |= tokens
+        return anything > 1 or (anything == 1 and bool(seen))
 
     def _survey(self) -> None:
         """Which base signals are written how, before anything is lowered."""

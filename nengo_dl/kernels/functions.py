@@ -1,4 +1,4 @@
-"""Python functions: nodes, and functions on connections from nodes or Direct ensembles."""
+"""Python functions: nodes, and functions on connections from nodes and Direct mode."""
 
 import numpy as np
 from nengo.builder.operator import SimPyFunc
@@ -8,6 +8,7 @@ from nengo.utils.numpy import is_array_like
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
+from nengo_dl.kernels.independence import reachable
 
 
 class Python(Kernel):
@@ -39,17 +40,65 @@ def step_times(time: np.ndarray, dt: float) -> list[float]:
     return (np.rint(time[0].astype(np.float64) / dt) * dt).tolist()
 
 
-def output_rows(size: int, like: np.ndarray) -> np.ndarray:
-    """An array for ``size`` outputs of each batch item of ``like``."""
-    return np.empty((size, like.shape[1]), like.dtype)
-
-
 def _ignoring_time(function):
     """A function of nothing as a function of time."""
     return lambda t: function()
 
 
-class PythonFunction:
+class HostFunction:
+    """What runs an operator as Python, column by column.
+
+    Columns are batch items, perhaps of several steps, one step after the other.
+    Subclasses have ``size``, the number of output rows, and `column_calls`.
+    """
+
+    size = 0
+
+    def column_calls(self, arrays):
+        """For each column in turn, call the function and yield what it returned.
+
+        Parameters
+        ----------
+        arrays : list of ndarray
+            The inputs, ``(n, columns)`` each.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}.column_calls is missing: it must call the function "
+            "for each column"
+        )
+
+    def attempt(self, arrays):
+        """Call for as many columns as go well.
+
+        Returns
+        -------
+        out : ndarray
+            ``(size, columns)``; zeros from the first column on that failed.
+        done : int
+            How many columns went well.
+        error : Exception or None
+            What the next one raised.
+        """
+        out = np.zeros((self.size, arrays[0].shape[1]), arrays[0].dtype)
+        done = 0
+        try:
+            for values in self.column_calls(arrays):
+                if self.size:
+                    out[:, done] = values
+                done += 1
+        except Exception as error:
+            return out, done, error
+        return out, done, None
+
+    def __call__(self, arrays):
+        """All columns; raises what the function raises."""
+        out, _, error = self.attempt(arrays)
+        if error is not None:
+            raise error
+        return [out] if self.size else []
+
+
+class PythonFunction(HostFunction):
     """A function of a ``SimPyFunc`` operator, with core's checks of what it returns.
 
     Parameters
@@ -87,7 +136,9 @@ class PythonFunction:
                     f"Function {self.label!r} returned non-finite value {y!r} (for "
                     f"{self.op}); expected {self.size} finite numbers"
                 )
-            return np.broadcast_to(np.asarray(y, np.float64), self.shape).ravel()
+            value = np.empty(self.shape)
+            value[...] = y  # as core assigns it: leading axes of length one may go
+            return value.ravel()
         except (TypeError, ValueError) as e:
             raise SimulationError(
                 f"Function {self.label!r} returned a value {y!r} of invalid type "
@@ -95,29 +146,27 @@ class PythonFunction:
                 f"{self.op}); expected {self.size} finite numbers"
             ) from e
 
-    def __call__(self, arrays):
-        """Call the function for each column, one after the other."""
+    def column_calls(self, arrays):
+        """Call the function for each column; see `HostFunction`."""
         arguments = []
         if self.op.t is not None:
             arguments.append(step_times(arrays[0], self.dt))
         if self.op.x is not None:
             columns = arrays[-1].T.astype(np.float64)
             arguments.append([c.reshape(self.op.x.shape) for c in columns])
-        out = output_rows(self.size, arrays[0])
-        for b in range(out.shape[1]):
+        for b in range(arrays[0].shape[1]):
             y = self.function(*(values[b] for values in arguments))
-            if self.size:
-                out[:, b] = self.checked(y)
-        return [out] if self.size else []
+            yield self.checked(y) if self.size else None
 
 
 @lowers(SimPyFunc)
 class LowerFunction(OperatorRule):
     """Sets a signal to what a Python function returns."""
 
-    def opaque(self, op):
-        """A function may share objects with others."""
-        return True
+    def reaches(self, op):
+        """What the function can share with others; at least it is there itself."""
+        tokens = reachable(op.fn)
+        return None if tokens is None else tokens | {("operator", id(op))}
 
     def stepwise(self, op):
         """With input it has to run step by step."""

@@ -5,7 +5,8 @@ from nengo.builder.processes import SimProcess
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.registry import Registry
-from nengo_dl.kernels.functions import PYTHON, output_rows, step_times
+from nengo_dl.kernels.functions import PYTHON, HostFunction, step_times
+from nengo_dl.kernels.independence import reachable
 
 #: nengo.Process subclass -> function (op, low) that gives the elements of the output
 process_rules: Registry = Registry("process rules")
@@ -20,7 +21,7 @@ def native_rule(process):
     return None
 
 
-class PythonProcess:
+class PythonProcess(HostFunction):
     """A process with a step function in Python, one for each batch item.
 
     Parameters
@@ -33,6 +34,7 @@ class PythonProcess:
     def __init__(self, op, dt: float):
         self.op = op
         self.dt = dt
+        self.size = op.output.size
         self._steps = []
         self._states = []
 
@@ -75,27 +77,26 @@ class PythonProcess:
         """One step of a process without input: ``(batch, size)``."""
         return np.array([np.ravel(step(t)) for step in self._steps])
 
-    def __call__(self, arrays):
-        """One step for each column; see `nengo_dl.kernels.functions.Python`.
-
-        Columns are batch items, perhaps of several steps, one step after the other.
-        """
+    def column_calls(self, arrays):
+        """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
         time, *x = arrays
-        out = output_rows(self.op.output.size, time)
         for b, t in enumerate(step_times(time, self.dt)):
             items = [i[:, b].astype(np.float64).reshape(self.op.input.shape) for i in x]
-            out[:, b] = np.ravel(self._steps[b % len(self._steps)](t, *items))
-        return [out]
+            yield np.ravel(self._steps[b % len(self._steps)](t, *items))
 
 
 @lowers(SimProcess)
 class LowerProcess(OperatorRule):
     """A node's process, or a synapse on a connection or probe."""
 
-    def opaque(self, op):
+    def reaches(self, op):
         """Nengo's own processes keep to themselves; a user's may share objects."""
         module = type(op.process).__module__
-        return native_rule(op.process) is None and not module.startswith("nengo.")
+        alone = native_rule(op.process) is not None or module.startswith("nengo.")
+        if alone:
+            return frozenset()
+        tokens = reachable(op.process.make_step)
+        return None if tokens is None else tokens | {("operator", id(op))}
 
     def stepwise(self, op):
         """A process in Python with input has to run step by step."""

@@ -94,7 +94,7 @@ class InputFeed:
         return cls(inputs, sources, hosts, dt, batch, dtype)
 
     def use(self, data: Mapping[object, np.ndarray], first_step: int) -> None:
-        """From ``first_step`` on, take these signals from ``(batch, steps, d)`` arrays."""
+        """From ``first_step`` on, take signals from arrays ``(batch, steps, size)``."""
         self._data = {s: np.asarray(a, self.dtype) for s, a in data.items()}
         self._first = first_step
 
@@ -141,13 +141,12 @@ class InputFeed:
             out[a] = t if name == "time" else start + 1
         for column in self._columns:
             value = column.host.advance(t)
-            if column.rows is None:
+            if not column.op.sets:
                 continue
-            a, b = column.rows
-            if column.per_item:
-                out[a:b] = value.T
-            else:
-                out[a:b] = column.host.checked(value)[:, None]
+            value = value.T if column.per_item else column.host.checked(value)[:, None]
+            if column.rows is not None:
+                a, b = column.rows
+                out[a:b] = value
 
     def _is_active(self, column: _Column) -> bool:
         signal = None if not column.op.sets else column.op.sets[0].base
@@ -176,14 +175,13 @@ class InputFeed:
                     done += 1
         except Exception as error:
             failure = error
-            if isinstance(error, (TypeError, ValueError)):
+            if isinstance(error, (TypeError, ValueError, OverflowError)):
                 failure = self._misfit(active, times[done], error)
         for column, buffer in zip(active, buffers, strict=True):
-            if column.rows is None or buffer is None:
-                continue
-            if not column.per_item:
-                done, failure = self._first_bad(column, buffer, done, failure)
-            self._store(column, buffer, out)
+            if buffer is not None and not column.per_item:
+                done, failure = self._first_bad(column, buffer, times, done, failure)
+            if buffer is not None and column.rows is not None:
+                self._store(column, buffer, out)
         if failure is not None:
             raise InputsInterrupted(out[:done], failure)
 
@@ -201,15 +199,15 @@ class InputFeed:
             out[:, a:b] = buffer[:, :, None]
 
     @staticmethod
-    def _first_bad(column: _Column, buffer, done, failure):
+    def _first_bad(column: _Column, buffer, times, done, failure):
         """The step at which a function returned what is not finite, if it did."""
         finite = np.isfinite(buffer[:done])
         if finite.all():
             return done, failure
         step = int(np.flatnonzero(~finite.all(axis=1))[0])
         return step, SimulationError(
-            f"Function {column.host.label!r} returned non-finite value in step "
-            f"{step + 1} of this run (for {column.op}); expected "
+            f"Function {column.host.label!r} returned non-finite value "
+            f"{buffer[step]} at t={times[step]:g} (for {column.op}); expected "
             f"{buffer.shape[1]} finite numbers"
         )
 

@@ -13,6 +13,7 @@ from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import Compiled
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
+from nengo_dl.runtime.staged import StagedTier
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
 
@@ -65,15 +66,20 @@ class Program:
         "auto" chooses by a rule of the number of steps and the size of the network
         alone, so that a script gives the same numbers each time it runs.
     unroll : int
+    device : str, optional
+        TensorFlow device for what is compiled.
     """
 
-    def __init__(self, model, parameters, batch, dtype, jit="auto", unroll=1):
+    def __init__(
+        self, model, parameters, batch, dtype, jit="auto", unroll=1, device=None
+    ):
         self.model = model
         self.parameters: Mapping = parameters
         self.dtype = np.dtype(dtype)
         self.batch = batch
         self.jit = jit
         self.unroll = unroll
+        self.device = device
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self.is_open = False
@@ -246,15 +252,20 @@ class Program:
 
     def _choose(self, use: Specialization, start: int, n_steps: int) -> str:
         """NumPy or TensorFlow; see the parameter ``jit``."""
-        if any(n.kernel.host for n in self.compiled(use).graph.nodes):
+        python = any(n.kernel.host for n in self.compiled(use).graph.nodes)
+        if self.jit is False or (python and self._python_in_loop(use)):
             return "numpy"
-        if self.jit != "auto":
-            return "tensorflow" if self.jit else "numpy"
+        compiled = "staged" if python else "tensorflow"
+        if self.jit is True:
+            return compiled
         if n_steps <= SHORT_RUN:
             return "numpy"
         seconds = self.estimate(use) * n_steps
         few = start + n_steps <= FEW_STEPS and seconds <= COMPILE_SECONDS
-        return "numpy" if few else "tensorflow"
+        return "numpy" if few else compiled
+
+    def _python_in_loop(self, use: Specialization) -> bool:
+        return any(group.kernel.host for group in self.layout(use).loop.groups)
 
     def estimate(self, use: Specialization) -> float:
         """About how long a step takes in NumPy, in seconds, from the plan alone."""
@@ -273,8 +284,9 @@ class Program:
             if name == "numpy":
                 self._tiers[key] = NumpyTier(*arguments, weights)
             else:
-                self._tiers[key] = TensorFlowTier(
-                    *arguments, weights, jit=self.jit is not False, unroll=self.unroll
+                tier = StagedTier if name == "staged" else TensorFlowTier
+                self._tiers[key] = tier(
+                    *arguments, weights, unroll=self.unroll, device=self.device
                 )
             self._stale.discard(key)
         elif key in self._stale:

@@ -158,7 +158,12 @@ class TensorFlowTier:
     jit : bool
     unroll : int
         Steps in one round of the loop.
+    device : str, optional
+        TensorFlow device.
     """
+
+    #: whether the stages before and after the loop are part of the jitted program
+    stages_on_device = True
 
     def __init__(
         self,
@@ -168,24 +173,27 @@ class TensorFlowTier:
         weights: Sequence,
         jit: bool = True,
         unroll: int = 1,
+        device: str | None = None,
     ):
         from nengo_dl.runtime.loop import ForwardLoop
 
         self.layout = layout
         self.feed = feed
         self.store = store
+        self.device = device
         batch = store.batch
-        stages = SequenceStages(layout, batch)
+        self.stages = stages = SequenceStages(layout, batch)
+        inside = self.stages_on_device
         self.loop = ForwardLoop(
             loop_step(layout, batch) if layout.has_loop else None,
             layout.loop.result.size,
             store.dtype,
             jit=jit,
             unroll=unroll,
-            pre=stages.before if stages.needs_before else None,
-            post=stages.after if stages.needs_after else None,
+            pre=stages.before if stages.needs_before and inside else None,
+            post=stages.after if stages.needs_after and inside else None,
         )
-        self.weights = self.loop.tensors(weights)
+        self.write(weights)
         self.carry = None
         self._chunks: set[int] = set()
 
@@ -202,6 +210,7 @@ class TensorFlowTier:
 
     def write(self, weights: Sequence) -> None:
         """Use other values of the parameters from now on."""
+        self.arrays = list(weights)
         self.weights = self.loop.tensors(weights)
 
     def chunk(self, n_steps: int) -> int:
@@ -234,6 +243,7 @@ class TensorFlowTier:
             batch=self.store.batch,
             n_in=self.layout.n_given,
             inputs=lambda first, k: self.feed.chunk(start + first, k),
+            device=self.device,
         ):
             self.carry = carry
             yield outputs

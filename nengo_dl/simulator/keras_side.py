@@ -43,7 +43,8 @@ def as_loss(loss):
     found = keras.losses.get(loss)
     if isinstance(found, keras.losses.Loss):
         return found
-    return FunctionLoss(found, getattr(found, "__name__", "loss"))
+    name = getattr(found, "__name__", "")  # that of a lambda is no name for TensorFlow
+    return FunctionLoss(found, name if name.isidentifier() else "loss")
 
 
 class ProbeLoss:

@@ -242,7 +242,12 @@ class TrainingMethods:
                 "first"
             )
         self._set_batch_size(method, kwargs)
-        return self._inputs_and_targets(x, y, n_steps, f"Simulator.{method}", stateful)
+        where = f"Simulator.{method}"
+        inputs, targets = self._inputs_and_targets(x, y, n_steps, where, stateful)
+        weight = kwargs.get("sample_weight")
+        if weight is not None:
+            kwargs["sample_weight"] = self._sample_weights(weight, targets, where)
+        return inputs, targets
 
     def _inputs_and_targets(self, x, y, n_steps, where, stateful):
         if y is None:
@@ -270,6 +275,24 @@ class TrainingMethods:
         targets = {name: arrays.get(probe, nothing) for probe, name in names.items()}
         return inputs, targets
 
+    def _sample_weights(self, value, targets, where):
+        """Weights of items, or of items and steps, for each probe."""
+        if not isinstance(value, dict | list | tuple):
+            value = dict.fromkeys(targets, value)
+        given = self._for_probes("sample_weight", value)
+        weights = {}
+        for name, target in targets.items():
+            weight = np.asarray(given.get(name, np.ones(len(target))), self.dtype)
+            if weight.shape not in (target.shape[:1], target.shape[:2]):
+                raise ValidationError(
+                    f"the sample_weight for Probe {name!r} has shape {weight.shape}; "
+                    f"expected {target.shape[:1]}, one for each item, or "
+                    f"{target.shape[:2]}, one for each of its steps too",
+                    attr=where,
+                )
+            weights[name] = weight
+        return weights
+
     def _validation(self, side, data):
         """Keras' ``validation_data``: (x, y) or (x, y, sample weights)."""
         if not isinstance(data, list | tuple) or len(data) not in (2, 3):
@@ -277,10 +300,12 @@ class TrainingMethods:
                 f"expected (x, y) or (x, y, sample_weight), got {type(data).__name__}",
                 attr="Simulator.fit (validation_data)",
             )
-        x, y, *rest = data
+        x, y, *weights = data
         fed = side.layer.fed
         where = "Simulator.fit (validation_data)"
-        data = (*self._inputs_and_targets(x, y, None, where, False), *rest)
+        data = self._inputs_and_targets(x, y, None, where, False)
+        if weights:
+            data = (*data, self._sample_weights(weights[0], data[1], where))
         if side.layer.fed != fed:
             raise ValidationError(
                 "expected data for the same nodes as in x, because Python functions of "

@@ -43,7 +43,7 @@ class Case:
 
     ``expected`` is what the interpreter makes of the lowered graph, ``core`` what
     ``nengo.Simulator`` makes of the network; both ``(steps, rows, batch)``, where
-    ``core`` has the first batch item alone.
+    ``core`` has the first batch item alone. ``signals`` are core's at the end.
     """
 
     model: nengo.builder.Model
@@ -52,6 +52,7 @@ class Case:
     inputs: dict
     parameters: dict
     core: np.ndarray
+    signals: dict
     expected: np.ndarray
 
     @property
@@ -80,24 +81,33 @@ class Case:
         return interpret(graph, **self.arguments())
 
 
-@cache
 def case(name: str, opened: bool = False) -> Case:
-    """One of `NETWORKS`; ``opened``: what may be trained is a parameter.
+    """One of `NETWORKS`, made once; ``opened``: what may be trained is a parameter.
 
     The values of parameters are not those that the network was built with, so nobody
     can use those by mistake; ``core`` knows nothing of that.
     """
-    with nengo.Simulator(
-        NETWORKS[name](), seed=SEED, optimize=False, progress_bar=False
-    ) as sim:
+    return _case(name, opened)
+
+
+@cache
+def _case(name, opened):
+    return make_case(NETWORKS[name](), opened)
+
+
+def make_case(net: nengo.Network, opened: bool = False) -> Case:
+    """Run a network in core, and lower it."""
+    with nengo.Simulator(net, seed=SEED, optimize=False, progress_bar=False) as sim:
         model = sim.model
         core = np.array([_core_step(sim) for _ in range(N_STEPS)])[:, :, None]
+        signals = {signal: np.copy(value) for signal, value in sim.signals.items()}
     parameters = trainable(model) if opened else {}
     hosts: dict = {}
     options = LoweringOptions(parameters=frozenset(parameters), hosts=hosts)
     lowered = lower(model, options)
     inputs = network_inputs(model, lowered, hosts, batch=2)
-    made = Case(model, lowered, hosts, inputs, parameters, core, np.zeros((1, 1, 2)))
+    unknown = np.zeros((0, 0, 2))
+    made = Case(model, lowered, hosts, inputs, parameters, core, signals, unknown)
     return replace(made, expected=made.run(lowered.graph))
 
 

@@ -186,6 +186,33 @@ def _rounds(needs):
     assert done == len(needs), "the graph has a cycle"
 
 
+# -- dependencies, edge by edge
+
+
+def edges(graph):
+    """Pairs (element, element computed from it in the same step)."""
+    pairs = list(zip(graph.src.tolist(), graph.term_owner.tolist()))
+    for node in graph.nodes:
+        outputs = [e for k in range(len(node.outputs)) for e in node.elements(k)]
+        inputs = [e for elements in node.inputs for e in elements]
+        pairs += [(a, b) for a in inputs for b in outputs]
+    return pairs
+
+
+def reach(start, pairs):
+    """All elements that paths from ``start`` lead to."""
+    reached, followers = set(np.flatnonzero(start)), {}
+    for a, b in pairs:
+        followers.setdefault(a, []).append(b)
+    waiting = list(reached)
+    while waiting:
+        for b in followers.get(waiting.pop(), ()):
+            if b not in reached:
+                reached.add(b)
+                waiting.append(b)
+    return np.isin(np.arange(start.size), list(reached))
+
+
 # -- programs: what the interpreter is compared with
 
 

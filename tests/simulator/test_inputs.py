@@ -84,9 +84,7 @@ def test_one_array_for_one_input(net, rng):
     arrays, _ = resolve_data([data.tolist()], [net.stimulus])
     assert np.array_equal(arrays[net.stimulus], data)
 
-    with pytest.raises(
-        ValidationError, match=r"one array for 2 inputs.*'context' \(3\)"
-    ):
+    with pytest.raises(ValidationError, match=r"one array for 2 inputs.*'context' \(3\)"):
         resolve_data(data, net.inputs)
     with pytest.raises(ValidationError, match="one array for 0 inputs.*has no inputs"):
         resolve_data(data, [])
@@ -122,9 +120,7 @@ def test_types_of_data(net):
     for bad in (np.ones((1, 2, 2), complex), np.full((1, 2, 2), "x"), {1}):
         with pytest.raises(ValidationError, match="'stimulus' must be real numbers"):
             resolve_data(bad, nodes)
-    with pytest.raises(
-        ValidationError, match="'stimulus' cannot be made into an array"
-    ):
+    with pytest.raises(ValidationError, match="'stimulus' cannot be made into an array"):
         resolve_data([[[1, 2], [3]]], nodes)
 
 
@@ -163,9 +159,7 @@ def test_numbers_of_items_and_steps_must_agree(net):
         resolve_data([a, np.zeros((3, 5, 3))], net.inputs)
     with pytest.raises(ValidationError, match="has 5 steps .*expected 4, as n_steps"):
         resolve_data({"stimulus": a}, net.inputs, n_steps=4)
-    with pytest.raises(
-        ValidationError, match="2 items .*expected 3, as minibatch_size"
-    ):
+    with pytest.raises(ValidationError, match="2 items .*expected 3, as minibatch_size"):
         resolve_data({"stimulus": a}, net.inputs, minibatch_size=3)
     assert resolve_data({"stimulus": a}, net.inputs, 2, 5)[1] == 5
 
@@ -187,9 +181,7 @@ def test_unknown_keys(net):
 
 def test_lists_of_the_wrong_length_warn(net):
     a, b = np.zeros((2, 5, 2)), np.zeros((2, 5, 3))
-    with pytest.warns(
-        UserWarning, match="list of 1 arrays for 2 .*run their own output"
-    ):
+    with pytest.warns(UserWarning, match="list of 1 arrays for 2 .*run their own output"):
         arrays, _ = resolve_data([a], net.inputs)
     assert set(arrays) == {net.stimulus}
     with pytest.warns(UserWarning, match="list of 3 arrays for 2 .*are not used"):
@@ -243,9 +235,7 @@ def test_targets_that_do_not_fit(net):
         resolve_targets({net.p2: y1}, net.probes)
     with pytest.raises(ValidationError, match="'out' has shape .*expected 3 axes"):
         resolve_targets({"out": y1[0]}, net.probes)
-    with pytest.raises(
-        ValidationError, match="has 2 items .*expected 3, as the number"
-    ):
+    with pytest.raises(ValidationError, match="has 2 items .*expected 3, as the number"):
         resolve_targets({"out": y1}, net.probes, n_items=3)
 
 
@@ -264,7 +254,5 @@ def test_targets_may_be_numbers_of_classes(net):
     assert resolve_targets({net.p2: labels}, net.probes)[net.p2] is labels
     with pytest.raises(ValidationError, match="size_in is 4"):
         resolve_targets({net.p2: labels.astype(float)}, net.probes)
-    arrays = resolve_targets(
-        {net.p2: np.zeros((2, 1, 7))}, net.probes, check_size=False
-    )
+    arrays = resolve_targets({net.p2: np.zeros((2, 1, 7))}, net.probes, check_size=False)
     assert arrays[net.p2].shape == (2, 1, 7)

@@ -152,9 +152,7 @@ def test_what_the_operators_of_other_builders_change_is_learned():
     model = build(net)
     model.sig[net.a]["encoders"].readonly = False
     changed = [p for p in collect_parameters(model) if p.learned]
-    assert [(p.obj, p.attr, p.trainable) for p in changed] == [
-        (net.a, "encoders", False)
-    ]
+    assert [(p.obj, p.attr, p.trainable) for p in changed] == [(net.a, "encoders", False)]
 
 
 def test_parameters_of_a_model_without_a_network():
@@ -217,9 +215,7 @@ def test_live_ensemble(rng, allclose):
     assert np.array_equal(built.bias, bias)
     assert built.gain is core.gain and built.eval_points is core.eval_points
     rates, intercepts = net.a.neuron_type.max_rates_intercepts(core.gain, bias)
-    assert np.array_equal(built.max_rates, rates) and not np.any(
-        rates == core.max_rates
-    )
+    assert np.array_equal(built.max_rates, rates) and not np.any(rates == core.max_rates)
     assert np.array_equal(built.intercepts, intercepts)
 
     live[model.sig[net.a.neurons]["bias"]] = bias[:-1]

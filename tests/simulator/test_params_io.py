@@ -322,9 +322,7 @@ def test_frozen_network_builds_without_warnings_and_can_be_pickled(rng, recwarn)
 def test_get_nengo_params_makes_an_equal_network(rng, allclose):
     net = base_network()
     with net:
-        conn = nengo.Connection(
-            net.a[0], net.b, label="conn", transform=[[1], [2], [-1]]
-        )
+        conn = nengo.Connection(net.a[0], net.b, label="conn", transform=[[1], [2], [-1]])
         full = nengo.Connection(
             net.a, net.b[:2], label="full", solver=LstsqL2(weights=True)
         )

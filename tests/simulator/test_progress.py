@@ -181,7 +181,5 @@ def test_no_steps_at_all(terminal, ticking):
 
 @pytest.mark.parametrize("wrong", ["yes", 1, object()])
 def test_wrong_type(wrong):
-    with pytest.raises(
-        ValidationError, match="progress_bar: must be True, False or an"
-    ):
+    with pytest.raises(ValidationError, match="progress_bar: must be True, False or an"):
         progress(wrong, "Simulating", 10)

@@ -1,0 +1,542 @@
+"""What a user gets for bad input: the error, what it names, and what is left after it."""
+
+import warnings
+
+import nengo
+import numpy as np
+import pytest
+from nengo.exceptions import (
+    BuildError,
+    ReadonlyError,
+    SimulationError,
+    SimulatorClosed,
+    ValidationError,
+)
+
+import nengo_dl
+from tests import networks
+
+
+def small(probe=True, label="stimulus"):
+    with nengo.Network(seed=0) as net:
+        net.node = nengo.Node([0.5], label=label)
+        net.ens = nengo.Ensemble(10, 1, label="ens")
+        net.conn = nengo.Connection(net.node, net.ens)
+        if probe:
+            net.probe = nengo.Probe(net.ens, synapse=0.01, label="out")
+    return net
+
+
+@pytest.fixture
+def sim():
+    with nengo_dl.Simulator(small(), minibatch_size=2, progress_bar=False) as sim:
+        yield sim
+
+
+# running --------------------------------------------------------------------------------
+
+
+def test_negative_time(sim):
+    with pytest.raises(ValidationError, match="positive"):
+        sim.run(-0.1)
+    with pytest.raises(ValidationError, match="n_steps.*must not be negative.*-3"):
+        sim.run_steps(-3)
+    assert sim.n_steps == 0
+
+
+@pytest.mark.parametrize("seconds", (0, 0.0001, 0.0004999))
+def test_a_time_of_no_steps_warns(sim, seconds):
+    sim.run_steps(4)
+    with pytest.warns(UserWarning, match="0 timesteps.*still at time 0.004"):
+        sim.run(seconds)
+    assert sim.n_steps == 4
+
+
+def test_no_steps(sim):
+    sim.run_steps(0)
+    assert sim.n_steps == 0
+    assert sim.data[sim.network.probe].shape == (2, 0, 1)
+
+
+@pytest.mark.parametrize("n_steps", (1.5, "3", None, float("nan")))
+def test_not_a_number_of_steps(sim, n_steps):
+    with pytest.raises(ValidationError, match="whole number of steps"):
+        sim.run_steps(n_steps)
+
+
+def test_numbers_of_steps_of_any_whole_type(sim):
+    for n_steps in (np.int64(2), 2.0, np.float32(2)):
+        sim.run_steps(n_steps)
+    assert sim.n_steps == 6
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (np.ones((2, 5)), r"Node 'stimulus' has shape \(2, 5\).*3 axes"),
+        (np.ones((2, 5, 2)), r"Node 'stimulus' has shape \(2, 5, 2\).*size_out is 1"),
+        (np.ones((3, 5, 1)), "Node 'stimulus' has 3 items.*expected 2"),
+        (np.ones((2, 4, 1)), "Node 'stimulus' has 4 steps.*expected 5"),
+        ({"stimulux": np.ones((2, 5, 1))}, "'stimulux'.*unknown.*'stimulus'"),
+        ({"stimulus": [["a"] * 5] * 2}, "Node 'stimulus' must be real numbers"),
+    ],
+)
+def test_data_that_do_not_fit(sim, data, message):
+    with pytest.raises(ValidationError, match=message):
+        sim.run_steps(5, data=data)
+    assert sim.n_steps == 0
+    sim.run_steps(5)
+    assert sim.data[sim.network.probe].shape == (2, 5, 1)
+
+
+def test_data_for_what_is_not_an_input():
+    net = small()
+    with net:
+        inner = nengo.Node(size_in=1, label="inner")
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        with pytest.raises(ValidationError, match="'inner'.*not an input"):
+            sim.run_steps(5, data={inner: np.ones((1, 5, 1))})
+        with pytest.raises(ValidationError, match="'ens'.*not an input"):
+            sim.run_steps(5, data={net.ens: np.ones((1, 5, 1))})
+
+
+# building -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("minibatch_size", 0),
+        ("minibatch_size", -1),
+        ("minibatch_size", 2.5),
+        ("minibatch_size", True),
+        ("unroll_simulation", 0),
+        ("unroll_simulation", None),
+        ("device", "fast one"),
+        ("device", 0),
+        ("progress_bar", "yes"),
+    ],
+)
+def test_arguments_that_do_not_fit(name, value):
+    with pytest.raises(ValidationError, match=name):
+        nengo_dl.Simulator(small(), **{"progress_bar": False, name: value})
+
+
+def test_nothing_to_simulate():
+    with pytest.raises(ValidationError, match="network or a built model"):
+        nengo_dl.Simulator(None)
+
+
+def test_what_has_no_kernel_is_named():
+    class Unknown(nengo.neurons.RectifiedLinear):
+        def step(self, dt, J, output):
+            output[...] = J
+
+    with nengo.Network() as net:
+        nengo.Ensemble(10, 1, neuron_type=Unknown())
+    with pytest.raises(BuildError, match="Unknown.*nengo_dl/kernels/neurons/unknown.py"):
+        nengo_dl.Simulator(net, progress_bar=False)
+
+
+def test_read_only(sim):
+    with pytest.raises(ReadonlyError, match="dt"):
+        sim.dt = 0.1
+    sim.run_steps(3)
+    with pytest.raises(ValueError, match="read-only"):
+        sim.data[sim.network.probe][...] = 0
+    with pytest.raises(TypeError):
+        sim.data[sim.network.probe] = 0
+
+
+def test_settings_of_inner_networks_warn():
+    with nengo.Network() as net:
+        with nengo.Network(label="inner"):
+            nengo_dl.configure_settings(dtype="float64")
+    with pytest.warns(UserWarning, match="'dtype'.*inner.*no effect"):
+        nengo_dl.Simulator(net, progress_bar=False).close()
+
+
+# devices --------------------------------------------------------------------------------
+
+
+def test_a_device_that_is_not_there_warns_and_the_cpu_takes_over():
+    with pytest.warns(UserWarning, match=r"'/gpu:12'.*no? ?.*GPU"):
+        sim = nengo_dl.Simulator(small(), device="/gpu:12", progress_bar=False)
+    with sim:
+        sim.run_steps(5)
+        assert sim.device == "/cpu:0"
+        assert sim.data[sim.network.probe].shape == (5, 1)
+        assert sim.predict(n_steps=5)["out"].shape == (1, 5, 1)
+
+
+@pytest.mark.parametrize("device", ("/cpu:0", "/device:CPU:0", "cpu:0"))
+def test_the_cpu_is_always_there(device):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with nengo_dl.Simulator(small(), device=device, progress_bar=False) as sim:
+            sim.run_steps(2)
+            assert sim.device == device
+
+
+def test_new_variables_are_on_the_device_and_of_the_type():
+    import keras
+    import tensorflow as tf
+
+    net = small()
+    with net:
+        nengo_dl.configure_settings(dtype="float64")
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    with nengo_dl.Simulator(net, device="/cpu:0", progress_bar=False) as sim:
+        assert tf.Variable(1.0).device.endswith("CPU:0")
+        assert keras.Variable(np.ones(3)).dtype == "float64"
+        assert keras.layers.Dense(2).compute_dtype == "float64"
+        sim.run_steps(2)
+    assert (keras.config.floatx(), keras.config.dtype_policy()) == before
+
+
+# a closed simulator ---------------------------------------------------------------------
+
+
+def test_a_closed_simulator_says_so_and_keeps_its_data():
+    net = small()
+    sim = nengo_dl.Simulator(net, progress_bar=False)
+    sim.run_steps(7)
+    data = sim.data[net.probe].copy()
+    layer = sim.tensor_graph
+    assert layer is sim.keras_model.get_layer("TensorGraph")
+    sim.close()
+    sim.close()  # again: nothing happens
+    assert sim.closed
+    calls = [
+        lambda: sim.run(0.1),
+        lambda: sim.run_steps(1),
+        sim.step,
+        sim.reset,
+        lambda: sim.keras_model,
+        lambda: sim.tensor_graph,
+        lambda: sim.predict(n_steps=1),
+        lambda: sim.predict_on_batch(n_steps=1),
+        lambda: sim.compile("sgd", "mse"),
+        lambda: sim.fit(n_steps=1, y=np.zeros((1, 1, 1))),
+        lambda: sim.evaluate(n_steps=1, y=np.zeros((1, 1, 1))),
+        lambda: sim.save_params("nowhere"),
+        lambda: sim.load_params("nowhere"),
+        sim.describe,
+        sim.__enter__,
+    ]
+    for call in calls:
+        with pytest.raises(SimulatorClosed):
+            call()
+    assert np.array_equal(sim.data[net.probe], data)
+    assert sim.n_steps == 7
+    assert sim.time == 0.007
+    assert len(sim.trange()) == 7
+    assert sim.data[net.ens].encoders.shape == (10, 1)
+
+
+def test_leaving_the_with_block_closes():
+    with nengo_dl.Simulator(small(), progress_bar=False) as sim:
+        assert not sim.closed
+    assert sim.closed
+    with pytest.raises(SimulatorClosed), sim:
+        pass
+
+
+def test_an_error_in_the_with_block_closes_too():
+    with pytest.raises(RuntimeError, match="mine"):
+        with nengo_dl.Simulator(small(), progress_bar=False) as sim:
+            sim.run_steps(3)
+            raise RuntimeError("mine")
+    assert sim.closed
+    assert len(sim.data[sim.network.probe]) == 3
+
+
+def test_a_simulator_that_is_dropped_open_warns():
+    sim = nengo_dl.Simulator(small(), progress_bar=False)
+    sim.run_steps(2)
+    with pytest.warns(ResourceWarning, match="deallocated while open"):
+        del sim  # nothing else holds it: no waiting for the garbage collector
+
+
+def test_a_simulator_that_could_not_be_made_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValidationError):
+            nengo_dl.Simulator(small(), minibatch_size=0)
+
+
+# Python functions -----------------------------------------------------------------------
+
+
+class Boom(Exception):
+    pass
+
+
+def fails_after(n_steps, result=None):
+    """A function of time that raises in one step, or returns ``result``."""
+
+    def function(t, *x):
+        if round(t * 1000) == n_steps + 1:
+            if result is None:
+                raise Boom(f"at {t:g}")
+            return result
+        return np.sin(10 * t)
+
+    return function
+
+
+@pytest.mark.parametrize("jit", (True, False))
+@pytest.mark.parametrize("with_input", (False, True))
+def test_a_function_that_raises_leaves_all_steps_before_it(jit, with_input):
+    n_before = 70
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(jit=jit)
+        ens = nengo.Ensemble(10, 1)
+        node = nengo.Node(
+            fails_after(n_before), size_in=1 if with_input else 0, size_out=1
+        )
+        if with_input:
+            nengo.Connection(ens, node)
+        nengo.Connection(node, ens)
+        probe = nengo.Probe(ens, synapse=0.01)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        with pytest.raises(Boom, match="at 0.071"):
+            sim.run_steps(100)
+        assert sim.n_steps == n_before
+        assert sim.data[probe].shape == (n_before, 1)
+        with pytest.raises(Boom):  # the step is tried again
+            sim.step()
+        assert sim.n_steps == n_before
+        data = sim.data[probe].copy()
+        sim.reset()
+        sim.run_steps(n_before)
+        assert np.array_equal(sim.data[probe], data)
+
+
+@pytest.mark.parametrize("bad", ([1.0, 2.0], "text", float("nan")))
+@pytest.mark.parametrize("with_input", (False, True))
+def test_a_function_that_returns_what_does_not_fit(bad, with_input):
+    with nengo.Network(seed=0) as net:
+        node = nengo.Node(
+            fails_after(20, bad),
+            size_in=1 if with_input else 0,
+            size_out=1,
+            label="culprit",
+        )
+        probe = nengo.Probe(node)
+        if with_input:
+            nengo.Connection(nengo.Node([1]), node)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        with pytest.raises(SimulationError, match="function"):
+            sim.run_steps(30)
+        assert sim.n_steps == len(sim.data[probe]) == 20
+        with pytest.raises(SimulationError, match="function"):
+            sim.predict(n_steps=30)
+        assert sim.n_steps == 20
+        sim.reset()
+        sim.run_steps(20)
+        assert len(sim.data[probe]) == 20
+
+
+def test_a_function_that_raises_in_predict_and_fit():
+    with nengo.Network(seed=0) as net:
+        switch = {"on": True}
+
+        def function(t, x):
+            if switch["on"]:
+                raise Boom("in the network")
+            return x
+
+        inp = nengo.Node([1.0])
+        node = nengo.Node(function, size_in=1, size_out=1)
+        ens = nengo.Ensemble(10, 1, neuron_type=nengo.RectifiedLinear())
+        nengo.Connection(inp, ens)
+        nengo.Connection(ens, node)
+        probe = nengo.Probe(ens)
+        nengo.Probe(node)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.compile("sgd", loss={probe: "mse"})
+        y = {probe: np.zeros((1, 5, 1))}
+        for _ in range(2):
+            with pytest.raises(Boom, match="in the network"):
+                sim.predict(n_steps=5)
+            with pytest.raises(Boom, match="in the network"):
+                sim.fit(n_steps=5, y=y, verbose=0)
+        switch["on"] = False
+        assert sim.predict(n_steps=5)[probe].shape == (1, 5, 1)
+        history = sim.fit(n_steps=5, y=y, verbose=0)
+        assert np.isfinite(history.history["loss"]).all()
+        assert sim.n_steps == 0
+
+
+# networks without this or that ----------------------------------------------------------
+
+
+def test_without_probes():
+    net = small(probe=False)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(5)
+        sim.step()
+        assert sim.n_steps == 6
+        for call in (
+            lambda: sim.predict(n_steps=5),
+            lambda: sim.compile("sgd", "mse"),
+            lambda: sim.keras_model,
+        ):
+            with pytest.raises(ValidationError, match="no probes.*nengo.Probe"):
+                call()
+
+
+def test_without_probes_functions_still_run():
+    seen = []
+    with nengo.Network() as net:
+        nengo.Node(lambda t: seen.append(t), size_out=0)
+        inp = nengo.Node(np.sin)
+        sink = nengo.Node(lambda t, x: seen.append(float(x[0])), size_in=1)
+        nengo.Connection(inp, sink, synapse=None)
+    seen.clear()  # Nengo itself has tried them
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(3)
+        assert np.allclose(seen, [0.001, 0.001, 0.002, 0.002, 0.003, 0.003], atol=1e-6)
+
+
+def test_without_inputs():
+    with nengo.Network(seed=0) as net:
+        ens = nengo.Ensemble(10, 1)
+        probe = nengo.Probe(ens, synapse=0.01)
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        sim.run_steps(20)
+        expected = sim.data[probe].copy()
+        sim.reset()
+        assert np.allclose(sim.predict(n_steps=20)[probe], expected, atol=1e-6)
+        assert sim.predict_on_batch(n_steps=20)[probe].shape == (2, 20, 1)
+        with pytest.raises(ValidationError, match="number of steps is not known"):
+            sim.predict()
+        with pytest.raises(ValidationError, match="0 inputs|no inputs"):
+            sim.predict(np.ones((2, 5, 1)))
+        sim.compile("sgd", "mse")
+        y = np.zeros((5, 10, 1))
+        history = sim.fit(n_steps=10, y=y, verbose=0).history
+        assert set(history) == {"loss", "probe_loss"}
+        assert set(sim.evaluate(n_steps=10, y=y, verbose=0)) == {"loss", "probe_loss"}
+
+
+def test_an_empty_network():
+    with nengo.Network() as net:
+        pass
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(3)
+        assert sim.n_steps == 3
+
+
+# training -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ("fit", "evaluate"))
+def test_before_compile(sim, method):
+    with pytest.raises(SimulationError, match=f"{method}.*compile"):
+        getattr(sim, method)(n_steps=2, y=np.zeros((2, 2, 1)))
+
+
+def test_inference_only():
+    net = small()
+    with net:
+        nengo_dl.configure_settings(inference_only=True)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.compile("sgd", "mse")
+        with pytest.raises(SimulationError, match="inference_only"):
+            sim.fit(n_steps=2, y=np.zeros((1, 2, 1)))
+        assert sim.predict(n_steps=2)["out"].shape == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"y": np.zeros((2, 5))}, r"Probe 'out' has shape \(2, 5\)"),
+        ({"y": np.zeros((2, 5, 2))}, r"Probe 'out'.*\(batch, steps, 1\)"),
+        ({"y": np.zeros((2, 1, 1))}, "Probe 'out'.*expected 5"),
+        ({"y": np.zeros((3, 5, 1))}, "Probe 'out' has 3 items.*expected 2"),
+        ({"y": {"in": np.zeros((2, 5, 1))}}, "'in'.*unknown.*'out'"),
+        ({"y": [np.zeros((2, 5, 1))] * 2}, "2 arrays for 1 probes"),
+        ({"y": None}, "no targets"),
+        ({"y": {}}, r"no target for the probes \['out'\]"),
+        ({"x": np.ones((2, 4, 1))}, "Node 'stimulus' has 4 steps.*expected 5"),
+        ({"x": np.ones((2, 5, 3))}, "Node 'stimulus'.*size_out is 1"),
+        ({"batch_size": 3}, "batch_size=3.*minibatch_size"),
+        ({"validation_data": np.zeros(3)}, "validation_data.*sample_weight"),
+        ({"n_steps": 0}, "at least 1 step|4 steps|expected 0"),
+    ],
+)
+def test_training_data_that_do_not_fit(sim, kwargs, message):
+    sim.compile("sgd", "mse")
+    good = {"x": np.ones((2, 5, 1)), "y": np.zeros((2, 5, 1)), "n_steps": 5}
+    with pytest.raises(ValidationError, match=message):
+        sim.fit(**{**good, **kwargs}, verbose=0)
+
+
+def test_probes_that_compile_does_not_know(sim):
+    with pytest.raises(ValidationError, match="loss.*'in'.*no probes.*'out'"):
+        sim.compile("sgd", loss={"in": "mse"})
+    with pytest.raises(ValidationError, match="loss_weights.*2 values for 1 probes"):
+        sim.compile("sgd", loss="mse", loss_weights=[1.0, 2.0])
+    with pytest.raises(ValueError, match="[Oo]ptimizer|nonsense"):
+        sim.compile("nonsense", loss="mse")
+
+
+def test_more_than_a_batch_at_once(sim):
+    with pytest.raises(ValidationError, match="3 items.*minibatch_size=2"):
+        sim.predict_on_batch(np.ones((3, 4, 1)))
+    with pytest.raises(ValueError, match="at most 2 items"):
+        sim.keras_model.predict({"stimulus": np.ones((3, 4, 1))}, verbose=0)
+
+
+def test_one_step_through_synapses_warns(sim):
+    with pytest.warns(UserWarning, match="one step.*synapse=None"):
+        sim.predict(np.ones((2, 1, 1)))
+    with nengo.Network() as net:
+        node = nengo.Node([1])
+        ens = nengo.Ensemble(10, 1)
+        nengo.Connection(node, ens, synapse=None)
+        nengo.Probe(ens)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        with nengo_dl.Simulator(net, progress_bar=False) as other:
+            other.predict(np.ones((1, 1, 1)))
+
+
+def test_a_fit_that_failed_does_not_spoil_the_next(sim):
+    def bad(y_true, y_pred):
+        raise RuntimeError("a loss with a bug")
+
+    y = np.zeros((2, 5, 1))
+    sim.compile("sgd", loss=bad)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="a loss with a bug"):
+            sim.fit(n_steps=5, y=y, verbose=0)
+    sim.compile("sgd", loss="mse")
+    assert np.isfinite(sim.fit(n_steps=5, y=y, verbose=0).history["loss"]).all()
+
+    state = {"fails": True}
+
+    def sometimes(y_true, y_pred):
+        if state["fails"]:
+            raise RuntimeError("not yet")
+        return (y_true - y_pred) ** 2
+
+    sim.compile("adam", loss=sometimes, metrics=["mae"])
+    with pytest.raises(RuntimeError, match="not yet"):
+        sim.fit(n_steps=5, y=y, verbose=0)
+    state["fails"] = False
+    history = sim.fit(n_steps=5, y=y, verbose=0).history
+    assert set(history) == {"loss", "out_loss", "out_mae"}
+
+
+def test_functions_that_depend_on_each_other_need_the_same_inputs():
+    net = networks.python_functions(several=True)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        probe = net.probes[0]
+        sim.compile("sgd", loss={probe: "mse"})
+        y = {probe: np.zeros((1, 3, 1))}
+        x = {net.nodes[0]: np.ones((1, 3, 1))}
+        with pytest.raises(ValidationError, match="same nodes as in x"):
+            sim.fit(n_steps=3, y=y, validation_data=(x, y), verbose=0)
