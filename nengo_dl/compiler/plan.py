@@ -90,7 +90,7 @@ def _units(graph: Graph, split: Stages) -> tuple[list[_Unit], np.ndarray]:
     cuts = np.flatnonzero(np.diff(piece[order])) + 1
     for members in np.split(sums[order], cuts) if sums.size else ():
         unit_of[members] = len(units)
-        key = ("sum", len(units) if members.size >= LONG_SUM else 0)
+        key = ("sum", len(units) if members.size >= LONG_SUM else -1)
         first = members[0]
         unit = _Unit(key, int(graph.block[first]), int(split.element[first]))
         unit.sums = members

@@ -80,6 +80,8 @@ class Emitter:
         inputs = []
         for k, read in enumerate(group.reads):
             x = self.read(read, tensors)
+            if group.kernel.host:  # called for each item, also where all are equal
+                x = self._full(x)
             few = self.batch is not None and self.batch < SMALL_BATCH
             if k in group.kernel.materialize and few:
                 x = self.xp.materialize(x)

@@ -404,7 +404,7 @@ def test_one_step_of_fit_goes_down_the_numeric_gradient(settings, rng):
             directions.append(zeros)
         for direction in directions:
             length = np.sqrt(sum(np.sum(d**2) for d in direction))
-            h = 1e-5
+            h = 2e-6
             ahead, behind = (
                 loss(
                     [

@@ -1,0 +1,561 @@
+"""Layouts: the emitted programs against the interpreter, and where things are."""
+
+import numpy as np
+import pytest
+
+from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
+from nengo_dl.compiler.layout import ZERO, WeightRef, layout
+from nengo_dl.compiler.pipeline import PASSES, arrange
+from nengo_dl.compiler.plan import plan
+from nengo_dl.compiler.stages import one_stage
+from nengo_dl.kernels.algebra import MATVEC, SUM, VARYING_MATVEC
+from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
+from nengo_dl.runtime.emit import whole_step
+from tests.compiler.helpers import (
+    NETWORKS,
+    SQUASH,
+    TWIST,
+    add,
+    agree,
+    case,
+    copy,
+    matvec,
+    probe,
+    python_node,
+    random_graph,
+    random_inputs,
+    random_parameters,
+)
+from tests.compiler.reference import (
+    XP,
+    Interpreter,
+    first_carry,
+    given_rows,
+    interpret,
+    program_weights,
+    run_fused,
+    run_split,
+)
+
+
+def compiled(graph):
+    for transform in PASSES:
+        graph = transform(graph)
+    return graph
+
+
+def check(it):
+    """Each read finds what was written before; rows and tensors add up."""
+    known = set()
+    for stage in (it.before, it.loop, it.after):
+        if stage is it.loop:
+            known = set()
+        known |= {n for key, n in stage.sources.items() if key != "parameter weight"}
+        for group in stage.groups:
+            for read in group.reads:
+                _check_read(it, read, known)
+            assert not known & set(group.outputs)  # written once
+            known |= set(group.outputs)
+        for read in (stage.result, *stage.following):
+            _check_read(it, read, known)
+        if stage is it.loop:
+            known |= {n for group in it.before.groups for n in group.outputs}
+            known |= {n for key, n in it.before.sources.items() if key == "given"}
+    assert len(it.loop.following) == len(it.carry)
+    for read, first in zip(it.loop.following, it.carry):
+        assert read.size == first.size
+    assert it.n_probed == sum(p.elements.size for p in it.plan.graph.probes)
+    assert it.n_given == sum(s.size for s in it.plan.graph.inputs)
+    return it
+
+
+def _check_read(it, read, known):
+    length = 0
+    for tensor, start, stop in read.parts:
+        assert tensor in known or tensor == ZERO
+        assert 0 <= start < stop <= (1 if tensor == ZERO else it.sizes[tensor])
+        length += stop - start
+    if read.index is None:
+        assert length == read.size
+    else:
+        assert read.index.size == read.size
+        assert 0 <= read.index.min() <= read.index.max() < length
+
+
+def layouts(graph, **options):
+    fused = check(arrange(graph, fused=True))
+    assert not fused.before.groups and not fused.after.groups
+    return fused, check(arrange(graph, **options))
+
+
+def compare(allclose, graph, expected, stepwise=False, **arguments):
+    """Both programs of a graph give what is expected; returns both layouts."""
+    fused, split = layouts(graph, stepwise_python=stepwise)
+    agree(allclose, run_fused(fused, **arguments), expected)
+    agree(allclose, run_split(split, **arguments), expected)
+    return fused, split
+
+
+def compare_random(allclose, rng, graph, batch=2):
+    """With random inputs and parameters."""
+    arguments = {"inputs": random_inputs(graph, rng, 8, batch), "n_steps": 8}
+    arguments |= {"parameters": random_parameters(graph, rng), "batch": batch}
+    return compare(allclose, graph, interpret(graph, **arguments), **arguments)
+
+
+# -- programs
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name, opened, allclose):
+    it = case(name, opened)
+    for graph in (it.graph, compiled(it.graph)):
+        fused, split = layouts(graph, stepwise_python=it.lowered.stepwise_python)
+        agree(allclose, run_fused(fused, **it.arguments()), it.expected)
+        agree(allclose, run_split(split, **it.arguments()), it.expected)
+        assert [key for key, _, _ in split.probes] == it.model.probes
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_random_graphs(rng, allclose, batch):
+    for _ in range(15):
+        graph, _, _ = random_graph(rng)
+        compare_random(allclose, rng, graph, batch)
+        compare_random(allclose, rng, compiled(graph), batch)
+
+
+def test_matrices_that_vary(rng, allclose):
+    """Products of a matrix per batch item, merged, for one item and for several."""
+    b = GraphBuilder()
+    outputs = []
+    for k in range(3):
+        a, x = b.input(f"a{k}", 6), b.input(f"x{k}", 2)
+        outputs += b.node(VARYING_MATVEC, [a, x], [3], {"shape": (3, 2)})
+    graph = b.build([probe(*outputs)])
+    for batch in (1, 4):
+        compare_random(allclose, rng, graph, batch)
+
+
+# -- states
+
+
+def carried(it):
+    return [first.size for first in it.carry]
+
+
+def test_states_adopt_the_place_of_what_comes_next(rng, allclose):
+    """All states of merged nodes are one carried array: the kernel's own result."""
+    b = GraphBuilder()
+    outputs, following, readings = [], [], []
+    for k, n in enumerate((2, 3, 4)):
+        state = b.state(np.full(n, 0.1 * k))
+        params = {"a": np.full(n, 0.9), "b": np.full(n, 0.1)}
+        (y,) = b.node(ONE_STATE, [b.input(f"x{k}", n), state], [n], params)
+        outputs.append(y)
+        following.append((state, y))
+        readings.append(Reading(k, state, (n,)))
+    graph = b.build([probe(*outputs)], readings, following)
+    for it in compare_random(allclose, rng, graph):
+        (group,) = it.loop.groups
+        assert np.array_equal(it.carry[0], np.repeat([0, 0.1, 0.2], (2, 3, 4)))
+        assert it.loop.following[0].parts == ((group.outputs[0], 0, 9),)
+        assert group.reads[1].form == "slice"
+        rows = np.concatenate([slot.row for slot in it.states])
+        assert sorted(rows) == list(range(9))
+        assert all((slot.carry == 0).all() for slot in it.states)
+
+
+def test_states_of_equal_start_and_successor_share_a_row(rng, allclose):
+    b = GraphBuilder()
+    x = b.input("x", 2)
+    states = [b.state([0.0, 0.5]) for _ in range(3)]
+    y = add(b, x, *states)
+    readings = [Reading(k, s, (2,)) for k, s in enumerate(states)]
+    graph = b.build([probe(*states)], readings, [(s, y) for s in states])
+    for it in compare_random(allclose, rng, graph):
+        assert carried(it) == [2]
+        assert all(np.array_equal(slot.row, it.states[0].row) for slot in it.states)
+
+
+def test_states_of_other_start_are_copied(rng, allclose):
+    b = GraphBuilder()
+    x = b.input("x", 2)
+    states = [b.state([0.0, 0.5]), b.state([1.0, 0.5])]
+    y = add(b, x, *states, *states)
+    graph = b.build([probe(*states)], following=[(s, y) for s in states])
+    for it in compare_random(allclose, rng, graph):
+        assert sorted(carried(it)) == [1, 2]
+
+
+@pytest.mark.parametrize("what", ["input", "constant", "parameter", "before", "state"])
+def test_states_that_take_over_what_the_loop_does_not_compute(rng, allclose, what):
+    b = GraphBuilder()
+    source = {
+        "input": lambda: b.input("y", 2),
+        "constant": lambda: b.constant([0.25, 0.5]),
+        "parameter": lambda: b.parameter("w", 2),
+        "before": lambda: copy(b, b.input("y", 2), scale=2.0),
+        "state": lambda: b.state([5.0, 6.0], 0),
+    }[what]()
+    late, sum_ = b.state([1.0, 2.0]), b.state([0.0, 0.0])
+    y = add(b, late, sum_, b.input("x", 2))
+    following = [(late, source), (sum_, y)]
+    if what == "state":
+        following.append((source, late[::-1]))
+    compare_random(allclose, rng, b.build([probe(y, late)], following=following))
+
+
+def test_only_a_part_of_a_result_is_carried(rng, allclose):
+    b = GraphBuilder()
+    x, state = b.input("x", 4), b.state([0.0])
+    inside = np.concatenate([x[:3], state])
+    (y,) = b.node(SQUASH, [inside], [4], {})
+    graph = b.build([probe(y)], following=[(state, y[2:3])])
+    compare_random(allclose, rng, graph)
+
+
+@pytest.mark.parametrize("name", ["lif", "filtered_rates", "mixed", "python_several"])
+def test_slots_say_where_each_signal_s_state_is(name, allclose):
+    """After some steps the carried arrays hold what the interpreter's states hold."""
+    it = case(name)
+    for graph in (it.graph, compiled(it.graph)):
+        program = arrange(graph, fused=True)
+        arguments = it.arguments()
+        n_steps, batch = arguments.pop("n_steps"), it.batch
+        reference = Interpreter(graph, **arguments)
+        reference.run(n_steps)
+        held = reference.held()
+        carry = _carry_after(program, it.arguments()["inputs"], n_steps, batch, it)
+        assert {slot.key for slot in program.states} == set(held)
+        for slot in program.states:
+            known = slot.carry >= 0
+            rows = [carry[c][r] for c, r in zip(slot.carry[known], slot.row[known])]
+            assert allclose(np.reshape(rows, (-1, batch)), held[slot.key][known])
+            assert np.isnan(held[slot.key][~known]).all()
+            assert np.prod(slot.shape) == slot.carry.size
+
+
+def _carry_after(program, inputs, n_steps, batch, it):
+    it.arguments()  # starts the processes anew
+    step, carry = whole_step(program, batch), first_carry(program, batch)
+    weights = program_weights(program, it.parameters)
+    for x in given_rows(program, inputs, n_steps, batch):
+        carry, _ = step(XP, carry, x if program.n_given else None, weights)
+    return carry
+
+
+def test_slots_of_constant_and_of_lost_states():
+    b = GraphBuilder()
+    fixed, live = b.constant([3.0]), b.state([1.0])
+    y = add(b, live, b.input("x", 1))
+    reading = Reading("s", np.array([fixed[0], -1, live[0]]), (3, 1))
+    (slot,) = arrange(b.build([probe(y)], [reading], [(live, y)])).states
+    assert slot.shape == (3, 1)
+    assert slot.carry.tolist() == [-1, -1, 0]
+    assert np.array_equal(slot.constant, [3, np.nan, np.nan], equal_nan=True)
+
+
+# -- stages
+
+
+@pytest.mark.parametrize("name", ["rates", "sigmoid"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_network_without_state_has_no_loop(name, opened):
+    split = arrange(compiled(case(name, opened).graph))
+    assert not split.has_loop
+    assert split.carry == split.loop.following == ()
+    assert split.before.groups
+
+
+@pytest.mark.parametrize("name", ["lif", "filtered_rates", "processes"])
+def test_a_network_with_state_has_a_loop(name):
+    split = arrange(compiled(case(name).graph))
+    assert split.has_loop
+    assert split.loop.groups and split.carry
+
+
+def test_read_outs_come_after_the_loop():
+    split = arrange(compiled(case("filtered_rates").graph))
+    read_outs = [group.kernel for group in split.after.groups]
+    assert MATVEC not in read_outs  # decoders are filtered, in the loop
+    assert split.loop.groups and read_outs
+
+
+def test_python_stays_in_the_loop_if_it_has_to(allclose):
+    it = case("python_several")
+    graph = compiled(it.graph)
+
+    def python(stage):
+        return [label for g in stage.groups if g.kernel.host for label in g.labels]
+
+    pinned = arrange(graph, stepwise_python=True)
+    assert len(python(pinned.loop)) == 5
+    assert not python(pinned.before) and not python(pinned.after)
+    free = arrange(graph)
+    labels = [python(stage) for stage in (free.before, free.loop, free.after)]
+    assert all(labels)
+    assert sorted(sum(labels, [])) == sorted(python(pinned.loop))
+
+
+def test_python_is_called_in_core_s_order_step_by_step():
+    b, log = GraphBuilder(), []
+    x, state = b.input("x", 1), b.state([0.0])
+    (first,) = python_node(b, log, "first", [x], (1,))
+    python_node(b, log, "sink", [copy(b, x, bias=1)])
+    (second,) = python_node(b, log, "second", [add(b, first, state)], (1,))
+    python_node(b, log, "third", [state])
+    graph = b.build([probe(second)], following=[(state, second)])
+    inputs = {"x": np.linspace(0, 1, 6).reshape(3, 1, 2)}
+    interpret(graph, inputs, 3)
+    expected, names = list(log), [name for name, _ in log]
+    assert names == ["first", "sink", "second", "third"] * 3
+    fused, pinned = layouts(graph, stepwise_python=True)
+    for run, program in ((run_fused, fused), (run_split, pinned)):
+        log.clear()
+        run(program, inputs, 3)
+        assert [name for name, _ in log] == names
+        for (_, mine), (_, reference) in zip(log, expected):
+            assert np.array_equal(mine, reference)
+
+
+def test_python_out_of_the_loop_is_called_once_for_all_steps():
+    b, log = GraphBuilder(), []
+    x, state = b.input("x", 1), b.state([0.0])
+    y = add(b, x, state)
+    (before,) = python_node(b, log, "before", [x], (1,))
+    (after,) = python_node(b, log, "after", [y], (1,))
+    graph = b.build([probe(before, after)], following=[(state, y)])
+    inputs = {"x": np.linspace(0, 1, 6).reshape(3, 1, 2)}
+    run_split(check(arrange(graph)), inputs, 3)
+    assert [name for name, _ in log] == ["before", "after"]
+    assert np.array_equal(log[0][1][0], inputs["x"].reshape(1, 6))  # step by step
+    assert np.array_equal(log[1][1][0], inputs["x"].cumsum(0).reshape(1, 6))
+
+
+def test_side_effects_without_anything_else():
+    b, log = GraphBuilder(), []
+    python_node(b, log, "sink", [b.input("x", 2)])
+    fused, split = layouts(b.build())
+    inputs = {"x": np.arange(8.0).reshape(2, 2, 2)}
+    assert run_fused(fused, inputs, 2).shape == (2, 0, 2)
+    assert len(log) == 2
+    assert run_split(split, inputs, 2).shape == (2, 0, 2)
+    assert len(log) == 3
+
+
+def test_probes_of_what_is_not_computed(rng, allclose):
+    """Inputs, constants, parameters and states, twice and in any order."""
+    b = GraphBuilder()
+    x, c, w = b.input("x", 3), b.constant([1.0, 2.0]), b.parameter("w", 2)
+    state = b.state([0.5, 0.25])
+    probes = [
+        Reading("all", np.concatenate([c, x[::-1], w, state, x]), (12,)),
+        Reading("again", np.array([w[0], w[0], c[1], state[1]]), (2, 2)),
+        Reading("none", np.zeros(0, int), (0,)),
+    ]
+    graph = b.build(probes, following=[(state, x[:2])])
+    for it in compare_random(allclose, rng, graph):
+        assert it.probes == (("all", 0, (12,)), ("again", 12, (2, 2)), ("none", 16, (0,)))
+
+
+def test_constant_results_have_a_column_for_each_item(rng, allclose):
+    b = GraphBuilder()
+    c, w, x = b.constant([1.0, 2.0]), b.parameter("w", 2), b.input("x", 2)
+    y = matvec(b, rng.uniform(size=(5, 2)), add(b, c, w))
+    state = b.state(np.zeros(5))
+    graph = b.build([probe(y, state, x)], following=[(state, y)])
+    compare_random(allclose, rng, graph)
+
+
+def test_several_inputs_some_unread(rng, allclose):
+    b = GraphBuilder()
+    first, unread, last = b.input("a", 2), b.input("b", 3), b.input("c", 2)
+    state = b.state([0.0])
+    y = add(b, first[:1], state, last[1:])
+    graph = b.build([probe(y, unread[:1])], following=[(state, y)])
+    for it in compare_random(allclose, rng, graph):
+        assert [(s.key, s.start, s.size) for s in it.inputs] == [
+            ("a", 0, 2),
+            ("b", 2, 3),
+            ("c", 5, 2),
+        ]
+
+
+# -- reads and weights
+
+
+def test_reads_are_slices_in_the_order_of_the_readers(rng, allclose):
+    """Sums that two ensembles read lie as those read them, however they were made."""
+    b = GraphBuilder()
+    x = b.input("x", 8)
+    first, second = copy(b, x[4:], bias=1), copy(b, x[:4], bias=1)
+    outputs = [b.node(SQUASH, [currents], [4], {})[0] for currents in (second, first)]
+    graph = b.build([probe(*outputs)])
+    for it in compare_random(allclose, rng, graph):
+        squash = next(g for g in it.groups() if g.kernel is SQUASH)
+        assert squash.reads[0].form == "slice"
+
+
+def test_reads_of_few_runs_are_concatenated_of_many_gathered(rng, allclose):
+    b = GraphBuilder()
+    x = b.input("x", 40)
+    few = matvec(b, np.ones((7, 20)), np.concatenate([x[20:30], x[:10]]))
+    many = matvec(b, np.ones((9, 20)), x[::2])
+    graph = b.build([probe(few, many)])
+    for it in compare_random(allclose, rng, graph):
+        forms = {
+            g.reads[0].size + it.sizes[g.outputs[0]]: g.reads[0] for g in it.groups()
+        }
+        assert (forms[27].form, forms[29].form) == ("concat", "gather")
+        assert len(forms[27].parts) == 2
+        assert len(forms[29].parts) == 1
+
+
+@pytest.mark.parametrize("name", ["mixed", "filtered_rates", "sigmoid"])
+def test_plain_networks_gather_nothing(name):
+    for it in layouts(compiled(case(name).graph)):
+        reads = [read.form for group in it.groups() for read in group.reads]
+        assert reads and "gather" not in reads
+
+
+def sum_groups(it):
+    return [group for group in it.groups() if group.kernel is SUM]
+
+
+def test_sums_are_bucketed_by_their_number_of_terms(rng, allclose):
+    b = GraphBuilder()
+    x, n_terms = b.input("x", 4), [0, 1, 1, 2, 3, 4, 5, 8, 9]
+    rows = np.repeat(np.arange(9), n_terms)
+    y = b.sum(np.ones(9), rows, x[rng.randint(4, size=rows.size)], np.ones(rows.size))
+    for it in compare_random(allclose, rng, b.build([probe(y)])):
+        buckets = {g.params["terms"]: it.sizes[g.outputs[0]] for g in sum_groups(it)}
+        assert buckets == {0: 1, 1: 2, 2: 1, 4: 2, 8: 2, 9: 1}
+
+
+@pytest.mark.parametrize(
+    "scales, bias, expected",
+    [
+        ([1, 1], [0, 0], (None, None)),
+        ([2, 2], [0, 0], (2.0, None)),
+        ([1, 2], [0, 3], ("weight", "weight")),
+    ],
+)
+def test_factors_and_biases_are_left_out_where_they_can_be(
+    rng, allclose, scales, bias, expected
+):
+    b = GraphBuilder()
+    y = b.sum(bias, np.arange(2), b.input("x", 2), np.array(scales, float))
+    for it in compare_random(allclose, rng, b.build([probe(y)])):
+        (group,) = sum_groups(it)
+        params = [group.params[name] for name in ("scale", "bias")]
+        found = ["weight" if isinstance(p, WeightRef) else p for p in params]
+        assert tuple(found) == expected
+
+
+def weights_of(it, group, name):
+    ref = group.params[name]
+    return it.weights[ref.number] if isinstance(ref, WeightRef) else ref
+
+
+def test_vectors_with_equal_entries_are_one_number(rng, allclose):
+    b = GraphBuilder()
+    x, y = b.input("x", 3), b.input("y", 2)
+    outputs = []
+    for elements, a in ((x, np.full(3, 0.9)), (y, np.array([0.8, 0.7]))):
+        params = {"a": a, "b": np.full(elements.size, 0.1)}
+        outputs += b.node(ONE_STATE, [elements, elements], [elements.size], params)
+    for it in compare_random(allclose, rng, b.build([probe(*outputs)])):
+        (group,) = it.groups()
+        assert weights_of(it, group, "b") == 0.1
+        weight = weights_of(it, group, "a")
+        assert weight.form == "column" and weight.constant
+        assert np.array_equal(np.concatenate(weight.items), [0.9, 0.9, 0.9, 0.8, 0.7])
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_equal_constant_matrices_are_stored_once(rng, allclose, width):
+    b = GraphBuilder()
+    matrix, outputs = rng.uniform(1, 2, size=(5, width)), []
+    for k in range(3):
+        outputs.append(matvec(b, matrix.copy(), b.input(f"x{k}", width)))
+    for it in compare_random(allclose, rng, b.build([probe(*outputs)])):
+        (group,) = it.groups()
+        assert group.params["groups"] == 3
+        assert len(weights_of(it, group, "A").items) == 1
+
+
+def test_matrices_that_may_change_are_stored_one_by_one(rng, allclose):
+    """Other values, or the same parameter twice; next to a constant."""
+    b = GraphBuilder()
+    matrices = [ParameterRef("v", (5, 3)), ParameterRef("v", (5, 3), np.arange(15)[::-1])]
+    matrices += [rng.uniform(size=(5, 3)), ParameterRef("w", (5, 3))]
+    outputs = [matvec(b, m, b.input(k, 3)) for k, m in enumerate(matrices)]
+    for it in compare_random(allclose, rng, b.build([probe(*outputs)])):
+        (group,) = (g for g in it.groups() if g.kernel is MATVEC)
+        weight = weights_of(it, group, "A")
+        assert weight.form == "stack" and not weight.constant
+        assert [item is m for item, m in zip(weight.items, matrices)] == [True] * 4
+
+
+def test_all_parameters_are_one_column(rng, allclose):
+    b = GraphBuilder()
+    v, x, w = b.parameter("v", 2), b.input("x", 2), b.parameter("w", 3)
+    graph = b.build([probe(add(b, v, x), copy(b, w, bias=1))])
+    for it in compare_random(allclose, rng, graph):
+        (weight,) = (weight for weight in it.weights if not weight.constant)
+        assert weight.form == "column"
+        assert [(item.key, item.shape) for item in weight.items] == [
+            ("v", (2,)),
+            ("w", (3,)),
+        ]
+
+
+def test_labels_are_those_of_the_nodes():
+    b = GraphBuilder()
+    x = b.input("x", 2)
+    nodes = [b.node(SQUASH, [x], [2], {}, label=f"node {k}")[0] for k in range(3)]
+    (group,) = arrange(b.build([probe(*nodes)])).groups()
+    assert group.labels == ("node 0", "node 1", "node 2")
+
+
+def test_kernels_with_several_outputs_write_several_tensors(rng, allclose):
+    b = GraphBuilder()
+    outputs, following = [], []
+    for n in (2, 3):
+        x, state = b.input(n, n), b.state(np.zeros(n))
+        y, z = b.node(TWIST, [x, state], [n, n], {"gain": rng.uniform(size=n)})
+        outputs.append(z)
+        following.append((state, y))
+    graph = b.build([probe(*outputs)], following=following)
+    for it in compare_random(allclose, rng, graph):
+        (group,) = it.loop.groups
+        assert [it.sizes[n] for n in group.outputs] == [5, 5]
+
+
+def test_what_is_read_and_never_written_is_found():
+    """A plan that forgets a node can not be laid out."""
+    b = GraphBuilder()
+    x = b.input("x", 2)
+    y = matvec(b, np.ones((3, 2)), copy(b, x, bias=1))
+    planned = plan(b.build([probe(y)]))
+    before, *others = planned.batches
+    broken = type(planned)(planned.graph, planned.stages, (before[1:], *others))
+    with pytest.raises(AssertionError, match="read before they are written"):
+        layout(broken)
+
+
+def test_empty_graph():
+    for split in (None, one_stage(GraphBuilder().build())):
+        it = check(layout(plan(GraphBuilder().build(), split)))
+        assert not it.has_loop
+        assert it.groups() == ()
+        assert run_fused(it, {}, 3).shape == (3, 0, 1)
+
+
+def test_constants_are_the_graph_s():
+    graph = compiled(case("lif").graph)
+    expected = graph.value[graph.kind == Kind.CONSTANT]
+    assert expected.size
+    for it in layouts(graph):
+        assert np.array_equal(it.constants, expected)

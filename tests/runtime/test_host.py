@@ -1,0 +1,115 @@
+"""Rows that are given to every step from outside."""
+
+import nengo
+import numpy as np
+import pytest
+from nengo.exceptions import SimulationError
+
+import nengo_dl
+from nengo_dl.runtime.host import InputsInterrupted
+from nengo_dl.runtime.program import Specialization
+
+
+def feed_of(*outputs, minibatch_size=None):
+    """The feed of a network of nodes with these outputs, and the nodes' signals."""
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64")
+        nodes = [nengo.Node(output) for output in outputs]
+        for node in nodes:
+            if node.size_out:
+                nengo.Probe(node)
+    sim = nengo_dl.Simulator(net, minibatch_size=minibatch_size, progress_bar=False)
+    program = sim._program
+    layout = program.layout(Specialization(), fused=True)
+    signals = [sim.model.sig[node]["out"] for node in nodes]
+    feed = program.feed(Specialization(), layout)
+    sim.close()
+    return feed, signals
+
+
+def rows_of(feed, signal, rows):
+    start, stop = next(
+        (s.start, s.start + s.size) for s in feed.inputs if s.key is signal.base
+    )
+    return rows[:, start:stop]
+
+
+def test_functions_of_time_are_called_with_core_s_times():
+    times = []
+
+    def note(t):
+        times.append(t)
+        return t
+
+    feed, (signal,) = feed_of(note)
+    del times[:]
+    rows = feed.chunk(5, 3)
+    assert times == [6 * 0.001, 7 * 0.001, 8 * 0.001]
+    assert rows_of(feed, signal, rows).ravel().tolist() == times
+    out = np.empty((feed.n_rows, 1))
+    feed.single(8, out)
+    assert times[-1] == 9 * 0.001 == out.item()
+
+
+def test_functions_are_called_step_by_step_in_core_s_order():
+    calls = []
+    feed, signals = feed_of(
+        lambda t: calls.append("a") or [t, 2 * t], lambda t: calls.append("b") or 1.0
+    )
+    del calls[:]
+    rows = feed.chunk(0, 4)
+    assert calls in (["a", "b"] * 4, ["b", "a"] * 4)
+    assert rows_of(feed, signals[0], rows).shape == (4, 2, 1)
+    np.testing.assert_array_equal(rows_of(feed, signals[1], rows), np.ones((4, 1, 1)))
+
+
+def test_one_value_serves_all_batch_items_of_a_function():
+    feed, (signal,) = feed_of(lambda t: t, minibatch_size=3)
+    rows = feed.chunk(0, 2)
+    np.testing.assert_array_equal(rows[:, :, 0], rows[:, :, 2])
+
+
+def test_processes_differ_from_item_to_item():
+    feed, (signal,) = feed_of(nengo.processes.WhiteNoise(), minibatch_size=3)
+    rows = rows_of(feed, signal, feed.chunk(0, 5))
+    assert rows.shape == (5, 1, 3)
+    assert np.unique(rows).size == 15
+
+
+def test_data_take_the_place_of_functions(rng):
+    def never(t):
+        raise AssertionError("called although there are data")
+
+    with nengo.Network() as net:
+        node = nengo.Node(never, size_out=2)
+        probe = nengo.Probe(node)
+    data = rng.normal(size=(1, 30, 2)).astype(np.float32)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(30, data={node: data})
+        np.testing.assert_array_equal(sim.data[probe], data[0])
+
+
+@pytest.mark.parametrize(
+    "bad, error",
+    [(None, SimulationError), (np.nan, SimulationError), ([1, 2, 3], SimulationError)],
+)
+def test_a_bad_value_ends_the_chunk_at_its_step(bad, error):
+    feed, (signal,) = feed_of(lambda t: [t, t] if t < 0.0045 else bad)
+    with pytest.raises(InputsInterrupted) as interrupted:
+        feed.chunk(0, 10)
+    assert interrupted.value.partial.shape[0] == 4
+    assert isinstance(interrupted.value.cause, error)
+
+
+def test_what_a_function_raises_is_passed_on():
+    def fails(t):
+        if t > 0.0025:
+            raise ValueError("from inside")
+        return t
+
+    feed, _ = feed_of(fails)
+    with pytest.raises(InputsInterrupted) as interrupted:
+        feed.chunk(0, 10)
+    assert interrupted.value.partial.shape[0] == 2
+    assert isinstance(interrupted.value.cause, ValueError)
+    assert str(interrupted.value.cause) == "from inside"
