@@ -161,11 +161,34 @@ def clock(bench, variant):
     bench.watch(y)
 
 
+@case()
+def constant_inputs(bench, variant):
+    """Inputs that are the same for all batch items, next to some that are not."""
+    constant, matrix = bench.signal(bench.values(6)), bench.signal(bench.values(4, 6))
+    y = bench.signal((4,))
+    bench.add(
+        Reset(y),
+        DotInc(matrix, constant, y),
+        DotInc(bench.parameter(4, 6), constant, y),
+        ElementwiseInc(bench.signal(0.01), bench.feed(4, 6), matrix),
+    )
+    bench.watch(y, matrix)
+    population(bench, nengo.LIF(0.05), current=bench.signal(bench.values(6, high=9)))
+    population(bench, nengo.LIFRate(), current=constant)
+    synapse(bench, nengo.Lowpass(0.03), constant)
+    synapse(bench, nengo.Alpha(0.03), constant)
+    y, weights, _ = pes(bench, bench.feed(3), constant[:5], 0.3)
+    bench.watch(y, weights)
+    y, weights, _ = pes(bench, constant[:2], bench.feed(5), 0.3)
+    bench.watch(y, weights)
+
+
 @case(merges=False)
 def functions(bench, variant):
     """Functions of time, of a signal, of both, of nothing."""
     x = bench.feed(3)
     outputs = [bench.signal((2,)) for _ in range(4)]
+    constant, numbered = bench.signal(bench.values(1)), bench.signal((3,))
     time = bench.model.time
     calls = []
 
@@ -173,7 +196,9 @@ def functions(bench, variant):
         calls.append(None)
         return [variant, 3]
 
+    bench.watch(numbered)
     bench.add(
+        SimPyFunc(numbered, lambda t, x: [t, x[0], len(calls)], time, constant),
         SimPyFunc(outputs[0], lambda t: np.sin([10 * t, 20 * t + variant]), time, None),
         SimPyFunc(outputs[1], lambda x: x[:2] ** 2 + x[2], None, x),
         SimPyFunc(outputs[2], lambda t, x: t * x[1:], time, x),
@@ -230,10 +255,10 @@ def processes_of_time(bench, variant):
 # -- synapses --------------------------------------------------------------------------
 
 
-def synapse(bench, filter_, size, mode="set"):
+def synapse(bench, filter_, u, mode="set"):
     """A filter between an input and a signal to watch."""
-    u, y = bench.feed(size), bench.signal((size,))
-    initial = filter_.make_state((size,), (size,), bench.model.dt)
+    y = bench.signal(u.shape)
+    initial = filter_.make_state(u.shape, y.shape, bench.model.dt)
     state = {name: bench.signal(value, name) for name, value in initial.items()}
     if mode == "inc":
         bench.add(Reset(y, value=0.5))
@@ -245,33 +270,34 @@ def synapse(bench, filter_, size, mode="set"):
 def lowpass(bench, variant):
     """One state variable, in each mode."""
     for mode, tau in zip(("set", "inc", "update"), (0.005, 0.02, 0.1)):
-        synapse(bench, nengo.Lowpass(tau * (1 + variant)), 4 + variant, mode)
+        synapse(bench, nengo.Lowpass(tau * (1 + variant)), bench.feed(4 + variant), mode)
 
 
 @case()
 def alpha(bench, variant):
     """Two state variables."""
-    synapse(bench, nengo.Alpha(0.02), 3 + variant, "update")
+    synapse(bench, nengo.Alpha(0.02), bench.feed(3 + variant), "update")
 
 
 @case()
 def linear_filter(bench, variant):
     """A general transfer function without a direct path."""
-    synapse(bench, nengo.LinearFilter([0.02, 1], [1e-4, 2e-2, 1]), 4 + variant, "inc")
+    filter_ = nengo.LinearFilter([0.02, 1], [1e-4, 2e-2, 1])
+    synapse(bench, filter_, bench.feed(4 + variant), "inc")
 
 
 @case()
 def direct_path(bench, variant):
     """A digital filter that passes part of its input on at once."""
     filter_ = nengo.LinearFilter([0.5, 0.3, 0.1], [1, -0.6, 0.2], analog=False)
-    synapse(bench, filter_, 4 + variant)
+    synapse(bench, filter_, bench.feed(4 + variant))
 
 
 @case()
 def gain(bench, variant):
     """A filter without state is a factor."""
     filter_ = nengo.LinearFilter([0.5 + variant], [1], analog=False)
-    synapse(bench, filter_, 4 + variant, "update")
+    synapse(bench, filter_, bench.feed(4 + variant), "update")
 
 
 # -- neurons ---------------------------------------------------------------------------
@@ -281,7 +307,10 @@ SPECIAL_CURRENTS = (1.0, 0.0, -0.0, -50.0, 1234.5, -1.0)
 
 
 def currents(bench, n, nearest):
-    """Currents that vary around each neuron's own mean; some of them do not vary."""
+    """Currents that vary around each neuron's own mean; some of them do not vary.
+
+    ``nearest`` is how close to a threshold of one a current may come.
+    """
     mean = bench.rng.uniform(-1, 6, size=n)
     values = mean + bench.rng.normal(size=(ITEMS, STEPS, n))
     if bench.rough:
@@ -290,15 +319,12 @@ def currents(bench, n, nearest):
     else:  # on one side of all thresholds, and away from them
         values = np.where(np.abs(values - 1) < 0.2, values + 0.5, values)
         values = np.where(np.abs(values) < 0.2, values - 0.3, values)
-    return values
+    return bench.feed(values=values)
 
 
-def population(bench, neuron_type, n, nearest=2.0**-20):
-    """Neurons with an input current; output and state are watched.
-
-    ``nearest`` is how close to a threshold of one a current may come.
-    """
-    current = bench.feed(values=currents(bench, n, nearest))
+def population(bench, neuron_type, current):
+    """Neurons with an input current; output and state are watched."""
+    n = current.size
     output = bench.signal((n,), "output")
     initial = neuron_type.make_state(n, bench.rng, dtype=np.float64)
     state = {name: bench.signal(value, name) for name, value in initial.items()}
@@ -310,7 +336,7 @@ def neurons(name, make, nearest=2.0**-20, **options):
     """A case of a neuron type: ``make(variant)``."""
 
     def build(bench, variant):
-        population(bench, make(variant), 20 + 5 * variant, nearest)
+        population(bench, make(variant), currents(bench, 20 + 5 * variant, nearest))
 
     CASES.append(Case(name, build, **options))
 
@@ -337,9 +363,9 @@ neurons("tanh", lambda i: nengo.Tanh(0.0025 + 0.001 * i))
 # -- learning --------------------------------------------------------------------------
 
 
-def pes(bench, m, n, rate):
+def pes(bench, error, activities, rate):
     """Weights that PES changes, at work."""
-    activities, error = bench.feed(n), bench.feed(m)
+    m, n = error.size, activities.size
     weights, delta = bench.signal(bench.values(m, n)), bench.signal((m, n))
     y = bench.signal((m,))
     bench.add(
@@ -354,11 +380,11 @@ def pes(bench, m, n, rate):
 @case()
 def pes_of_one_shape(bench, variant):
     """Rules of one shape, which are merged."""
-    y, weights, _ = pes(bench, 3, 10, 0.5)
+    y, weights, _ = pes(bench, bench.feed(3), bench.feed(10), 0.5)
     bench.watch(y, weights)
 
 
 @case()
 def pes_with_delta(bench, variant):
     """The change itself, which is otherwise carried as its factors."""
-    bench.watch(*pes(bench, 2, 9, 0.1))
+    bench.watch(*pes(bench, bench.feed(2), bench.feed(9), 0.1))

@@ -1,0 +1,183 @@
+"""The whole compiler: passes in their order, checked where that is asked for."""
+
+import logging
+
+import nengo
+import numpy as np
+import pytest
+from nengo.builder import Model
+
+from nengo_dl.compiler.lowering import LoweringOptions, lower
+from nengo_dl.compiler.pipeline import PASSES, arrange, compile_model
+from nengo_dl.compiler.simplify import prune, simplify
+from nengo_dl.compiler.stages import Stage
+from nengo_dl.compiler.verify import GraphError, verify
+from tests import networks
+from tests.compiler.helpers import (
+    NETWORKS,
+    SEED,
+    agree,
+    agree_on_random_graphs,
+    case,
+)
+from tests.compiler.reference import run_fused, run_split
+
+
+def together(graph):
+    for transform in PASSES:
+        graph = transform(graph)
+    return graph
+
+
+def test_random_graphs(rng, allclose):
+    agree_on_random_graphs(allclose, rng, together)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_from_model_to_probes(name, opened, allclose):
+    """All passes, both forms of program, against the lowered graph and core Nengo."""
+    it = case(name, opened)
+    options = LoweringOptions(parameters=frozenset(it.parameters), hosts=it.hosts)
+    compiled = compile_model(it.model, options)
+    verify(compiled.graph, "all passes")
+    for fused, run in ((True, run_fused), (False, run_split)):
+        program = arrange(compiled.graph, fused, compiled.stepwise_python)
+        got = run(program, **it.arguments())
+        agree(allclose, got, it.expected)
+        if not opened:
+            agree(allclose, got[:, :, :1], it.core)
+
+
+def test_what_lowering_found_is_handed_on():
+    it = case("processes")
+    lowered = lower(it.model)
+    compiled = compile_model(it.model)
+    assert compiled.sources == lowered.sources
+    assert compiled.order == lowered.order
+    assert compiled.stepwise_python is lowered.stepwise_python is False
+    assert compile_model(case("python").model).stepwise_python is True
+
+
+def test_every_pass_is_reported():
+    compiled = compile_model(case("lif").model)
+    names = [report.name for report in compiled.reports]
+    assert names == ["lower", "simplify", "share", "simplify", "stack"]
+    first, last = compiled.reports[0], compiled.reports[-1]
+    assert (last.elements, last.nodes) == (compiled.graph.size, len(compiled.graph.nodes))
+    assert last.terms == compiled.graph.src.size
+    assert first.elements > last.elements and first.terms > last.terms
+    assert all(report.seconds >= 0 for report in compiled.reports)
+
+
+def test_passes_are_logged(caplog):
+    with caplog.at_level(logging.DEBUG, logger="nengo_dl"):
+        compile_model(case("rates").model)
+    for transform in PASSES:
+        assert f"name='{transform.__name__}'" in caplog.text
+
+
+def test_passes_of_the_user():
+    seen = []
+
+    def look(graph):
+        seen.append(graph)
+        return graph
+
+    model = case("rates").model
+    compiled = compile_model(model, passes=(look, prune, look))
+    assert [report.name for report in compiled.reports] == [
+        "lower",
+        "look",
+        "prune",
+        "look",
+    ]
+    assert compiled.graph is seen[1]
+    assert compile_model(model, passes=()).graph.size == seen[0].size
+
+
+def breaking(graph):
+    """Loses all nodes."""
+    return type(graph)(**{**vars(graph), "nodes": ()})
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_verification_can_be_asked_for(monkeypatch, value):
+    monkeypatch.setenv("NENGO_DL_VERIFY", value)
+    with pytest.raises(GraphError, match="after breaking"):
+        compile_model(case("rates").model, passes=(breaking,))
+
+
+@pytest.mark.parametrize("value", ["", "0", None])
+def test_verification_costs_nothing_by_default(monkeypatch, value):
+    if value is None:
+        monkeypatch.delenv("NENGO_DL_VERIFY", raising=False)
+    else:
+        monkeypatch.setenv("NENGO_DL_VERIFY", value)
+    graph = compile_model(case("rates").model, passes=(breaking,)).graph
+    assert graph.nodes == ()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_all_passes_keep_the_rules(monkeypatch, name):
+    monkeypatch.setenv("NENGO_DL_VERIFY", "1")
+    it = case(name, opened=True)
+    for parameters in (frozenset(), frozenset(it.parameters)):
+        compiled = compile_model(it.model, LoweringOptions(parameters=parameters))
+        assert compiled.graph.size
+
+
+def test_compiling_twice_gives_the_same():
+    model = case("lif").model
+    mine, again = compile_model(model).graph, compile_model(model).graph
+    for name in ("kind", "owner", "value", "next", "block", "ptr", "src", "scale"):
+        assert np.array_equal(getattr(mine, name), getattr(again, name)), name
+
+
+def test_arrange_fused_is_one_stage():
+    graph = simplify(case("lif").graph)
+    fused, split = arrange(graph, fused=True), arrange(graph)
+    assert not fused.before.groups and not fused.after.groups
+    assert split.before.groups
+    assert (fused.plan.stages.node == Stage.LOOP).all()
+
+
+def test_arrange_keeps_python_in_the_loop_if_asked():
+    graph = simplify(case("python_apart").graph)
+    free, pinned = arrange(graph), arrange(graph, stepwise_python=True)
+    assert [any(g.kernel.host for g in it.after.groups) for it in (free, pinned)] == [
+        True,
+        False,
+    ]
+
+
+def test_few_kernels_are_left():
+    """The figures of the design: operators against kernels."""
+    it = case("lif")
+    compiled = compile_model(it.model)
+    kernels = arrange(compiled.graph, fused=True).groups()
+    assert len(it.model.operators) > 150
+    assert len(kernels) < 30
+
+
+def test_training_form_compiles(allclose):
+    """Rates in place of spikes; checked against core with rate neurons."""
+    with nengo.Network(seed=2) as net:
+        inp = nengo.Node(networks.waves(2))
+        ens = nengo.Ensemble(20, 2, neuron_type=nengo.LIF(), seed=4)
+        nengo.Connection(inp, ens, synapse=0.01)
+        nengo.Probe(ens.neurons)
+    model = Model(dt=0.001)
+    model.build(net)
+    hosts = {}
+    compiled = compile_model(model, LoweringOptions(training=True, hosts=hosts))
+    ens.neuron_type = nengo.LIFRate()
+    with nengo.Simulator(net, seed=SEED, progress_bar=False, optimize=False) as sim:
+        sim.run_steps(20)
+        expected = sim.data[net.probes[0]]
+    (source,) = compiled.sources
+    function = hosts[source.op].advance
+    x = np.array([function(0.001 * t) for t in range(1, 21)])[:, :, None]
+    got = run_split(arrange(compiled.graph), {source.signal: x}, 20)
+    agree(allclose, got[:, :, 0], expected)
+    assert got.max() > 0
