@@ -61,41 +61,31 @@ class ParameterBanks:
                     dtype=store.dtype.name,
                 )
             )
-        self._seen = [None] * len(self.variables)
+        self._memories = [_Memory(variable) for variable in self.variables]
         self.push()
 
     def push(self):
         """The variables take the values of the store."""
-        for i, (signals, variable) in enumerate(
-            zip(self.signals, self.variables, strict=True)
-        ):
+        for signals, variable in zip(self.signals, self.variables, strict=True):
             values = np.stack([self.store[signal] for signal in signals])
             variable.assign(values[0] if len(signals) == 1 else values)
-            self._seen[i] = _memory(variable)
+        for memory in self._memories:
+            memory.changed()
 
     def pull(self):
-        """The store takes the values of the variables; returns whether any differs.
-
-        It costs little where nothing was written: TensorFlow never changes memory that
-        somebody else holds, so a variable that still is where it was seen last has not
-        been written since.
-        """
+        """The store takes the values of the variables; returns whether any differs."""
         values = {}
-        for i, (signals, variable) in enumerate(
-            zip(self.signals, self.variables, strict=True)
-        ):
-            array = _memory(variable)
-            if array.ctypes.data == self._seen[i].ctypes.data:
-                continue
-            self._seen[i] = array
-            parts = array[None] if len(signals) == 1 else array
-            values.update(zip(signals, parts, strict=True))
+        for signals, memory in zip(self.signals, self._memories):
+            if memory.changed():
+                array = memory.array
+                parts = array[None] if len(signals) == 1 else array
+                values.update(zip(signals, parts, strict=True))
         return bool(values) and self.store.write(values)
 
     def tensor(self, ref):
         """A parameter, or a part of it, as a differentiable tensor."""
         number, i = self.place[ref.key]
-        value = tf.convert_to_tensor(self.variables[number].value)
+        value = _dense(tf.convert_to_tensor(self.variables[number].value))
         if len(self.signals[number]) > 1:
             value = value[i]
         if ref.index is not None:
@@ -128,7 +118,7 @@ class ParameterBanks:
         if len(numbers) != 1:
             return None
         rows = [self.place[ref.key][1] for ref in refs]
-        bank = tf.convert_to_tensor(self.variables[numbers.pop()].value)
+        bank = _dense(tf.convert_to_tensor(self.variables[numbers.pop()].value))
         if rows != list(range(int(bank.shape[0]))):
             bank = tf.gather(bank, rows)
         if weight.form == "stack":
@@ -136,14 +126,40 @@ class ParameterBanks:
         return tf.reshape(bank, (-1, 1))
 
 
-def _memory(variable):
-    """A variable's value where it lies; on another device than the CPU, a copy."""
-    handle = variable.value.handle
-    value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=variable.value.dtype)
-    try:
-        return np.asarray(memoryview(value))
-    except (BufferError, TypeError):
-        return value.numpy()
+@tf.custom_gradient
+def _dense(value):
+    """The same value, whose gradient is one array, not slices with their indices.
+
+    Optimizers differ in what they do with slices; the whole array is used anyway.
+    """
+    return tf.identity(value), tf.convert_to_tensor
+
+
+class _Memory:
+    """Where a variable's value lies, to see quickly whether it was written.
+
+    Single steps ask for every variable, so comparing values would cost more than the
+    step. TensorFlow never writes to memory that somebody else holds, but takes other
+    memory instead: a variable that still lies where it did, while this object holds the
+    place, has not been written. On another device than the CPU the value is copied, and
+    always counts as changed.
+    """
+
+    def __init__(self, variable):
+        self._handle, self._dtype = variable.value.handle, variable.value.dtype
+        self.array = None
+
+    def changed(self):
+        """Whether `array`, the value, is another one than it was at the last call."""
+        value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._dtype)
+        try:
+            array = np.asarray(memoryview(value))
+        except (BufferError, TypeError):
+            array = value.numpy()
+        if self.array is not None and np.may_share_memory(array, self.array):
+            return False
+        self.array = array
+        return True
 
 
 class Variant:
@@ -341,7 +357,7 @@ class TensorGraph(keras.layers.Layer):
             if source.key in names:
                 x = tf.cast(inputs[names[source.key]], dtype)
                 if x.shape[0] != batch:
-                    x = tf.gather(x, tf.range(batch) % items)
+                    x = tf.gather(_dense(x), tf.range(batch) % items)
                 x = tf.transpose(x, (1, 2, 0))
             else:
                 x = self._clock(variant, source.key, n_steps)

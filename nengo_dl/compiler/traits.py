@@ -126,8 +126,9 @@ class Kernel:
         xp : array namespace
             NumPy or TensorFlow behind one set of functions.
         p : namespace
-            What `derive` returned, the stacked matrices ``(groups, ...)``, and
-            ``p.groups``, the number of merged nodes.
+            What `derive` returned, the stacked matrices ``(groups, ...)`` (equal
+            constant ones only once, ``(1, ...)``), and ``p.groups``, the number of
+            merged nodes.
         inputs : arrays
             ``(n, batch)`` each, the merged nodes one below the other.
 

@@ -106,7 +106,7 @@ class VaryingMatVec(Kernel):
     def step(self, xp, p, a, x):
         """Row by row; with one batch item it is an ordinary product."""
         m, k = p.shape
-        if x.shape[1] == 1:
+        if a.shape[1] == 1 and x.shape[1] == 1:
             matrix = xp.reshape(a, (p.groups, m, k))
             y = xp.matmul(matrix, xp.reshape(x, (p.groups, k, 1)))
         else:

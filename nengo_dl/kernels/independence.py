@@ -24,10 +24,11 @@ STATELESS_MODULES = frozenset({"math", "cmath", "operator", "numpy", "numpy.lina
 #: packages whose built-in functions keep to their arguments
 STATELESS_ROOTS = frozenset({"builtins", "cmath", "math", "numpy", "operator"})
 
-#: builtins that reach beyond the arguments they are given
+#: builtins that reach beyond the arguments they are given, and attributes that lead to
+#: what objects have in common
 REACHING = frozenset(
-    "__import__ breakpoint compile delattr eval exec globals input locals open print "
-    "setattr vars".split()
+    "__class__ __dict__ __import__ breakpoint compile delattr eval exec globals input "
+    "locals open print setattr type vars".split()
 )
 
 #: instructions that write to a variable outside of the function
@@ -110,6 +111,9 @@ class _Search:
             self._changeable(obj)
 
     def _function(self, function) -> None:
+        if vars(function):  # attributes, which may be set like those of other objects
+            self.tokens.add(id(function))
+            self.look_at(vars(function))
         for cell in function.__closure__ or ():
             try:
                 self.look_at(cell.cell_contents)
@@ -129,6 +133,9 @@ class _Search:
                 instruction.opname == "STORE_DEREF" and outer
             ):
                 raise _Unknown  # a variable that any function might read
+            if instruction.opname == "IMPORT_NAME":
+                if instruction.argval not in STATELESS_MODULES:
+                    raise _Unknown
         for name in code.co_names:
             if name == "random":
                 self.tokens.add("random numbers")
@@ -169,7 +176,21 @@ class _Search:
         else:
             if not hasattr(obj, "__dict__") or type(obj).__mro__[1:] != (object,):
                 raise _Unknown
-            methods = [m for m in vars(type(obj)).values() if callable(m)]
-            parts = [*methods, *vars(obj).values()]
+            parts = [*_class_parts(type(obj)), *vars(obj).values()]
         for part in parts:
             self.look_at(part)
+
+
+def _class_parts(cls) -> list:
+    """What all objects of a class have: methods, properties and other attributes."""
+    parts = []
+    for value in vars(cls).values():
+        if isinstance(value, classmethod):
+            raise _Unknown  # it may set attributes of the class
+        if isinstance(value, staticmethod):
+            value = value.__func__
+        if isinstance(value, property):
+            parts += [value.fget, value.fset, value.fdel]
+        elif not isinstance(value, types.GetSetDescriptorType):
+            parts.append(value)
+    return parts

@@ -104,5 +104,6 @@ class StagedTier(TensorFlowTier):
             return np.zeros((k, 0, self.store.batch), self.store.dtype)
         padded = np.zeros((length, *given.shape[1:]), self.store.dtype)
         padded[:k] = given[:k]
-        ys, self.carry = self.loop(k, padded, carry, self.weights)
+        with self.scope():
+            ys, self.carry = self.loop(k, padded, carry, self.weights)
         return ys.numpy()[:k]

@@ -8,6 +8,7 @@ what is probed, chunk by chunk; `Tier.load` and `Tier.save` exchange the state w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -199,9 +200,9 @@ class TensorFlowTier:
 
     def load(self) -> None:
         """Take the state from the store."""
-        self.carry = self.loop.tensors(
-            self.store.load(self.layout.states, self.layout.carry)
-        )
+        carry = self.store.load(self.layout.states, self.layout.carry)
+        with self.scope():
+            self.carry = self.loop.tensors(carry)
 
     def save(self) -> None:
         """Put the state into the store."""
@@ -211,7 +212,14 @@ class TensorFlowTier:
     def write(self, weights: Sequence) -> None:
         """Use other values of the parameters from now on."""
         self.arrays = list(weights)
-        self.weights = self.loop.tensors(weights)
+        with self.scope():
+            self.weights = self.loop.tensors(weights)
+
+    def scope(self):
+        """Where TensorFlow puts what is made inside."""
+        import tensorflow as tf
+
+        return nullcontext() if self.device is None else tf.device(self.device)
 
     def chunk(self, n_steps: int) -> int:
         """Steps of a chunk for a run of this length: a power of two.

@@ -148,7 +148,8 @@ def available_device(device):
 def tensorflow_defaults(device, dtype):
     """Inside, TensorFlow puts new things on a device, and Keras gives them a type.
 
-    TensorFlow is not imported for its own defaults.
+    This is for what a user or this package makes there. It takes seconds to import
+    TensorFlow and Keras; as long as neither has been imported there is nothing to do.
 
     Parameters
     ----------
@@ -157,18 +158,13 @@ def tensorflow_defaults(device, dtype):
     dtype : numpy.dtype
         The type of new Keras variables, losses and metrics.
     """
-    if device is None and "keras" not in sys.modules and dtype == np.float32:
+    with contextlib.ExitStack() as stack:
+        if device is not None and "tensorflow" in sys.modules:
+            stack.enter_context(sys.modules["tensorflow"].device(device))
+        if "keras" in sys.modules:
+            config = sys.modules["keras"].config
+            stack.callback(config.set_floatx, config.floatx())
+            stack.callback(config.set_dtype_policy, config.dtype_policy())
+            config.set_floatx(dtype.name)
+            config.set_dtype_policy(dtype.name)
         yield
-        return
-    import keras
-    import tensorflow as tf
-
-    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx(dtype.name)
-    keras.config.set_dtype_policy(dtype.name)
-    try:
-        with contextlib.nullcontext() if device is None else tf.device(device):
-            yield
-    finally:
-        keras.config.set_floatx(floatx)
-        keras.config.set_dtype_policy(policy)

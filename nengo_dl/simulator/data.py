@@ -132,9 +132,7 @@ class ProbeLog:
         return data
 
     def _samples(self, array, start, stop):
-        return (
-            array[start:stop] if self.minibatch_size is None else array[:, start:stop]
-        )
+        return array[start:stop] if self.minibatch_size is None else array[:, start:stop]
 
     def _store(self, chunk):
         """Copy a chunk to the end of the buffer."""

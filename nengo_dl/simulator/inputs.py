@@ -133,9 +133,7 @@ def resolve_data(
     >>> resolve_data({"stimulus": np.ones((32, 100, 2))}, [stimulus])
     ({<Node 'stimulus'>: array(...)}, 100)
     """
-    kind = _Kind(
-        "data", "Node", "input", where, names or nodes_names(nodes), "size_out"
-    )
+    kind = _Kind("data", "Node", "input", where, names or nodes_names(nodes), "size_out")
     if isinstance(data, Mapping) and N_STEPS in data and N_STEPS not in kind.keys:
         data = dict(data)
         n_steps = _steps_entry(data.pop(N_STEPS), n_steps, where)
@@ -361,14 +359,9 @@ def _check_equal(kind, arrays, axis, unit, expected, reason):
 def _steps_entry(value, n_steps, where):
     """The number of steps under the key "n_steps" of the data."""
     entry = np.asarray(value)
-    if (
-        entry.size == 0
-        or entry.dtype.kind not in "iuf"
-        or np.any(entry != entry.flat[0])
-    ):
+    if entry.size == 0 or entry.dtype.kind not in "iuf" or np.any(entry != entry.flat[0]):
         raise ValidationError(
-            f"the data's entry '{N_STEPS}' must hold one number of steps; "
-            f"got {value!r}",
+            f"the data's entry '{N_STEPS}' must hold one number of steps; got {value!r}",
             attr=where,
         )
     steps = int(entry.flat[0])

@@ -92,9 +92,7 @@ def collect_parameters(model):
                 obj=obj,
                 attr=attr,
                 signal=signal,
-                shape=(
-                    (len(sparse_indices(signal)),) if signal.sparse else signal.shape
-                ),
+                shape=((len(sparse_indices(signal)),) if signal.sparse else signal.shape),
                 trainable=trainable.get(owner, True) and not is_changed,
                 learned=owner in learned or is_changed,
             )
@@ -276,8 +274,7 @@ def live_value(signal, values):
     live = np.asarray(values(signal))
     if live.shape != built.shape:
         raise ValidationError(
-            f"the value of {signal.name} has shape {live.shape}; expected "
-            f"{built.shape}",
+            f"the value of {signal.name} has shape {live.shape}; expected {built.shape}",
             attr="values",
         )
     if np.array_equal(live, built.astype(live.dtype)):

@@ -382,8 +382,7 @@ def load(path, expected):
             problems.append(f"{name} does not hold numbers")
         elif found[name].shape != tuple(expected[name]):
             problems.append(
-                f"{name} has shape {found[name].shape}; expected "
-                f"{tuple(expected[name])}"
+                f"{name} has shape {found[name].shape}; expected {tuple(expected[name])}"
             )
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)

@@ -120,6 +120,7 @@ class Simulator(TrainingMethods, SavingMethods):
             self.dtype,
             jit=get_setting(self.network, "jit"),
             unroll=self.unroll_simulation,
+            device=self.device,
         )
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
@@ -246,7 +247,7 @@ class Simulator(TrainingMethods, SavingMethods):
         before = None if stateful and self.stateful else live.snapshot()
         shown = self.progress_bar if progress_bar is None else progress_bar
         try:
-            with progress(shown, "Simulating", n_steps) as bar, self._on_device():
+            with progress(shown, "Simulating", n_steps) as bar:
                 done = 0
                 for rows in program.run(live.n_steps, n_steps, arrays):
                     self._record(rows)
@@ -394,12 +395,6 @@ class Simulator(TrainingMethods, SavingMethods):
     def _require_open(self, what):
         if self.closed:
             raise SimulatorClosed(f"Simulator cannot {what} because it is closed.")
-
-    def _on_device(self):
-        """Where TensorFlow puts what is made inside, if that matters."""
-        if self.device is None:
-            return contextlib.nullcontext()
-        return tensorflow_defaults(self.device, self.dtype)
 
     def __enter__(self):
         if self.closed:

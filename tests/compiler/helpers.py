@@ -17,7 +17,7 @@ from nengo_dl.kernels.learning.pes import PES_DELTA
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from nengo_dl.runtime.host import InputFeed
 from tests import networks
-from tests.compiler.reference import interpret, run_fused, run_split
+from tests.compiler.reference import interpret
 
 N_STEPS = 50
 SEED = 1
@@ -264,8 +264,9 @@ def python_node(builder, log, name, inputs, sizes=(), **kwargs):
 class RandomGraph:
     """A graph of random operations on what there is already; see `random_graph`."""
 
-    def __init__(self, rng):
+    def __init__(self, rng, log=None):
         self.rng = rng
+        self.log = log
         self.builder = GraphBuilder()
         self.following, self.states = [], []
         self.matrices = [rng.uniform(-0.5, 0.5, size=(3, 6)), np.zeros((2, 4))]
@@ -310,6 +311,7 @@ class RandomGraph:
             self.twist,
             self.twin,
         ]
+        kinds += [] if self.log is None else [self.python, self.sink]
         for make in rng.choice(kinds, size=n_operations):
             self.offer(make())
         following = [(state, self.bounded(state.size)) for state in self.states]
@@ -367,7 +369,6 @@ class RandomGraph:
         params = {"shape": (3, 4), "factor": -0.1}
         (delta,) = self.builder.node(PES_DELTA, [error, activity], [12], params)
         self.following.append((state, delta))
-        self.states_of_learning = state
         shape = {"shape": (3, 4)}
         return self.builder.node(VARYING_MATVEC, [state, x], [3], shape)[0]
 
@@ -379,9 +380,20 @@ class RandomGraph:
         self.following.append((state, y))
         return np.concatenate([y, z])
 
+    def python(self):
+        name = f"python {len(self.builder.nodes)}"
+        return python_node(self.builder, self.log, name, [self.pick(3)], (2,))[0]
+
+    def sink(self):
+        name = f"sink {len(self.builder.nodes)}"
+        python_node(self.builder, self.log, name, [self.pick(2), self.pick(1)])
+        return np.zeros(0, int)
+
     def twin(self):
         """Once more what there is already, so that there is something to share."""
-        nodes = [n for n in self.builder.nodes if n.kernel.name != "twist"]
+        nodes = [
+            n for n in self.builder.nodes if n.kernel.name not in ("twist", "python")
+        ]
         if not nodes:
             return self.copies()
         node = nodes[self.rng.randint(len(nodes))]
@@ -389,14 +401,15 @@ class RandomGraph:
         return self.builder.node(node.kernel, node.inputs, sizes, node.params)[0]
 
 
-def random_graph(rng, n_operations=25):
+def random_graph(rng, n_operations=25, log=None):
     """A graph, values for its inputs and for its parameters.
 
     There are sums (with zero factors and constant terms), copies, products, sparse,
     dense and repeated matrices, matrices that are parameters, filters, outer products
-    carried to the next step, and states that follow anything.
+    carried to the next step, and states that follow anything. With a ``log`` there are
+    Python functions, too, which write their calls to it.
     """
-    graph = RandomGraph(rng).make(n_operations)
+    graph = RandomGraph(rng, log).make(n_operations)
     verify(graph, "random_graph")
     return graph, random_inputs(graph, rng, 12), random_parameters(graph, rng)
 
@@ -411,6 +424,17 @@ def agree(allclose, actual, expected):
     assert expected.size
     assert np.isfinite(expected).all()
     assert allclose(actual, expected, atol=1e-12, rtol=1e-12)
+
+
+def agree_on_graph(allclose, rng, graph, transform):
+    """A pass keeps the probes of a graph fed with random values; gives what it made."""
+    verify(graph, "the test")
+    changed = transform(graph)
+    verify(changed, "the pass")
+    inputs, parameters = random_inputs(graph, rng, 8), random_parameters(graph, rng)
+    expected = interpret(graph, inputs, 8, parameters, batch=2)
+    agree(allclose, interpret(changed, inputs, 8, parameters, batch=2), expected)
+    return changed
 
 
 def agree_on_random_graphs(allclose, rng, transform, count=20):
@@ -431,10 +455,3 @@ def agree_on_network(allclose, name, transform, opened=False):
     verify(graph, "the pass")
     agree(allclose, it.run(graph), it.expected)
     return graph
-
-
-def programs(layouts, inputs, n_steps, parameters=None, batch=None):
-    """Results of a fused and of a split layout; see `run_fused`."""
-    fused, split = layouts
-    arguments = (inputs, n_steps, parameters, batch)
-    return run_fused(fused, *arguments), run_split(split, *arguments)

@@ -10,9 +10,7 @@ import numpy as np
 
 from nengo_dl.compiler.graph import Kind, ParameterRef
 from nengo_dl.compiler.traits import Params
-from nengo_dl.runtime.emit import loop_step, whole_step
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
-from nengo_dl.runtime.tiers import SequenceStages, pack
 
 XP = NumpyNamespace("float64")
 
@@ -211,59 +209,3 @@ def reach(start, pairs):
                 reached.add(b)
                 waiting.append(b)
     return np.isin(np.arange(start.size), list(reached))
-
-
-# -- programs: what the interpreter is compared with
-
-
-def given_rows(layout, inputs, n_steps, batch):
-    """What a program is given from outside: ``(steps, rows, batch)``."""
-    rows = [
-        np.broadcast_to(inputs[s.key], (n_steps, s.size, batch)) for s in layout.inputs
-    ]
-    for source, before in zip(layout.inputs, np.cumsum([0] + [r.shape[1] for r in rows])):
-        assert source.start == before
-    return np.concatenate([np.zeros((n_steps, 0, batch)), *rows], axis=1)
-
-
-def program_weights(layout, parameters):
-    """The program's arguments."""
-    return [pack(w, (parameters or {}).__getitem__, float) for w in layout.weights]
-
-
-def first_carry(layout, batch):
-    """The arrays that are carried into the first step."""
-    return [np.repeat(c[:, None], batch, axis=1) for c in layout.carry]
-
-
-def run_fused(layout, inputs, n_steps, parameters=None, batch=None):
-    """Run a layout of a single stage step by step; as `interpret`."""
-    batch = batch or max((a.shape[2] for a in inputs.values()), default=1)
-    step = whole_step(layout, batch)
-    given = given_rows(layout, inputs, n_steps, batch)
-    weights, carry = program_weights(layout, parameters), first_carry(layout, batch)
-    out = []
-    for t in range(n_steps):
-        x = given[t] if layout.n_given else None
-        shapes = [c.shape for c in carry]
-        carry, y = step(XP, carry, x, weights)
-        assert [c.shape for c in carry] == shapes
-        out.append(y)
-    return np.array(out)
-
-
-def run_split(layout, inputs, n_steps, parameters=None, batch=None):
-    """Run a layout with stages for all steps at once around its loop; as `interpret`."""
-    batch = batch or max((a.shape[2] for a in inputs.values()), default=1)
-    stages = SequenceStages(layout, batch)
-    weights, carry = program_weights(layout, parameters), first_carry(layout, batch)
-    tensors = stages.before(XP, given_rows(layout, inputs, n_steps, batch), weights)
-    outputs = None
-    if layout.has_loop:
-        step, rows = loop_step(layout, batch), []
-        for t in range(n_steps):
-            x = tensors[0][t] if layout.before.result.size else None
-            carry, y = step(XP, carry, x, weights)
-            rows.append(y)
-        outputs = np.array(rows)
-    return stages.after(XP, tensors, outputs, weights)

@@ -3,105 +3,39 @@
 import numpy as np
 import pytest
 
-from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
-from nengo_dl.compiler.layout import ZERO, WeightRef, layout
-from nengo_dl.compiler.pipeline import PASSES, arrange
+from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
+from nengo_dl.compiler.layout import layout
+from nengo_dl.compiler.pipeline import arrange
 from nengo_dl.compiler.plan import plan
 from nengo_dl.compiler.stages import one_stage
-from nengo_dl.kernels.algebra import MATVEC, SUM, VARYING_MATVEC
+from nengo_dl.kernels.algebra import VARYING_MATVEC
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from nengo_dl.runtime.emit import whole_step
 from tests.compiler.helpers import (
     NETWORKS,
     SQUASH,
-    TWIST,
     add,
     agree,
     case,
     copy,
+    kinds,
     matvec,
     probe,
     python_node,
     random_graph,
-    random_inputs,
-    random_parameters,
 )
-from tests.compiler.reference import (
-    XP,
-    Interpreter,
+from tests.compiler.programs import (
+    check,
+    compare_random,
+    compiled,
     first_carry,
     given_rows,
-    interpret,
+    layouts,
     program_weights,
     run_fused,
     run_split,
 )
-
-
-def compiled(graph):
-    for transform in PASSES:
-        graph = transform(graph)
-    return graph
-
-
-def check(it):
-    """Each read finds what was written before; rows and tensors add up."""
-    known = set()
-    for stage in (it.before, it.loop, it.after):
-        if stage is it.loop:
-            known = set()
-        known |= {n for key, n in stage.sources.items() if key != "parameter weight"}
-        for group in stage.groups:
-            for read in group.reads:
-                _check_read(it, read, known)
-            assert not known & set(group.outputs)  # written once
-            known |= set(group.outputs)
-        for read in (stage.result, *stage.following):
-            _check_read(it, read, known)
-        if stage is it.loop:
-            known |= {n for group in it.before.groups for n in group.outputs}
-            known |= {n for key, n in it.before.sources.items() if key == "given"}
-    assert len(it.loop.following) == len(it.carry)
-    for read, first in zip(it.loop.following, it.carry):
-        assert read.size == first.size
-    assert it.n_probed == sum(p.elements.size for p in it.plan.graph.probes)
-    assert it.n_given == sum(s.size for s in it.plan.graph.inputs)
-    return it
-
-
-def _check_read(it, read, known):
-    length = 0
-    for tensor, start, stop in read.parts:
-        assert tensor in known or tensor == ZERO
-        assert 0 <= start < stop <= (1 if tensor == ZERO else it.sizes[tensor])
-        length += stop - start
-    if read.index is None:
-        assert length == read.size
-    else:
-        assert read.index.size == read.size
-        assert 0 <= read.index.min() <= read.index.max() < length
-
-
-def layouts(graph, **options):
-    fused = check(arrange(graph, fused=True))
-    assert not fused.before.groups and not fused.after.groups
-    return fused, check(arrange(graph, **options))
-
-
-def compare(allclose, graph, expected, stepwise=False, **arguments):
-    """Both programs of a graph give what is expected; returns both layouts."""
-    fused, split = layouts(graph, stepwise_python=stepwise)
-    agree(allclose, run_fused(fused, **arguments), expected)
-    agree(allclose, run_split(split, **arguments), expected)
-    return fused, split
-
-
-def compare_random(allclose, rng, graph, batch=2):
-    """With random inputs and parameters."""
-    arguments = {"inputs": random_inputs(graph, rng, 8, batch), "n_steps": 8}
-    arguments |= {"parameters": random_parameters(graph, rng), "batch": batch}
-    return compare(allclose, graph, interpret(graph, **arguments), **arguments)
-
+from tests.compiler.reference import XP, Interpreter, interpret
 
 # -- programs
 
@@ -123,6 +57,24 @@ def test_random_graphs(rng, allclose, batch):
         graph, _, _ = random_graph(rng)
         compare_random(allclose, rng, graph, batch)
         compare_random(allclose, rng, compiled(graph), batch)
+
+
+def test_random_graphs_with_python(rng, allclose):
+    """The same values in any stage; in core's order wherever all run step by step."""
+    for _ in range(10):
+        log = []
+        graph, inputs, parameters = random_graph(rng, log=log)
+        graph = compiled(graph)
+        expected = interpret(graph, inputs, 12, parameters)
+        calls = [name for name, _ in log]
+        assert calls
+        fused, pinned = layouts(graph, stepwise_python=True)
+        for run, program in ((run_fused, fused), (run_split, pinned)):
+            log.clear()
+            agree(allclose, run(program, inputs, 12, parameters), expected)
+            assert [name for name, _ in log] == calls
+        free = check(arrange(graph))
+        agree(allclose, run_split(free, inputs, 12, parameters), expected)
 
 
 def test_matrices_that_vary(rng, allclose):
@@ -193,8 +145,8 @@ def test_states_that_take_over_what_the_loop_does_not_compute(rng, allclose, wha
     b = GraphBuilder()
     source = {
         "input": lambda: b.input("y", 2),
-        "constant": lambda: b.constant([0.25, 0.5]),
-        "parameter": lambda: b.parameter("w", 2),
+        "constant": lambda: b.constant([0.25, 0.5, 0.75])[1:],
+        "parameter": lambda: b.parameter("w", 3)[:2],
         "before": lambda: copy(b, b.input("y", 2), scale=2.0),
         "state": lambda: b.state([5.0, 6.0], 0),
     }[what]()
@@ -203,7 +155,9 @@ def test_states_that_take_over_what_the_loop_does_not_compute(rng, allclose, wha
     following = [(late, source), (sum_, y)]
     if what == "state":
         following.append((source, late[::-1]))
-    compare_random(allclose, rng, b.build([probe(y, late)], following=following))
+    graph = b.build([probe(y, late)], following=following)
+    for it in compare_random(allclose, rng, graph):
+        assert sum(carried(it)) == kinds(graph)[Kind.STATE]
 
 
 def test_only_a_part_of_a_result_is_carried(rng, allclose):
@@ -284,20 +238,21 @@ def test_the_last_layer_comes_after_the_loop():
     assert ["filter" in stage for stage in names] == [True, False]
 
 
-def test_python_stays_in_the_loop_if_it_has_to(allclose):
-    it = case("python_several")
-    graph = compiled(it.graph)
+def test_python_stays_in_the_loop_if_it_has_to():
+    b = GraphBuilder()
+    x, state = b.input("x", 1), b.state([0.0])
+    python_node(b, [], "before", [x])
+    (y,) = python_node(b, [], "inside", [add(b, x, state)], (1,))
+    python_node(b, [], "after", [y])
+    graph = b.build([probe(y)], following=[(state, y)])
 
-    def python(stage):
-        return [label for g in stage.groups if g.kernel.host for label in g.labels]
+    def python(it):
+        stages = (it.before, it.loop, it.after)
+        return [[label for g in stage.groups for label in g.labels] for stage in stages]
 
-    pinned = arrange(graph, stepwise_python=True)
-    assert len(python(pinned.loop)) == 5
-    assert not python(pinned.before) and not python(pinned.after)
-    free = arrange(graph)
-    labels = [python(stage) for stage in (free.before, free.loop, free.after)]
-    assert all(labels)
-    assert sorted(sum(labels, [])) == sorted(python(pinned.loop))
+    free, pinned = arrange(graph), arrange(graph, stepwise_python=True)
+    assert python(free) == [["before"], ["inside"], ["after"]]
+    assert python(pinned) == [[], ["before", "inside", "after"], []]
 
 
 def test_python_is_called_in_core_s_order_step_by_step():
@@ -382,157 +337,6 @@ def test_several_inputs_some_unread(rng, allclose):
             ("b", 2, 3),
             ("c", 5, 2),
         ]
-
-
-# -- reads and weights
-
-
-def test_reads_are_slices_in_the_order_of_the_readers(rng, allclose):
-    """Sums that two ensembles read lie as those read them, however they were made."""
-    b = GraphBuilder()
-    x = b.input("x", 8)
-    first, second = copy(b, x[4:], bias=1), copy(b, x[:4], bias=1)
-    outputs = [b.node(SQUASH, [currents], [4], {})[0] for currents in (second, first)]
-    graph = b.build([probe(*outputs)])
-    for it in compare_random(allclose, rng, graph):
-        squash = next(g for g in it.groups() if g.kernel is SQUASH)
-        assert squash.reads[0].form == "slice"
-
-
-def test_reads_of_few_runs_are_concatenated_of_many_gathered(rng, allclose):
-    b = GraphBuilder()
-    x = b.input("x", 40)
-    few = matvec(b, np.ones((7, 20)), np.concatenate([x[20:30], x[:10]]))
-    many = matvec(b, np.ones((9, 20)), x[::2])
-    graph = b.build([probe(few, many)])
-    for it in compare_random(allclose, rng, graph):
-        forms = {
-            g.reads[0].size + it.sizes[g.outputs[0]]: g.reads[0] for g in it.groups()
-        }
-        assert (forms[27].form, forms[29].form) == ("concat", "gather")
-        assert len(forms[27].parts) == 2
-        assert len(forms[29].parts) == 1
-
-
-@pytest.mark.parametrize("name", ["mixed", "filtered_rates", "sigmoid"])
-def test_plain_networks_gather_nothing(name):
-    for it in layouts(compiled(case(name).graph)):
-        reads = [read.form for group in it.groups() for read in group.reads]
-        assert reads and "gather" not in reads
-
-
-def sum_groups(it):
-    return [group for group in it.groups() if group.kernel is SUM]
-
-
-def test_sums_are_bucketed_by_their_number_of_terms(rng, allclose):
-    b = GraphBuilder()
-    x, n_terms = b.input("x", 4), [0, 1, 1, 2, 3, 4, 5, 8, 9]
-    rows = np.repeat(np.arange(9), n_terms)
-    y = b.sum(np.ones(9), rows, x[rng.randint(4, size=rows.size)], np.ones(rows.size))
-    for it in compare_random(allclose, rng, b.build([probe(y)])):
-        buckets = {g.params["terms"]: it.sizes[g.outputs[0]] for g in sum_groups(it)}
-        assert buckets == {0: 1, 1: 2, 2: 1, 4: 2, 8: 2, 9: 1}
-
-
-@pytest.mark.parametrize(
-    "scales, bias, expected",
-    [
-        ([1, 1], [0, 0], (None, None)),
-        ([2, 2], [0, 0], (2.0, None)),
-        ([1, 2], [0, 3], ("weight", "weight")),
-    ],
-)
-def test_factors_and_biases_are_left_out_where_they_can_be(
-    rng, allclose, scales, bias, expected
-):
-    b = GraphBuilder()
-    y = b.sum(bias, np.arange(2), b.input("x", 2), np.array(scales, float))
-    for it in compare_random(allclose, rng, b.build([probe(y)])):
-        (group,) = sum_groups(it)
-        params = [group.params[name] for name in ("scale", "bias")]
-        found = ["weight" if isinstance(p, WeightRef) else p for p in params]
-        assert tuple(found) == expected
-
-
-def weights_of(it, group, name):
-    ref = group.params[name]
-    return it.weights[ref.number] if isinstance(ref, WeightRef) else ref
-
-
-def test_vectors_with_equal_entries_are_one_number(rng, allclose):
-    b = GraphBuilder()
-    x, y = b.input("x", 3), b.input("y", 2)
-    outputs = []
-    for elements, a in ((x, np.full(3, 0.9)), (y, np.array([0.8, 0.7]))):
-        params = {"a": a, "b": np.full(elements.size, 0.1)}
-        outputs += b.node(ONE_STATE, [elements, elements], [elements.size], params)
-    for it in compare_random(allclose, rng, b.build([probe(*outputs)])):
-        (group,) = it.groups()
-        assert weights_of(it, group, "b") == 0.1
-        weight = weights_of(it, group, "a")
-        assert weight.form == "column" and weight.constant
-        assert np.array_equal(np.concatenate(weight.items), [0.9, 0.9, 0.9, 0.8, 0.7])
-
-
-@pytest.mark.parametrize("width", [1, 3])
-def test_equal_constant_matrices_are_stored_once(rng, allclose, width):
-    b = GraphBuilder()
-    matrix, outputs = rng.uniform(1, 2, size=(5, width)), []
-    for k in range(3):
-        outputs.append(matvec(b, matrix.copy(), b.input(f"x{k}", width)))
-    for it in compare_random(allclose, rng, b.build([probe(*outputs)])):
-        (group,) = it.groups()
-        assert group.params["groups"] == 3
-        assert len(weights_of(it, group, "A").items) == 1
-
-
-def test_matrices_that_may_change_are_stored_one_by_one(rng, allclose):
-    """Other values, or the same parameter twice; next to a constant."""
-    b = GraphBuilder()
-    matrices = [ParameterRef("v", (5, 3)), ParameterRef("v", (5, 3), np.arange(15)[::-1])]
-    matrices += [rng.uniform(size=(5, 3)), ParameterRef("w", (5, 3))]
-    outputs = [matvec(b, m, b.input(k, 3)) for k, m in enumerate(matrices)]
-    for it in compare_random(allclose, rng, b.build([probe(*outputs)])):
-        (group,) = (g for g in it.groups() if g.kernel is MATVEC)
-        weight = weights_of(it, group, "A")
-        assert weight.form == "stack" and not weight.constant
-        assert [item is m for item, m in zip(weight.items, matrices)] == [True] * 4
-
-
-def test_all_parameters_are_one_column(rng, allclose):
-    b = GraphBuilder()
-    v, x, w = b.parameter("v", 2), b.input("x", 2), b.parameter("w", 3)
-    graph = b.build([probe(add(b, v, x), copy(b, w, bias=1))])
-    for it in compare_random(allclose, rng, graph):
-        (weight,) = (weight for weight in it.weights if not weight.constant)
-        assert weight.form == "column"
-        assert [(item.key, item.shape) for item in weight.items] == [
-            ("v", (2,)),
-            ("w", (3,)),
-        ]
-
-
-def test_labels_are_those_of_the_nodes():
-    b = GraphBuilder()
-    x = b.input("x", 2)
-    nodes = [b.node(SQUASH, [x], [2], {}, label=f"node {k}")[0] for k in range(3)]
-    (group,) = arrange(b.build([probe(*nodes)])).groups()
-    assert group.labels == ("node 0", "node 1", "node 2")
-
-
-def test_kernels_with_several_outputs_write_several_tensors(rng, allclose):
-    b = GraphBuilder()
-    outputs, following = [], []
-    for n in (2, 3):
-        x, state = b.input(n, n), b.state(np.zeros(n))
-        y, z = b.node(TWIST, [x, state], [n, n], {"gain": rng.uniform(size=n)})
-        outputs.append(z)
-        following.append((state, y))
-    graph = b.build([probe(*outputs)], following=following)
-    for it in compare_random(allclose, rng, graph):
-        (group,) = it.loop.groups
-        assert [it.sizes[n] for n in group.outputs] == [5, 5]
 
 
 def test_what_is_read_and_never_written_is_found():

@@ -7,7 +7,6 @@ import pytest
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
 from nengo_dl.compiler.share import share
 from nengo_dl.compiler.simplify import simplify
-from nengo_dl.compiler.verify import verify
 from nengo_dl.kernels.algebra import PRODUCT
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from tests.compiler.helpers import (
@@ -17,6 +16,7 @@ from tests.compiler.helpers import (
     TWIST,
     add,
     agree,
+    agree_on_graph,
     agree_on_network,
     agree_on_random_graphs,
     case,
@@ -26,21 +26,13 @@ from tests.compiler.helpers import (
     matvec,
     probe,
     python_node,
-    random_inputs,
-    random_parameters,
 )
 from tests.compiler.reference import interpret
 from tests.networks import waves
 
 
 def check(allclose, rng, graph):
-    verify(graph, "the test")
-    shared = share(graph)
-    verify(shared, "share")
-    inputs, parameters = random_inputs(graph, rng, 8), random_parameters(graph, rng)
-    expected = interpret(graph, inputs, 8, parameters, batch=2)
-    agree(allclose, interpret(shared, inputs, 8, parameters, batch=2), expected)
-    return shared
+    return agree_on_graph(allclose, rng, graph, share)
 
 
 def test_keeps_the_values_of_random_graphs(rng, allclose):

@@ -7,30 +7,22 @@ import pytest
 from nengo_dl.compiler.graph import GraphBuilder, ParameterRef
 from nengo_dl.compiler.simplify import simplify
 from nengo_dl.compiler.stack import stack
-from nengo_dl.compiler.verify import verify
 from tests.compiler.helpers import (
     NETWORKS,
     SQUASH,
     agree,
+    agree_on_graph,
     agree_on_network,
     agree_on_random_graphs,
     make_case,
     matvec,
     probe,
-    random_inputs,
-    random_parameters,
 )
-from tests.compiler.reference import interpret
 from tests.networks import waves
 
 
 def check(allclose, rng, graph):
-    stacked = stack(graph)
-    verify(stacked, "stack")
-    inputs, parameters = random_inputs(graph, rng, 5), random_parameters(graph, rng)
-    expected = interpret(graph, inputs, 5, parameters)
-    agree(allclose, interpret(stacked, inputs, 5, parameters), expected)
-    return stacked
+    return agree_on_graph(allclose, rng, graph, stack)
 
 
 def test_keeps_the_values_of_random_graphs(rng, allclose):

@@ -41,9 +41,10 @@ def test_merge_key_ignores_the_values_of_arrays():
         node(mode="y"),
         node(A=np.ones((3, 1))),
         node(n_inputs=2),
+        Node(GAIN, (np.arange(3),), ((0, 3),), node().params, 1),
         Node(GAIN, (np.arange(2),), ((0, 3), (3, 3)), node().params, 1),
     ],
-    ids=["static", "shape of a matrix", "inputs", "outputs"],
+    ids=["static", "shape of a matrix", "inputs", "size of an input", "outputs"],
 )
 def test_merge_key_differs(other):
     assert GAIN.merge_key(node()) != GAIN.merge_key(other)

@@ -188,7 +188,7 @@ def functions(bench, variant):
     """Functions of time, of a signal, of both, of nothing."""
     x = bench.feed(3)
     outputs = [bench.signal((2,)) for _ in range(4)]
-    constant, numbered = bench.signal(bench.values(1)), bench.signal((3,))
+    constant, timed = bench.signal(bench.values(1)), bench.signal((2,))
     time = bench.model.time
     calls = []
 
@@ -196,16 +196,15 @@ def functions(bench, variant):
         calls.append(None)
         return [variant, 3]
 
-    bench.watch(numbered)
     bench.add(
-        SimPyFunc(numbered, lambda t, x: [t, x[0], len(calls)], time, constant),
+        SimPyFunc(timed, lambda t, x: [t, x[0]], time, constant),
         SimPyFunc(outputs[0], lambda t: np.sin([10 * t, 20 * t + variant]), time, None),
         SimPyFunc(outputs[1], lambda x: x[:2] ** 2 + x[2], None, x),
         SimPyFunc(outputs[2], lambda t, x: t * x[1:], time, x),
         SimPyFunc(outputs[3], count, None, None),
         SimPyFunc(None, lambda t, x: calls.append(t), time, x),
     )
-    bench.watch(*outputs)
+    bench.watch(timed, *outputs)
 
 
 class Walk(nengo.Process):

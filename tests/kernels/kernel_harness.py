@@ -174,6 +174,18 @@ def bench_of(*cases, variants=1, rough=True):
     return bench
 
 
+def bench_of_network(network, sensitive=1.0, dt=DT):
+    """A bench with the operators of a network, whose probes are watched."""
+    bench = Bench(model=Model(dt=dt))
+    bench.model.build(network)
+    probes, bench.model.probes = bench.model.probes, []
+    for probe in probes:
+        watch = Watch(bench.model.sig[probe]["in"], str(probe), sensitive)
+        bench.model.probes.append(watch)
+        bench.model.sig[watch]["in"] = watch.signal
+    return bench
+
+
 # -- core ------------------------------------------------------------------------------
 
 
@@ -225,39 +237,44 @@ def _write(signals, signal, value):
 
 # -- our tiers -------------------------------------------------------------------------
 
-TIERS = ("numpy", "tensorflow", "jitted")
-
 
 def program_of(bench, dtype, batch):
     """A program for a bench, its processes seeded."""
     parameters = {s: v.astype(dtype) for s, v in bench.parameters.items()}
-    program = Program(bench.model, parameters, batch, dtype)
+    program = Program(bench.model, parameters, batch, dtype, jit=True)
+    program.is_open = bool(parameters)
     program.reset(SEED)
     return program
 
 
-def use_of(bench):
-    """How a bench is compiled by a `Program`."""
-    return Specialization(open=bool(bench.parameters), fed=frozenset(bench.data))
-
-
 def simulate(bench, tier, dtype, batch, n_steps=STEPS):
-    """Run a bench in one of our tiers: ``(batch, n_steps, size)`` for each watch."""
+    """Run a bench in one of our tiers: ``(batch, n_steps, size)`` for each watch.
+
+    The tier "program" is what a `Program` chooses that was told to compile.
+    """
     program = program_of(bench, dtype, batch)
-    program.is_open = bool(bench.parameters)
-    use = use_of(bench)
-    layout = program.layout(use, fused=tier == "numpy")
-    feed = program.feed(use, layout)
-    feed.use({s: d[:batch].reshape(batch, STEPS, -1) for s, d in bench.data.items()}, 0)
-    arguments = (layout, feed, program.store, program.weights(layout))
-    if tier == "numpy":
-        runner = NumpyTier(*arguments)
+    data = {s: d[:batch].reshape(batch, STEPS, -1) for s, d in bench.data.items()}
+    if tier == "program":
+        chunks = program.run(0, n_steps, data)
     else:
-        runner = TensorFlowTier(*arguments, jit=tier == "jitted")
-    runner.load()
-    rows = np.concatenate(list(runner.run(0, n_steps)))
+        runner = tier_of(program, bench, tier)
+        runner.feed.use(data, 0)
+        runner.load()
+        chunks = runner.run(0, n_steps)
+    rows = np.concatenate(list(chunks))
     assert rows.dtype == dtype
     return [rows[:, a:b].transpose(2, 0, 1) for _, a, b in program.probe_rows]
+
+
+def tier_of(program, bench, tier):
+    """One of the tiers for a bench, whatever the program itself would choose."""
+    use = Specialization(open=bool(bench.parameters), fed=frozenset(bench.data))
+    layout = program.layout(use, fused=tier == "numpy")
+    feed, weights = program.feed(use, layout), program.weights(layout)
+    if tier == "numpy":
+        return NumpyTier(layout, feed, program.store, weights)
+    jit = tier == "jitted"
+    return TensorFlowTier(layout, feed, program.store, weights, jit=jit)
 
 
 def merged(bench):

@@ -1,6 +1,8 @@
 """Python functions: what they get, what they may return, and in which order they run."""
 
+import sys
 from itertools import pairwise
+from types import ModuleType
 
 import nengo
 import numpy as np
@@ -443,6 +445,189 @@ def test_functions_of_time_come_in_the_order_of_core(jit, allclose):
     assert allclose(probed, expected, atol=1e-10)
 
 
+SHARED = []
+
+
+def by_attribute():
+    def write(t):
+        write.count += 1
+        return t
+
+    write.count = 0
+    return write, lambda t, x: write.count
+
+
+def by_import():
+    module = sys.modules["shared_by_functions"] = ModuleType("shared_by_functions")
+    module.entries = entries = []
+
+    def write(t):
+        import shared_by_functions
+
+        shared_by_functions.entries.append(t)
+        return t
+
+    return write, lambda t, x: len(entries)
+
+
+def by_variable():
+    count = 0
+
+    def write(t):
+        nonlocal count
+        count += 1
+        return t
+
+    return write, lambda t, x: count
+
+
+def by_global_numbers():
+    np.random.seed(0)
+    return (lambda t: np.random.rand()), (lambda t, x: np.random.rand())
+
+
+def by_default():
+    def write(t, log=[]):  # noqa: B006
+        log.append(t)
+        return t
+
+    (log,) = write.__defaults__
+    return write, lambda t, x: len(log)
+
+
+def by_iterator():
+    numbers = iter(range(1000))
+    return (lambda t: next(numbers)), (lambda t, x: next(numbers))
+
+
+def by_views():
+    array = np.zeros(3)
+    first, all_but_one = array[:2], array[1:]
+
+    def write(t):
+        first[1] += 1
+        return t
+
+    return write, lambda t, x: all_but_one[0]
+
+
+def by_object():
+    class Room:
+        def __init__(self):
+            self.entries = []
+
+        def enter(self, t):
+            self.entries.append(t)
+            return t
+
+        def count(self, t, x):
+            return len(self.entries)
+
+    room = Room()
+    return room.enter, room.count
+
+
+def by_class_attribute():
+    class Room:
+        entries = []
+
+        def enter(self, t):
+            self.entries.append(t)
+            return t
+
+        def count(self, t, x):
+            return len(self.entries)
+
+    return Room().enter, Room().count
+
+
+def by_class():
+    class Room:
+        entries = 0
+
+        def enter(self, t):
+            type(self).entries += 1
+            return t
+
+        def count(self, t, x):
+            return self.entries
+
+    return Room().enter, Room().count
+
+
+def by_class_method():
+    class Room:
+        entries = 0
+
+        @classmethod
+        def enter(cls, t):
+            cls.entries += 1
+            return t
+
+        def count(self, t, x):
+            return self.entries
+
+    return Room().enter, Room().count
+
+
+def by_property():
+    class Room:
+        @property
+        def entries(self):
+            return len(SHARED)
+
+        @staticmethod
+        def enter(t):
+            SHARED.append(t)
+            return t
+
+    SHARED.clear()
+    room, other = Room(), Room()
+    return (lambda t: other.enter(t)), (lambda t, x: room.entries)
+
+
+WAYS_TO_SHARE = (
+    by_attribute,
+    by_import,
+    by_variable,
+    by_global_numbers,
+    by_default,
+    by_iterator,
+    by_views,
+    by_object,
+    by_class_attribute,
+    by_class,
+    by_class_method,
+    by_property,
+)
+
+
+@pytest.mark.parametrize("jit", (False, True))
+@pytest.mark.parametrize("share", WAYS_TO_SHARE, ids=lambda share: share.__name__)
+def test_what_functions_share_is_as_in_core(share, jit, allclose):
+    """A function of time must not run ahead of one that sees what it does."""
+
+    def model_of(write, read):
+        with nengo.Network() as net:
+            nodes = nengo.Node(write, size_out=1), nengo.Node(read, size_in=1, size_out=1)
+            nengo.Connection(nengo.Node([0.5]), nodes[1], synapse=None)
+            for node in nodes:
+                nengo.Probe(node)
+        model = Model(dt=0.001)
+        model.build(net)
+        return model
+
+    model = model_of(*share())
+    sim = nengo.Simulator(None, model=model, seed=0, progress_bar=False, optimize=False)
+    with sim:
+        sim.run_steps(20)
+        expected = np.concatenate([sim.data[p] for p in model.probes], axis=1)
+    assert np.ptp(expected[:, 1]) > 0
+    program = Program(model_of(*share()), {}, 1, "float64", jit)
+    probed = np.concatenate(list(program.run(0, 20)))[:, :, 0]
+    assert allclose(probed, expected, atol=0, rtol=0)
+
+
 def test_functions_run_once_a_step_for_each_item():
     calls = []
     bench = function_bench(lambda x: calls.append(0) or 1, "input", watched=False)
@@ -454,3 +639,26 @@ def test_functions_run_once_a_step_for_each_item():
     bench = function_bench(lambda t: calls.append(0) or 1, "time", watched=False)
     simulate(bench, "numpy", "float32", 3, 7)
     assert len(calls) == 7  # the same for all items: called once
+
+
+@pytest.mark.parametrize("jit", (False, True))
+@pytest.mark.parametrize("batch", (1, 3))
+def test_equal_inputs_are_calls_of_their_own(batch, jit, allclose):
+    calls = []
+
+    def count(t, x):
+        calls.append((t, *x))
+        return [t, len(calls)]
+
+    with nengo.Network() as net:
+        node = nengo.Node(count, size_in=1, size_out=2)
+        nengo.Connection(nengo.Node([0.5]), node, synapse=None)
+        nengo.Probe(node)
+    model = Model(dt=0.001)
+    model.build(net)
+    program = Program(model, {}, batch, "float64", jit)
+    rows = np.concatenate(list(program.run(0, 4)))
+    times = 0.001 * np.arange(1, 5)
+    assert calls == [(t, 0.5) for t in times for _ in range(batch)]
+    assert allclose(rows[:, 0], np.repeat(times[:, None], batch, 1), atol=0, rtol=0)
+    assert allclose(rows[:, 1].ravel(), np.arange(1, 4 * batch + 1), atol=0, rtol=0)

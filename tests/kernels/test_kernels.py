@@ -135,10 +135,18 @@ def test_many_steps_merged(tier, dtype, batch):
     assert_equals_core(COMPILED, 2, tier, dtype, batch)
 
 
-@pytest.mark.parametrize("dtype, batch", (("float64", 1), ("float32", ITEMS)))
-def test_python_in_tensorflow(dtype, batch):
+@pytest.mark.parametrize(
+    "tier, dtype, batch",
+    (
+        ("tensorflow", "float64", 1),
+        ("tensorflow", "float32", ITEMS),
+        ("program", "float32", 1),
+        ("program", "float64", ITEMS),
+    ),
+)
+def test_python_with_tensorflow(tier, dtype, batch):
     python = tuple(case for case in CASES if runs_python(case))
-    assert_equals_core(python, 1, "tensorflow", dtype, batch)
+    assert_equals_core(python, 1, tier, dtype, batch)
 
 
 @each_case

@@ -274,7 +274,7 @@ def test_names_of_results_are_the_same_for_one_and_for_many(n_probes, n_losses):
     probes = [p.label for p in net.out]
     losses = probes[:n_losses]
     with nengo_dl.Simulator(net, minibatch_size=4, progress_bar=False) as sim:
-        loss = {p: "mse" for p in losses} if n_losses < n_probes else "mse"
+        loss = dict.fromkeys(losses, "mse") if n_losses < n_probes else "mse"
         sim.compile("sgd", loss=loss, metrics=["mae", keras.metrics.MeanSquaredError()])
         x = np.ones((6, 1, 2))
         y = {p: np.zeros((6, 1, 2)) for p in probes}
@@ -548,8 +548,8 @@ def test_validation_split_and_early_stopping(rng):
     x, y = rng.uniform(-1, 1, (2, 10, 1, 2))
     net = autoencoder(1)
     with nengo_dl.Simulator(net, minibatch_size=4, progress_bar=False) as sim:
-        sim.compile("sgd", loss="mse")
-        stop = keras.callbacks.EarlyStopping("val_out0_loss", min_delta=1e9, mode="min")
+        sim.compile(keras.optimizers.SGD(0.0), loss="mse")
+        stop = keras.callbacks.EarlyStopping("val_out0_loss", mode="min")
         history = sim.fit(
             x, y, validation_split=0.2, epochs=9, callbacks=[stop], verbose=0
         ).history
