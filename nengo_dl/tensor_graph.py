@@ -188,7 +188,7 @@ class Variant:
         self.program = program
         self.layout = program.layout(use)
         self.stages = SequenceStages(self.layout, program.batch)
-        python = any(group.kernel.host for group in self.layout.groups())
+        python = any(group.kernel.host for group in self.layout.loop.groups)
         jit = settings["jit"] is not False and not python
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         self.scan = None
@@ -225,6 +225,7 @@ class Variant:
     def end(self):
         """After calls: the simulation takes what they kept; the number of steps run."""
         whole = bool(self.carrying.numpy())
+        self.carrying.assign(False)  # for whoever calls the model by itself
         slots = self.layout.states if whole else self._learned_slots
         if slots:
             carry = [variable.numpy() for variable in self.state]

@@ -3,6 +3,8 @@
 import nengo
 import numpy as np
 
+import nengo_dl
+
 
 def waves(size, seed=0):
     """A function of time in [-1, 1]^size."""
@@ -137,4 +139,40 @@ def mixed_parameters():
             nengo.Connection(inp, ens)
             nengo.Connection(ens, out[i], synapse=0.01 * (1 + i))
         nengo.Probe(out)
+    return net
+
+
+def recurrent_rates(**settings):
+    """Recurrence, filters, a product of inputs, rate neurons: all of it smooth."""
+    with nengo.Network(seed=2) as net:
+        nengo_dl.configure_settings(**{"dtype": "float64", **settings})
+        net.inp = nengo.Node([0.3, -0.4], label="inp")
+        net.wave = nengo.Node(waves(1), label="wave")
+        curves = {"gain": nengo.dists.Uniform(0.5, 2), "bias": nengo.dists.Uniform(-1, 1)}
+        net.a = nengo.Ensemble(12, 2, neuron_type=nengo.Sigmoid(), **curves)
+        net.b = nengo.Ensemble(10, 1, neuron_type=nengo.Tanh(), **curves)
+        nengo.Connection(net.inp, net.a, synapse=0.005)
+        nengo.Connection(net.wave, net.a[0], synapse=nengo.Alpha(0.003))
+        net.conn = nengo.Connection(
+            net.a, net.b, function=lambda x: x[0] * x[1], synapse=0.004
+        )
+        nengo.Connection(net.b, net.a[1], synapse=0.01, transform=0.5)
+        nengo.Connection(net.b, net.b, synapse=0.01, transform=0.3)
+        net.p = nengo.Probe(net.b, synapse=0.01, label="p")
+        net.q = nengo.Probe(net.a, label="q")
+    return net
+
+
+def autoencoder(n_probes=1, neuron_type=None, synapse=None, **settings):
+    """Two rate populations without state."""
+    with nengo.Network(seed=3) as net:
+        nengo_dl.configure_settings(**settings)
+        net.inp = nengo.Node(np.zeros(2), label="inp")
+        net.a = nengo.Ensemble(
+            30, 2, neuron_type=neuron_type or nengo.RectifiedLinear(), label="a"
+        )
+        nengo.Connection(net.inp, net.a, synapse=synapse)
+        net.out = [
+            nengo.Probe(net.a, synapse=synapse, label=f"out{i}") for i in range(n_probes)
+        ]
     return net

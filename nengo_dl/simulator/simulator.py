@@ -44,7 +44,7 @@ class Simulator(TrainingMethods, SavingMethods):
         Seed of everything that is random while the simulation runs. Default: the
         network's seed plus one if it has one, else a random number.
     model : ~nengo.builder.Model, optional
-        A model that ``network`` is built into, or a built one. It is only read.
+        A model to build ``network`` into; without a network, a built one.
     device : str, optional
         TensorFlow device, such as ``"/cpu:0"`` or ``"/gpu:0"``. Default: TensorFlow's
         choice.

@@ -118,7 +118,9 @@ class TrainingMethods:
         stateful = stateful and self.stateful
         inputs, targets = self._training_data("fit", x, y, n_steps, stateful, kwargs)
         if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._validation(side, kwargs["validation_data"])
+            kwargs["validation_data"] = self._validation(
+                side, kwargs["validation_data"], n_steps
+            )
         with self._calls(side, stateful, training=True):
             return side.model.fit(inputs, targets, **kwargs)
 
@@ -257,7 +259,7 @@ class TrainingMethods:
             )
         probes, names = self.model.probes, self._probe_names()
         found = resolve_targets(y, probes, where=where, names=names)
-        count = len(next(iter(found.values()), ()))
+        count = len(next(iter(found.values()))) if found else None
         inputs, count, steps = self._inputs(x, n_steps, where, stateful, count)
         steps = {p: steps if self._logs[p].keep_history else 1 for p in probes}
         arrays = resolve_targets(y, probes, steps, count, where, names)
@@ -293,7 +295,7 @@ class TrainingMethods:
             weights[name] = weight
         return weights
 
-    def _validation(self, side, data):
+    def _validation(self, side, data, n_steps):
         """Keras' ``validation_data``: (x, y) or (x, y, sample weights)."""
         if not isinstance(data, list | tuple) or len(data) not in (2, 3):
             raise ValidationError(
@@ -303,7 +305,8 @@ class TrainingMethods:
         x, y, *weights = data
         fed = side.layer.fed
         where = "Simulator.fit (validation_data)"
-        data = self._inputs_and_targets(x, y, None, where, False)
+        n_steps = n_steps if x is None else None
+        data = self._inputs_and_targets(x, y, n_steps, where, False)
         if weights:
             data = (*data, self._sample_weights(weights[0], data[1], where))
         if side.layer.fed != fed:
@@ -335,7 +338,10 @@ class TrainingMethods:
             self._warn_of_synapses(where)
         if arrays:
             count = len(next(iter(arrays.values())))
-        count = count or self._batch
+        elif count is None:
+            count = self._batch
+        if count == 0:
+            raise ValidationError("expected at least 1 item, got 0", attr=where)
         names = self._node_names
         self._keras.feed([names[node] for node in arrays])
         rest = [node for node in self._nodes if node not in arrays]

@@ -91,9 +91,8 @@ def test_a_changed_subclass_runs_its_own_code(allclose):
             step = super().make_step(*args, **kwargs)
             return lambda t, x: -step(t, x)
 
-    plain = simulate(
-        bench_of_process(nengo.Lowpass(0.02), fed=(2,)), "numpy", "float64", 3
-    )
+    bench = bench_of_process(nengo.Lowpass(0.02), fed=(2,))
+    (plain,) = simulate(bench, "numpy", "float64", 3)
     bench = bench_of_process(Changed(0.02), fed=(2,))
     (changed,) = simulate(bench, "numpy", "float64", 3)
     assert np.ptp(changed) > 0.1
