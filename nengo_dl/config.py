@@ -186,6 +186,9 @@ def configure_settings(**settings):
     To be called in a ``with`` block of a `nengo.Network`. Calling it again changes the
     named settings and leaves the others as they are.
 
+    Of the settings below, those in `PLANNED` are not carried out yet: a simulator of a
+    network that has one of them raises an error.
+
     Parameters
     ----------
     trainable : bool or None
@@ -326,6 +329,40 @@ def get_setting(source, name):
         for value in _class_setting(network, SETTINGS[name].classes[0], name):
             return value
     return SETTINGS[name].default
+
+
+#: settings that are part of the interface but not carried out yet
+PLANNED = (
+    "lif_smoothing",
+    "planner",
+    "simplifications",
+    "sorter",
+    "spiking_training",
+    "surrogate",
+    "use_loop",
+)
+
+
+def refuse_planned_settings(network):
+    """Raise an error for a setting that would silently have no effect.
+
+    Parameters
+    ----------
+    network : ~nengo.Network
+        The outermost network.
+
+    Raises
+    ------
+    ~nengo.exceptions.ConfigError
+        If one of `PLANNED` has another value than its default.
+    """
+    for name in PLANNED:
+        value = get_setting(network, name)
+        if value != SETTINGS[name].default:
+            raise ConfigError(
+                f"{network} has the setting {name}={value!r}, which this version of "
+                "NengoDL does not carry out yet; leave it out of configure_settings"
+            )
 
 
 def warn_misplaced_settings(network):

@@ -9,6 +9,7 @@ import pytest
 from nengo.ensemble import Neurons
 from nengo.exceptions import ConfigError, NetworkContextError, ValidationError
 
+import nengo_dl
 from nengo_dl import config
 from nengo_dl.config import configure_settings, get_setting
 
@@ -77,9 +78,7 @@ def test_outside_of_a_network():
 
 def test_unknown_names_are_listed_with_the_known_ones():
     with nengo.Network() as net:
-        with pytest.raises(
-            ConfigError, match=r"unknown 'dtyp', 'plan';.*'dtype', 'inf"
-        ):
+        with pytest.raises(ConfigError, match=r"unknown 'dtyp', 'plan';.*'dtype', 'inf"):
             configure_settings(dtyp="float32", plan=None, jit=False)
     assert get_setting(net, "jit") == "auto"
 
@@ -295,3 +294,12 @@ def test_settings_of_inner_networks_without_effect_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config.warn_misplaced_settings(nested_network())
+
+
+@pytest.mark.parametrize("name, value", [("lif_smoothing", 0.1), ("use_loop", False)])
+def test_settings_that_are_not_carried_out_are_refused(name, value):
+    with nengo.Network() as net:
+        configure_settings(**{name: value})
+        nengo.Node([1])
+    with pytest.raises(ConfigError, match=f"{name}={value}.*does not carry out yet"):
+        nengo_dl.Simulator(net, progress_bar=False)

@@ -8,7 +8,11 @@ from nengo.exceptions import ReadonlyError, SimulatorClosed, ValidationError
 from nengo.utils.numpy import maxint
 
 import nengo_dl.kernels  # noqa: F401  (registers all kernels)
-from nengo_dl.config import get_setting, warn_misplaced_settings
+from nengo_dl.config import (
+    get_setting,
+    refuse_planned_settings,
+    warn_misplaced_settings,
+)
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.building import (
     available_device,
@@ -109,6 +113,7 @@ class Simulator(TrainingMethods, SavingMethods):
         self.network = self.model.toplevel if network is None else network
         if self.network is not None:
             warn_misplaced_settings(self.network)
+            refuse_planned_settings(self.network)
         self.dtype = np.dtype(get_setting(self.network, "dtype"))
         self.stateful = get_setting(self.network, "stateful")
         self.inference_only = get_setting(self.network, "inference_only")
