@@ -177,7 +177,7 @@ class KerasSide:
             }
             outputs = self.layer(inputs)
             self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
-        self.model.output_names = list(outputs)
+        self.model.output_names = list(probes.values())
         live.banks = self.layer.banks
 
     def defaults(self):

@@ -6,36 +6,28 @@ so what is compared is the meaning of an operator, not of a copy of it:
 
 - `trajectory` runs a bench for many steps in core, `simulate` in one of our tiers;
 - `one_step` applies a step to the states that core was in, all steps side by side;
-- `gradient_errors` compares gradients with central differences.
+
+``kernel_gradients.py`` compares gradients with differences, ``kernel_coverage.py`` knows
+what must have a case.
 
 Benches are made of one case or of many: what compiles slowly is tested with many. Cases
 are in ``kernel_cases.py``; nothing here knows any kernel.
 """
 
-import importlib
-import pkgutil
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 
 import nengo
 import numpy as np
-import tensorflow as tf
 from nengo.builder import Model
-from nengo.builder.neurons import SimNeurons
-from nengo.builder.processes import SimProcess
 from nengo.builder.signal import Signal
 
-from nengo_dl import kernels
-from nengo_dl.compiler import registry
 from nengo_dl.compiler.layout import WeightRef
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import arrange, compile_model
 from nengo_dl.compiler.stages import Stage
-from nengo_dl.compiler.traits import Kernel, Params
-from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
-from nengo_dl.kernels.processes import process_rules
+from nengo_dl.compiler.traits import Params
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
@@ -51,9 +43,6 @@ SEED = 17  # of the simulators; batch item b has SEED + b
 #: relative to the largest value of a signal: for one step, and after `STEPS` of them
 ONE_STEP = {"float64": 1e-12, "float32": 1e-6}
 MANY_STEPS = {"float64": 1e-11, "float32": 1e-5}
-
-#: states at which gradients are taken, and how far they may be off
-POINTS, GRADIENT = 16, 1e-6
 
 
 @dataclass(frozen=True)
@@ -300,6 +289,21 @@ def mismatches(watches, ours, theirs, tolerances, dtype):
     return found
 
 
+def assert_equals_core(bench, tier="numpy", dtype="float64", batch=ITEMS):
+    """Compare many steps with core, item by item.
+
+    Returns
+    -------
+    list of (batch, STEPS, size) array
+        What core has for each watch.
+    """
+    runs = [trajectory(bench, item)[0] for item in range(batch)]
+    core = [np.stack(watched) for watched in zip(*runs)]
+    ours = simulate(bench, tier, dtype, batch)
+    assert mismatches(bench.watches, ours, core, MANY_STEPS, dtype) == []
+    return core
+
+
 # -- one step, by itself ---------------------------------------------------------------
 
 
@@ -384,7 +388,7 @@ def one_step(bench, namespace, dtype):
     -------
     ours, core's : lists of (size, columns) arrays, one for each watch
     """
-    step, values, data, expected = _core_steps(bench)
+    step, values, data, expected = core_steps(bench)
     xp = NAMESPACES[namespace](dtype)
     carry, weights = step.carry(dtype, values), step.weights(dtype)
     with np.errstate(all="ignore"):
@@ -392,7 +396,7 @@ def one_step(bench, namespace, dtype):
     return step.watched(np.asarray(y)), expected
 
 
-def _core_steps(bench):
+def core_steps(bench):
     """A step, its states and inputs at all steps of core, and what core made of them."""
     if not hasattr(bench, "core_steps"):
         step = Step(bench, ITEMS * STEPS)
@@ -406,187 +410,6 @@ def _core_steps(bench):
     return bench.core_steps
 
 
-# -- gradients -------------------------------------------------------------------------
-
-
-@dataclass
-class Point:
-    """Where gradients are taken: a step, its arguments, and factors for its results."""
-
-    step: Step
-    arguments: list
-    factors: list
-
-    @classmethod
-    def of(cls, bench, mixed=True):
-        """States that core went through, and the inputs of those steps.
-
-        States are ``mixed`` with their mean, lest one is exactly on a kink.
-        """
-        chosen = np.linspace(0, ITEMS * STEPS - 1, POINTS).astype(int)
-        _, before, data, _ = _core_steps(bench)
-        step = Step(bench, POINTS)
-        data = {signal: values[..., chosen] for signal, values in data.items()}
-        rng = np.random.RandomState(5)
-        carry = step.carry("float64", [values[:, chosen] for values in before])
-        share = [mixed * rng.uniform(0.05, 0.2, c.shape) for c in carry]
-        pairs = zip(carry, share, strict=True)
-        carry = [c + s * (c.mean(1, keepdims=True) - c) for c, s in pairs]
-        arguments = [carry, step.inputs("float64", data), step.weights("float64")]
-        following, y = step.function(NumpyNamespace("float64"), *arguments)
-        factors = [rng.normal(size=np.shape(a)) for a in (*following, y)]
-        factors = [f / scale(a) for f, a in zip(factors, (*following, y), strict=True)]
-        return cls(step, arguments, factors)
-
-    def flat(self):
-        """All arguments: carried arrays, inputs, weights."""
-        carry, x, weights = self.arguments
-        return [*carry, x, *weights]
-
-    def objective(self, xp, *arguments):
-        """A weighted sum of all results, a number."""
-        n = len(self.arguments[0])
-        carry, x, weights = list(arguments[:n]), arguments[n], list(arguments[n + 1 :])
-        following, y = self.step.function(xp, carry, x, weights)
-        total = 0.0
-        for factor, result in zip(self.factors, (*following, y), strict=True):
-            total = total + xp.sum(xp.reshape(result * factor, (-1,)), 0)
-        return total
-
-
 def scale(array):
     """The largest magnitude, or one."""
     return float(np.abs(array).max(initial=0)) or 1.0
-
-
-def analytic(point, fast, jit=False):
-    """Gradients of `Point.objective` with respect to all its arguments."""
-    xp = TensorFlowNamespace("float64", fast=fast)
-
-    def gradients(*arguments):
-        with tf.GradientTape() as tape:
-            tape.watch(arguments)
-            value = xp.constant(point.objective(xp, *arguments))
-        return tape.gradient(
-            value, arguments, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-
-    function = tf.function(gradients, jit_compile=True) if jit else gradients
-    found = function(*[tf.constant(a) for a in point.flat()])
-    return [tf.convert_to_tensor(g).numpy() for g in found]
-
-
-def gradient_errors(point, gradients, directions=3, width=1e-6):
-    """How far gradients are from central differences, relative to their size.
-
-    Every argument is moved by itself, in random directions.
-
-    Returns
-    -------
-    list of float, one for each argument
-    """
-    xp, flat = NumpyNamespace("float64"), point.flat()
-    rng = np.random.RandomState(6)
-    errors = []
-    for i, (argument, gradient) in enumerate(zip(flat, gradients, strict=True)):
-        worst = 0.0
-        for _ in range(directions if argument.size else 0):
-            direction = rng.normal(size=argument.shape) * scale(argument)
-
-            def value(distance, i=i, direction=direction):
-                moved = [*flat[:i], flat[i] + distance * direction, *flat[i + 1 :]]
-                return float(point.objective(xp, *moved))
-
-            numeric = (value(width) - value(-width)) / (2 * width)
-            size = max(np.abs(gradient * direction).sum(), 1e-2)
-            worst = max(worst, abs(numeric - (gradient * direction).sum()) / size)
-        errors.append(worst)
-    return errors
-
-
-# -- what there is to test -------------------------------------------------------------
-
-
-def all_kernels():
-    """Every kernel class of the package that can be applied."""
-    for module in pkgutil.walk_packages(kernels.__path__, kernels.__name__ + "."):
-        importlib.import_module(module.name)
-    found, classes = [], [Kernel]
-    while classes:
-        cls = classes.pop()
-        classes += cls.__subclasses__()
-        if is_ours(cls) and cls.step is not Kernel.step and cls is not NeuronKernel:
-            found.append(cls)
-    return sorted(set(found), key=lambda cls: cls.__name__)
-
-
-def is_ours(cls):
-    """Whether a class is part of the package, and not of some test."""
-    return cls.__module__.startswith(kernels.__name__ + ".")
-
-
-def registered():
-    """Everything that must have a case: kernels, operators, neurons, processes."""
-    rules = registry.operators.items()
-    return {
-        "kernel": set(all_kernels()),
-        "operator": {op for op, rule in rules if is_ours(type(rule))},
-        "neuron type": {
-            t for t, kernel in neuron_kernels.items() if is_ours(type(kernel))
-        },
-        "process": {p for p, rule in process_rules.items() if is_ours(rule)},
-    }
-
-
-@cache
-def covered_by(case):
-    """What a case tests, in the terms of `registered`."""
-    bench = bench_of(case)
-    operators = bench.model.operators
-    return {
-        "kernel": {type(kernel) for kernel in Step(bench, 1).kernels()},
-        "operator": {type(op) for op in operators},
-        "neuron type": {type(op.neurons) for op in operators if type(op) is SimNeurons},
-        "process": {type(op.process) for op in operators if type(op) is SimProcess},
-    }
-
-
-def forgotten(wanted, cases):
-    """What has no case: names, by kind."""
-    return [
-        f"{kind} {cls.__name__}"
-        for kind, classes in wanted.items()
-        for cls in sorted(classes, key=lambda cls: cls.__name__)
-        if not any(cls in covered_by(case)[kind] for case in cases)
-    ]
-
-
-@cache
-def runs_python(case, ahead=False):
-    """Whether a case calls Python in each step (or ``ahead`` of the steps).
-
-    A step that calls Python cannot be compiled; and Python may remember other steps.
-    """
-    step = Step(bench_of(case), 1)
-    return (ahead and step.runs_ahead) or any(kernel.host for kernel in step.kernels())
-
-
-def benches_without_merging(cases):
-    """Sort cases into as few groups as possible so that none is merged with another."""
-    groups = []
-    for case in cases:
-        mine = set(_merge_keys(case))
-        for members, taken in groups:
-            if not mine & taken:
-                members.append(case)
-                taken |= mine
-                break
-        else:
-            groups.append(([case], mine))
-    return [tuple(members) for members, _ in groups]
-
-
-def _merge_keys(case):
-    bench = bench_of(case)
-    graph = compile_model(bench.model, bench.options()).graph
-    return [node.kernel.merge_key(node) for node in graph.nodes]

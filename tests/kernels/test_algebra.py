@@ -12,14 +12,11 @@ from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.algebra import MATVEC, SUM, VARYING_MATVEC
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from tests.kernels.kernel_harness import (
-    ITEMS,
-    MANY_STEPS,
     Bench,
     Case,
+    assert_equals_core,
     bench_of_network,
     merged,
-    mismatches,
-    simulate,
     trajectory,
 )
 
@@ -31,13 +28,6 @@ def bench_of_operators(build):
     bench = Bench()
     bench.build(Case("operators", lambda bench, variant: build(bench)), 0)
     return bench
-
-
-def assert_equals_core(bench, dtype="float64", batch=ITEMS, tier="numpy"):
-    ours = simulate(bench, tier, dtype, batch)
-    runs = [trajectory(bench, item)[0] for item in range(batch)]
-    core = [np.stack(watched) for watched in zip(*runs)]
-    assert mismatches(bench.watches, ours, core, MANY_STEPS, dtype) == []
 
 
 # -- the kernels by themselves ---------------------------------------------------------

@@ -14,26 +14,25 @@ from nengo_dl.kernels.neurons.rectified_linear import RectifiedLinearKernel
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from tests.kernels.kernel_cases import CASES
+from tests.kernels.kernel_coverage import (
+    all_kernels,
+    benches_without_merging,
+    covered_by,
+    forgotten,
+    registered,
+    runs_python,
+)
+from tests.kernels.kernel_gradients import GRADIENT, Point, analytic, gradient_errors
 from tests.kernels.kernel_harness import (
-    GRADIENT,
     ITEMS,
     MANY_STEPS,
     NAMESPACES,
     ONE_STEP,
-    Point,
     Step,
-    all_kernels,
-    analytic,
     bench_of,
-    benches_without_merging,
-    covered_by,
-    forgotten,
-    gradient_errors,
     merged,
     mismatches,
     one_step,
-    registered,
-    runs_python,
     scale,
     simulate,
     trajectory,

@@ -12,24 +12,13 @@ from nengo_dl.kernels.learning.pes import PES_DELTA
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from tests.kernels.kernel_harness import (
     ITEMS,
-    MANY_STEPS,
     Bench,
     Case,
+    assert_equals_core,
     bench_of_network,
     merged,
-    mismatches,
     simulate,
-    trajectory,
 )
-
-
-def assert_equals_core(bench, tier="numpy", dtype="float64", batch=1):
-    """Compare with core, and give what core has."""
-    ours = simulate(bench, tier, dtype, batch)
-    runs = [trajectory(bench, item)[0] for item in range(batch)]
-    core = [np.stack(watched) for watched in zip(*runs)]
-    assert mismatches(bench.watches, ours, core, MANY_STEPS, dtype) == []
-    return core
 
 
 def rule(bench, m, n, rate, watch_delta=False):

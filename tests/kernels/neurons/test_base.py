@@ -11,19 +11,15 @@ from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
 from nengo_dl.kernels.neurons.lif import LIFKernel, LIFRateKernel
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from tests.kernels.kernel_cases import population
+from tests.kernels.kernel_gradients import Point, analytic, gradient_errors
 from tests.kernels.kernel_harness import (
     ITEMS,
-    MANY_STEPS,
     Bench,
     Case,
-    Point,
     Step,
-    analytic,
+    assert_equals_core,
     bench_of_network,
-    gradient_errors,
     merged,
-    mismatches,
-    simulate,
     trajectory,
 )
 
@@ -39,13 +35,6 @@ def populations(*neuron_types, n=6):
 
         bench.build(Case("population", build), number)
     return bench
-
-
-def assert_equals_core(bench, tier="numpy", dtype="float64", batch=ITEMS):
-    ours = simulate(bench, tier, dtype, batch)
-    runs = [trajectory(bench, item)[0] for item in range(batch)]
-    core = [np.stack(watched) for watched in zip(*runs)]
-    assert mismatches(bench.watches, ours, core, MANY_STEPS, dtype) == []
 
 
 @pytest.fixture

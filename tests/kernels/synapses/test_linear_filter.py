@@ -9,13 +9,12 @@ from nengo.builder.processes import SimProcess
 from tests.kernels.kernel_harness import (
     DT,
     ITEMS,
-    MANY_STEPS,
     STEPS,
     Bench,
     Case,
+    assert_equals_core,
     bench_of_network,
     merged,
-    mismatches,
     simulate,
     trajectory,
 )
@@ -92,14 +91,6 @@ def bench_of_filters(*synapses, mode="set", shape=(3,), sensitive=1.0):
     for variant in range(len(synapses)):
         bench.build(Case("filter", build, sensitive=sensitive), variant)
     return bench
-
-
-def assert_equals_core(bench, tier="numpy", dtype="float64", batch=ITEMS):
-    ours = simulate(bench, tier, dtype, batch)
-    runs = [trajectory(bench, item)[0] for item in range(batch)]
-    core = [np.stack(watched) for watched in zip(*runs)]
-    assert mismatches(bench.watches, ours, core, MANY_STEPS, dtype) == []
-    return core
 
 
 # -- against core ----------------------------------------------------------------------
