@@ -141,7 +141,8 @@ class TrainingMethods:
         stateful = stateful and self.stateful
         data = self._training_data("evaluate", x, y, n_steps, stateful, kwargs)
         with self._calls(side, stateful):
-            return side.model.evaluate(*data, **{**kwargs, "return_dict": True})
+            results = side.model.evaluate(*data, **{**kwargs, "return_dict": True})
+        return {k: v if np.ndim(v) else float(v) for k, v in results.items()}
 
     def predict(self, x=None, n_steps=None, stateful=False, **kwargs):
         """Run the network on data; see ``keras.Model.predict``.

@@ -5,13 +5,11 @@ for the inputs and with signals to watch. `nengo.Simulator` runs the very same o
 so what is compared is the meaning of an operator, not of a copy of it:
 
 - `trajectory` runs a bench for many steps in core, `simulate` in one of our tiers;
-- `one_step` applies a step to the states that core was in, all steps side by side;
+- `one_step` applies a step to the states that core was in, all steps side by side.
 
 ``kernel_gradients.py`` compares gradients with differences, ``kernel_coverage.py`` knows
-what must have a case.
-
-Benches are made of one case or of many: what compiles slowly is tested with many. Cases
-are in ``kernel_cases.py``; nothing here knows any kernel.
+what must have a case, and the cases are in ``kernel_cases.py``; nothing here knows any
+kernel. Benches are made of one case or of many: what compiles slowly is tested with many.
 """
 
 from collections import defaultdict

@@ -179,12 +179,7 @@ def test_gradients_equal_differences(case, variants):
         gradients = analytic(point, fast)
         errors = gradient_errors(point, gradients)
         assert max(errors) < GRADIENT, (errors, fast)
-
-
-def test_something_has_a_gradient():
-    for case in COMPILED:
-        gradients = analytic(Point.of(bench_of(case, rough=False)), fast=True)
-        assert max(np.abs(g).max(initial=0) for g in gradients) > 0.01, case.name
+        assert max(np.abs(g).max(initial=0) for g in gradients) > 0.01
 
 
 @each_compiled

@@ -171,7 +171,7 @@ def test_a_device_that_is_not_there_warns_and_the_cpu_takes_over():
 @pytest.mark.parametrize("device", ("/cpu:0", "/device:CPU:0", "cpu:0"))
 def test_the_cpu_is_always_there(device):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         with nengo_dl.Simulator(small(), device=device, progress_bar=False) as sim:
             sim.run_steps(2)
             assert sim.device == device
