@@ -20,9 +20,8 @@ from nengo.exceptions import ValidationError
 from nengo_dl.runtime.host import InputsInterrupted
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
-SHORTEST_CHUNK = 64
-CHUNK_RATIO = 8
-CHUNK_SIZES = 3
+SHORTEST_CHUNK, LONGEST_CHUNK = 64, 1024
+"""Steps in a chunk."""
 
 Step = Callable[..., tuple[list, Any]]
 
@@ -37,10 +36,10 @@ def chunk_length(
 ) -> int:
     """Number of steps in a chunk: a power of two.
 
-    Each size is a program of its own, compiled when it is first used. So there are but
-    three (64, 512 and 4096 steps), of which this is the first that holds the run, or
-    the last. At 4096 steps the cost of a call, 0.2 to 0.3 ms, is below 0.1 us a step,
-    while progress and interrupts still come several times a second.
+    The first from 64 to 1024 that holds the run, or the last. Each size is a program of
+    its own, compiled when it is first used. All rows of the buffers are filled and, in
+    the stages around the loop, computed on, so they should not be much longer than the
+    run. At 1024 steps the cost of a call is 0.2 to 0.3 us a step.
 
     If the buffers of that many steps were larger than ``limit_bytes``, it is the
     largest power of two with which they are not, but at least 1: steps with so many
@@ -62,14 +61,13 @@ def chunk_length(
     Examples
     --------
     >>> chunk_length(100, n_in=1, n_out=1, batch=1, itemsize=4)
-    512
+    128
     >>> chunk_length(1000, n_in=784, n_out=10, batch=64, itemsize=4)
     8
     """
     chunk = SHORTEST_CHUNK
-    for _ in range(CHUNK_SIZES - 1):
-        if chunk < n_steps:
-            chunk *= CHUNK_RATIO
+    while chunk < min(n_steps, LONGEST_CHUNK):
+        chunk *= 2
     bytes_per_step = (n_in + n_out) * batch * itemsize
     while chunk > 1 and chunk * bytes_per_step > limit_bytes:
         chunk //= 2

@@ -22,12 +22,6 @@ from nengo_dl.runtime.state import StateStore
 #: steps whose probe data are handed over at once by the NumPy tier
 NUMPY_CHUNK = 256
 
-#: chunk lengths of the jitted loop; each is compiled when it is first needed
-SHORTEST_CHUNK, LONGEST_CHUNK = 64, 1024
-
-#: bytes of inputs and outputs of one chunk
-CHUNK_BYTES = 2**21
-
 
 def pack(weight: Weight, values: Callable[[object], np.ndarray], dtype) -> np.ndarray:
     """A program argument as one array.
@@ -226,13 +220,15 @@ class TensorFlowTier:
 
         One that was compiled before is taken if it is not much too long.
         """
-        rows = self.layout.n_given + self.layout.n_probed + self.layout.loop.result.size
-        per_step = max(rows * self.store.batch * self.store.dtype.itemsize, 1)
-        chunk = SHORTEST_CHUNK
-        while chunk < min(n_steps, LONGEST_CHUNK):
-            chunk *= 2
-        while chunk > 1 and chunk * per_step > CHUNK_BYTES:
-            chunk //= 2
+        from nengo_dl.runtime.loop import chunk_length
+
+        chunk = chunk_length(
+            n_steps,
+            self.layout.n_given,
+            self.layout.n_probed + self.layout.loop.result.size,
+            self.store.batch,
+            self.store.dtype.itemsize,
+        )
         near = [c for c in self._chunks if chunk <= c <= 4 * chunk]
         return min(near, default=chunk)
 

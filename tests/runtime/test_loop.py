@@ -136,8 +136,8 @@ def test_several_programs_do_not_warn_of_retracing(caplog):
 
 @pytest.mark.parametrize(
     "n_steps, rows, batch, expected",
-    [(1, 2, 1, 64), (64, 2, 1, 64), (65, 2, 1, 512), (512, 2, 1, 512)]
-    + [(513, 2, 1, 4096), (10**6, 2, 1, 4096), (10**6, 0, 1, 4096)]
+    [(1, 2, 1, 64), (64, 2, 1, 64), (65, 2, 1, 128), (512, 2, 1, 512)]
+    + [(513, 2, 1, 1024), (10**6, 2, 1, 1024), (10**6, 0, 1, 1024)]
     + [(10**6, 800, 64, 8), (1000, 10**6, 8, 1), (10, 2**14, 1, 32)],
 )
 def test_chunk_length(n_steps, rows, batch, expected):
