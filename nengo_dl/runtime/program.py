@@ -260,9 +260,10 @@ class Program:
             return compiled
         if n_steps <= SHORT_RUN:
             return "numpy"
-        seconds = self.estimate(use) * n_steps
-        few = start + n_steps <= FEW_STEPS and seconds <= COMPILE_SECONDS
-        return "numpy" if few else compiled
+        few = start + n_steps <= FEW_STEPS
+        if few and self.estimate(use) * n_steps <= COMPILE_SECONDS:
+            return "numpy"
+        return compiled
 
     def _python_in_loop(self, use: Specialization) -> bool:
         return any(group.kernel.host for group in self.layout(use).loop.groups)

@@ -74,7 +74,8 @@ class LIFKernel(NeuronKernel):
         # the part of this step outside the refractory period, in [0, dt]
         active = xp.clip(p.dt - refractory_time, 0, p.dt)
         decay = xp.expm1(active * p.minus_rate, bound=p.largest_exponent)
-        # three results follow from the voltage: compute it once
+        # three results follow from the voltage, and XLA would compute it for each of
+        # them (128 x 32 neurons, one item: 20 against 8.8 us a step)
         voltage = xp.materialize(voltage - (current - voltage) * decay)
         spiked = voltage > 1
         one = xp.ones_like(voltage)
