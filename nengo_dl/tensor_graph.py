@@ -253,7 +253,6 @@ class Variant:
         self.first_step.assign_add(tf.where(self.carrying, n_steps, 0))
 
 
-@keras.saving.register_keras_serializable(package="nengo_dl")
 class TensorGraph(keras.layers.Layer):
     """A network as a Keras layer.
 

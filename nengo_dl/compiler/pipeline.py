@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 #: what happens to a graph; `share` compares the values of constants, see its docstring
 PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, share, simplify, stack)
 
+#: for a network whose parameters and state may be written: what is equal now need not
+#: stay so, not even two states with one first value
+OPEN_PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, stack)
+
 
 @dataclass(frozen=True)
 class Compiled:

@@ -104,7 +104,8 @@ class Program:
                 inputs=use.fed,
                 hosts=self.hosts,
             )
-            self._compiled[use] = pipeline.compile_model(self.model, options)
+            passes = pipeline.OPEN_PASSES if use.open else pipeline.PASSES
+            self._compiled[use] = pipeline.compile_model(self.model, options, passes)
         return self._compiled[use]
 
     def layout(self, use: Specialization, fused: bool = False) -> Layout:
@@ -315,6 +316,18 @@ class Program:
         self.settle()
         self.is_open = True
         self._stale = set(self._tiers)
+
+    def state_written(self) -> None:
+        """The store was given values from outside: open the program if it must be.
+
+        States that always agree are one state while parameters are folded, and one that
+        never changes is a constant. If the values do not agree any more, each state needs
+        a place of its own.
+        """
+        self.settle()
+        layout = self.layout(Specialization(self.is_open), fused=True)
+        if not self.is_open and not self.store.fits(layout.states, layout.carry):
+            self.written()
 
     def unwritten(self) -> None:
         """All parameters have the values again that they were built with."""

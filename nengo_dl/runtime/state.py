@@ -71,6 +71,24 @@ class StateStore:
                 value[mine] = carry[number][slot.row[mine]]
             self.values[slot.key] = value
 
+    def fits(self, slots: Iterable[StateSlot], initial: Iterable[np.ndarray]) -> bool:
+        """Whether a layout can hold all values: those that share a place are equal."""
+        slots = list(slots)
+        carry = self.load(slots, initial)
+        for slot in slots:
+            stored = self.values.get(slot.key)
+            if stored is None:
+                continue
+            fixed = ~np.isnan(slot.constant)
+            constant = slot.constant[fixed, None].astype(self.dtype)
+            if (stored[fixed] != constant).any():
+                return False
+            for number in np.unique(slot.carry[slot.carry >= 0]).tolist():
+                mine = slot.carry == number
+                if (carry[number][slot.row[mine]] != stored[mine]).any():
+                    return False
+        return True
+
     def copy(self) -> dict[object, np.ndarray]:
         """All values, to be given to `restore` later."""
         return dict(self.values)

@@ -55,6 +55,7 @@ class SavingMethods:
         self._live.write_learned({s: values[signals[s]] for s in learned})
         if include_state:
             self._load_state(values)
+        self._program.state_written()
         self.data.reset()
 
     def freeze_params(self, objs):

@@ -200,3 +200,32 @@ def test_live_values_of_built_objects(rng):
         assert bias is live.bias
         assert not np.array_equal(found, weights)
     assert np.array_equal(sim.data[ens].bias, live.bias)
+
+
+def test_loaded_weights_of_equal_learning_rules_stay_apart(tmp_path):
+    """Two rules that always agree are computed once, but not after loading."""
+    with nengo.Network(seed=0) as net:
+        inp, post = nengo.Node([0.5]), nengo.Node(size_in=1)
+        pre = nengo.Ensemble(10, 1)
+        nengo.Connection(inp, pre)
+        rules = []
+        for _ in range(2):
+            conn = nengo.Connection(
+                pre, post, function=lambda x: [0], learning_rule_type=nengo.PES()
+            )
+            nengo.Connection(post, conn.learning_rule)
+            rules.append(conn)
+        nengo.Probe(post)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.save_params(tmp_path / "p")
+        with np.load(tmp_path / "p.npz") as file:
+            values = dict(file)
+        learned = [p.name for p in sim._live.parameters.entries if p.obj in rules]
+        assert len(learned) == 2
+        for i, name in enumerate(learned):
+            values[name] = np.full_like(values[name], 0.1 * (i + 1))
+        np.savez(tmp_path / "q.npz", **values)
+        sim.load_params(tmp_path / "q")
+        sim.run_steps(2)
+        first, second = (sim.data[conn].weights for conn in rules)
+        np.testing.assert_allclose(second - first, 0.1, atol=1e-3)
