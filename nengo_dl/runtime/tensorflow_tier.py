@@ -17,13 +17,11 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import SimulationError, ValidationError
 
+from nengo_dl.runtime.scratch import Measure, Scratch
 from nengo_dl.runtime.series import expm1_coefficients, log1p_coefficients
 
 SMALL_BATCH = 8
 """Below this batch size the special cases for small batches pay."""
-
-SPLIT_SIZES = (1024, 16384)
-"""Arrays from the one size to the other that XLA had better not split between threads."""
 
 Array = Any  # a tensor, or a NumPy array or number that stands for a constant one
 
@@ -84,6 +82,8 @@ class TensorFlowNamespace:
         Type of all arrays.
     host_errors : list of BaseException
         What functions called by `host_call` raised; see `reraise_host_errors`.
+    scratch : Scratch, Measure or None
+        Where `materialize` keeps arrays, inside a loop.
 
     Examples
     --------
@@ -103,6 +103,7 @@ class TensorFlowNamespace:
         self.fast = fast
         self.eps = float(np.finfo(self.dtype).eps)
         self.host_errors: list[BaseException] = []
+        self.scratch: Scratch | Measure | None = None
 
     # ---- constants ----------------------------------------------------------------
 
@@ -254,17 +255,8 @@ class TensorFlowNamespace:
     def log1p(self, x: Array, bound: float | None = None) -> tf.Tensor:
         """``log(1 + x)``, exact to rounding for small ``x`` too.
 
-        ``bound`` is as in `expm1`, with `.series.log1p_coefficients`. For `SPLIT_SIZES`
-        at a small batch the function stays: XLA counts a polynomial as so much work that
-        it splits it between threads, which costs more than it saves where the other core
-        is busy (LIF neurons of a convolution of 16 dimensions: 14.4 against 9.8 us a
-        step), but not a logarithm.
+        ``bound`` is as in `expm1`, with `.series.log1p_coefficients`.
         """
-        x = self.constant(x)
-        batch = x.shape[-1] if x.shape.rank else None
-        if batch is not None and batch < SMALL_BATCH:
-            if SPLIT_SIZES[0] <= x.shape.num_elements() < SPLIT_SIZES[1]:
-                bound = None
         return self._series(log1p_coefficients, tf.math.log1p, x, bound)
 
     # ---- contractions -------------------------------------------------------------
@@ -330,15 +322,18 @@ class TensorFlowNamespace:
         """The array itself, computed once and kept, however many read it.
 
         XLA on the CPU evaluates an elementwise expression again in each loop that reads
-        it. It does not do so across a gather, so at small batches this gathers all rows
-        in their order (a neuron's input current in convolutions of 16 dimensions: 27 to
-        6 us a step). From a batch of `SMALL_BATCH` on, where vectorized recomputing is
-        cheaper than the gather, it does nothing. The gradient passes unchanged.
+        it. At small batches this prevents it, with the `scratch` of a loop, or with a
+        gather of all rows in their order (a neuron's input current in convolutions of 16
+        dimensions: 27 to 6 us a step). From a batch of `SMALL_BATCH` on, where
+        vectorized recomputing is cheaper than the gather, it does nothing. The gradient
+        passes unchanged.
         """
         x = self.constant(x)
         batch = x.shape[-1]
         if not self.fast or batch is None or batch >= SMALL_BATCH:
             return x
+        if self.scratch is not None:
+            return self.scratch.keep(x)
 
         @tf.custom_gradient
         def gather_all(x):

@@ -86,5 +86,8 @@ class LIFKernel(NeuronKernel):
         zero = xp.zeros_like(voltage)
         spikes = xp.where(spiked, zero + p.spike, zero)
         voltage = xp.where(spiked, zero, xp.maximum(voltage, p.min_voltage))
-        refractory_time = xp.where(spiked, p.tau_ref + since, refractory_time)
+        # a long expression too: kept, so that it is not split between threads
+        refractory_time = xp.materialize(
+            xp.where(spiked, p.tau_ref + since, refractory_time)
+        )
         return spikes, voltage, refractory_time

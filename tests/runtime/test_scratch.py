@@ -1,0 +1,56 @@
+"""What a loop keeps has the values of what it would compute again."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nengo_dl.runtime.loop import ForwardLoop
+from nengo_dl.runtime.scratch import measure
+from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+
+
+def keeping(xp, carry, x, weights):
+    """A step that keeps two arrays of different sizes."""
+    (state,) = carry
+    state = xp.materialize(0.9 * state + x)
+    pair = xp.materialize(xp.sum(state, 0)[None] * xp.tanh(state[:2]))
+    return [state - 0.1 * xp.concat([pair, pair[:1]])], pair
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("unroll, steps", [(1, 7), (3, 7), (3, 6), (4, 3)])
+def test_loop_that_keeps_equals_one_that_does_not(rng, allclose, dtype, unroll, steps):
+    x = rng.randn(8, 3, 2).astype(dtype)
+    start = [rng.randn(3, 2).astype(dtype)]
+    results = []
+    for jit in (True, False):
+        loop = ForwardLoop(keeping, n_y=2, dtype=dtype, jit=jit, unroll=unroll)
+        ys, carry = loop(steps, x, start, [])
+        results.append((ys.numpy()[:steps], carry[0].numpy()))
+        assert loop.xp.scratch is None
+    rtol = 1e-6 if dtype == "float32" else 1e-14
+    for kept, again in zip(*results, strict=True):
+        assert np.ptp(again) > 0.1
+        assert allclose(kept, again, rtol=rtol, atol=rtol)
+
+
+def test_measure_tells_the_shapes_and_leaves_no_trace():
+    xp = TensorFlowNamespace("float32")
+    carry = [tf.ones((3, 2))]
+
+    def step(carry, x):
+        return keeping(xp, carry, x[0], [])
+
+    assert measure(xp, step, (carry, carry)) == [(3, 2), (2, 2)]
+    assert xp.scratch is None
+
+
+def test_failing_step_leaves_no_scratch_behind():
+    xp = TensorFlowNamespace("float32")
+
+    def step(carry):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        measure(xp, step, ([],))
+    assert xp.scratch is None
