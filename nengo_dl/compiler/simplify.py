@@ -220,20 +220,33 @@ def retime(graph: Graph) -> Graph:
 
     A state that starts as zeros and takes the whole output of a node, whose kernel keeps
     zeros zero, equals that node applied to delayed inputs. An outer product of ``m`` and
-    ``n`` entries is then carried as ``m + n`` numbers instead of ``m * n``.
+    ``n`` entries is then carried as ``m + n`` numbers instead of ``m * n``. Inputs as
+    large as the output must be carried anyhow, such as weights that their own change
+    depends on.
     """
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size)
     following, states = [], []
+    held = np.full(graph.size, -1)  # the state that holds an element one step later
+    carried = np.flatnonzero(graph.next >= 0)[::-1]
+    held[graph.next[carried]] = carried
     for reading in graph.states:
         elements = reading.elements
-        if elements.size == 0 or (elements < 0).any():
+        is_factor = isinstance(reading.key, tuple)  # else names would depend on values
+        if is_factor or elements.size == 0 or (elements < 0).any():
             continue
         node = _whole_output(graph, elements)
-        if node is None or sum(i.size for i in node.inputs) >= node.size:
+        if node is None:
+            continue
+        large = [k for k in _free_inputs(node) if (held[node.inputs[k]] >= 0).all()]
+        sizes = [i.size for k, i in enumerate(node.inputs) if k not in large]
+        if sum(sizes) >= node.size:
             continue
         delayed = []
         for k, inputs in enumerate(node.inputs):
+            if k in large:
+                delayed.append(held[inputs])
+                continue
             state = builder.state(np.zeros(inputs.size))
             following.append((state, inputs))
             states.append(
@@ -249,6 +262,16 @@ def retime(graph: Graph) -> Graph:
     extended = builder.build(states=(*graph.states, *states), following=following)
     mapping = np.concatenate([mapping, np.arange(graph.size, extended.size)])
     return _forget(extended.rename(mapping), mapping)
+
+
+def _free_inputs(node) -> list[int]:
+    """Inputs as large as the output, whose first values make no difference to zeros."""
+    enough = node.kernel.zero_inputs
+    return [
+        k
+        for k, inputs in enumerate(node.inputs)
+        if enough is not None and k not in enough and inputs.size >= node.size
+    ]
 
 
 def _whole_output(graph: Graph, elements: np.ndarray):

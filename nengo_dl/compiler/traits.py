@@ -33,12 +33,16 @@ class Kernel:
         Set if the kernel computes ``params[matrix] @ inputs[0]`` and nothing else.
     zero_preserving : bool
         All-zero inputs give all-zero outputs.
+    zero_inputs : tuple of int or None
+        Which inputs are enough for that, whatever the others are. None: all of them.
     host : bool
         Calls Python: it cannot be compiled, and it is never merged or shared.
     side_effects : bool
         Must run even if nothing reads its outputs.
     differentiable : bool
         False: gradients through it are zero.
+    cut_inputs : tuple of int
+        Inputs that get no gradient, on purpose: another one gets it.
     merge_limit : int or None
         Nodes with more output elements than this run alone: their arrays are so long
         that putting them side by side costs more than a kernel of their own.
@@ -53,9 +57,11 @@ class Kernel:
     matrices: tuple[str, ...] = ()
     matrix: str | None = None
     zero_preserving = False
+    zero_inputs: tuple[int, ...] | None = None
     host = False
     side_effects = False
     differentiable = True
+    cut_inputs: tuple[int, ...] = ()
     merge_limit: int | None = None
     operations = 2
     materialize: tuple[int, ...] = ()
@@ -93,6 +99,13 @@ class Kernel:
         arrays = (*self.vectors, *self.matrices)
         values = tuple(_fingerprint(node.params[name]) for name in arrays)
         return (self.name, sizes, self.static(node), values)
+
+    def flat_outputs(self, node) -> tuple[int, ...]:
+        """Outputs of a node whose gradient is zero everywhere.
+
+        All of them if the kernel is not differentiable; steps, such as spikes.
+        """
+        return () if self.differentiable else tuple(range(len(node.outputs)))
 
     def cost(self, node) -> float:
         """Elementary operations of one step, about; guides choices, never results."""

@@ -5,7 +5,8 @@ import numpy as np
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
 from nengo_dl.compiler.simplify import simplify
-from nengo_dl.kernels.algebra import VARYING_MATVEC
+from nengo_dl.compiler.traits import Kernel
+from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
 from nengo_dl.kernels.learning.pes import PES_DELTA
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from tests.compiler.helpers import agree, agree_on_graph, kinds, make_case, probe
@@ -97,3 +98,75 @@ def test_networks_carry_the_factors_of_pes(allclose):
     assert np.isin(delta.elements(), it.graph.next).all()
     assert not np.isin(retimed.elements(), graph.next).any()
     assert all((graph.kind[i] == Kind.STATE).all() for i in retimed.inputs)
+
+
+class Decaying(Kernel):
+    """Grows with an outer product and forgets: ``u (v - u w)``."""
+
+    name = "decaying"
+    zero_preserving = True
+    zero_inputs = (0,)
+
+    def step(self, xp, p, u, v, w):
+        """One time step."""
+        m, n = p.shape
+        u, v = xp.reshape(u, (m, 1, -1)), xp.reshape(v, (1, n, -1))
+        change = u * (v - u * xp.reshape(w, (m, n, -1)))
+        return (xp.reshape(change, (m * n, -1)),)
+
+
+def forgetful(kernel, weights, lasting=True):
+    """Weights whose change depends on themselves, or on inputs as large as they are."""
+    m, n = 3, 4
+    b = GraphBuilder()
+    u, v = b.input("u", m), b.input("v", n)
+    state, delta = b.state(weights), b.state(np.zeros(m * n))
+    places = np.tile(np.arange(m * n), 2)
+    terms = np.concatenate([state, delta])
+    now = b.sum(np.zeros(m * n), places, terms, np.ones(2 * m * n))
+    large = now if lasting else b.input("w", m * n)
+    (change,) = b.node(kernel, [u, v, large], [m * n], {"shape": (m, n)})
+    states = [Reading("weights", state, (m, n)), Reading("delta", delta, (m, n))]
+    following = [(state, now), (delta, change)]
+    return b.build([probe(now)], states, following)
+
+
+def test_retime_reads_weights_where_they_are_carried_anyhow(rng, allclose):
+    graph = forgetful(Decaying(), rng.normal(size=12))
+    retimed = agree_on_graph(allclose, rng, graph, simplify)
+    assert kinds(graph)[Kind.STATE] == 12 + 12
+    assert kinds(retimed)[Kind.STATE] == 12 + 3 + 4
+    (node,) = retimed.nodes
+    held = {reading.key: reading.elements for reading in retimed.states}
+    assert np.array_equal(node.inputs[2], held["weights"])
+
+
+def test_retime_only_large_inputs_that_are_carried(rng, allclose):
+    graph = forgetful(Decaying(), rng.normal(size=12), lasting=False)
+    retimed = agree_on_graph(allclose, rng, graph, simplify)
+    assert kinds(retimed)[Kind.STATE] == 12 + 12
+
+
+def test_retime_only_if_the_small_inputs_are_enough_for_zeros(rng, allclose):
+    class Whole(Decaying):
+        zero_inputs = None
+
+    graph = forgetful(Whole(), rng.normal(size=12))
+    retimed = agree_on_graph(allclose, rng, graph, simplify)
+    assert kinds(retimed)[Kind.STATE] == 12 + 12
+
+
+def test_factors_are_carried_as_they_are(rng, allclose):
+    """Even one that is a larger output itself: what is stored has fixed names."""
+    b = GraphBuilder()
+    e, a = b.input("e", 1), b.input("a", 4)
+    (error,) = b.node(MATVEC, [e], [3], {"A": rng.normal(size=(3, 1))})
+    delta = b.state(np.zeros(12))
+    params = {"shape": (3, 4), "factor": 1.0}
+    (product,) = b.node(PES_DELTA, [error, a], [12], params)
+    states, following = [Reading("delta", delta, (3, 4))], [(delta, product)]
+    graph = b.build([probe(delta)], states, following)
+    retimed = agree_on_graph(allclose, rng, graph, simplify)
+    assert kinds(retimed)[Kind.STATE] == 3 + 4
+    keys = {reading.key for reading in retimed.states}
+    assert keys == {"delta", ("delta", 0), ("delta", 1)}

@@ -3,10 +3,10 @@
 from nengo.builder.learning_rules import SimPES
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.kernels.learning.outer import OuterProduct, spread
 
 
-class PESDelta(Kernel):
+class PESDelta(OuterProduct):
     r"""The change of the weights that one step of PES asks for.
 
     .. math:: \Delta_{ij} = -\frac{\kappa\, dt}{n} E_i a_j
@@ -15,26 +15,17 @@ class PESDelta(Kernel):
     error ``E``, ``(m, batch)``, and the filtered activities ``a``, ``(n, batch)``.
     Output: ``(m * n, batch)``, row by row.
 
-    The output is all zeros as long as the inputs are, and larger than both: so the
-    compiler carries the two factors to the next step instead of the product.
-
     References: MacNeil & Eliasmith (2011), Fine-tuning and the stability of recurrent
     neural networks, PLoS ONE 6(9).
     """
 
     name = "PES"
-    zero_preserving = True
-    merge_limit = 8192
-
-    def step(self, xp, p, error, activities):
-        """Outer product for each batch item."""
-        m, n = p.shape
-        error = xp.reshape(error * p.factor, (p.groups, m, 1, -1))
-        activities = xp.reshape(activities, (p.groups, 1, n, -1))
-        return (xp.reshape(error * activities, (p.groups * m * n, -1)),)
 
 
 PES_DELTA = PESDelta()
+
+#: the way out where an operator of one's own does not fit its weights
+ONE_FOR_EACH = "There must be one error for each row of the weights"
 
 
 @lowers(SimPES)
@@ -43,9 +34,12 @@ class LowerPES(OperatorRule):
 
     def lower(self, op, low):
         """One node from error and activities."""
+        m, n = op.delta.shape
         error, activities = low.read(op.error), low.read(op.pre_filtered)
-        m, n = error.size, activities.size
-        params = {"shape": (m, n), "factor": -op.learning_rate * low.dt / n}
+        factor = -op.learning_rate * low.dt / activities.size
+        params = {"shape": (m, n), "factor": factor}
+        error = spread(op, "the error", error, m, ONE_FOR_EACH)
+        activities = spread(op, "the presynaptic activity", activities, n)
         inputs = [error, activities]
         (delta,) = low.node(PES_DELTA, inputs, [m * n], params, label=str(op))
         low.update(op.delta, delta)
