@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
-from nengo.utils.graphs import toposort
-from nengo.utils.simulator import operator_dependency_graph
 
 from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef, Reading
+from nengo_dl.compiler.order import operator_order
 from nengo_dl.compiler.registry import operators as rules
+from nengo_dl.surrogates import SpikeTraining
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class LoweringOptions:
     Parameters
     ----------
     training : bool
-        Spiking neurons take their rate form.
+        Neurons as they are trained: spiking ones in their rate form, or see ``spikes``.
+    spikes : SpikeTraining
+        What that means for spiking neurons.
     parameters : frozenset of Signal
         Base signals whose values are arguments of the program. All other constant
         signals are folded into the graph.
@@ -47,6 +49,7 @@ class LoweringOptions:
     """
 
     training: bool = False
+    spikes: SpikeTraining = SpikeTraining()
     parameters: frozenset = frozenset()
     inputs: frozenset = frozenset()
     hosts: dict = field(default_factory=dict, compare=False)
@@ -54,6 +57,15 @@ class LoweringOptions:
 
 class OperatorRule:
     """How one kind of operator becomes elements; see `lowers`."""
+
+    def covers(self, op, registered: type) -> bool:
+        """Whether the rule, registered for a class of operators, is right for ``op``.
+
+        By default operators of a subclass are lowered by the rule of their base class
+        unless they have a ``make_step`` of their own, and so do something else.
+        """
+        own = getattr(type(op), "make_step", None)
+        return own is getattr(registered, "make_step", None)
 
     def carries(self, op) -> Iterable[Signal]:
         """Signals whose previous value the operator uses, although it sets them."""
@@ -79,7 +91,10 @@ class OperatorRule:
 
 
 def lowers(*operator_classes: type):
-    """Class decorator: this `OperatorRule` lowers these operators (and subclasses)."""
+    """Class decorator: this `OperatorRule` lowers these operators.
+
+    Operators of subclasses, too, if the rule `covers <OperatorRule.covers>` them.
+    """
 
     def decorate(rule_class):
         for cls in operator_classes:
@@ -89,15 +104,30 @@ def lowers(*operator_classes: type):
     return decorate
 
 
+def rule_of(op) -> OperatorRule | None:
+    """The rule for an operator: of its class, of an ancestor, or of all others.
+
+    None if there is none at all (the kernels, which bring the rules, are not imported).
+    """
+    for cls in type(op).__mro__:
+        rule = rules.exact(cls)
+        if rule is not None and rule.covers(op, cls):
+            return rule
+    return rules.default
+
+
 @dataclass(frozen=True)
 class HostSource:
-    """An operator without input that runs as Python, ahead of the steps.
+    """An operator that runs as Python, ahead of the steps.
 
-    ``signal`` is the base signal that it sets, or None if it only has side effects.
+    ``signal`` is the base signal that it sets, or None if it only has side effects. An
+    operator that does not set a signal by itself, but adds to one, stands for what it
+    draws; see `Lowering.drawn`. ``size`` is the number of rows that it gives.
     """
 
     op: object
-    signal: Signal | None
+    signal: Any
+    size: int
 
 
 @dataclass(frozen=True)
@@ -164,10 +194,14 @@ class Lowering:
         feedback can run for many steps before or after the loop. That changes the order
         of calls, which shows if two functions share an object.
         """
-        found = [(rules.find(type(op)), op) for op in self.order]
+        found = [(rule_of(op), op) for op in self.order]
         found = [(rule, op) for rule, op in found if rule is not None]
-        if not any(rule.stepwise(op) for rule, op in found):
+        stepwise = [op for rule, op in found if rule.stepwise(op)]
+        if not stepwise:
             return False
+        clock = {self.model.time.base, self.model.step.base}
+        if any(clock.issuperset(s.base for s in op.reads) for op in stepwise):
+            return True  # it may be a node that is given data in its place
         seen: set = set()
         anything = 0
         for rule, op in found:
@@ -191,7 +225,7 @@ class Lowering:
                     by_base[signal.base].append(signal)
                     self._writes_left[signal.base] += 1
             updated.update(signal.base for signal in op.updates)
-            rule = rules.find(type(op))
+            rule = rule_of(op)
             if rule is not None:
                 carried.update(signal.base for signal in rule.carries(op))
         growing = {base for base in incs if not _covers(sets[base], incs[base])}
@@ -299,9 +333,21 @@ class Lowering:
 
     def source(self, op, signal: Signal | None) -> None:
         """An operator without input, to be run as Python ahead of the steps."""
-        self.sources.append(HostSource(op, None if signal is None else signal.base))
-        if signal is not None:
-            self.define(signal, self.input(signal.base, signal.size))
+        if signal is None:
+            self.sources.append(HostSource(op, None, 0))
+            return
+        self.sources.append(HostSource(op, signal.base, signal.size))
+        self.define(signal, self.input(signal.base, signal.size))
+
+    def drawn(self, op, size: int) -> np.ndarray:
+        """Elements that an operator's host object gives, ahead of the steps.
+
+        The host object (see `host`) has ``advance(t)``, which returns ``(batch, size)``
+        for one step, or ``draw(times)`` for many; where Keras runs the network it is
+        called like the function of a Python node, with the time as its one input.
+        """
+        self.sources.append(HostSource(op, op, size))
+        return self.input(op, size)
 
     # inside ----------------------------------------------------------------------
 
@@ -421,7 +467,7 @@ def _terms_within(region: np.ndarray, terms):
 
 def core_order(model) -> list:
     """The operators in the order in which ``nengo.Simulator`` would run them."""
-    return toposort(operator_dependency_graph(model.operators))
+    return operator_order(model.operators)
 
 
 def lower(model, options: LoweringOptions | None = None) -> Lowered:
@@ -440,11 +486,11 @@ def lower(model, options: LoweringOptions | None = None) -> Lowered:
     Raises
     ------
     BuildError
-        If an operator has no `OperatorRule`.
+        If an operator has no `OperatorRule`, and cannot run as Python either.
     """
     low = Lowering(model, options or LoweringOptions())
     for op in low.order:
-        rule = rules.find(type(op))
+        rule = rule_of(op)
         if rule is None:
             raise BuildError(unknown_operator(op))
         rule.lower(op, low)
@@ -452,12 +498,13 @@ def lower(model, options: LoweringOptions | None = None) -> Lowered:
 
 
 def unknown_operator(op) -> str:
-    """What to tell about an operator without a rule."""
+    """What to tell about an operator without a rule and without a step function."""
     name = type(op).__name__
     known = ", ".join(sorted(cls.__name__ for cls, _ in rules.items()))
     return (
-        f"NengoDL has no rule for the operator {name} ({op}). Add one: a subclass of "
-        f"nengo_dl.compiler.lowering.OperatorRule with the decorator @lowers({name}), "
-        f"in a new file nengo_dl/kernels/{name.lower()}.py (or anywhere that is "
-        f"imported before the Simulator is made). Known operators: {known}"
+        f"NengoDL has no rule for the operator {name} ({op}), and cannot run it as "
+        f"Python either, since {name} has no make_step(signals, dt, rng). Add that "
+        f"method, or a rule: a subclass of nengo_dl.builder.OpBuilder with the decorator "
+        f"@nengo_dl.builder.Builder.register({name}), anywhere that is imported before "
+        f"the Simulator is made. Known operators: {known}"
     )

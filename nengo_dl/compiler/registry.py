@@ -16,6 +16,12 @@ class Registry(Generic[T]):
     what : str
         What is registered, for messages.
 
+    Attributes
+    ----------
+    default : object or None
+        What stands in for classes without an entry, where whoever looks them up makes
+        use of it; `find` does not.
+
     Examples
     --------
     >>> sounds = Registry("sound")
@@ -28,6 +34,7 @@ class Registry(Generic[T]):
     def __init__(self, what: str):
         self.what = what
         self._entries: dict[type, T] = {}
+        self.default: T | None = None
 
     def register(self, *classes: type) -> Callable[[T], T]:
         """Decorator that makes its object the entry of each of ``classes``."""

@@ -5,20 +5,49 @@ and the code of one time step, written once against the array namespace. Importi
 package registers all of them.
 """
 
-from nengo_dl.kernels import algebra, functions, processes, time
-from nengo_dl.kernels.learning import pes
-from nengo_dl.kernels.neurons import lif, rectified_linear, sigmoid, tanh
-from nengo_dl.kernels.synapses import linear_filter
+from nengo_dl.kernels import algebra, convolution, fallback, functions, sparse, time
+from nengo_dl.kernels.learning import bcm, oja, outer, pes, rls, voja
+from nengo_dl.kernels.neurons import (
+    adaptive_lif,
+    izhikevich,
+    leaky_relu,
+    lif,
+    poisson,
+    rectified_linear,
+    sigmoid,
+    soft_lif,
+    spikes_of_rates,
+    tanh,
+)
+from nengo_dl.kernels.processes import base, noise, signals
+from nengo_dl.kernels.synapses import linear_filter, triangle
 
 __all__ = [
+    "adaptive_lif",
     "algebra",
+    "base",
+    "bcm",
+    "convolution",
+    "fallback",
     "functions",
+    "izhikevich",
+    "leaky_relu",
     "lif",
     "linear_filter",
+    "noise",
+    "oja",
+    "outer",
     "pes",
-    "processes",
+    "poisson",
     "rectified_linear",
+    "rls",
     "sigmoid",
+    "signals",
+    "soft_lif",
+    "sparse",
+    "spikes_of_rates",
     "tanh",
     "time",
+    "triangle",
+    "voja",
 ]

@@ -15,7 +15,7 @@ from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler import registry
-from nengo_dl.compiler.lowering import OperatorRule, lowers, unknown_operator
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 
 
@@ -196,10 +196,12 @@ class LowerElementwiseInc(OperatorRule):
 class LowerDotInc(OperatorRule):
     """``Y += A.dot(X)``."""
 
+    def covers(self, op, registered):
+        """Subclasses, of sparse and blocked products, store ``A`` differently."""
+        return type(op) is registered
+
     def lower(self, op, low):
         """One node, and its output as a term of ``Y``."""
-        if type(op) is not DotInc:  # sparse and blocked products store A differently
-            raise BuildError(unknown_operator(op))
         x = low.read(op.X).ravel()
         if op.A.ndim == 0:
             self._scaled(op, low, x)

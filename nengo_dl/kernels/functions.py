@@ -1,5 +1,7 @@
 """Python functions: nodes, and functions on connections from nodes and Direct mode."""
 
+import copy
+
 import numpy as np
 from nengo.builder.operator import SimPyFunc
 from nengo.exceptions import SimulationError
@@ -38,6 +40,22 @@ def step_times(time: np.ndarray, dt: float) -> list[float]:
     the precision of the simulation, so the step number is taken from it.
     """
     return (np.rint(time[0].astype(np.float64) / dt) * dt).tolist()
+
+
+def item_generators(first: np.random.RandomState, count: int) -> list:
+    """A random number generator for each batch item.
+
+    Parameters
+    ----------
+    first : numpy.random.RandomState
+        The first item gets a copy of it, the others are seeded with numbers drawn from
+        such a copy; it is left as it is.
+    count : int
+        Number of items.
+    """
+    words = copy.deepcopy(first).randint(0, 2**32, size=4, dtype=np.uint32)
+    others = [np.random.RandomState([i, *words]) for i in range(1, count)]
+    return [copy.deepcopy(first), *others]
 
 
 def _ignoring_time(function):
@@ -148,14 +166,15 @@ class PythonFunction(HostFunction):
 
     def column_calls(self, arrays):
         """Call the function for each column; see `HostFunction`."""
-        arguments = []
-        if self.op.t is not None:
-            arguments.append(step_times(arrays[0], self.dt))
-        if self.op.x is not None:
-            columns = arrays[-1].T.astype(np.float64)
-            arguments.append([c.reshape(self.op.x.shape) for c in columns])
+        times = None if self.op.t is None else step_times(arrays[0], self.dt)
         for b in range(arrays[0].shape[1]):
-            y = self.function(*(values[b] for values in arguments))
+            arguments = [] if times is None else [times[b]]
+            if self.op.x is not None:
+                # memory of its own, as in core: the function may keep or change it
+                x = np.empty(self.op.x.shape)
+                x[...] = arrays[-1][:, b].reshape(x.shape)
+                arguments.append(x)
+            y = self.function(*arguments)
             yield self.checked(y) if self.size else None
 
 

@@ -36,9 +36,16 @@ class _Column:
 
     def __init__(self, source: HostSource, host, rows: tuple[int, int] | None):
         self.op = source.op
+        self.key = source.signal
+        self.size = source.size
         self.host = host
         self.rows = rows
         self.per_item = hasattr(host, "reset")
+
+    @property
+    def draws(self) -> bool:
+        """Whether the host gives many steps at once, apart from all others."""
+        return getattr(self.host, "draws", False)
 
 
 class InputFeed:
@@ -89,8 +96,8 @@ class InputFeed:
         inputs, first = [], 0
         for source in sources:
             if source.signal is not None:
-                inputs.append(Source(source.signal, first, source.signal.size))
-                first += source.signal.size
+                inputs.append(Source(source.signal, first, source.size))
+                first += source.size
         return cls(inputs, sources, hosts, dt, batch, dtype)
 
     def use(self, data: Mapping[object, np.ndarray], first_step: int) -> None:
@@ -141,7 +148,7 @@ class InputFeed:
             out[a] = t if name == "time" else start + 1
         for column in self._columns:
             value = column.host.advance(t)
-            if not column.op.sets:
+            if not column.size:
                 continue
             value = value.T if column.per_item else column.host.checked(value)[:, None]
             if column.rows is not None:
@@ -149,17 +156,58 @@ class InputFeed:
                 out[a:b] = value
 
     def _is_active(self, column: _Column) -> bool:
-        signal = None if not column.op.sets else column.op.sets[0].base
-        return signal not in self._data
+        return column.key not in self._data
 
     def _evaluate(self, active, times, out) -> None:
-        """All functions step by step, as core would call them."""
+        """All functions step by step, as core would call them; the rest at once.
+
+        What gives many steps at once keeps to itself, so that it makes no difference when
+        it does so. If a function fails, it gives as many as core would have asked for.
+        """
+        together = [column for column in active if not column.draws]
+        done, failure, failed = len(times), None, None
+        if together:
+            done, failure, failed = self._step_by_step(together, times, out)
+        started = active.index(failed) if failed is not None else 0
+        for i, column in enumerate(active):
+            if column.draws:
+                k = done + 1 if i < started else done
+                values = column.host.draw(times[:k])[:done]
+                if column.rows is not None:
+                    a, b = column.rows
+                    out[:done, a:b] = values.transpose(0, 2, 1)
+        if failure is not None:
+            raise InputsInterrupted(out[:done], failure)
+
+    def _step_by_step(self, active, times, out):
+        """Rows of functions that have to be called in turn.
+
+        Returns
+        -------
+        done : int
+            How many steps went well.
+        failure : Exception or None
+        failed : _Column or None
+            What failed in the next one.
+        """
         buffers = [self._buffer(column, len(times)) for column in active]
+        done, failure, failed = self._call(active, buffers, times)
+        for column, buffer in zip(active, buffers, strict=True):
+            if buffer is not None and not column.per_item:
+                before = done
+                done, failure = self._first_bad(column, buffer, times, done, failure)
+                failed = failed if done == before else column
+            if buffer is not None and column.rows is not None:
+                self._store(column, buffer, out)
+        return done, failure, failed
+
+    def _call(self, active, buffers, times):
+        """Call all of them in each step; see `_step_by_step`."""
         calls = [
             (column.host.advance, buffer)
             for column, buffer in zip(active, buffers, strict=True)
         ]
-        done, failure = 0, None
+        done, i = 0, 0
         try:
             if len(calls) == 1 and calls[0][1] is not None:
                 ((advance, buffer),) = calls
@@ -168,7 +216,7 @@ class InputFeed:
                     done += 1
             else:
                 for t in times:
-                    for advance, buffer in calls:
+                    for i, (advance, buffer) in enumerate(calls):  # noqa: B007
                         value = advance(t)
                         if buffer is not None:
                             buffer[done] = value
@@ -177,19 +225,14 @@ class InputFeed:
             failure = error
             if isinstance(error, (TypeError, ValueError, OverflowError)):
                 failure = self._misfit(active, times[done], error)
-        for column, buffer in zip(active, buffers, strict=True):
-            if buffer is not None and not column.per_item:
-                done, failure = self._first_bad(column, buffer, times, done, failure)
-            if buffer is not None and column.rows is not None:
-                self._store(column, buffer, out)
-        if failure is not None:
-            raise InputsInterrupted(out[:done], failure)
+            return done, failure, active[i]
+        return done, None, None
 
     def _buffer(self, column: _Column, k: int) -> np.ndarray | None:
-        if not column.op.sets:
+        if not column.size:
             return None
-        size = column.op.sets[0].size
-        return np.empty((k, self.batch, size) if column.per_item else (k, size))
+        shape = (k, self.batch, column.size) if column.per_item else (k, column.size)
+        return np.empty(shape)
 
     def _store(self, column: _Column, buffer: np.ndarray, out: np.ndarray) -> None:
         a, b = column.rows
@@ -221,9 +264,7 @@ class InputFeed:
         if trace is not None and trace.tb_next is not None:
             return error
         labels = ", ".join(
-            f"{c.host.label!r} ({c.op.sets[0].size} numbers expected)"
-            for c in active
-            if c.op.sets
+            f"{c.host.label!r} ({c.size} numbers expected)" for c in active if c.size
         )
         problem = SimulationError(
             f"A function returned a value of invalid type or shape at t={t:g}: {error}. "

@@ -322,13 +322,14 @@ def currents(bench, n, nearest):
 
 
 def population(bench, neuron_type, current):
-    """Neurons with an input current; output and state are watched."""
+    """Neurons with an input current; output and state are watched. The output."""
     n = current.size
     output = bench.signal((n,), "output")
     initial = neuron_type.make_state(n, bench.rng, dtype=np.float64)
     state = {name: bench.signal(value, name) for name, value in initial.items()}
     bench.add(SimNeurons(neuron_type, current, output, state=state))
     bench.watch(output, *state.values())
+    return output
 
 
 def neurons(name, make, nearest=2.0**-20, **options):
@@ -387,3 +388,13 @@ def pes_of_one_shape(bench, variant):
 def pes_with_delta(bench, variant):
     """The change itself, which is otherwise carried as its factors."""
     bench.watch(*pes(bench, bench.feed(2), bench.feed(9), 0.1))
+
+
+# -- more of them: importing a file adds its cases -------------------------------------
+
+from tests.kernels import (  # noqa: E402, F401
+    kernel_cases_learning,
+    kernel_cases_neurons,
+    kernel_cases_processes,
+    kernel_cases_transforms,
+)

@@ -12,7 +12,7 @@ from nengo_dl.compiler import registry
 from nengo_dl.compiler.pipeline import compile_model
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
-from nengo_dl.kernels.processes import process_rules
+from nengo_dl.kernels.processes.base import process_rules
 from tests.kernels.kernel_harness import Step, bench_of
 
 

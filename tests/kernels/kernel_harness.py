@@ -14,6 +14,7 @@ kernel. Benches are made of one case or of many: what compiles slowly is tested 
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import nengo
@@ -26,6 +27,7 @@ from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import arrange, compile_model
 from nengo_dl.compiler.stages import Stage
 from nengo_dl.compiler.traits import Params
+from nengo_dl.kernels.functions import item_generators
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
@@ -57,12 +59,16 @@ class Case:
         Whether two variants become one batch of each kernel.
     sensitive : float
         By how much the case magnifies rounding errors: a factor for the tolerances.
+    own_state : bool
+        Whether state is kept in another form than core's, so that no single step can
+        start from a state that core was in.
     """
 
     name: str
     build: Callable
     merges: bool = True
     sensitive: float = 1.0
+    own_state: bool = False
 
 
 class Watch:
@@ -196,6 +202,26 @@ def trajectory(bench, item=0, states=()):
     """
     watched = [[] for _ in bench.watches]
     before = [[] for _ in states]
+    with numbers_of(bench, item):
+        _run_core(bench, item, states, watched, before)
+    return [np.array(w) for w in watched], [np.array(b) for b in before]
+
+
+@contextmanager
+def numbers_of(bench, item):
+    """Generators of random numbers that lie in operators are those of a batch item."""
+    kept = []
+    for op in bench.model.operators:
+        for rng in getattr(op, "state_extra", {}).values():
+            kept.append((rng, rng.get_state()))
+            rng.set_state(item_generators(rng, ITEMS)[item].get_state())
+    yield
+    for rng, state in kept:
+        rng.set_state(state)
+
+
+def _run_core(bench, item, states, watched, before):
+    """Run core, and append to ``watched`` and ``before``."""
     sim = nengo.Simulator(
         None, model=bench.model, seed=SEED + item, progress_bar=False, optimize=False
     )
@@ -210,7 +236,6 @@ def trajectory(bench, item=0, states=()):
             sim.step()
             for watch, record in zip(bench.watches, watched, strict=True):
                 record.append(sim.signals[watch.signal].ravel().copy())
-    return [np.array(w) for w in watched], [np.array(b) for b in before]
 
 
 def _write(signals, signal, value):

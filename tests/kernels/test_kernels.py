@@ -39,7 +39,14 @@ from tests.kernels.kernel_harness import (
 )
 
 COMPILED = tuple(case for case in CASES if not runs_python(case))
-MEMORYLESS = tuple(case for case in CASES if not runs_python(case, ahead=True))
+MEMORYLESS = tuple(
+    case for case in CASES if not (case.own_state or runs_python(case, ahead=True))
+)
+SMOOTH = tuple(
+    case
+    for case in COMPILED
+    if all(kernel.differentiable for kernel in covered_by(case)["kernel"])
+)
 BY_NAME = {case.name: case for case in CASES}
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -171,7 +178,7 @@ def test_groups_are_not_merged():
 # -- gradients -------------------------------------------------------------------------
 
 
-@each_compiled
+@pytest.mark.parametrize("case", SMOOTH, ids=lambda case: case.name)
 @pytest.mark.parametrize("variants", (1, 2), ids=("alone", "merged"))
 def test_gradients_equal_differences(case, variants):
     point = Point.of(bench_of(case, variants=variants, rough=False))
@@ -205,7 +212,7 @@ def test_jitted_gradients():
 
 @pytest.mark.parametrize("kernel", [k for k in all_kernels() if not k.differentiable])
 def test_no_gradient(kernel):
-    (case,) = [c for c in CASES if c.name == "functions"]
+    case = next(c for c in CASES if covered_by(c)["kernel"] == {kernel})
     bench = bench_of(case, rough=False)
     assert {type(k) for k in Step(bench, 1).kernels()} == {kernel}
     gradients = analytic(Point.of(bench), fast=False)
@@ -229,6 +236,12 @@ def test_zeros_stay_zeros(case):
             assert [np.shape(y)[0] for y in outputs] == written
             if kernel.zero_preserving:
                 assert not any(np.any(y) for y in outputs), kernel
+            if kernel.zero_inputs is not None:
+                some = [np.ones((size, ITEMS), dtype) for size in read]
+                for k in kernel.zero_inputs:
+                    some[k] = zeros[k]
+                assert kernel.zero_preserving
+                assert not any(np.any(y) for y in kernel.step(namespace, p, *some))
 
 
 @each_case

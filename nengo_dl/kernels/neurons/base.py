@@ -1,12 +1,15 @@
 """What all neuron kernels share: finding the kernel of a neuron type, and lowering."""
 
+import warnings
+
 import numpy as np
 from nengo.builder.neurons import SimNeurons
-from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.registry import Registry
 from nengo_dl.compiler.traits import Kernel
+from nengo_dl.kernels.fallback import UnknownOperator
+from nengo_dl.kernels.gradients import with_gradients
 
 #: nengo.neurons.NeuronType subclass -> NeuronKernel
 neuron_kernels: Registry = Registry("neuron kernels")
@@ -25,13 +28,25 @@ class NeuronKernel(Kernel):
     state : tuple of str
         State variables, in the order in which `step` takes and returns them.
     rate_form : type or None
-        The neuron kernel that stands in during training; None: this one.
+        The neuron kernel that stands in during training; None: this one. Its state is
+        among the state of this one.
+    smooth_form : type or None
+        A neuron type that has the same parameters and ``sigma``, whose gradient the
+        setting ``lif_smoothing`` takes instead.
+    crosses_threshold : bool
+        The first output of `step` is made of spikes, which go through `spikes`.
+    draws : type or None
+        What gives one random number for each neuron and step, the last argument of
+        `step`: the class of a host object (see `Lowering.drawn`).
     """
 
     neuron_type: type | None = None
     params: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
     rate_form: type | None = None
+    smooth_form: type | None = None
+    crosses_threshold = False
+    draws: type | None = None
     operations = 20  # transcendental functions count for several
     materialize = (0,)
 
@@ -44,26 +59,15 @@ class NeuronKernel(Kernel):
         neuron_kernels.add(cls.neuron_type, cls())
 
     @classmethod
-    def of(cls, neurons) -> "NeuronKernel":
+    def of(cls, neurons) -> "NeuronKernel | None":
         """The kernel for a neuron type instance.
 
-        Raises
-        ------
-        BuildError
-            If there is none, or if a subclass overrides ``step`` of a known type.
+        None if there is none, or if a subclass overrides ``step`` of a known type.
         """
         kernel = neuron_kernels.find(type(neurons))
         if kernel is not None and type(neurons).step is kernel.neuron_type.step:
             return kernel
-        name = type(neurons).__name__
-        known = ", ".join(sorted(t.__name__ for t, _ in neuron_kernels.items()))
-        raise BuildError(
-            f"NengoDL has no kernel for the neuron type {name} ({neurons}). Add one: a "
-            f"subclass of nengo_dl.kernels.neurons.base.NeuronKernel with "
-            f"neuron_type = {name}, in a new file nengo_dl/kernels/neurons/"
-            f"{name.lower()}.py (or anywhere that is imported before the Simulator is "
-            f"made). Known neuron types: {known}"
-        )
+        return None
 
     def values(self, neurons, n_neurons: int) -> dict[str, np.ndarray]:
         """One value per neuron for each of `params`."""
@@ -72,6 +76,154 @@ class NeuronKernel(Kernel):
             for name in self.params
         }
 
+    def highest_rate(self, neurons) -> float:
+        """What the output of a neuron type instance never exceeds, in output units."""
+        return float("inf")
+
+    def lower(self, op, low) -> None:
+        """Set the output and the state; in training as the options say."""
+        current = low.read(op.J)
+        if not low.options.training:
+            results = self.apply(op, low, current)
+        elif low.options.spikes.spiking:
+            results = self.spiking_form(op, low, current)
+        else:
+            results = self.rates(op, low, current)
+        for signal, elements in results.items():
+            low.define(signal, elements)
+
+    def apply(self, op, low, current, **more) -> dict:
+        """One node: current and previous state in, output and next state out.
+
+        Parameters
+        ----------
+        op : SimNeurons
+        low : Lowering
+        current : ndarray of int
+            Elements of the input current.
+        **more
+            Parameters besides those of the neuron type.
+
+        Returns
+        -------
+        dict
+            Signal -> elements.
+        """
+        n = current.size
+        params = dict(self.values(op.neurons, n), **more, dt=low.dt)
+        states = [op.state[name] for name in self.state]
+        inputs = [current, *(low.previous(signal) for signal in states)]
+        if self.draws is not None:
+            low.host(op, lambda: self.draws(op, low.dt))
+            inputs.append(low.drawn(op, n))
+        sizes = [n] * (1 + len(states))
+        outputs = low.node(self, inputs, sizes, params, label=str(op))
+        return dict(zip([op.output, *states], outputs))
+
+    # training --------------------------------------------------------------------
+
+    def rates(self, op, low, current) -> dict:
+        """What `apply` gives, of the rate form."""
+        kernel = self
+        if self.rate_form is not None:
+            kernel = neuron_kernels.exact(self.rate_form.neuron_type)
+        results = kernel.apply(op, low, current)
+        sigma = low.options.spikes.lif_smoothing
+        if sigma is None or kernel.smooth_form is None:
+            return results
+        smooth = neuron_kernels.exact(kernel.smooth_form)
+        params = dict(kernel.values(op.neurons, current.size), dt=low.dt)
+        params["sigma"] = np.full(current.size, sigma)
+        (like,) = low.node(smooth, [current], [current.size], params, label=str(op))
+        return with_gradients(low, results, {op.output: like})
+
+    def has_rates(self) -> bool:
+        """Whether `rates` differ from what `apply` gives."""
+        return self.rate_form is not None
+
+    def spiking_form(self, op, low, current) -> dict:
+        """What `apply` gives, with a gradient for the spikes."""
+        surrogate = low.options.spikes.surrogate_of(op.J)
+        if surrogate.of_membrane and self.crosses_threshold:
+            return self.apply(op, low, current, surrogate=surrogate)
+        if not self.has_rates():
+            return self.rates(op, low, current)
+        if surrogate.of_membrane:
+            warnings.warn(
+                f"the surrogate {surrogate} cannot be used for {op.neurons}, whose "
+                "spikes do not come from a membrane potential; the gradient is that of "
+                "its rates (surrogate=nengo_dl.surrogates.RateDerivative())",
+                stacklevel=2,
+            )
+        return with_gradients(
+            low, self.apply(op, low, current), self.rates(op, low, current)
+        )
+
+    def flat_outputs(self, node):
+        """Spikes are steps, unless a surrogate takes the place of their derivative."""
+        if self.crosses_threshold and "surrogate" not in node.params:
+            return (0,)
+        return super().flat_outputs(node)
+
+    def spikes(self, xp, p, output, above, height):
+        """The output of a spiking kernel; the one place where it crosses a threshold.
+
+        Parameters
+        ----------
+        xp, p
+            The arguments of `step`.
+        output : array ``(n, batch)``
+            Spikes.
+        above : array ``(n, batch)``
+            How far the membrane potential is above the (nearest) threshold, as a
+            fraction of the way there from the reset potential.
+        height : array or float
+            Output for one spike.
+
+        Returns
+        -------
+        array
+            The output. In training with spikes its gradient is that of ``above``, times
+            the height and the surrogate's derivative; see `nengo_dl.surrogates`.
+        """
+        surrogate = getattr(p, "surrogate", None)
+        if surrogate is None:
+            return output
+        slope = xp.stop_gradient(surrogate.derivative(xp, above))
+        return xp.with_gradient(output, slope * height * above)
+
+    def detached(self, xp, p, x):
+        """``x``, which a surrogate gradient does not go through."""
+        return x if getattr(p, "surrogate", None) is None else xp.stop_gradient(x)
+
+
+class UnknownNeurons(UnknownOperator):
+    """Runs neurons that there is no kernel for as Python, with a warning."""
+
+    def kind(self, op):
+        """The neuron type."""
+        return type(op.neurons)
+
+    def advice(self, op):
+        """What there is no native form of, and how to add one."""
+        name = type(op.neurons).__name__
+        way_out = (
+            "register a kernel: a subclass of nengo_dl.builder.NeuronKernel with "
+            f"neuron_type = {name}"
+        )
+        return f"the neuron type {name}", way_out
+
+    def place(self, op):
+        """The ensemble, whose name is in that of the signal of its current."""
+        return op.J.name.removesuffix(".neuron_in")
+
+    def reaches(self, op):
+        """Anything: a neuron type may hold any object."""
+        return None
+
+
+UNKNOWN_NEURONS = UnknownNeurons()
+
 
 @lowers(SimNeurons)
 class LowerNeurons(OperatorRule):
@@ -79,19 +231,20 @@ class LowerNeurons(OperatorRule):
 
     def carries(self, op):
         """The state variables, which the operator sets from their previous values."""
+        if NeuronKernel.of(op.neurons) is None:
+            return UNKNOWN_NEURONS.carries(op)
         return op.state.values()
 
+    def reaches(self, op):
+        """See `UnknownNeurons`; kernels run no Python."""
+        if NeuronKernel.of(op.neurons) is None:
+            return UNKNOWN_NEURONS.reaches(op)
+        return frozenset()
+
+    def stepwise(self, op):
+        """See `UnknownNeurons`; kernels run no Python."""
+        return NeuronKernel.of(op.neurons) is None
+
     def lower(self, op, low):
-        """One node: current and previous state in, output and next state out."""
-        kernel = NeuronKernel.of(op.neurons)
-        current = low.read(op.J)
-        n = current.size
-        params = dict(kernel.values(op.neurons, n), dt=low.dt)
-        if low.options.training and kernel.rate_form is not None:
-            kernel = neuron_kernels.exact(kernel.rate_form.neuron_type)
-            params = {k: v for k, v in params.items() if k in (*kernel.params, "dt")}
-        states = [op.state[name] for name in kernel.state]
-        inputs = [current, *(low.previous(signal) for signal in states)]
-        outputs = low.node(kernel, inputs, [n] * len(inputs), params, label=str(op))
-        for signal, elements in zip([op.output, *states], outputs):
-            low.define(signal, elements)
+        """The rule of the kernel, or that of unknown neurons."""
+        (NeuronKernel.of(op.neurons) or UNKNOWN_NEURONS).lower(op, low)

@@ -1,9 +1,12 @@
 """Leaky integrate-and-fire neurons."""
 
+import math
+
 import nengo
 import numpy as np
 
 from nengo_dl.kernels.neurons.base import NeuronKernel
+from nengo_dl.neurons import SoftLIFRate
 
 
 class LIFRateKernel(NeuronKernel):
@@ -23,6 +26,11 @@ class LIFRateKernel(NeuronKernel):
     neuron_type = nengo.LIFRate
     params = ("tau_rc", "tau_ref", "amplitude")
     zero_preserving = True
+    smooth_form = SoftLIFRate
+
+    def highest_rate(self, neurons):
+        """A spike after each refractory period."""
+        return neurons.amplitude / neurons.tau_ref if neurons.tau_ref else math.inf
 
     def step(self, xp, p, current):
         """One time step; every array is ``(n, batch)``."""
@@ -44,6 +52,9 @@ class LIFKernel(NeuronKernel):
 
     State: ``voltage`` (dimensionless), ``refractory_time`` (seconds).
 
+    With a surrogate gradient, which goes back in time through the voltage, refractory
+    periods are detached, and the reset stops it: a voltage of zero depends on nothing.
+
     References: Eliasmith & Anderson (2003), *Neural Engineering*, ch. 4.
     """
 
@@ -51,6 +62,7 @@ class LIFKernel(NeuronKernel):
     params = ("tau_rc", "tau_ref", "amplitude", "min_voltage")
     state = ("voltage", "refractory_time")
     rate_form = LIFRateKernel
+    crosses_threshold = True
 
     def derive(self, params):
         """Constants of the two exponentials.
@@ -70,7 +82,7 @@ class LIFKernel(NeuronKernel):
 
     def step(self, xp, p, current, voltage, refractory_time):
         """One time step; every array is ``(n, batch)``."""
-        refractory_time = refractory_time - p.dt
+        refractory_time = self.detached(xp, p, refractory_time) - p.dt
         # the part of this step outside the refractory period, in [0, dt]
         active = xp.clip(p.dt - refractory_time, 0, p.dt)
         decay = xp.expm1(active * p.minus_rate, bound=p.largest_exponent)
@@ -85,9 +97,10 @@ class LIFKernel(NeuronKernel):
         since = p.dt + p.tau_rc * xp.log1p(-overshoot, bound=p.largest_overshoot)
         zero = xp.zeros_like(voltage)
         spikes = xp.where(spiked, zero + p.spike, zero)
+        spikes = self.spikes(xp, p, spikes, voltage - 1, p.spike)
         voltage = xp.where(spiked, zero, xp.maximum(voltage, p.min_voltage))
         # a long expression too: kept, so that it is not split between threads
         refractory_time = xp.materialize(
             xp.where(spiked, p.tau_ref + since, refractory_time)
         )
-        return spikes, voltage, refractory_time
+        return spikes, voltage, self.detached(xp, p, refractory_time)

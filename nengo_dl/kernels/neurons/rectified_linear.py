@@ -34,12 +34,16 @@ class SpikingRectifiedLinearKernel(NeuronKernel):
     Parameters (one value per neuron): ``amplitude`` in output units.
 
     State: ``voltage``, the fraction of a spike that is due, in [0, 1).
+
+    A surrogate gradient sees the threshold that is nearest. It goes through the reset,
+    too: then each unit of current counts for about one spike, however long ago it was.
     """
 
     neuron_type = nengo.SpikingRectifiedLinear
     params = ("amplitude",)
     state = ("voltage",)
     rate_form = RectifiedLinearKernel
+    crosses_threshold = True
 
     def derive(self, params):
         """The height of one spike that lasts one step."""
@@ -49,4 +53,6 @@ class SpikingRectifiedLinearKernel(NeuronKernel):
         """One time step; every array is ``(n, batch)``."""
         voltage = voltage + xp.maximum(current, 0) * p.dt
         n_spikes = xp.floor(voltage)
+        above = voltage - xp.maximum(xp.floor(voltage + 0.5), 1)
+        n_spikes = self.spikes(xp, p, n_spikes, above, 1.0)
         return n_spikes * p.spike, voltage - n_spikes

@@ -21,6 +21,10 @@ class TanhKernel(NeuronKernel):
         """The highest rate, in Hz."""
         return dict(params, highest=1 / params["tau_ref"])
 
+    def highest_rate(self, neurons):
+        """In Hz."""
+        return 1 / neurons.tau_ref
+
     def step(self, xp, p, current):
         """One time step; every array is ``(n, batch)``."""
         return (p.highest * xp.tanh(current),)

@@ -4,7 +4,7 @@ import numpy as np
 from nengo.synapses import LinearFilter
 
 from nengo_dl.compiler.traits import Kernel
-from nengo_dl.kernels.processes import process_rules
+from nengo_dl.kernels.processes.base import process_rules
 
 
 class OneStateFilter(Kernel):
@@ -51,6 +51,39 @@ class StateSpaceFilter(Kernel):
         return (_combination((*p.C, p.D), (*x, u)), *following)
 
 
+class DenseFilter(Kernel):
+    r"""A filter of high order, as products of matrices.
+
+    The same equations as those of `StateSpaceFilter`. Parameters: the matrices ``A``,
+    ``(q, q)``, ``B``, ``(q, 1)``, ``C``, ``(1, q)``, and ``D``, ``(1, 1)``; ``direct``,
+    whether the last is not zero. Inputs: ``u``, ``(n, batch)``, then all state variables,
+    one below the other, ``(q n, batch)``; outputs: ``y``, then the next ones.
+    """
+
+    name = "dense_filter"
+    matrices = ("A", "B", "C", "D")
+    zero_preserving = True
+
+    def cost(self, node):
+        """Every signal is multiplied with each entry."""
+        return float(node.params["A"].size * node.size)
+
+    def step(self, xp, p, u, x):
+        """One time step."""
+        batch = x.shape[1]
+        if u.shape[1] != batch:  # a constant
+            u = xp.broadcast(u, (u.shape[0], batch))
+        columns = u.shape[0] // p.groups * batch
+        shape = (p.groups, p.A.shape[-1], columns)
+        states, inputs = xp.reshape(x, shape), xp.reshape(u, (p.groups, 1, columns))
+        following = xp.matmul(p.A, states) + inputs * p.B
+        if p.direct:
+            y = xp.matmul(p.C, states) + inputs * p.D
+        else:
+            y = xp.matmul(p.C, following)
+        return xp.reshape(y, u.shape), xp.reshape(following, x.shape)
+
+
 def _combination(factors, arrays):
     """Sum of products, without the terms whose factor is zero."""
     terms = [x * float(f) for f, x in zip(factors, arrays) if f != 0]
@@ -64,6 +97,10 @@ def _combination(factors, arrays):
 
 ONE_STATE = OneStateFilter()
 STATE_SPACE = StateSpaceFilter()
+DENSE = DenseFilter()
+
+#: state variables that a filter may have to be written out, one product after the other
+WRITTEN_OUT = 3
 
 
 @process_rules.register(LinearFilter)
@@ -84,6 +121,11 @@ def lower_linear_filter(op, low) -> np.ndarray:
         params = {k: np.full(u.size, v, np.float64) for k, v in factors.items()}
         (y,) = low.node(ONE_STATE, [u, x[0]], [u.size], params, label=str(op))
         low.update(signal, y)
+        return y
+    if len(A) > WRITTEN_OUT:
+        params = {"A": A, "B": B, "C": C, "D": D.reshape(1, 1), "direct": bool(D.any())}
+        y, kept = low.node(DENSE, [u, x.ravel()], [u.size, x.size], params, label=str(op))
+        low.update(signal, kept)
         return y
     params = {
         "A": tuple(map(tuple, A.tolist())),

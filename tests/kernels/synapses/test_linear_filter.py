@@ -6,6 +6,7 @@ import pytest
 from nengo.builder.operator import Reset
 from nengo.builder.processes import SimProcess
 
+from nengo_dl.kernels.synapses import linear_filter
 from tests.kernels.kernel_harness import (
     DT,
     ITEMS,
@@ -35,6 +36,7 @@ FILTERS = {
     "lowpass": nengo.Lowpass(0.02),
     "long lowpass": nengo.Lowpass(3.0),
     "lowpass shorter than a step": nengo.Lowpass(0.0002),
+    "lowpass of almost nothing": nengo.Lowpass(0.02 * DT),
     "lowpass of nothing": nengo.Lowpass(0),
     "alpha": nengo.Alpha(0.01),
     "alpha shorter than a step": nengo.Alpha(0.0003),
@@ -131,7 +133,10 @@ def test_all_filters_compiled():
 
 
 @pytest.mark.parametrize("shape", ((1,), (2, 3), (4, 1)))
-@pytest.mark.parametrize("name", ("lowpass", "alpha", "digital passthrough", "factor"))
+@pytest.mark.parametrize(
+    "name",
+    ("lowpass", "alpha", "digital passthrough", "digital passthrough, order 4", "factor"),
+)
 def test_shapes(name, shape):
     assert_equals_core(bench_of_filters(FILTERS[name], shape=shape, mode="update"))
 
@@ -220,6 +225,21 @@ def test_merging():
     alphas = [nengo.Alpha(tau) for tau in (0.01, 0.01, 0.02)]
     assert merged(bench_of_filters(*alphas)) == {"state_space_filter": [1, 2]}
     assert merged(bench_of_filters(FILTERS["factor"])) == {}
+    # those of high order are products of matrices, which may differ
+    high = [lowpass_chain(tau, 4) for tau in (0.01, 0.01, 0.02)]
+    assert merged(bench_of_filters(*high)) == {"dense_filter": [3]}
+
+
+def test_high_orders_equal_what_is_written_out(monkeypatch, allclose):
+    names = [name for name, f in FILTERS.items() if len(f._get_ss(DT)[0]) > 1]
+    bench = bench_of_filters(*(FILTERS[name] for name in names))
+    written_out = simulate(bench, "numpy", "float64", ITEMS)
+    for limit in (1, 9):
+        monkeypatch.setattr(linear_filter, "WRITTEN_OUT", limit)
+        for ours, theirs in zip(
+            simulate(bench, "numpy", "float64", ITEMS), written_out, strict=True
+        ):
+            assert allclose(ours, theirs, atol=1e-11 * max(1, np.abs(theirs).max()))
 
 
 def test_a_filter_starts_at_rest_and_forgets():

@@ -6,8 +6,9 @@ import pytest
 from nengo.builder import Model
 from nengo.builder.operator import Reset
 from nengo.builder.processes import SimProcess
+from nengo.exceptions import SimulationError
 
-from nengo_dl.kernels.processes import native_rule, process_rules
+from nengo_dl.kernels.processes.base import native_rule, process_rules
 from nengo_dl.runtime.program import Program, Specialization
 from tests.kernels.kernel_harness import (
     ITEMS,
@@ -311,5 +312,37 @@ def test_processes_of_core_do_not_keep_functions_in_the_loop():
         def make_step(self, shape_in, shape_out, dt, rng, state):
             return lambda t: np.random.rand() + print(end="") or 0.0
 
+    class Random(nengo.dists.Gaussian):
+        def sample(self, n, d=None, rng=None):
+            return np.random.normal(size=(n, d)) + print(end="") or 0.0
+
+    class Held(nengo.Lowpass):
+        def make_step(self, *args, **kwargs):
+            print(end="")
+            return super().make_step(*args, **kwargs)
+
+    pieces = {0: 1, 0.1: lambda t: print(end="") or 0.0}
     assert not stepwise(nengo.processes.WhiteNoise())
+    assert not stepwise(nengo.processes.Piecewise({0: 1, 0.1: lambda t: t}))
     assert stepwise(Global())
+    assert stepwise(nengo.processes.Piecewise(pieces))
+    assert stepwise(nengo.processes.WhiteNoise(Random(0, 1)))
+    assert stepwise(nengo.processes.FilteredNoise(Held(0.1)))
+
+
+def test_a_native_synapse_gives_no_warning(recwarn):
+    for synapse in (nengo.Alpha(0.1), nengo.synapses.Triangle(0.01)):
+        program_of(bench_of_process(synapse, fed=(2,)), "float64", 1)
+    assert not [w for w in recwarn if "native form" in str(w.message)]
+
+
+def test_a_value_that_does_not_fit_is_named():
+    class Wrong(nengo.Process):
+        def make_step(self, shape_in, shape_out, dt, rng, state):
+            return lambda *args: [1.0, 2.0, 3.0]
+
+    for fed in (None, (1,)):
+        bench = bench_of_process(Wrong(), fed=fed)
+        data = {s: d.reshape(ITEMS, STEPS, -1) for s, d in bench.data.items()}
+        with pytest.raises(SimulationError, match=r"Wrong.*shape \(2,\)"):
+            list(program_of(bench, "float64", ITEMS).run(0, 5, data))

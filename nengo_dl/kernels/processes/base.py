@@ -1,0 +1,264 @@
+"""The operator of processes and synapses: natively, ahead of the steps, or as Python.
+
+A process with a rule in `process_rules` becomes nodes of the graph. The others run the
+step function that they make, as in core Nengo. Without input that happens ahead of the
+steps: step by step, or for many steps at once if `draw_rules` has a rule. With input it
+happens in each step, and the user is told what that costs.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from nengo.base import Process
+from nengo.builder.processes import SimProcess
+from nengo.dists import Distribution
+from nengo.exceptions import SimulationError
+from nengo.params import iter_params
+
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.registry import Registry
+from nengo_dl.kernels.functions import PYTHON, HostFunction, step_times
+from nengo_dl.kernels.independence import reachable
+
+#: nengo.Process subclass -> function (op, low) that gives the elements of the output
+process_rules: Registry = Registry("process rules")
+
+#: nengo.Process subclass -> function (PythonProcess) that gives a function of times
+#: ``(k,)``, which returns what ``k`` calls of the step functions would, bit by bit, as
+#: ``(k, batch, size)``; or that gives None where this cannot be vouched for
+draw_rules: Registry = Registry("rules for drawing ahead")
+
+
+def unchanged_rule(rules: Registry, process) -> Callable | None:
+    """The rule for a process, or None if it has none or overrides ``make_step``."""
+    for cls in type(process).__mro__:
+        rule = rules.exact(cls)
+        if rule is not None:
+            return rule if type(process).make_step is cls.make_step else None
+    return None
+
+
+def native_rule(process) -> Callable | None:
+    """The rule that makes a process native; None if it runs as Python."""
+    return unchanged_rule(process_rules, process)
+
+
+def captured(function, name: str):
+    """The value of a variable that a function closes over; None if it has none such."""
+    code = getattr(function, "__code__", None)
+    if code is None or name not in code.co_freevars:
+        return None
+    return function.__closure__[code.co_freevars.index(name)].cell_contents
+
+
+class PythonProcess(HostFunction):
+    """A process with a step function in Python, one for each batch item.
+
+    Parameters
+    ----------
+    op : SimProcess
+    dt : float
+        Length of a time step in seconds.
+
+    Attributes
+    ----------
+    steps : list of callable
+        The step function of each item.
+    rngs : list of numpy.random.RandomState
+        The random numbers of each item.
+    states : list of dict
+        The state of each item: name -> array, changed in place.
+    """
+
+    def __init__(self, op, dt: float):
+        self.op = op
+        self.dt = dt
+        self.size = op.output.size
+        self.steps: list = []
+        self.rngs: list = []
+        self.states: list[dict] = []
+        self._draw: Callable | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return str(self.op.process)
+
+    def reset(self, rngs) -> None:
+        """Start afresh, each batch item with its own random number generator."""
+        process, shape = self.op.process, self.op.output.shape
+        shape_in = self.op.input.shape if self.op.input is not None else (0,)
+        self.rngs, self.states, self.steps = list(rngs), [], []
+        for rng in self.rngs:
+            state = {k: v.initial_value.copy() for k, v in self.op.state.items()}
+            self.states.append(state)
+            self.steps.append(process.make_step(shape_in, shape, self.dt, rng, state))
+        rule = unchanged_rule(draw_rules, process) if self.op.input is None else None
+        self._draw = None if rule is None else rule(self)
+
+    def snapshot(self) -> list:
+        """Random numbers and state as they are now, for `restore`.
+
+        What a process keeps elsewhere than in its ``state`` is not part of it.
+        """
+        return [
+            (rng.get_state(), {name: value.copy() for name, value in state.items()})
+            for rng, state in zip(self.rngs, self.states)
+        ]
+
+    def restore(self, snapshot) -> None:
+        """Go back to a snapshot."""
+        for rng, state, (numbers, values) in zip(self.rngs, self.states, snapshot):
+            rng.set_state(numbers)
+            for name, value in values.items():
+                state[name][...] = value
+
+    def advance(self, t: float) -> np.ndarray:
+        """One step of a process without input: ``(batch, size)``."""
+        out = np.empty((len(self.steps), *self.op.output.shape))
+        for i, step in enumerate(self.steps):
+            self._put(out, i, step(t))
+        return out.reshape(len(out), -1)
+
+    def _put(self, out, i: int, value) -> None:
+        """Assign what a step function returned, as core does: leading axes may go."""
+        try:
+            out[i] = value
+        except (TypeError, ValueError) as error:
+            raise SimulationError(
+                f"{self.label}: its step function returned {value!r}, which does not fit "
+                f"the output of shape {out[i].shape} (for {self.op})"
+            ) from error
+
+    @property
+    def draws(self) -> bool:
+        """Whether `draw` computes many steps at once, without running a user's code."""
+        return self._draw is not None
+
+    def draw(self, times) -> np.ndarray:
+        """The next steps, ``(len(times), batch, size)``; only if `draws`.
+
+        Parameters
+        ----------
+        times : sequence of float
+            In seconds; one for each step.
+        """
+        values = self._draw(np.asarray(times, np.float64))
+        return np.asarray(values).reshape(len(times), len(self.steps), self.size)
+
+    def column_calls(self, arrays):
+        """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
+        time, *x = arrays
+        out = np.empty((1, *self.op.output.shape))
+        for b, t in enumerate(step_times(time, self.dt)):
+            items = [i[:, b].astype(np.float64).reshape(self.op.input.shape) for i in x]
+            self._put(out, 0, self.steps[b % len(self.steps)](t, *items))
+            yield out.ravel()
+
+    def attempt(self, arrays):
+        """See `nengo_dl.kernels.functions.HostFunction`."""
+        if not self.draws:
+            return super().attempt(arrays)
+        times = step_times(arrays[0], self.dt)
+        values = self.draw(times[:: len(self.steps)]).reshape(len(times), self.size)
+        return values.T.astype(arrays[0].dtype), len(times), None
+
+
+def _functions_of_users(process):
+    """What a process calls that is not Nengo's own."""
+    if not type(process).__module__.startswith("nengo."):
+        yield process.make_step
+        return
+    parts = [getattr(process, name) for name in iter_params(process)]
+    for part in parts:
+        if isinstance(part, dict):  # the pieces of `nengo.processes.Piecewise`
+            yield from (value for value in part.values() if callable(value))
+        elif type(part).__module__.startswith("nengo."):
+            continue
+        elif isinstance(part, Distribution):
+            yield part.sample
+        elif isinstance(part, Process):
+            yield part.make_step
+
+
+def _warn_of_cost(op, low) -> None:
+    """Say, once for each class, that processes run as Python, and what to do about it."""
+    kind = type(op.process)
+    alike = [
+        other
+        for other in low.order
+        if isinstance(other, SimProcess)
+        and type(other.process) is kind
+        and other.input is not None
+    ]
+    if any(other in low.options.hosts for other in alike):
+        return  # it was said before
+    others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+    warnings.warn(
+        f"NengoDL knows no native form of {kind.__name__}: its step function runs as "
+        f"Python, once for each batch item in each step (in {op}{others}). That costs "
+        "some microseconds a call; in feedback it also keeps the whole loop over time "
+        "from being compiled, and no gradient passes through it. To make it native, "
+        f"register a function (op, low) with @process_rules.register({kind.__name__}), "
+        "from nengo_dl.kernels.processes.base; docs/layout.rst has an example.",
+        stacklevel=2,
+    )
+
+
+@lowers(SimProcess)
+class LowerProcess(OperatorRule):
+    """A node's process, noise, or a synapse on a connection or probe."""
+
+    def reaches(self, op):
+        """Nengo's own processes keep to themselves; a user's may share objects."""
+        if native_rule(op.process) is not None:
+            return frozenset()
+        tokens = {("operator", id(op))}
+        functions = list(_functions_of_users(op.process))
+        for function in functions:
+            found = reachable(function)
+            if found is None:
+                return None
+            tokens |= found
+        return frozenset(tokens if functions else ())
+
+    def stepwise(self, op):
+        """A process in Python with input has to run step by step."""
+        return op.input is not None and native_rule(op.process) is None
+
+    def lower(self, op, low):
+        """Find out what the output is, then set, increment or update the signal."""
+        if op.mode == "set" and op.output.base in low.options.inputs:
+            low.host(op, lambda: PythonProcess(op, low.dt))
+            low.define(op.output, low.input(op.output.base, op.output.size))
+            return
+        ahead = op.input is None and not low.stepwise_python
+        if ahead and op.mode == "set":
+            low.host(op, lambda: PythonProcess(op, low.dt))
+            low.source(op, op.output)
+            return
+        if op.input is not None and native_rule(op.process) is not None:
+            elements = native_rule(op.process)(op, low)
+        elif ahead:
+            low.host(op, lambda: PythonProcess(op, low.dt))
+            elements = low.drawn(op, op.output.size)
+        else:
+            elements = self._python(op, low)
+        write = {"set": low.define, "inc": low.increment, "update": low.update}
+        write[op.mode](op.output, np.reshape(elements, op.output.shape))
+
+    @staticmethod
+    def _python(op, low):
+        """A node that calls the process's own step function."""
+
+        def make():
+            if op.input is not None:
+                _warn_of_cost(op, low)
+            return PythonProcess(op, low.dt)
+
+        function = low.host(op, make)
+        inputs = [low.read(signal) for signal in op.reads]  # time, then any input
+        size = op.output.size
+        params = {"function": function, "sizes": (size,)}
+        return low.node(PYTHON, inputs, [size], params, label=function.label)[0]
