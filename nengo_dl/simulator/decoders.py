@@ -1,0 +1,287 @@
+"""Decoders, solved for once where a network asks for the same ones several times.
+
+Most of the time that a build takes goes into decoders. Nengo solves for them anew for
+each connection, although all connections of one ensemble start from the same neural
+activities, and many of them decode the same function. Here, activities, the
+factorization of their Gram matrix and the decoders are kept while a network is built.
+
+Nothing changes but the time: functions are called as often as in core Nengo, random
+numbers are drawn in the same order, and the arrays are the same to the last bit.
+"""
+
+import contextlib
+import copy
+import time
+from collections import OrderedDict
+from functools import cache
+
+import numpy as np
+from nengo import solvers
+from nengo.builder import Builder
+from nengo.builder.connection import (
+    build_decoders,
+    build_solver,
+    get_eval_points,
+    solve_for_decoders,
+)
+from nengo.builder.ensemble import BuiltEnsemble
+from nengo.exceptions import BuildError
+from nengo.params import FrozenObject, Parameter
+from nengo.rc import rc
+from nengo.utils import least_squares_solvers as least_squares
+
+#: Solvers whose result depends on nothing but their parameters, the activities and
+#: the targets: no random numbers, no state. Exactly these; a subclass may do anything.
+DETERMINISTIC = frozenset(
+    {
+        solvers.Lstsq,
+        solvers.LstsqDrop,
+        solvers.LstsqL2,
+        solvers.LstsqL2nz,
+        solvers.Nnls,
+        solvers.NnlsL2,
+        solvers.NnlsL2nz,
+        least_squares.BlockConjgrad,
+        least_squares.Cholesky,
+        least_squares.Conjgrad,
+        least_squares.ConjgradScipy,
+        least_squares.LSMRScipy,
+        least_squares.SVD,
+    }
+)
+
+#: Neuron types of these packages compute their rates from their arguments only.
+KNOWN_PACKAGES = ("nengo", "nengo_dl")
+
+#: How many bytes of activities are kept; those used longest ago go first.
+MAX_BYTES = 2**28
+
+
+@contextlib.contextmanager
+def solved_once(model):
+    """Inside, building into a model solves for equal decoders once.
+
+    Parameters
+    ----------
+    model : nengo.builder.Model
+        Its ``builder`` is replaced inside, and is what it was afterwards.
+    """
+    builder = model.builder
+    model.builder = SharingBuilder(builder)
+    try:
+        yield
+    finally:
+        model.builder = builder
+
+
+class SharingBuilder:
+    """A builder that remembers decoders; leaves everything else to another one.
+
+    Parameters
+    ----------
+    builder : nengo.builder.Builder
+        Builds all objects. Where it would run core Nengo's function for solvers, this
+        class does the same work with less effort.
+    """
+
+    def __init__(self, builder):
+        self._builder = builder
+        self._systems = {}
+        self._recent = OrderedDict()  # the systems that hold activities -> their size
+        self._bytes = 0
+
+    def build(self, model, obj, *args, **kwargs):
+        """Build an object into a model; see ``nengo.builder.Builder.build``."""
+        if isinstance(obj, solvers.Solver) and self._is_built_by_core(obj):
+            return self._build_decoders(model, *args, **kwargs)
+        return self._builder.build(model, obj, *args, **kwargs)
+
+    def _is_built_by_core(self, solver):
+        registries = (getattr(self._builder, "builders", {}), Builder.builders)
+        functions = {
+            registry[cls]
+            for registry in registries
+            for cls in type(solver).__mro__
+            if cls in registry
+        }
+        return functions == {build_solver}
+
+    def _build_decoders(self, model, conn, rng):
+        """The evaluation points, decoders and solver information of a connection."""
+        if not _is_repeatable(model, conn):
+            return build_decoders(model, conn, rng)
+        eval_points = get_eval_points(model, conn, rng)
+        targets = _targets(conn, eval_points)
+        system = self._system(model.params[conn.pre_obj], eval_points)
+        decoders, info = system.decoders(model, conn, eval_points, targets, rng)
+        self._make_room(system)
+        return eval_points, decoders.T, info
+
+    def _system(self, built, eval_points):
+        own = eval_points.base is built.eval_points
+        key = (id(built), None if own else _content(eval_points))
+        if key not in self._systems:
+            self._systems[key] = _System(built)
+        return self._systems[key]
+
+    def _make_room(self, latest):
+        self._bytes += latest.nbytes - self._recent.pop(latest, 0)
+        self._recent[latest] = latest.nbytes
+        while len(self._recent) > 1 and self._bytes > MAX_BYTES:
+            oldest, size = self._recent.popitem(last=False)
+            oldest.forget_activities()
+            self._bytes -= size
+
+
+def _is_repeatable(model, conn):
+    """Whether a second solve of the same equations must give the same decoders."""
+    solver = conn.solver
+    return (
+        isinstance(model.params.get(conn.pre_obj), BuiltEnsemble)
+        # otherwise the targets depend on a transform that may be random
+        and (solver.compositional or not solver.weights)
+        and _consists_of(solver, lambda part: type(part) in DETERMINISTIC)
+        and _consists_of(
+            conn.pre_obj.neuron_type,
+            lambda part: type(part).__module__.partition(".")[0] in KNOWN_PACKAGES,
+        )
+    )
+
+
+def _consists_of(obj, known):
+    """Whether a solver or neuron type is known, and so are those it is made of."""
+    parts = (getattr(obj, name) for name in _parameter_names(type(obj)))
+    return known(obj) and all(
+        _consists_of(part, known) for part in parts if isinstance(part, FrozenObject)
+    )
+
+
+@cache
+def _parameter_names(cls):
+    return [name for name in dir(cls) if isinstance(getattr(cls, name), Parameter)]
+
+
+def _targets(conn, eval_points):
+    """What a connection's function gives at the evaluation points."""
+    function = conn.function
+    points = eval_points[:, conn.pre_slice]
+    if function is None:
+        return points.astype(rc.float_dtype)
+    if isinstance(function, np.ndarray):
+        return function
+    targets = np.zeros((len(points), conn.size_mid), dtype=rc.float_dtype)
+    for target, point in zip(targets, points):
+        value = function(point)
+        if isinstance(value, np.ndarray):  # first, as this runs for every point
+            target[...] = value
+            continue
+        if value is None:
+            raise BuildError(
+                f"Building {conn}: cannot solve for decoders, because the connection's "
+                f"function {function} returned None; expected {conn.size_mid} numbers"
+            )
+        target[...] = np.hstack(value) if isinstance(value, tuple | list) else value
+    return targets
+
+
+def _content(array):
+    """A key for all that a computation can see of an array.
+
+    The strides are part of it: the order in memory decides in which order BLAS adds.
+    """
+    return array.shape, array.strides, array.dtype.str, array.tobytes()
+
+
+class _System:
+    """The equations ``activities @ decoders = targets`` of one ensemble.
+
+    Parameters
+    ----------
+    built : BuiltEnsemble
+        Held here, so that its ``id`` stays its own.
+    """
+
+    def __init__(self, built):
+        self._built = built
+        self._solved = {}
+        self.forget_activities()
+
+    def forget_activities(self):
+        """Give back the memory; they are computed again when they are needed."""
+        self._activities = None
+        self._factors = {}
+
+    @property
+    def nbytes(self):
+        """(int) Size of what `forget_activities` gives back."""
+        if self._activities is None:
+            return 0
+        factors = sum(factor.nbytes for (factor, _), _ in self._factors.values())
+        return self._activities.nbytes + factors
+
+    def decoders(self, model, conn, eval_points, targets, rng):
+        """Decoders ``(n_neurons, n_targets)`` and solver information, as new objects."""
+        key = (conn.solver, _content(targets))
+        if key not in self._solved:
+            self._solved[key] = self._load_or_solve(
+                model, conn, eval_points, targets, rng
+            )
+        decoders, info = self._solved[key]
+        return decoders.copy(order="K"), copy.deepcopy(info)
+
+    def _load_or_solve(self, model, conn, eval_points, targets, rng):
+        """Decoders from Nengo's cache on disk, if it is on and has them."""
+        built, solve = self._built, self._solve
+        if model.seeded[conn]:
+            solve = model.decoder_cache.wrap_solver(solve)
+        inputs = None
+        if solve != self._solve or self._activities is None:
+            inputs = np.dot(eval_points, built.encoders.T / conn.pre_obj.radius)
+        return solve(conn, built.gain, built.bias, inputs, targets, rng=rng)
+
+    def _solve(self, conn, gain, bias, inputs, targets, rng):
+        """What ``solve_for_decoders`` does, without computing anything twice."""
+        if self._activities is None:
+            activities = conn.pre_obj.neuron_type.rates(inputs, gain, bias)
+            if not activities.any():  # an error, which core knows how to put
+                return solve_for_decoders(conn, gain, bias, inputs, targets, rng=rng)
+            self._activities = activities
+        solver = conn.solver
+        kinds = (type(solver), type(getattr(solver, "solver", None)))
+        if kinds == (solvers.LstsqL2, least_squares.Cholesky):
+            return self._solve_by_factor(solver, targets, rng)
+        return solver(self._activities, targets, rng=rng)
+
+    def _solve_by_factor(self, solver, targets, rng):
+        r"""Regularized least squares by a Cholesky factor that is computed once.
+
+        .. math:: (A^T A + m \sigma^2 I) D = A^T Y, \quad \sigma = \text{reg} \max A
+
+        for the :math:`m` evaluation points; if there are more neurons than points,
+        :math:`D = A^T E` with :math:`(A A^T + m \sigma^2 I) E = Y`. Every product is
+        the one that Nengo's solver computes, so rounding is the same too.
+        """
+        try:
+            from scipy.linalg import cho_factor, cho_solve
+        except ImportError:  # Nengo then inverts with NumPy
+            return solver(self._activities, targets, rng=rng)
+        started = time.time()
+        activities = self._activities
+        n_points, n_neurons = activities.shape
+        if solver not in self._factors:
+            wide = solver.solver.transpose
+            wide = n_points < n_neurons if wide is None else wide
+            if wide:
+                gram = np.dot(activities, activities.T)
+            else:
+                gram = np.dot(activities.T, activities)
+            sigma = solver.reg * activities.max()
+            np.fill_diagonal(gram, gram.diagonal() + n_points * sigma**2)
+            self._factors[solver] = cho_factor(gram, overwrite_a=True), wide
+        factor, wide = self._factors[solver]
+        if wide:
+            decoders = np.dot(activities.T, cho_solve(factor, targets))
+        else:
+            decoders = cho_solve(factor, np.dot(activities.T, targets))
+        errors = least_squares.rmses(activities, decoders, targets)
+        return decoders, {"rmses": errors, "time": time.time() - started}
