@@ -1,0 +1,426 @@
+"""Operators that no rule is known for: they run as Python, as in core Nengo.
+
+Each batch item has a step function of its own, made by the operator's ``make_step``, and
+arrays of its own for the signals that it works on. In every step the arrays are filled
+with what the operator may look at, the function is called, and what it wrote is taken
+out:
+
+=================  =============================  ======================================
+signals that it    hold before the call           and after the call give
+=================  =============================  ======================================
+reads              their present value            nothing
+sets               their value one step ago       their present value
+increments         zero                           what is added
+updates            their present value            their value in the next step
+=================  =============================  ======================================
+"""
+
+import copy
+import warnings
+
+import numpy as np
+from nengo.builder.operator import Operator
+from nengo.builder.signal import Signal, SignalDict
+from nengo.exceptions import BuildError
+
+from nengo_dl.compiler import registry
+from nengo_dl.compiler.lowering import OperatorRule, signal_index, unknown_operator
+from nengo_dl.kernels.functions import (
+    PYTHON,
+    HostFunction,
+    item_generators,
+    step_times,
+)
+from nengo_dl.kernels.independence import reachable
+
+
+class _Arrays(SignalDict):
+    """A `SignalDict` that shares no memory with the model.
+
+    ``flat`` has the memory of each base signal as a vector that can always be written,
+    also where the step function gets a read-only array.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.flat = {}
+
+    def init(self, signal):
+        """Make the array of a signal."""
+        base = signal.base
+        if not (base.sparse or base in self):
+            array = np.array(base.initial_value, order="C")
+            self.flat[base] = array.reshape(-1)
+            array.setflags(write=not base.readonly)
+            dict.__setitem__(self, base, array)
+        if signal not in self:
+            super().init(signal)
+
+
+class _Item:
+    """One batch item of an operator: its arrays, its random numbers, its step."""
+
+    def __init__(self, op, dt: float, rng, own_rngs):
+        self.rngs = [rng, *own_rngs.values()]
+        self.arrays = _Arrays()
+        # a copy, because step functions may count in attributes of their operator
+        op = _with_generators(op, own_rngs)
+        op.init_signals(self.arrays)
+        self.step = op.make_step(self.arrays, dt, rng)
+
+
+def _generators(op):
+    """Random number generators that an operator holds: (attribute, key) -> generator."""
+    found = {}
+    for name, value in vars(op).items():
+        parts = value.items() if isinstance(value, dict) else [(None, value)]
+        for key, part in parts:
+            if isinstance(part, np.random.RandomState):
+                found[name, key] = part
+    return found
+
+
+def _with_generators(op, generators):
+    """A copy of an operator that holds these generators instead of its own."""
+    op = copy.copy(op)
+    for (name, key), rng in generators.items():
+        if key is not None:
+            rng = {**getattr(op, name), key: rng}
+        vars(op)[name] = rng
+    return op
+
+
+class PythonOperator:
+    """An operator as Python: the step functions of all batch items.
+
+    Parameters
+    ----------
+    op : Operator
+    dt : float
+        Length of a time step in seconds.
+    kind : type
+        What no rule is known for: the operator's class, or that of its neurons.
+    """
+
+    def __init__(self, op, dt: float, kind: type | None = None):
+        self.op = op
+        self.dt = dt
+        self.kind = kind or type(op)
+        self.items: list[_Item] = []
+        #: the `OperatorCall` that the arrays hold the constants of
+        self.user: OperatorCall | None = None
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return str(self.op)
+
+    def reset(self, rngs) -> None:
+        """Start afresh, with new step functions.
+
+        Parameters
+        ----------
+        rngs : sequence of numpy.random.RandomState
+            One for each batch item. As in core Nengo they are shared with all other
+            operators. Generators that the operator holds itself start again, too.
+        """
+        held = {
+            key: item_generators(rng, len(rngs))
+            for key, rng in _generators(self.op).items()
+        }
+        self.user = None
+        self.items = [
+            _Item(self.op, self.dt, rng, {key: own[i] for key, own in held.items()})
+            for i, rng in enumerate(rngs)
+        ]
+
+    def snapshot(self) -> list:
+        """Arrays and random numbers as they are now, for `restore`.
+
+        What a step function keeps elsewhere, in its closure say, is not part of it.
+        """
+        return [
+            (
+                [rng.get_state() for rng in item.rngs],
+                {base: flat.copy() for base, flat in item.arrays.flat.items()},
+            )
+            for item in self.items
+        ]
+
+    def restore(self, snapshot) -> None:
+        """Go back to a snapshot."""
+        self.user = None
+        for item, (numbers, arrays) in zip(self.items, snapshot):
+            for rng, state in zip(item.rngs, numbers):
+                rng.set_state(state)
+            for base, values in arrays.items():
+                item.arrays.flat[base][...] = values
+
+
+class OperatorCall(HostFunction):
+    """How one graph calls a `PythonOperator`: which values go in and come out.
+
+    Parameters
+    ----------
+    host : PythonOperator
+    clock : dict
+        "time" or "step" -> the base signal that holds it.
+    """
+
+    def __init__(self, host: PythonOperator, clock):
+        self.host = host
+        self.clock = clock
+        self._constants: list = []
+        self._given: list = []
+        self._zeros: list = []
+        self._results: list = []
+        self._n_given = 0
+        self.size = 0
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return self.host.label
+
+    def constant(self, signal, values) -> None:
+        """A signal keeps these values."""
+        self._constants.append((signal.base, _positions(signal), np.ravel(values)))
+
+    def give(self, signal) -> None:
+        """A signal takes the next rows of the input."""
+        first, self._n_given = self._n_given, self._n_given + signal.size
+        whole = np.issubdtype(signal.base.initial_value.dtype, np.integer)
+        rows = slice(first, self._n_given)
+        self._given.append((signal.base, _positions(signal), rows, whole))
+
+    def take(self, signal, mask=None, clear=False) -> None:
+        """A signal, or its entries under a mask, gives the next rows of the result.
+
+        ``clear``: it is zero before the call.
+        """
+        positions = _positions(signal, mask)
+        size = signal.size if mask is None else int(np.count_nonzero(mask))
+        rows = slice(self.size, self.size + size)
+        self.size += size
+        self._results.append((signal.base, positions, rows))
+        if clear:
+            self._zeros.append((signal.base, positions))
+
+    def column_calls(self, arrays):
+        """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
+        time, *given = arrays
+        values = np.zeros((0, time.shape[1]))
+        if given:
+            values = given[0].astype(np.float64)
+        if self.host.user is not self:
+            self._take_over()
+        items = self.host.items
+        out = np.empty(self.size)
+        for b, t in enumerate(step_times(time, self.host.dt)):
+            item = items[b % len(items)]
+            flat = item.arrays.flat
+            self._fill(flat, values[:, b], t)
+            # invalid operations are errors in core, too
+            with np.errstate(invalid="raise", divide="ignore", over="warn"):
+                item.step()
+            for base, positions, rows in self._results:
+                out[rows] = flat[base][positions]
+            yield out
+
+    def _take_over(self) -> None:
+        """The arrays were filled for another graph before."""
+        for item in self.host.items:
+            for base, positions, values in self._constants:
+                item.arrays.flat[base][positions] = values
+        self.host.user = self
+
+    def _fill(self, flat, values, t: float) -> None:
+        """What the step function may look at."""
+        for base, positions, rows, whole in self._given:
+            new = values[rows]
+            flat[base][positions] = np.rint(new) if whole else new
+        for base, positions in self._zeros:
+            flat[base][positions] = 0
+        if "time" in self.clock:
+            flat[self.clock["time"]][...] = t
+        if "step" in self.clock:
+            flat[self.clock["step"]][...] = round(t / self.host.dt)
+
+
+def _positions(signal, mask=None):
+    """Where a signal is in its flat base: a slice if possible."""
+    index = signal_index(signal)
+    index = np.ravel(index if mask is None else index[mask])
+    if index.size and np.all(np.diff(index) == 1):
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
+
+
+class PythonRule(OperatorRule):
+    """Runs an operator's own step function in each step of each batch item.
+
+    It lowers all operators that no other rule is known for, with a warning. Registered
+    for a class of operators, as `nengo_dl.builder.PythonOpBuilder`, it does not warn.
+    """
+
+    def carries(self, op):
+        """Whatever it sets: its step function may look at what it set before."""
+        return op.sets
+
+    def reaches(self, op):
+        """What its code and its attributes lead to, and the common random numbers."""
+        parts = [v for v in vars(op).values() if not _is_signals(v)]
+        for cls in type(op).__mro__:
+            if not cls.__module__.startswith(("nengo.", "builtins")):
+                # what makes an operator is not called any more
+                parts += [v for name, v in vars(cls).items() if name != "__init__"]
+        tokens = reachable(tuple(parts))
+        if tokens is None:
+            return None
+        return tokens | {("operator", id(op)), "random numbers of the simulator"}
+
+    def stepwise(self, op):
+        """It never runs ahead of the steps."""
+        return True
+
+    def kind(self, op) -> type:
+        """What no rule is known for."""
+        return type(op)
+
+    def announce(self, op, low) -> None:
+        """Called once for each operator of a simulator, before it is used."""
+
+    def lower(self, op, low):
+        """One node, with all that the operator looks at and all that it writes."""
+        step = getattr(type(op), "make_step", Operator.make_step)
+        if step is Operator.make_step:
+            raise BuildError(unknown_operator(op))
+        if op not in low.options.hosts:
+            self.announce(op, low)
+        host = low.host(op, lambda: PythonOperator(op, low.dt, self.kind(op)))
+        if _is_given(op, low):
+            for signal in op.sets:
+                low.define(signal, _data(signal, low))
+            return
+        call = OperatorCall(host, _clock(op, low))
+        inputs = [low.read(low.model.time)]  # so that it runs in each step
+        given = [elements.ravel() for elements in self._inputs(op, low, call)]
+        if given:
+            inputs.append(np.concatenate(given))
+        masks = _first_mentions(op.incs)
+        for signal in (*op.sets, *op.updates):
+            call.take(signal)
+        for signal, mask in zip(op.incs, masks):
+            call.take(signal, mask, clear=True)
+        sizes = (call.size,) if call.size else ()
+        params = {"function": call, "sizes": sizes}
+        outputs = low.node(PYTHON, inputs, sizes, params, label=host.label)
+        results = outputs[0] if outputs else np.zeros(0, int)
+        self._write(op, low, results, masks)
+
+    def _inputs(self, op, low, call):
+        """The elements that the operator is given, one array for each signal."""
+        clock = set(call.clock.values())
+        for signal in op.reads:
+            if signal.sparse or signal.base in clock:
+                continue
+            if low.is_constant(signal):
+                call.constant(signal, low.value(signal))
+                continue
+            call.give(signal)
+            yield low.read(signal)
+        for signal in self.carries(op):
+            call.give(signal)
+            yield low.previous(signal)
+        for signal in op.updates:
+            call.give(signal)
+            yield low.read(signal)
+
+    @staticmethod
+    def _write(op, low, results, masks) -> None:
+        """The results go where the operator wrote; given data goes first."""
+        first = 0
+        for signal in (*op.sets, *op.updates):
+            elements = results[first : first + signal.size].reshape(signal.shape)
+            first += signal.size
+            if signal.base in low.options.inputs:
+                elements = _data(signal, low)
+            (low.define if signal in op.sets else low.update)(signal, elements)
+        for signal, mask in zip(op.incs, masks):
+            size = int(np.count_nonzero(mask))
+            low.increment(signal, results[first : first + size], index=mask)
+            first += size
+
+
+def _is_signals(value) -> bool:
+    """Whether an attribute of an operator is a signal, or a list of signals."""
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(v, Signal) for v in values)
+
+
+def _is_given(op, low) -> bool:
+    """Whether all that an operator writes is data of nodes."""
+    fed = [signal.base in low.options.inputs for signal in op.sets]
+    return bool(fed) and all(fed) and not (op.incs or op.updates)
+
+
+def _data(signal, low):
+    """The elements of a signal that is given data."""
+    return low.input(signal.base, signal.base.size)[signal_index(signal)]
+
+
+def _clock(op, low):
+    """Which of the model's own clock signals an operator reads, and does not set."""
+    names = {"time": low.model.time.base, "step": low.model.step.base}
+    read = {signal.base for signal in op.reads}
+    return {name: base for name, base in names.items() if base in read}
+
+
+def _first_mentions(signals):
+    """For each signal, which of its entries no earlier one has, as masks."""
+    seen: dict = {}
+    masks = []
+    for signal in signals:
+        taken = seen.setdefault(signal.base, np.zeros(signal.base.size, bool))
+        index = signal_index(signal)
+        masks.append(~taken[index])
+        taken[index] = True
+    return masks
+
+
+class UnknownOperator(PythonRule):
+    """What lowers all operators that no rule is known for; it warns."""
+
+    def advice(self, op) -> tuple[str, str]:
+        """What there is no native form of, and how to add one."""
+        name = type(op).__name__
+        way_out = (
+            f"register a rule: a subclass of nengo_dl.builder.OpBuilder with the "
+            f"decorator @nengo_dl.builder.Builder.register({name})"
+        )
+        return f"the operator {name}", way_out
+
+    def place(self, op) -> str:
+        """Where it is."""
+        return str(op)
+
+    def announce(self, op, low):
+        """Warn, once for all operators of a kind."""
+        kind = self.kind(op)
+        known = (getattr(host, "kind", None) for host in low.options.hosts.values())
+        if any(other is kind for other in known):
+            return
+        alike = [o for o in low.order if type(o) is type(op) and self.kind(o) is kind]
+        others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+        what, way_out = self.advice(op)
+        warnings.warn(
+            f"NengoDL knows no native form of {what}: its step function runs as Python, "
+            f"once for each batch item in each step (in {self.place(op)}{others}). That "
+            "costs some microseconds a call, it keeps the loop over time from being "
+            f"compiled, and no gradient passes through it. To make it native, {way_out}; "
+            "docs/extending.rst has an example.",
+            stacklevel=2,
+        )
+
+
+registry.operators.default = UnknownOperator()
