@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from nengo.exceptions import ValidationError
 
+from nengo_dl.kernels import windows
 from nengo_dl.runtime.numpy_ops import (
     Concat,
     Copy,
+    Embed,
     HostCall,
     Matmul,
     Operation,
@@ -242,9 +245,115 @@ class NumpyNamespace:
             return self.reshape(x, x.shape[:axis] + x.shape[axis + 1 :])
         return self._apply(Sum(axis), self._number(x))
 
+    # -- convolutions
+
+    def conv(
+        self,
+        x: Any,
+        w: Any,
+        strides: Sequence[int],
+        padding: str,
+        groups: int = 1,
+    ) -> Any:
+        r"""Convolution (without flipping the filters) over one or more axes.
+
+        .. math:: y_{b p k} = \sum_{t, c} w_{t c k} \, x_{b, s p + t, c}
+
+        As one product of all windows with the filters.
+
+        Parameters
+        ----------
+        x : array ``(batch, *sizes, channels)``
+        w : array ``(*kernel, channels / groups, filters)``
+        strides : sequence of int
+            One for each axis.
+        padding : str
+            "same" or "valid", see `.windows.forward`.
+        groups : int
+            Channels and filters fall into so many groups that are independent.
+
+        Returns
+        -------
+        array ``(batch, *counts, filters)``
+        """
+        kernel = w.shape[:-2]
+        spans = windows.forward(x.shape[1:-1], kernel, strides, padding)
+        return self._conv(self._embed(x, spans), w, spans, groups)
+
+    def conv_transpose(
+        self,
+        x: Any,
+        w: Any,
+        strides: Sequence[int],
+        padding: str,
+        size: Sequence[int],
+    ) -> Any:
+        r"""The transpose of the convolution that makes the sizes of ``x`` of ``size``.
+
+        .. math:: y_{b q k} = \sum_{s p + t = q} \sum_c w_{t c k} \, x_{b p c}
+
+        Parameters
+        ----------
+        x : array ``(batch, *sizes, channels)``
+        w : array ``(*kernel, channels, filters)``
+        strides : sequence of int
+            One for each axis.
+        padding : str
+            "same" or "valid", see `.windows.transposed`.
+        size : sequence of int
+            Sizes of the axes of the result.
+
+        Returns
+        -------
+        array ``(batch, *size, filters)``
+        """
+        kernel = w.shape[:-2]
+        spans = windows.transposed(x.shape[1:-1], kernel, strides, padding, size)
+        flip = (slice(None, None, -1),) * len(kernel)
+        w = self._view(w, lambda array: array[flip])
+        return self._conv(self._embed(x, spans, strides), w, spans, 1)
+
+    def _embed(
+        self,
+        x: Any,
+        spans: Sequence[windows.Windows],
+        dilation: Sequence[int] | None = None,
+    ) -> Any:
+        """``x`` with the borders of ``spans``, and zeros between its entries."""
+        frame = windows.embedding(x.shape[1:-1], spans, dilation)
+        shape = (x.shape[0], *frame.shape, x.shape[-1])
+        if shape == x.shape:
+            return self._contiguous(x)
+        x = self._view(x, lambda array: array[(slice(None), *frame.inside)])
+        return self._apply(Embed(shape, (slice(None), *frame.place)), self._number(x))
+
+    def _conv(self, x: Any, w: Any, spans: Sequence[windows.Windows], groups: int) -> Any:
+        """Windows of the embedded ``x`` times the filters."""
+        kernel, (channels, filters) = w.shape[:-2], w.shape[-2:]
+        batch, counts = x.shape[0], tuple(span.count for span in spans)
+        rows, taps = batch * math.prod(counts), math.prod(kernel)
+        seen = self._view(x, lambda array: windows.sliding(array, kernel, spans))
+        if groups == 1:
+            seen = self.reshape(seen, (rows, taps * channels))
+            y = self.matmul(seen, self.reshape(w, (taps * channels, filters)))
+            return self.reshape(y, (batch, *counts, filters))
+        each = filters // groups
+        seen = self._view(
+            seen, lambda a: np.moveaxis(a.reshape(*a.shape[:-1], groups, channels), -2, 0)
+        )  # channels may be taken apart without a copy, whatever the strides are
+        seen = self.reshape(seen, (groups, rows, taps * channels))
+        w = self.transpose(self.reshape(w, (taps, channels, groups, each)), (2, 0, 1, 3))
+        w = self._contiguous(self.reshape(w, (groups, taps * channels, each)))
+        y = self.transpose(self.matmul(seen, w), (1, 0, 2))
+        return self.reshape(y, (batch, *counts, filters))
+
     # -- hints and Python code
 
     def stop_gradient(self, x: Any) -> Any:
+        """``x``; there are no gradients here."""
+        return x
+
+    def with_gradient(self, x: Any, like: Any) -> Any:
         """``x``; there are no gradients here."""
         return x
 

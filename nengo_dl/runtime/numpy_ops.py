@@ -236,6 +236,31 @@ class Concat(Operation):
             code.assign(place, part)
 
 
+class Embed(Operation):
+    """The operand in an array of zeros.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the result.
+    place : tuple of slice
+        Where the operand stands in it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], place: tuple[slice, ...]) -> None:
+        self.shape = shape
+        self.place = place
+
+    def _compute(self, x: np.ndarray) -> np.ndarray:
+        result = np.zeros(self.shape, x.dtype)
+        result[self.place] = x
+        return result
+
+    def _emit(self, code: Code, args: Sequence[np.ndarray], out: np.ndarray) -> None:
+        code.call(out.fill, 0)  # the buffer has been used for something else since
+        code.assign(out[self.place], args[0])
+
+
 class Sum(Operation):
     """The sum over one axis, of at least two terms."""
 

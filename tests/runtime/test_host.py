@@ -6,7 +6,8 @@ import pytest
 from nengo.exceptions import SimulationError
 
 import nengo_dl
-from nengo_dl.runtime.host import InputsInterrupted
+from nengo_dl.compiler.lowering import HostSource
+from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.program import Specialization
 
 
@@ -113,3 +114,87 @@ def test_what_a_function_raises_is_passed_on():
     assert interrupted.value.partial.shape[0] == 2
     assert isinstance(interrupted.value.cause, ValueError)
     assert str(interrupted.value.cause) == "from inside"
+
+
+class Draws:
+    """A host that gives many steps at once, and notes for how many it was asked."""
+
+    draws = True
+
+    def __init__(self, batch=2, size=3):
+        self.shape, self.asked, self.first = (batch, size), [], 0
+
+    def reset(self, rngs):
+        """Only sources with values for each item have this."""
+
+    def advance(self, t):
+        """One step."""
+        return self.draw([t])[0]
+
+    def draw(self, times):
+        """Counts the steps that it was asked for."""
+        self.asked.append(len(times))
+        steps = self.first + np.arange(len(times)).reshape(-1, 1, 1)
+        self.first += len(times)
+        return steps + 0.25 * np.arange(6.0).reshape(self.shape)
+
+
+class Calls:
+    """A host that is called step by step, and fails at one of them."""
+
+    label = "calls"
+
+    def __init__(self, fails=None):
+        self.fails, self.times = fails, []
+
+    def advance(self, t):
+        """The time."""
+        if self.fails is not None and t > self.fails:
+            raise ZeroDivisionError("stop")
+        self.times.append(t)
+        return t
+
+
+def feed_of_hosts(*hosts):
+    """A feed with these hosts; those that draw have three rows, the others one."""
+    sources = []
+    for host in hosts:
+        size = 3 if isinstance(host, Draws) else 1
+        sources.append(HostSource(host, host, size))
+    return InputFeed.of_sources(
+        sources, {host: host for host in hosts}, 0.001, 2, np.float64
+    )
+
+
+def test_hosts_that_draw_are_asked_once():
+    drawn, called = Draws(), Calls()
+    rows = feed_of_hosts(drawn, called).chunk(4, 5)
+    assert drawn.asked == [5]
+    assert called.times == [i * 0.001 for i in range(5, 10)]
+    assert rows.shape == (5, 4, 2)
+    expected = 0.25 * np.arange(6.0).reshape(2, 3).T + np.arange(5).reshape(5, 1, 1)
+    np.testing.assert_array_equal(rows[:, :3], expected)
+    np.testing.assert_array_equal(rows[:, 3, 1], called.times)
+
+
+def test_single_steps_of_hosts_that_draw():
+    drawn = Draws()
+    feed = feed_of_hosts(drawn)
+    rows = feed.chunk(0, 2)
+    out = np.empty((3, 2))
+    feed.single(2, out)
+    np.testing.assert_array_equal(out, rows[1] + 1)
+
+
+@pytest.mark.parametrize("first", (True, False))
+def test_a_failure_ends_what_is_drawn_where_core_would_have_been(first):
+    """What comes before the function that fails has made one step more."""
+    drawn, called = Draws(), Calls(fails=0.0035)
+    order = (drawn, called) if first else (called, drawn)
+    with pytest.raises(InputsInterrupted) as interrupted:
+        feed_of_hosts(*order).chunk(0, 8)
+    assert isinstance(interrupted.value.cause, ZeroDivisionError)
+    assert len(interrupted.value.partial) == 3
+    assert drawn.asked == [4 if first else 3]
+    rows = interrupted.value.partial[:, :3] if first else interrupted.value.partial[:, 1:]
+    np.testing.assert_array_equal(rows[2] - rows[0], 2.0)

@@ -18,6 +18,33 @@ def as_number(xp, condition):
     return xp.where(condition, 1.0, 0.0)
 
 
+def picture(xp, x):
+    """Rows as places and channels: ``(batch, 3, 2)``."""
+    return xp.reshape(xp.transpose(x, (1, 0)), (-1, 3, 2))
+
+
+def rows(xp, y):
+    """The reverse of `picture`."""
+    return xp.transpose(xp.reshape(y, (y.shape[0], -1)), (1, 0))
+
+
+FILTERS = np.arange(8.0).reshape(2, 2, 2) / 4 - 1
+
+
+def convolved(x):
+    x = x.T.reshape(-1, 3, 2)
+    y = x @ FILTERS[0]
+    y[:, :2] += x[:, 1:] @ FILTERS[1]  # as many windows as places, zeros at the end
+    return y.reshape(len(x), -1).T
+
+
+def convolved_transposed(x):
+    x, y = x.T.reshape(-1, 3, 2), np.zeros((x.shape[1], 6, 2))
+    for t in range(2):
+        y[:, t::2] += x @ FILTERS[t]
+    return y.reshape(len(x), -1).T
+
+
 # (namespace function, the step on x (6, B) and positive p (6, B), plain NumPy)
 CASES = [
     ("float", lambda xp, x, p: x * xp.float(0.1), lambda x, p: x * x.dtype.type(0.1)),
@@ -150,6 +177,18 @@ CASES = [
         "sum",
         lambda xp, x, p: xp.sum(xp.reshape(x > 0, (1, 6, -1)), 1),
         lambda x, p: (x > 0).sum(0)[None],
+    ),
+    (
+        "conv",
+        lambda xp, x, p: rows(xp, xp.conv(picture(xp, x), FILTERS, (1,), "same")),
+        lambda x, p: convolved(x),
+    ),
+    (
+        "conv_transpose",
+        lambda xp, x, p: rows(
+            xp, xp.conv_transpose(picture(xp, x), FILTERS, (2,), "valid", (6,))
+        ),
+        lambda x, p: convolved_transposed(x),
     ),
     ("stop_gradient", lambda xp, x, p: xp.stop_gradient(x), lambda x, p: x),
     ("materialize", lambda xp, x, p: xp.materialize(x), lambda x, p: x),

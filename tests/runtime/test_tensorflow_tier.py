@@ -10,7 +10,37 @@ from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace, fan_out
 
 N = 6  # rows of the arrays a, b (any sign) and p (positive)
 
+FILTERS = np.arange(8.0).reshape(2, 2, 2) / 4 - 1
+
+
+def signals(xp, a):
+    """Rows as channels: ``(batch, 3, 2)``."""
+    return xp.reshape(xp.transpose(a, (1, 0)), (-1, 3, 2))
+
+
+def convolved(a):
+    x = a.T.reshape(-1, 3, 2)
+    return x[:, :2] @ FILTERS[0] + x[:, 1:] @ FILTERS[1]
+
+
+def convolved_transposed(a):
+    x, y = a.T.reshape(-1, 3, 2), np.zeros((a.shape[1], 4, 2))
+    for t in range(2):
+        y[:, t : t + 3] += x @ FILTERS[t]
+    return y
+
+
 CASES = {  # name -> (what a kernel writes, the same in NumPy)
+    "conv": (
+        lambda xp, a, b, p: xp.conv(signals(xp, a), FILTERS, (1,), "valid"),
+        lambda a, b, p: convolved(a),
+    ),
+    "conv_transpose": (
+        lambda xp, a, b, p: xp.conv_transpose(
+            signals(xp, a), FILTERS, (1,), "valid", (4,)
+        ),
+        lambda a, b, p: convolved_transposed(a),
+    ),
     "constant": (lambda xp, a, b, p: xp.constant(b[:1]), lambda a, b, p: b[:1]),
     "float": (lambda xp, a, b, p: a * xp.float(0.1), lambda a, b, p: a * 0.1),
     "take": (
