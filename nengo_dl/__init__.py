@@ -4,17 +4,40 @@ Replace ``nengo.Simulator`` with :class:`nengo_dl.Simulator`, and the same netwo
 as a few batched kernels and can be trained like a Keras model.
 """
 
+import importlib
+
 from nengo_dl.environment import quiet_tensorflow, select_keras_backend
 
 # before anything below imports Keras or TensorFlow
 select_keras_backend()
 quiet_tensorflow()
 
+from nengo_dl import dists, surrogates  # noqa: E402
 from nengo_dl.config import configure_settings  # noqa: E402
+from nengo_dl.neurons import LeakyReLU, SoftLIFRate, SpikingLeakyReLU  # noqa: E402
 from nengo_dl.simulator import Simulator  # noqa: E402
 from nengo_dl.version import version as __version__  # noqa: E402
 
 __copyright__ = "2026, NengoDL contributors"
 __license__ = "MIT"
 
-__all__ = ["Simulator", "__version__", "configure_settings"]
+__all__ = [
+    "LeakyReLU",
+    "Simulator",
+    "SoftLIFRate",
+    "SpikingLeakyReLU",
+    "__version__",
+    "configure_settings",
+    "dists",
+    "losses",
+    "surrogates",
+]
+
+#: modules that import Keras, which takes seconds: imported when they are first used
+LAZY_MODULES = ("losses",)
+
+
+def __getattr__(name):
+    if name in LAZY_MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

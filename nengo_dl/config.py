@@ -1,8 +1,8 @@
 """The settings of a network, and how they are looked up.
 
 Settings live in the ``config`` of the Nengo network they were made in, so they are
-copied and pickled with it. Those of single objects (``trainable``, ``keep_history``)
-are parameters of the objects' classes, ``net.config[obj].trainable``; all others
+copied and pickled with it. Those of single objects (``trainable``, ``keep_history``,
+``surrogate``) are parameters of the objects' classes, ``net.config[obj].trainable``; all others
 concern the whole network and are read from the outermost one.
 """
 
@@ -17,10 +17,10 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ConfigError, NetworkContextError, ValidationError
 from nengo.params import Parameter
 
+from nengo_dl.surrogates import Surrogate
+
 #: The classes whose objects hold something that can be trained.
 TRAINABLE_CLASSES = (Ensemble, Neurons, Connection, Node, Probe)
-
-_PLAIN_VALUES = (str, bytes, bool, numbers.Number, list, tuple, dict)
 
 
 class Setting(NamedTuple):
@@ -91,8 +91,7 @@ def _functions(value):
 
 
 def _surrogate(value):
-    # the surrogates themselves are defined above this floor of the package
-    if isinstance(value, _PLAIN_VALUES):
+    if not isinstance(value, Surrogate):
         raise TypeError
     return value
 
@@ -117,7 +116,7 @@ SETTINGS = {
     ),
     "spiking_training": Setting(False, "True or False", _flag),
     "surrogate": Setting(
-        None, "None or one of nengo_dl.surrogates", _optional(_surrogate)
+        None, "None or one of nengo_dl.surrogates", _optional(_surrogate), (Ensemble,)
     ),
     "jit": Setting("auto", "'auto', True or False", _word_or(("auto",), _flag)),
     "checkpoint": Setting(
@@ -210,13 +209,15 @@ def configure_settings(**settings):
         False: nothing is carried from one call to the next (default: True).
     use_loop : bool
         False: unroll exactly ``unroll_simulation`` steps instead of looping over them
-        (default: True).
+        (default: True). Calls of Keras take that many steps then, and keep each one for
+        gradients; `.Simulator.run_steps` runs any number, that many at a time.
     lif_smoothing : float or None
-        The ``sigma`` of the `.SoftLIFRate` whose gradient is used for LIF neurons; None
-        (default) uses the gradient of the LIF rate.
+        The ``sigma`` of the `.SoftLIFRate` whose gradient is used for the rates of
+        `nengo.LIF` and `nengo.LIFRate` neurons, which stay as they are; None (default)
+        uses the gradient of the rate itself.
     learning_phase : bool or None
-        Force the behaviour of training (True) or inference (False). With None (default)
-        it follows from the method called.
+        Force the behaviour of training (True) or inference (False) in all methods that
+        come from Keras (not in ``run``). With None (default), `.Simulator.fit` trains.
     planner, sorter : function or None
         The strategies of the graph optimizer that group operators and order signals,
         from ``nengo_dl.graph_optimizer``; None (default) uses the built-in ones.
@@ -225,9 +226,10 @@ def configure_settings(**settings):
     spiking_training : bool
         True: `.Simulator.fit` runs spiking neurons as such, with a surrogate gradient;
         False (default): it runs their rate form.
-    surrogate : object or None
-        The shape of the surrogate gradient, from ``nengo_dl.surrogates``; None
-        (default) uses the gradient of the rate form.
+    surrogate : .Surrogate or None
+        The shape of the surrogate gradient, from `nengo_dl.surrogates`; None (default)
+        uses the gradient of the rate form. Afterwards ``net.config[ens].surrogate`` sets
+        it for one ensemble.
     jit : bool or "auto"
         Whether the loop over time is compiled with XLA (default: ``"auto"``).
     checkpoint : int, "auto" or None
@@ -333,13 +335,9 @@ def get_setting(source, name):
 
 #: settings that are part of the interface but not carried out yet
 PLANNED = (
-    "lif_smoothing",
     "planner",
     "simplifications",
     "sorter",
-    "spiking_training",
-    "surrogate",
-    "use_loop",
 )
 
 
@@ -470,6 +468,17 @@ def resolve_trainable(network):
             choices = [choice for choice in choices if choice is not None]
             trainable[obj] = choices[0] if choices else True
     return trainable
+
+
+def resolve_surrogates(network):
+    """`.Surrogate` by ensemble, looked up as in `resolve_trainable`; None for none."""
+    surrogates = {}
+    for chain in _with_ancestors(network):
+        for ens in chain[0].ensembles:
+            own, by_class = _lookup(chain, ens, "surrogate")
+            choices = [choice for choice in own + by_class if choice is not None]
+            surrogates[ens] = choices[0] if choices else None
+    return surrogates
 
 
 def resolve_keep_history(network):

@@ -1,5 +1,6 @@
 """A network as a Keras layer, and the variables that hold its parameters."""
 
+import itertools
 import re
 from collections import defaultdict
 
@@ -13,6 +14,8 @@ from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
+from nengo_dl.runtime.unrolled import Unrolled
+from nengo_dl.surrogates import SpikeTraining
 
 #: name of the model's input that tells how many steps to run, if no node does
 STEPS = "n_steps"
@@ -39,11 +42,12 @@ class ParameterBanks:
         self.signals = []
         self.variables = []
         groups = defaultdict(list)
+        frozen = {entry.signal.base for entry in store.entries if not entry.trainable}
         for entry in store.entries:
             base = entry.signal.base
             if base in store:
-                trainable = entry.trainable and base in used
-                groups[(entry.attr, entry.shape, trainable)].append(entry)
+                trainable = base in used and base not in frozen
+                groups[(entry.attr, store[base].shape, trainable)].append(entry)
         for (attr, shape, trainable), entries in groups.items():
             signals = list(dict.fromkeys(entry.signal.base for entry in entries))
             for i, signal in enumerate(signals):
@@ -94,36 +98,36 @@ class ParameterBanks:
 
     def pack(self, weight):
         """A program's argument as a differentiable tensor."""
-        whole = self._whole_bank(weight)
-        if whole is not None:
-            return whole
-        items = [
-            self.tensor(item)
-            if isinstance(item, ParameterRef)
-            else tf.constant(item, self.store.dtype)
-            for item in weight.items
-        ]
-        if weight.form == "stack":
-            return tf.stack(items)
-        return tf.reshape(tf.concat([tf.reshape(i, [-1]) for i in items], 0), (-1, 1))
+        shape = (-1, *weight.items[0].shape) if weight.form == "stack" else (-1, 1)
+        parts = []
+        for bank, items in itertools.groupby(weight.items, self._bank):
+            items = list(items)
+            if bank is None:
+                several = [self._single(item) for item in items]
+            else:
+                several = [self._slices(bank, [self.place[i.key][1] for i in items])]
+            parts += [tf.reshape(part, shape) for part in several]
+        return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
-    def _whole_bank(self, weight):
-        """Many slices of one bank in one gather instead of one by one."""
-        refs = weight.items
-        if len(refs) < 2 or not all(isinstance(r, ParameterRef) for r in refs):
+    def _bank(self, item):
+        """The number of the variable of which an item is a slice; None if it is none."""
+        if not isinstance(item, ParameterRef) or item.index is not None:
             return None
-        if any(ref.index is not None for ref in refs):
-            return None
-        numbers = {self.place[ref.key][0] for ref in refs}
-        if len(numbers) != 1:
-            return None
-        rows = [self.place[ref.key][1] for ref in refs]
-        bank = _dense(tf.convert_to_tensor(self.variables[numbers.pop()].value))
-        if rows != list(range(int(bank.shape[0]))):
-            bank = tf.gather(bank, rows)
-        if weight.form == "stack":
-            return tf.reshape(bank, (len(refs), *refs[0].shape))
-        return tf.reshape(bank, (-1, 1))
+        number = self.place[item.key][0]
+        return number if len(self.signals[number]) > 1 else None
+
+    def _single(self, item):
+        if isinstance(item, ParameterRef):
+            return self.tensor(item)
+        return tf.constant(item, self.store.dtype)
+
+    def _slices(self, number, rows):
+        """Many slices of one variable at once instead of one by one."""
+        bank = _dense(tf.convert_to_tensor(self.variables[number].value))
+        first, stop = rows[0], rows[0] + len(rows)
+        if rows != list(range(first, stop)):
+            return tf.gather(bank, rows)
+        return bank if stop - first == bank.shape[0] else bank[first:stop]
 
 
 @tf.custom_gradient
@@ -186,25 +190,34 @@ class Variant:
 
     def __init__(self, program, use, settings, learned):
         self.program = program
+        self.use = use
         self.layout = program.layout(use)
         self.stages = SequenceStages(self.layout, program.batch)
         python = any(group.kernel.host for group in self.layout.loop.groups)
-        jit = settings["jit"] is not False and not python
+        # what has no loop is a few large operations, which gain nothing by compiling
+        loop = self.layout.has_loop
+        jit = settings["jit"] is not False and not python and loop
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
+        drawn = any(source.key in program.hosts for source in self.layout.inputs)
+        #: whether steps are like batch items, as in any feed-forward Keras model
+        self.feed_forward = self.stages.any_order and not drawn
         self.scan = None
-        if self.layout.has_loop:
-            self.scan = Scan(
+        if loop:
+            arguments = (
                 loop_step(self.layout, program.batch),
                 self.layout.loop.result.size,
                 program.dtype,
-                checkpoint=settings["checkpoint"],
-                truncate=settings["truncate"],
-                jit=jit,
-                xp=self.xp,
             )
+            options = {"truncate": settings["truncate"], "jit": jit, "xp": self.xp}
+            if program.use_loop:
+                checkpoint = settings["checkpoint"]
+                self.scan = Scan(*arguments, checkpoint=checkpoint, **options)
+            else:
+                self.scan = Unrolled(*arguments, n_steps=program.unroll, **options)
         self.state = [tf.Variable(value, trainable=False) for value in self._stored()]
         self.carrying = tf.Variable(False, trainable=False)
         self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self._began = 0
         self._learned_slots = [s for s in self.layout.states if s.key in learned]
         #: for each carried array, which rows are learned ``(rows, 1)``
         self.learned = [np.zeros((v.shape[0], 1), bool) for v in self.state]
@@ -221,6 +234,24 @@ class Variant:
             variable.assign(value)
         self.first_step.assign(first_step)
         self.carrying.assign(carrying)
+        self._began = first_step
+
+    def rewind(self):
+        """During calls: back to the state that they began with.
+
+        What online learning rules changed since stays.
+        """
+        for variable, value, learned in zip(
+            self.state, self._stored(), self.learned, strict=True
+        ):
+            variable.assign(np.where(learned, variable.numpy(), value))
+        self.first_step.assign(self._began)
+
+    def save_learned(self):
+        """During calls: the simulation takes what learning rules changed so far."""
+        if self._learned_slots:
+            carry = [variable.numpy() for variable in self.state]
+            self.program.store.save(self._learned_slots, carry)
 
     def end(self):
         """After calls: the simulation takes what they kept; the number of steps run."""
@@ -270,7 +301,8 @@ class TensorGraph(keras.layers.Layer):
     keep_history : dict
         Probe -> False, if only its last step is given.
     settings : dict
-        ``jit``, ``checkpoint``, ``truncate``, ``learning_phase``.
+        ``jit``, ``checkpoint``, ``truncate``, ``learning_phase``; ``spikes``, a
+        `SpikeTraining`.
     """
 
     def __init__(self, program, store, nodes, probes, keep_history, settings):
@@ -296,13 +328,22 @@ class TensorGraph(keras.layers.Layer):
         """What the compiler made of the network, as text."""
         return self.program.describe()
 
+    @property
+    def fixed_steps(self):
+        """The number of steps that calls have to run; None if they may run any."""
+        unrolled = not self.program.use_loop and self.variant(False).layout.has_loop
+        return self.program.unroll if unrolled else None
+
     def variant(self, training):
         """The compiled network for training or for inference."""
         key = (bool(training), self.fed)
         if key not in self._variants:
             phase = self.settings["learning_phase"]
-            rate_form = bool(training) if phase is None else bool(phase)
-            use = Specialization(open=True, training=rate_form, fed=self.fed)
+            learning = bool(training) if phase is None else bool(phase)
+            spikes = self.settings["spikes"] if learning else SpikeTraining()
+            use = Specialization(
+                open=True, training=learning, fed=self.fed, spikes=spikes
+            )
             with tf.init_scope():
                 self._variants[key] = Variant(
                     self.program, use, self.settings, self._learned
@@ -326,20 +367,56 @@ class TensorGraph(keras.layers.Layer):
     def call(self, inputs, training=None):
         """Run the network for as many steps as the inputs have."""
         variant = self.variant(training)
-        items = tf.shape(next(iter(inputs.values())))[0]
-        rows = self._given(variant, inputs, items)
+        some = next(iter(inputs.values()))
+        items, n_steps = (
+            tf.shape(some)[axis] if some.shape[axis] is None else some.shape[axis]
+            for axis in (0, 1)
+        )
+        self._check_items(some.shape[0], items)
         weights = [self.banks.pack(w) for w in variant.layout.weights]
-        outputs, following = self._run(variant, rows, weights, bool(training))
-        variant.keep(following, items, tf.shape(rows)[0])
+        following = []
+        if variant.feed_forward:
+            outputs = self._feed_forward(variant, inputs, (items, n_steps), weights)
+        else:
+            rows = self._given(variant, inputs, items)
+            outputs, following = self._run(variant, rows, weights, bool(training))
+        variant.keep(following, items, n_steps)
         result = {}
         for probe, first, shape in variant.layout.probes:
-            size = int(np.prod(shape))
-            y = outputs if self.keep_history[probe] else outputs[-1:]
-            y = tf.transpose(y[:, first : first + size], (2, 0, 1))[:items]
-            y = tf.reshape(y, (items, tf.shape(y)[1], *shape))
-            y.set_shape((None, rows.shape[0] if self.keep_history[probe] else 1, *shape))
+            rows, every = (
+                slice(first, first + int(np.prod(shape))),
+                self.keep_history[probe],
+            )
+            if variant.feed_forward:
+                y = tf.reshape(tf.transpose(outputs[rows]), (items, n_steps, *shape))
+                y = y if every else y[:, -1:]
+            else:
+                y = outputs if every else outputs[-1:]
+                y = tf.transpose(y[:, rows], (2, 0, 1))[:items]
+                y = tf.reshape(y, (items, n_steps if every else 1, *shape))
+            y.set_shape((None, some.shape[1] if every else 1, *shape))
             result[self.probe_names[probe]] = y
         return result
+
+    def _feed_forward(self, variant, inputs, size, weights):
+        """What is probed of a network without loop, ``(n, items * steps)``.
+
+        Each column is a step of an item. So nothing has to be rearranged: one matrix is
+        transposed, which TensorFlow takes into the product that follows.
+        """
+        items, n_steps = size
+        names = {signal: name for name, signal in self.signals.items()}
+        parts = []
+        for source in variant.layout.inputs:
+            if source.key in names:
+                x = tf.cast(inputs[names[source.key]], self.program.dtype)
+            else:
+                x = self._clock(variant, source.key, n_steps, 1)
+                x = tf.tile(tf.transpose(x, (2, 0, 1)), [items, 1, 1])
+            parts.append(tf.transpose(tf.reshape(x, (-1, source.size))))
+        like = tf.zeros((1, items * n_steps), self.program.dtype)
+        given = parts[0] if len(parts) == 1 else tf.concat([like[:0], *parts], 0)
+        return variant.stages.columns(variant.xp, given, like, weights)
 
     def _given(self, variant, inputs, items):
         """Rows given to each step, ``(steps, n, batch)``.
@@ -349,7 +426,6 @@ class TensorGraph(keras.layers.Layer):
         """
         batch, dtype = self.program.batch, self.program.dtype
         some = next(iter(inputs.values()))
-        self._check_items(some.shape[0], items)
         n_steps = some.shape[1] if some.shape[1] is not None else tf.shape(some)[1]
         names = {signal: name for name, signal in self.signals.items()}
         parts = []
@@ -359,8 +435,10 @@ class TensorGraph(keras.layers.Layer):
                 if x.shape[0] != batch:
                     x = tf.gather(_dense(x), tf.range(batch) % items)
                 x = tf.transpose(x, (1, 2, 0))
+            elif source.key in self.program.hosts:
+                x = self._drawn(variant, source, n_steps)
             else:
-                x = self._clock(variant, source.key, n_steps)
+                x = self._clock(variant, source.key, n_steps, batch)
             parts.append(tf.ensure_shape(x, (some.shape[1], source.size, batch)))
         if not parts:
             return tf.zeros((n_steps, 0, batch), dtype)
@@ -377,14 +455,23 @@ class TensorGraph(keras.layers.Layer):
         if known is None:
             tf.debugging.assert_less_equal(items, batch, message)
 
-    def _clock(self, variant, signal, n_steps):
-        """The model's step number or time, for each step."""
+    def _drawn(self, variant, source, n_steps):
+        """What an operator draws ahead of the steps, ``(steps, size, batch)``."""
+        batch = self.program.batch
+        time = self._clock(variant, self.program.model.time.base, n_steps, batch)
+        host = self.program.hosts[source.key]
+        (x,) = variant.xp.host_call(host, [tf.reshape(time, (1, -1))], [source.size])
+        x = tf.reshape(x, (source.size, n_steps, batch))
+        return tf.transpose(x, (1, 0, 2))
+
+    def _clock(self, variant, signal, n_steps, batch):
+        """The model's step number or time, for each step, ``(steps, 1, batch)``."""
         steps = variant.first_step + tf.range(1, tf.cast(n_steps, tf.int64) + 1)
         value = tf.cast(steps, tf.float64)
         if signal is self.program.model.time.base:
             value = value * self.program.model.dt
         value = tf.cast(value, self.program.dtype)
-        return tf.tile(value[:, None, None], [1, 1, self.program.batch])
+        return tf.tile(value[:, None, None], [1, 1, batch])
 
     def _run(self, variant, rows, weights, training):
         """What is probed ``(steps, n, batch)``, and the state afterwards."""

@@ -21,10 +21,11 @@ PACKAGE = "nengo_dl"
 # From the ground up: a module may import from the floors below its own and from its own
 # folder. What stands side by side on a floor does not know of each other.
 FLOORS = (
-    ("environment", "version"),
-    ("config",),
+    ("environment", "version", "surrogates"),
+    ("config", "neurons", "dists", "losses"),
     ("compiler",),
     ("kernels",),
+    ("builder",),
     ("runtime",),
     ("tensor_graph",),
     ("simulator",),
@@ -36,6 +37,9 @@ FLOORS = (
 THIRD_PARTY = {
     "environment": set(),
     "version": set(),
+    "neurons": {"numpy", "nengo"},
+    "dists": {"numpy", "nengo"},
+    "surrogates": {"numpy", "nengo"},
     "compiler": {"numpy", "nengo"},
     "kernels": {"numpy", "nengo"},
     "runtime/numpy": {"numpy", "nengo"},

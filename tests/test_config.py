@@ -296,7 +296,7 @@ def test_settings_of_inner_networks_without_effect_are_named():
         config.warn_misplaced_settings(nested_network())
 
 
-@pytest.mark.parametrize("name, value", [("lif_smoothing", 0.1), ("use_loop", False)])
+@pytest.mark.parametrize("name, value", [("lif_smoothing", 0.1), ("sorter", len)])
 def test_settings_that_are_not_carried_out_are_refused(name, value):
     with nengo.Network() as net:
         configure_settings(**{name: value})

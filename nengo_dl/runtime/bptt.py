@@ -20,8 +20,10 @@ from nengo_dl.runtime.loop import Step, call_step, program
 from nengo_dl.runtime.replay import Recording, Replaying
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
-KEEP_BYTES = 2**28
-"""With ``checkpoint="auto"`` the states of all steps are kept up to this size."""
+KEEP_BYTES = 2**22
+"""With ``checkpoint="auto"`` the states of all steps are kept up to this size. So much
+stays in a processor's cache; to compute a step again costs about as much as to fetch a
+larger state from memory."""
 
 
 class _Saved(NamedTuple):
@@ -93,7 +95,7 @@ class Scan:
     input_gradient : bool, optional
         If False, no gradient of the inputs is computed (it is zero).
     keep_bytes : int, optional
-        See ``checkpoint``; 256 MiB by default.
+        See ``checkpoint``; 4 MiB by default.
     xp : TensorFlowNamespace, optional
         The array namespace, by default the fast one if ``jit``.
 

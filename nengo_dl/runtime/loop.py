@@ -153,6 +153,9 @@ class ForwardLoop:
     unroll : int, optional
         Steps in one trip of the loop. The steps left over make trips of one step, so
         that exactly ``n`` steps run; results do not depend on it.
+    unrolled : bool, optional
+        All ``C`` steps one after the other, without a loop. Of those from ``n`` on, the
+        state is dropped.
     pre : callable, optional
         ``pre(xp, inputs, weights) -> list of arrays``, what can be computed for all
         steps before the loop; the first, ``(C, n_x, B)``, is what the loop reads. By
@@ -189,6 +192,7 @@ class ForwardLoop:
         *,
         jit: bool = True,
         unroll: int = 1,
+        unrolled: bool = False,
         pre: Callable | None = None,
         post: Callable | None = None,
         xp: TensorFlowNamespace | None = None,
@@ -200,7 +204,7 @@ class ForwardLoop:
         self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
         self.step, self.pre, self.post = step, pre, post
         self.n_y = n_y
-        self.unroll = unroll
+        self.unroll, self.unrolled = unroll, unrolled
         self.jit = jit
         self.run = program(self._run, jit)
         self._traced: dict[tuple, Callable] = {}
@@ -291,6 +295,14 @@ class ForwardLoop:
         def one(row, carry, weights):
             row = row[0] if row[0].shape[0] else None
             return call_step(self.step, self.xp, carry, row, weights, shape[1:])
+
+        if self.unrolled:
+            ys = []
+            for i in range(shape[0]):
+                after, y = one([x[i]], carry, weights)
+                carry = [tf.where(i < n, a, c) for a, c in zip(after, carry, strict=True)]
+                ys.append(y)
+            return tf.stack(ys), carry
 
         kept = measure(self.xp, one, ([x[0]], carry, weights)) if self.jit else []
         part = tf.minimum(n, 0)

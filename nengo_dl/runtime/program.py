@@ -16,6 +16,7 @@ from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.staged import StagedTier
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
+from nengo_dl.surrogates import SpikeTraining
 
 #: a simulation of no more steps than this in all runs in NumPy if it is quick enough
 FEW_STEPS = 1024
@@ -41,7 +42,9 @@ class Specialization:
         equal because its parameters are equal is computed once. That holds until
         something writes a parameter; then the network is compiled once more, open.
     training : bool
-        Spiking neurons in their rate form.
+        Neurons as they are trained.
+    spikes : SpikeTraining
+        What that means for spiking neurons.
     fed : frozenset of Signal
         Signals of constant nodes that are given data.
     """
@@ -49,6 +52,7 @@ class Specialization:
     open: bool = False
     training: bool = False
     fed: frozenset = frozenset()
+    spikes: SpikeTraining = SpikeTraining()
 
 
 class Program:
@@ -68,10 +72,20 @@ class Program:
     unroll : int
     device : str, optional
         TensorFlow device for what is compiled.
+    use_loop : bool
+        False: ``unroll`` steps without a loop.
     """
 
     def __init__(
-        self, model, parameters, batch, dtype, jit="auto", unroll=1, device=None
+        self,
+        model,
+        parameters,
+        batch,
+        dtype,
+        jit="auto",
+        unroll=1,
+        device=None,
+        use_loop=True,
     ):
         self.model = model
         self.parameters: Mapping = parameters
@@ -80,6 +94,7 @@ class Program:
         self.jit = jit
         self.unroll = unroll
         self.device = device
+        self.use_loop = use_loop
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self.is_open = False
@@ -100,6 +115,7 @@ class Program:
         if use not in self._compiled:
             options = LoweringOptions(
                 training=use.training,
+                spikes=use.spikes,
                 parameters=frozenset(self.parameters) if use.open else frozenset(),
                 inputs=use.fed,
                 hosts=self.hosts,
@@ -288,7 +304,11 @@ class Program:
             else:
                 tier = StagedTier if name == "staged" else TensorFlowTier
                 self._tiers[key] = tier(
-                    *arguments, weights, unroll=self.unroll, device=self.device
+                    *arguments,
+                    weights,
+                    unroll=self.unroll,
+                    device=self.device,
+                    use_loop=self.use_loop,
                 )
             self._stale.discard(key)
         elif key in self._stale:
@@ -367,6 +387,9 @@ class Program:
         for op in order:
             process = getattr(op, "process", None)
             if process is None:
+                # operators without a process take numbers from the common ones
+                if hasattr(hosts.get(op), "reset"):
+                    hosts[op].reset(rngs)
                 continue
             # every process draws a seed, also where it makes no use of it
             own = [process.get_rng(rng) for rng in rngs]

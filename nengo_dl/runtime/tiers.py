@@ -155,6 +155,8 @@ class TensorFlowTier:
         Steps in one round of the loop.
     device : str, optional
         TensorFlow device.
+    use_loop : bool
+        False: ``unroll`` steps without a loop, again and again.
     """
 
     #: whether the stages before and after the loop are part of the jitted program
@@ -169,6 +171,7 @@ class TensorFlowTier:
         jit: bool = True,
         unroll: int = 1,
         device: str | None = None,
+        use_loop: bool = True,
     ):
         from nengo_dl.runtime.loop import ForwardLoop
 
@@ -176,6 +179,7 @@ class TensorFlowTier:
         self.feed = feed
         self.store = store
         self.device = device
+        self.unrolled = None if use_loop else unroll
         batch = store.batch
         self.stages = stages = SequenceStages(layout, batch)
         inside = self.stages_on_device
@@ -185,6 +189,7 @@ class TensorFlowTier:
             store.dtype,
             jit=jit,
             unroll=unroll,
+            unrolled=not use_loop,
             pre=stages.before if stages.needs_before and inside else None,
             post=stages.after if stages.needs_after and inside else None,
         )
@@ -216,12 +221,14 @@ class TensorFlowTier:
         return nullcontext() if self.device is None else tf.device(self.device)
 
     def chunk(self, n_steps: int) -> int:
-        """Steps of a chunk for a run of this length: a power of two.
+        """Steps of a chunk for a run of this length: a power of two, if there is a loop.
 
         One that was compiled before is taken if it is not much too long.
         """
         from nengo_dl.runtime.loop import chunk_length
 
+        if self.unrolled and self.layout.has_loop:
+            return self.unrolled
         chunk = chunk_length(
             n_steps,
             self.layout.n_given,
@@ -306,6 +313,35 @@ class SequenceStages:
         rows = emitter.rows(stage.result, emitter.stage(stage, sources))
         shape = (stage.result.size, sequence.shape[0], self.batch)
         return xp.transpose(xp.reshape(rows, shape), (1, 0, 2))
+
+    @property
+    def any_order(self) -> bool:
+        """Whether steps and items may stand side by side in any order.
+
+        That is so if no step needs another one: there is no loop, and no Python function,
+        which would be called step by step.
+        """
+        layout = self.layout
+        groups = (*layout.before.groups, *layout.after.groups)
+        return not layout.has_loop and not any(g.kernel.host for g in groups)
+
+    def columns(self, xp, given, like, weights):
+        """What is probed, ``(n, columns)``, where there is no loop (see `any_order`).
+
+        Parameters
+        ----------
+        given : (n_given, columns) array
+            What steps are given, in any order of steps and items.
+        like : (1, columns) array
+            Anything; tells the number of columns, also if nothing is given.
+        """
+        layout = self.layout
+        emitter = Emitter(layout, xp, None, weights, like)
+        number = layout.before.sources.get("given")
+        tensors = {} if number is None else {number: given}
+        tensors = emitter.stage(layout.before, tensors)
+        tensors = {number: tensors[number] for number in self._kept}
+        return emitter.rows(layout.after.result, emitter.stage(layout.after, tensors))
 
     def _emitter(self, xp, sequence, weights) -> Emitter:
         """For as many columns as a sequence ``(steps, n, batch)`` has."""

@@ -10,8 +10,10 @@ from nengo.builder import Model
 from nengo.cache import get_default_decoder_cache
 from nengo.exceptions import ValidationError
 
+from nengo_dl.builder import NengoBuilder
 from nengo_dl.config import resolve_keep_history
 from nengo_dl.simulator.data import ProbeLog
+from nengo_dl.simulator.decoders import solved_once
 from nengo_dl.simulator.progress import progress
 
 #: a device as TensorFlow writes it: kind and number of "/job:x/task:0/device:GPU:1"
@@ -78,9 +80,12 @@ def built_model(network, dt, model, progress_bar):
             dt=float(dt),
             label=f"{network}, dt={dt:f}",
             decoder_cache=get_default_decoder_cache(),
+            builder=NengoBuilder(),
         )
     if network is not None:
-        with progress(progress_bar, "Building") as task:
+        # the builder enters the task, as soon as it has counted the objects
+        task = progress(progress_bar, "Building", last=False)
+        with solved_once(model):
             model.build(network, progress=task)
     return model
 

@@ -114,6 +114,14 @@ class ProbeLog:
         self._buffer = None
         self._n_samples = 0  # in the buffer
 
+    def __getstate__(self):
+        """Everything, without space for further samples: buffers may be shared then."""
+        data = self.data
+        return {**vars(self), "_chunks": [], "_buffer": data}
+
+    def __setstate__(self, state):
+        vars(self).update(state, _chunks=[])
+
     @property
     def data(self):
         """The samples so far, a read-only array.
@@ -178,6 +186,7 @@ class SimulationData(Mapping):
     - ``data[ensemble]``: a `~nengo.builder.ensemble.BuiltEnsemble`,
       ``data[connection]``: a `~nengo.builder.connection.BuiltConnection`, both with the
       values that parameters have now (after training, learning, or loading).
+      What an online rule learns differs between batch items; here it is the first's.
     - ``data[obj]`` for other objects: what their builder put in ``model.params``.
 
     Parameters

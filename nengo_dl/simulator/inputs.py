@@ -15,6 +15,29 @@ from nengo.rc import rc
 N_STEPS = "n_steps"
 
 
+class Symbol:
+    """An array of which only the shape and the type are known.
+
+    Elements of a ``tf.data.Dataset`` are checked as such, before there are any.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        None for an axis whose length is not known.
+    dtype : dtype
+    tensor : optional
+        What it stands for.
+    """
+
+    def __init__(self, shape, dtype, tensor=None):
+        self.shape, self.dtype, self.tensor = tuple(shape), np.dtype(dtype), tensor
+        self.ndim = len(self.shape)
+
+    def astype(self, dtype, copy=False):
+        """As of an array; the tensor stays what it is."""
+        return Symbol(self.shape, dtype, self.tensor)
+
+
 def input_nodes(network):
     """The nodes that data can be given for.
 
@@ -221,7 +244,7 @@ def resolve_targets(
         size = probe.size_in if check_size and not classes else None
         _check_shape(kind, probe, array, size)
         steps = n_steps.get(probe) if isinstance(n_steps, Mapping) else n_steps
-        if steps is not None and array.shape[1] != steps:
+        if steps is not None and array.shape[1] not in (steps, None):
             raise ValidationError(
                 f"{kind.of(probe)} has shape {array.shape}; expected {steps} on the "
                 f"second axis, because the probe gives {steps} steps",
@@ -303,7 +326,7 @@ def _find(kind, key):
 def _numeric(kind, obj, value):
     """A value as a real array."""
     try:
-        array = np.asarray(value)
+        array = value if isinstance(value, Symbol) else np.asarray(value)
     except (TypeError, ValueError) as e:
         raise ValidationError(
             f"{kind.of(obj)} cannot be made into an array: {e}", attr=kind.where
@@ -331,7 +354,7 @@ def _check_shape(kind, obj, array, size):
             ),
             attr=kind.where,
         )
-    if size is not None and array.shape[2] != size:
+    if size is not None and array.shape[2] not in (size, None):
         raise ValidationError(
             f"{kind.of(obj)} has shape {array.shape}; expected (batch, steps, {size}), "
             f"because the {kind.cls.lower()}'s {kind.size_attr} is {size}. If the last "
@@ -345,6 +368,8 @@ def _check_equal(kind, arrays, axis, unit, expected, reason):
     """The common length of all arrays on one axis (None if there are none)."""
     for obj, array in arrays.items():
         found = array.shape[axis]
+        if found is None:
+            continue
         if expected is not None and found != expected:
             raise ValidationError(
                 f"{kind.of(obj)} has {found} {unit} (shape {array.shape}); expected "

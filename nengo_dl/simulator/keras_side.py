@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from nengo_dl.simulator.building import tensorflow_defaults
+from nengo_dl.simulator.training_advice import warn_before_training
 from nengo_dl.tensor_graph import STEPS, TensorGraph
 
 
@@ -165,6 +166,7 @@ class KerasSide:
         self.live = live
         self.program = live.program
         self.device = device
+        self._warned_for = None
         dtype = self.program.dtype.name
         with self.defaults():
             self.layer = TensorGraph(
@@ -179,6 +181,16 @@ class KerasSide:
             self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
         self.model.output_names = list(probes.values())
         live.banks = self.layer.banks
+
+    def warn_before_training(self):
+        """Warn of what the user may not expect of training, once for each compiling."""
+        if self._warned_for is self.model.losses_of_probes:
+            return
+        self._warned_for = self.model.losses_of_probes
+        names = {loss.name for loss in self.model.losses_of_probes}
+        probes = [p for p, name in self.layer.probe_names.items() if name in names]
+        with self.defaults():
+            warn_before_training(self.layer, self.live.parameters, probes)
 
     def defaults(self):
         """Where TensorFlow puts new things, and the type that Keras gives them."""

@@ -20,7 +20,8 @@ class ParameterStore(Mapping):
     ----------
     entries : list of Parameter
         All parameters, those that are learned online included; these are no keys,
-        because their values are part of the simulation's state.
+        because their values are part of the simulation's state. In a model that core's
+        optimizer has changed, several may be parts of one base signal.
     learned : frozenset of Signal
         Base signals of those.
     initial : dict
@@ -41,9 +42,9 @@ class ParameterStore(Mapping):
             for signal in (*op.sets, *op.incs, *op.updates)
         }
         self.initial = {
-            p.signal.base: np.asarray(initial_value(p.signal), self.dtype)
+            p.signal.base: np.asarray(initial_value(p.signal.base), self.dtype)
             for p in self.entries
-            if p.signal.base not in changed and not p.signal.sparse
+            if p.signal.base not in changed
         }
         self._values = dict(self.initial)
 
@@ -71,6 +72,14 @@ class ParameterStore(Mapping):
             self._values[signal] = value
         self.version += bool(different)
         return bool(different)
+
+    def written(self):
+        """Base signal -> present value, for those that have another than at first."""
+        return {s: v for s, v in self._values.items() if v is not self.initial[s]}
+
+    def held(self):
+        """What was given to `hold`."""
+        return dict(self._held)
 
     def hold(self, values):
         """Keep last values of what is learned online, for a closed simulator."""

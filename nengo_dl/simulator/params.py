@@ -21,6 +21,7 @@ from nengo.exceptions import ValidationError
 from nengo.transforms import SparseMatrix
 
 from nengo_dl.config import learned_objects, resolve_trainable
+from nengo_dl.kernels.sparse import entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,10 +223,7 @@ def initial_value(signal):
     ndarray
         Its initial value; of a sparse signal, the entries that `sparse_indices` lists.
     """
-    value = signal.initial_value
-    if not signal.sparse:
-        return value
-    return value.data if isinstance(value, SparseMatrix) else value.tocoo().data
+    return entries(signal)[2] if signal.sparse else signal.initial_value
 
 
 def sparse_indices(signal):
@@ -242,11 +240,8 @@ def sparse_indices(signal):
         Row and column of each entry, ``(n_nonzero, 2)``, in the order that values of
         sparse parameters have everywhere in this package.
     """
-    value = signal.initial_value
-    if isinstance(value, SparseMatrix):
-        return value.indices
-    coo = value.tocoo()
-    return np.stack([coo.row, coo.col], axis=1)
+    rows, columns, _ = entries(signal)
+    return np.stack([rows, columns], axis=1)
 
 
 def live_value(signal, values):

@@ -15,7 +15,7 @@ DELAY = 0.5
 INTERVAL = 0.1
 
 
-def progress(progress_bar, label, max_value=None, delay=DELAY):
+def progress(progress_bar, label, max_value=None, delay=DELAY, last=True):
     """Follow a task, as a context manager.
 
     Parameters
@@ -30,12 +30,16 @@ def progress(progress_bar, label, max_value=None, delay=DELAY):
         Number of steps of the task; None if it is not known.
     delay : float
         Seconds until something is shown in the terminal.
+    last : bool
+        False: another task follows on the same bar, which is closed only if this one
+        fails.
 
     Returns
     -------
     Task or NoTask
         ``update(n)`` tells that ``n`` steps are done, ``step(n=1)`` that ``n`` more
-        are. May also be given to ``model.build(network, progress=…)``.
+        are. May also be given to ``model.build(network, progress=…)``, which then enters
+        and leaves it.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def progress(progress_bar, label, max_value=None, delay=DELAY):
             attr="progress_bar",
         )
     display = _display(progress_bar, delay) if progress_bar else None
-    return NoTask() if display is None else Task(display, label, max_value)
+    return NoTask() if display is None else Task(display, label, max_value, last)
 
 
 def _display(progress_bar, delay):
@@ -106,11 +110,14 @@ class Task(Progress):
         What is done.
     max_value : int, optional
         Number of steps, if it is known.
+    last : bool
+        Whether the bar is closed afterwards, also if the task does not fail.
     """
 
-    def __init__(self, display, label, max_value=None):
+    def __init__(self, display, label, max_value=None, last=True):
         super().__init__(label, max_steps=max_value or None)
         self._display = display
+        self._last = last
         self._next_update = 0.0
 
     def __enter__(self):
@@ -123,7 +130,8 @@ class Task(Progress):
         if not self.finished:
             super().__exit__(*exc_info)
             self._display.update(self)
-            self._display.close()
+            if self._last or not self.success:
+                self._display.close()
 
     def update(self, n):
         """Tell that ``n`` steps are done, counted from the start of the task."""

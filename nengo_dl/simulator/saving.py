@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nengo_dl.compiler.lowering import signal_index
 from nengo_dl.simulator import params_io
 
 
@@ -48,11 +49,11 @@ class SavingMethods:
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
         values = params_io.load(path, expected)
-        signals = {p.signal.base: p.name for p in self._entries}
+        signals = self._whole_signals(values)
         learned = self._live.parameters.learned
         fixed = self._live.parameters.keys() - learned
-        self._live.write({s: values[name] for s, name in signals.items() if s in fixed})
-        self._live.write_learned({s: values[signals[s]] for s in learned})
+        self._live.write({s: value for s, value in signals.items() if s in fixed})
+        self._live.write_learned({s: signals[s] for s in learned})
         if include_state:
             self._load_state(values)
         self._program.state_written()
@@ -91,6 +92,19 @@ class SavingMethods:
 
     def _live_value(self, parameter):
         return np.asarray(self._live.value(parameter.signal))
+
+    def _whole_signals(self, values):
+        """Values of base signals, put together from those of parameters by name."""
+        found = {}
+        for p in self._entries:
+            base = p.signal.base
+            if not p.signal.is_view:
+                found[base] = values[p.name]
+                continue
+            if base not in found:
+                found[base] = np.array(self._live.value(base))
+            found[base].flat[signal_index(p.signal)] = values[p.name]
+        return found
 
     def _state_by_name(self):
         """The state of the simulation, named by position, as arrays ``(size, batch)``."""

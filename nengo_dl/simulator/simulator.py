@@ -25,13 +25,15 @@ from nengo_dl.simulator.building import (
 from nengo_dl.simulator.data import SimulationData
 from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
 from nengo_dl.simulator.live import LiveState
+from nengo_dl.simulator.older_names import OlderNames
 from nengo_dl.simulator.parameter_store import ParameterStore
+from nengo_dl.simulator.pickling import PicklingMethods
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.saving import SavingMethods
 from nengo_dl.simulator.training import TrainingMethods
 
 
-class Simulator(TrainingMethods, SavingMethods):
+class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
     """Simulates a Nengo network, and trains it.
 
     Replaces ``nengo.Simulator``: the same script with this class gives the same output,
@@ -59,6 +61,9 @@ class Simulator(TrainingMethods, SavingMethods):
         it, as in core Nengo.
     progress_bar : bool or ~nengo.utils.progress.ProgressBar
         Whether (or where) to show the progress of building and running.
+    optimize : bool
+        Taken, and kept as an attribute, so that scripts for core Nengo run as they are.
+        How a network is compiled does not depend on it.
 
     Attributes
     ----------
@@ -98,19 +103,32 @@ class Simulator(TrainingMethods, SavingMethods):
         unroll_simulation=1,
         minibatch_size=None,
         progress_bar=True,
+        *,
+        optimize=True,
     ):
         self.closed = True  # until everything below has worked
         self.minibatch_size = minibatch_size
         if minibatch_size is not None:
             self.minibatch_size = positive_int("minibatch_size", minibatch_size, self)
-        self._batch = self.minibatch_size or 1
         self.unroll_simulation = positive_int(
             "unroll_simulation", unroll_simulation, self
         )
         self.device = available_device(device)
         self.progress_bar = progress_bar
+        self.optimize = optimize
         self.model = built_model(network, dt, model, progress_bar)
         self.network = self.model.toplevel if network is None else network
+        if seed is None:
+            own = None if network is None else network.seed
+            seed = np.random.randint(maxint) if own is None else own + 1
+        self.seed = seed
+        with progress(progress_bar, "Compiling"):
+            self._assemble()
+            self._start(self.seed)
+
+    def _assemble(self):
+        """Everything around the built model, with the values that it was built with."""
+        self._batch = self.minibatch_size or 1
         if self.network is not None:
             warn_misplaced_settings(self.network)
             refuse_planned_settings(self.network)
@@ -126,6 +144,7 @@ class Simulator(TrainingMethods, SavingMethods):
             jit=get_setting(self.network, "jit"),
             unroll=self.unroll_simulation,
             device=self.device,
+            use_loop=get_setting(self.network, "use_loop"),
         )
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
@@ -136,12 +155,11 @@ class Simulator(TrainingMethods, SavingMethods):
         self._node_names = nodes_names(self._nodes)
         self._keras = None
         self._defaults = contextlib.ExitStack()
-        if seed is None:
-            own = None if network is None else network.seed
-            seed = np.random.randint(maxint) if own is None else own + 1
-        self.seed = seed
-        with progress(progress_bar, "Compiling"):
-            self._program.reset(self.seed)
+
+    def _start(self, seed):
+        """The first state, with processes of a seed: from here on it can run."""
+        self._process_seed = seed
+        self._program.reset(seed)
         self.closed = False
 
     # state -----------------------------------------------------------------------
@@ -340,6 +358,8 @@ class Simulator(TrainingMethods, SavingMethods):
             self._live.reset_parameters()
         else:
             kept = self._live.learned()
+        if include_processes:
+            self._process_seed = self.seed
         self._program.reset(self.seed, processes=include_processes)
         self._program.store.values.update(kept)
         self._live.n_steps = 0
@@ -385,6 +405,36 @@ class Simulator(TrainingMethods, SavingMethods):
         period = 1 if sample_every is None else sample_every / self.dt
         steps = np.arange(1, self.n_steps + 1)
         return self.dt * steps[steps % period < 1]
+
+    def get_name(self, obj):
+        """The name of an input node or a probe, unique in its network.
+
+        It is the name of the node's input or the probe's output in `keras_model`, and a
+        key for the data of nodes and the targets of probes.
+
+        Parameters
+        ----------
+        obj : ~nengo.Node or ~nengo.Probe
+            An input node (one without inputs itself), or a probe.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If it is something else, or not of this network.
+        """
+        names = {**self._node_names, **self._probe_names()}
+        if obj not in names:
+            raise ValidationError(
+                f"{obj} has no name here; input nodes and probes of this network have: "
+                f"{', '.join(map(repr, names.values())) or 'there are none'}",
+                attr="get_name",
+                obj=self,
+            )
+        return names[obj]
 
     # closing ---------------------------------------------------------------------
 

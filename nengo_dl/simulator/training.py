@@ -7,6 +7,7 @@ from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.config import get_setting
 from nengo_dl.simulator.inputs import probes_names, resolve_data, resolve_targets
+from nengo_dl.simulator.training_advice import spike_training
 
 
 class ProbeDict(dict):
@@ -73,7 +74,8 @@ class TrainingMethods:
     def fit(self, x=None, y=None, n_steps=None, stateful=False, **kwargs):
         """Train the network; see ``keras.Model.fit``.
 
-        Spiking neurons run in their rate form.
+        Spiking neurons run in their rate form, or as spikes if the network has the
+        setting ``spiking_training``. What gets no gradient is named in a warning.
 
         Parameters
         ----------
@@ -121,6 +123,7 @@ class TrainingMethods:
             kwargs["validation_data"] = self._validation(
                 side, kwargs["validation_data"], n_steps
             )
+        side.warn_before_training()
         with self._calls(side, stateful, training=True):
             return side.model.fit(inputs, targets, **kwargs)
 
@@ -204,12 +207,14 @@ class TrainingMethods:
                     obj=self,
                 )
             names = ("jit", "checkpoint", "truncate", "learning_phase")
+            settings = {name: get_setting(self.network, name) for name in names}
+            settings["spikes"] = spike_training(self.network, self.model)
             self._keras = KerasSide(
                 self._live,
                 self._node_names,
                 self._probe_names(),
                 {probe: log.keep_history for probe, log in self._logs.items()},
-                {name: get_setting(self.network, name) for name in names},
+                settings,
                 self.device,
             )
         return self._keras
@@ -335,6 +340,14 @@ class TrainingMethods:
             )
         if steps < 1:
             raise ValidationError(f"expected at least 1 step, got {steps}", attr=where)
+        fixed = self._keras.layer.fixed_steps
+        if fixed not in (None, steps):
+            raise ValidationError(
+                f"got {steps} steps; with the setting use_loop=False, exactly "
+                f"unroll_simulation={fixed} are unrolled. Build the Simulator with "
+                f"unroll_simulation={steps}, or leave the setting out",
+                attr=where,
+            )
         if steps == 1:
             self._warn_of_synapses(where)
         if arrays:

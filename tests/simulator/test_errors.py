@@ -6,7 +6,6 @@ import nengo
 import numpy as np
 import pytest
 from nengo.exceptions import (
-    BuildError,
     ReadonlyError,
     SimulationError,
     ValidationError,
@@ -126,15 +125,19 @@ def test_nothing_to_simulate():
         nengo_dl.Simulator(None)
 
 
-def test_what_has_no_kernel_is_named():
+def test_what_has_no_kernel_is_named_and_runs():
     class Unknown(nengo.neurons.RectifiedLinear):
         def step(self, dt, J, output):
             output[...] = J
 
     with nengo.Network() as net:
-        nengo.Ensemble(10, 1, neuron_type=Unknown())
-    with pytest.raises(BuildError, match="Unknown.*nengo_dl/kernels/neurons/unknown.py"):
-        nengo_dl.Simulator(net, progress_bar=False)
+        ens = nengo.Ensemble(10, 1, neuron_type=Unknown())
+        probe = nengo.Probe(ens.neurons)
+    with pytest.warns(UserWarning, match="Unknown.*NeuronKernel"):
+        sim = nengo_dl.Simulator(net, progress_bar=False)
+    with sim:
+        sim.run_steps(3)
+        assert np.allclose(sim.data[probe][0], sim.data[ens].bias)
 
 
 def test_read_only(sim):

@@ -173,6 +173,19 @@ def test_building_a_network(bar):
         assert bar.n_closed == 1
 
 
+def test_one_bar_for_several_tasks_is_closed_after_the_last(ticking):
+    bar = Record()
+    with progress(bar, "Building", 2, last=False) as task:
+        task.step(2)
+    assert bar.n_closed == 0
+    with progress(bar, "Compiling"):
+        pass
+    assert bar.n_closed == 1
+    with pytest.raises(KeyError), progress(bar, "Building", 2, last=False):
+        raise KeyError
+    assert bar.n_closed == 2
+
+
 def test_no_steps_at_all(terminal, ticking):
     with progress(True, "Simulating", 0) as task:
         assert task.max_steps is None

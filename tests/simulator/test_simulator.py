@@ -156,6 +156,48 @@ def test_progress_is_shown_of_building_and_running_but_not_of_steps():
         assert not bar.updates
 
 
+class Strict(Recorder):
+    """A bar that is not updated any more once it was closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.totals = {}
+        self.n_closed = 0
+
+    def update(self, progress):
+        assert self.n_closed == 0
+        # the number of steps is known from the start
+        assert self.totals.setdefault(progress, progress.max_steps) == (
+            progress.max_steps
+        )
+        super().update(progress)
+
+    def close(self):
+        self.n_closed += 1
+
+
+def test_progress_bars_are_closed_once():
+    bar, other = Strict(), Strict()
+    with nengo_dl.Simulator(small(), progress_bar=bar) as sim:
+        assert bar.n_closed == 1
+        sim.run_steps(3, progress_bar=other)
+        assert other.n_closed == 1
+
+
+def test_progress_bars_are_closed_if_something_fails(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("in the build")
+
+    for name in ("nengo.builder.Model.build", "nengo_dl.simulator.simulator.Program"):
+        bar = Strict()
+        with monkeypatch.context() as patch:
+            patch.setattr(name, fail)
+            with pytest.raises(RuntimeError, match="in the build"):
+                nengo_dl.Simulator(small(), progress_bar=bar)
+        # nothing is shown before the build, so there is nothing to close
+        assert bar.n_closed == (1 if bar.updates else 0)
+
+
 # what it imports ------------------------------------------------------------------------
 
 

@@ -1,0 +1,45 @@
+"""Values whose gradient is that of something else."""
+
+from nengo_dl.compiler.traits import Kernel
+
+
+class WithGradient(Kernel):
+    """A value with the gradient of something else, which is about the same.
+
+    For training only, where it joins spikes with rates. Parameters: none. Inputs: the
+    value; what gets the gradient in its place. All are ``(n, batch)``.
+    """
+
+    name = "with_gradient"
+    operations = 1
+    cut_inputs = (0,)
+
+    def step(self, xp, p, value, like):
+        """One time step."""
+        return (xp.with_gradient(value, like),)
+
+
+WITH_GRADIENT = WithGradient()
+
+
+def with_gradients(low, values, likes):
+    """Signals with the gradients of others.
+
+    Parameters
+    ----------
+    low : Lowering
+    values : dict
+        Signal -> elements.
+    likes : dict
+        The same, for those signals whose gradients are replaced.
+
+    Returns
+    -------
+    dict
+        Signal -> elements, equal to ``values``.
+    """
+    joined = dict(values)
+    for signal, like in likes.items():
+        pair = [values[signal], like]
+        (joined[signal],) = low.node(WITH_GRADIENT, pair, [like.size], {})
+    return joined

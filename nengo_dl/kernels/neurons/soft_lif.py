@@ -1,0 +1,43 @@
+"""The rate of leaky integrate-and-fire neurons, smoothed."""
+
+import numpy as np
+
+from nengo_dl.kernels.neurons.lif import LIFRateKernel
+from nengo_dl.neurons import LINEAR_TAIL, SoftLIFRate
+
+
+class SoftLIFRateKernel(LIFRateKernel):
+    r"""Firing rate of the LIF neuron, with the softplus function at its threshold.
+
+    .. math::
+
+       r = \frac{a}{\tau_{ref} + \tau_{rc} \ln(1 + 1 / s)}, \quad
+       s = \sigma \ln(1 + e^{(J - 1) / \sigma})
+
+    Parameters (one value per neuron): ``sigma``, :math:`\sigma`, in units of current;
+    ``tau_rc`` and ``tau_ref`` in seconds; ``amplitude`` in output units.
+
+    References: Hunsberger & Eliasmith (2015), Spiking deep networks with LIF neurons,
+    arXiv:1510.08829.
+    """
+
+    neuron_type = SoftLIFRate
+    params = (*LIFRateKernel.params, "sigma")
+    zero_preserving = False
+    smooth_form = None
+
+    def derive(self, params):
+        """The logarithm of the smoothing."""
+        return dict(params, log_sigma=np.log(params["sigma"]))
+
+    def step(self, xp, p, current):
+        """One time step; every array is ``(n, batch)``."""
+        x = (current - 1) / p.sigma
+        # the positive part as a sum, which has half the slope at zero, as softplus has
+        positive = 0.5 * (x + xp.abs(x))
+        drive = p.sigma * (positive + xp.log1p(xp.exp(-xp.abs(x))))
+        # far below the threshold the drive underflows, its logarithm does not
+        tail = x < LINEAR_TAIL
+        log = xp.log1p(1 / xp.where(tail, xp.ones_like(drive), drive))
+        log = xp.where(tail, drive - x - p.log_sigma, log)
+        return (p.amplitude / (p.tau_ref + p.tau_rc * log),)

@@ -1,0 +1,65 @@
+"""Simulators as pickles, and copies of them."""
+
+
+class PicklingMethods:
+    """What lets ``pickle`` and ``copy`` work on a `Simulator`.
+
+    A pickle holds the built model, the present parameters, the state of the simulation
+    and of its processes, and the probe data so far. Unpickled, the simulator goes on
+    where it was, with the same numbers. Programs are compiled again when they are needed.
+    What Keras alone knows is not part of it: `Simulator.compile` has to be called again,
+    and optimizers start afresh.
+
+    As in core Nengo, everything in the model must be something that can be pickled: not
+    a ``lambda``, for example, as the output of a node. What a Python function or process
+    keeps in places of its own is pickled or not as its object is.
+    """
+
+    #: what is handed over as it is
+    _OPTIONS = (
+        "minibatch_size",
+        "unroll_simulation",
+        "device",
+        "progress_bar",
+        "optimize",
+        "model",
+        "network",
+        "seed",
+    )
+
+    def __getstate__(self):
+        live, program = self._live, self._program
+        state = {name: getattr(self, name) for name in self._OPTIONS}
+        state.update(closed=self.closed, logs=self._logs)
+        if not self.closed:
+            live.pull()
+            _, values, processes = live.snapshot()
+            state.update(state=values, processes=processes, open=program.is_open)
+            state["process_seed"] = self._process_seed
+        return {
+            **state,
+            "n_steps": live.n_steps,
+            "parameters": live.parameters.written(),
+            "held": live.parameters.held(),
+        }
+
+    def __setstate__(self, state):
+        self.closed = True  # until everything below has worked
+        for name in self._OPTIONS:
+            setattr(self, name, state[name])
+        self._assemble()
+        for probe, log in state["logs"].items():
+            # the same probes, but `copy.copy` hands over the logs of the other simulator
+            self._logs[probe].__setstate__(log.__getstate__())
+        live, program = self._live, self._program
+        live.parameters.write(state["parameters"])
+        live.n_steps = state["n_steps"]
+        if state["closed"]:
+            live.parameters.hold(state["held"])
+            live.program = self._program = None
+            return
+        if state["open"]:
+            program.written()
+        self._start(state["process_seed"])
+        program.store.restore(state["state"])
+        program.restore_hosts(state["processes"])

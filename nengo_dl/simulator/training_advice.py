@@ -1,0 +1,106 @@
+"""How the neurons of a network are to be trained, and what to tell before training."""
+
+import warnings
+
+from nengo_dl.compiler.lost import lost_gradients
+from nengo_dl.config import get_setting, resolve_surrogates
+from nengo_dl.surrogates import RateDerivative, SpikeTraining
+
+#: of what there are many, so many are named
+NAMED = 5
+
+
+def spike_training(network, model):
+    """What the settings of a network say about training spikes.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+    model : ~nengo.builder.Model
+        Built from the network.
+
+    Returns
+    -------
+    SpikeTraining
+    """
+    if network is None:
+        return SpikeTraining()
+    general = get_setting(network, "surrogate") or RateDerivative()
+    own = {
+        model.sig[ens.neurons]["in"]: surrogate or RateDerivative()
+        for ens, surrogate in resolve_surrogates(network).items()
+        if "in" in model.sig[ens.neurons]
+    }
+    return SpikeTraining(
+        get_setting(network, "spiking_training"),
+        general,
+        tuple((signal, s) for signal, s in own.items() if s != general),
+        get_setting(network, "lif_smoothing"),
+    )
+
+
+def warn_before_training(layer, store, probes):
+    """Warn of what the user may not expect of training.
+
+    Parameters
+    ----------
+    layer : TensorGraph
+    store : ParameterStore
+    probes : iterable of ~nengo.Probe
+        Those with a loss.
+    """
+    _warn_of_rules(store)
+    trained = _trained(layer)
+    if not layer.trainable_weights:
+        warnings.warn(
+            "Simulator.fit: there is nothing to train. Either all parameters of the "
+            "network have the setting trainable=False or are changed by online learning "
+            "rules, or the probes depend on none of them",
+            stacklevel=4,
+        )
+    _warn_of_lost_gradients(layer.variant(True), probes, trained)
+
+
+def _trained(layer):
+    banks = layer.banks
+    pairs = zip(banks.signals, banks.variables, strict=True)
+    return {s for signals, variable in pairs if variable.trainable for s in signals}
+
+
+def _warn_of_rules(store):
+    both = [entry for entry in store.entries if entry.trainable and entry.learned]
+    if both:
+        warnings.warn(
+            f"Simulator.fit: {_names(entry.name for entry in both)} should be trained "
+            "(trainable=True), but an online learning rule modifies them. The rule alone "
+            "changes them; remove either the setting or the rule",
+            stacklevel=5,
+        )
+
+
+def _warn_of_lost_gradients(variant, probes, trained):
+    graph = variant.program.compiled(variant.use).graph
+    lost = lost_gradients(graph, probes, trained)
+    if not lost:
+        return
+    advice = []
+    if any(node.kernel.host for node in lost):
+        advice.append("Python functions have no gradient")
+    if any(not node.kernel.host for node in lost):
+        advice.append(
+            "spikes have one in their rate form, or with "
+            "nengo_dl.configure_settings(spiking_training=True, surrogate=...) (see "
+            "nengo_dl.surrogates)"
+        )
+    warnings.warn(
+        "Simulator.fit: no gradient goes through "
+        f"{_names(node.label or node.kernel.name for node in lost)}; what is behind is "
+        f"not trained by that way: {'; '.join(advice)}",
+        stacklevel=5,
+    )
+
+
+def _names(names):
+    names = list(dict.fromkeys(map(str, names)))
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

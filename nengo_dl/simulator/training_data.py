@@ -1,0 +1,404 @@
+"""What users hand in for training, checked and completed for the Keras model."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from nengo.exceptions import SimulationError, ValidationError
+
+from nengo_dl.runtime.program import Specialization
+from nengo_dl.simulator.inputs import (
+    Symbol,
+    probes_names,
+    resolve_data,
+    resolve_targets,
+)
+
+#: how many batches the preparation of data may be ahead of what uses them
+RUN_AHEAD = 100
+
+
+@dataclass(frozen=True)
+class Given:
+    """Data, targets and weights of some items, after all checks.
+
+    Parameters
+    ----------
+    inputs, targets : dict
+        Node or probe -> array ``(items, steps, size)``.
+    weights : dict or None
+        Name of a probe -> weights ``(items,)`` or ``(items, steps)``.
+    items, steps : int or None
+        None if only running tells.
+    """
+
+    inputs: dict
+    targets: dict
+    weights: dict | None
+    items: int | None
+    steps: int | None
+
+
+class OwnOutputs:
+    """What nodes without data put out, for one batch after the other.
+
+    Parameters
+    ----------
+    program : Program
+    nodes : list of Node
+    batch : int
+        Items in a full batch.
+    first : int
+        Number of steps that were run before.
+    seed : int or None
+        Each item of each batch has processes of its own, with the random numbers of
+        this seed plus the number of the item. None: batches follow one another in time,
+        and each item goes on with the processes of its place in the batch.
+    """
+
+    def __init__(self, program, nodes, batch, first, seed):
+        self.program, self.nodes, self.batch = program, nodes, batch
+        self.first, self.seed = first, seed
+        sig = program.model.sig
+        self.signals = {node: sig[node]["out"].base for node in nodes}
+        sources = program.compiled(Specialization(program.is_open)).sources
+        wanted = set(self.signals.values())
+        self._processes = {
+            s.op
+            for s in sources
+            if s.signal in wanted and hasattr(program.hosts[s.op], "reset")
+        }
+        self._same = {}  # number of steps -> outputs that all items have in common
+        self._before = {}  # number of steps run -> the processes as they were then
+
+    @property
+    def fixed(self):
+        """Whether all items of all batches have the same."""
+        return self.seed is not None and not self._processes
+
+    def __call__(self, items, steps, number=0):
+        """The outputs of one batch.
+
+        Parameters
+        ----------
+        items, steps : int
+        number : int
+            Of the batch.
+
+        Returns
+        -------
+        dict
+            Node -> array ``(items, steps, size)``.
+        """
+        if self.fixed:
+            if steps not in self._same:
+                self._same[steps] = self._outputs(1, self.first, steps, self.seed)
+            values = self._same[steps]
+        elif self.seed is not None:
+            seed = self.seed + number * self.batch
+            values = self._outputs(items, self.first, steps, seed)
+        else:
+            self._before[self.first] = self._snapshot()
+            if len(self._before) > RUN_AHEAD:
+                self._before.pop(next(iter(self._before)))
+            values = self._outputs(self.batch, self.first, steps, None)
+            self.first += steps
+        return {
+            node: np.broadcast_to(v[:items], (items, *v.shape[1:]))
+            for node, v in values.items()
+        }
+
+    def of_items(self, items, steps):
+        """The outputs of all batches together, of any number of items."""
+        if self.seed is not None:
+            return self(items, steps)
+        parts = [self(self.batch, steps) for _ in range(-(-items // self.batch))]
+        return {n: np.concatenate([p[n] for p in parts])[:items] for n in self.nodes}
+
+    def _outputs(self, count, first, steps, seed):
+        wanted = set(self.signals.values())
+        found = self.program.outputs_of_nodes(wanted, count, first, steps, seed)
+        # what is computed step by step inside the network is no input
+        none = np.zeros((1, 1, 1), self.program.dtype)
+        return {
+            node: found[signal]
+            if signal in found
+            else np.broadcast_to(none, (count, steps, node.size_out))
+            for node, signal in self.signals.items()
+        }
+
+    def _snapshot(self):
+        states = self.program.snapshot_hosts() if self._processes else {}
+        return {op: state for op, state in states.items() if op in self._processes}
+
+    def settle(self, n_steps):
+        """Put processes back to step ``n_steps``, if batches were drawn ahead of it."""
+        self.program.restore_hosts(self._before.get(n_steps, {}))
+
+
+class DataMethods:
+    """The part of `Simulator` that checks what training is given."""
+
+    def _probe_names(self):
+        return probes_names(self.model.probes)
+
+    def _given(self, x, y, weight, n_steps, where, targets=True, steps_known=True):
+        """All checks of data, targets and weights.
+
+        Parameters
+        ----------
+        x, y, weight
+            As given by the user, or with a `Symbol` in the place of each array.
+        n_steps : int or None
+        where : str
+            For error messages.
+        targets : bool
+            Whether targets are expected.
+        steps_known : bool
+            False: the number of steps may be found later.
+        """
+        probes, names = self.model.probes, self._probe_names()
+        items, found = None, {}
+        if targets:
+            if y is None:
+                raise ValidationError(
+                    "there are no targets; give an array, a list, or a dict by probe",
+                    attr=where,
+                )
+            found = resolve_targets(y, probes, where=where, names=names)
+        inputs, steps = {}, n_steps
+        if x is not None:
+            inputs, steps = resolve_data(
+                x, self._nodes, None, n_steps, where, self._node_names, self.dtype
+            )
+        if steps is None and steps_known:
+            raise ValidationError(
+                "the number of steps is not known; give n_steps, or data (items, steps, "
+                f"size) for one of {list(self._node_names.values())}",
+                attr=where,
+            )
+        if steps is not None and steps < 1:
+            raise ValidationError(f"expected at least 1 step, got {steps}", attr=where)
+        known = [a.shape[0] for a in (*inputs.values(), *found.values())]
+        items = next((n for n in known if n is not None), None)
+        if items == 0:
+            raise ValidationError("expected at least 1 item, got 0", attr=where)
+        if targets:
+            expected = {
+                p: steps if self._logs[p].keep_history else 1 for p in self.model.probes
+            }
+            found = resolve_targets(y, probes, expected, items, where, names)
+            self._check_needed(found, where)
+        weights = None
+        if weight is not None and targets:
+            weights = self._sample_weights(weight, found, where)
+        return Given(inputs, found, weights, items, steps)
+
+    def _check_needed(self, targets, where):
+        """That there are targets wherever there is a loss or a metric."""
+        needed = self._keras.model.needs_targets
+        names = self._probe_names()
+        missing = [n for p, n in names.items() if p not in targets and n in needed]
+        if missing:
+            raise ValidationError(
+                f"there is a loss or metric but no target for the probes {missing}; give "
+                "targets, or compile with dicts of losses and metrics that leave these "
+                "probes out",
+                attr=where,
+            )
+
+    def _sample_weights(self, value, targets, where):
+        """Weights of items, or of items and steps, for each probe."""
+        names = self._probe_names()
+        if not isinstance(value, Mapping | list | tuple):
+            value = {names[probe]: value for probe in targets}
+        given = self._for_probes("sample_weight", value)
+        weights = {}
+        for probe, target in targets.items():
+            weight = given.get(names[probe])
+            if weight is None:
+                continue
+            if not isinstance(weight, Symbol):
+                weight = np.asarray(weight, self.dtype)
+            shapes = target.shape[:1], target.shape[:2]
+            if not any(agree(weight.shape, shape) for shape in shapes):
+                raise ValidationError(
+                    f"the sample_weight for Probe {names[probe]!r} has shape "
+                    f"{weight.shape}; expected {target.shape[:1]}, one for each item, or "
+                    f"{target.shape[:2]}, one for each of its steps too",
+                    attr=where,
+                )
+            weights[names[probe]] = weight
+        return weights
+
+    def _class_table(self, class_weight, where):
+        """The weights of all classes up to the last one that has one."""
+        numbers = list(class_weight) if isinstance(class_weight, Mapping) else [None]
+        if not numbers or any(
+            isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0
+            for n in numbers
+        ):
+            raise ValidationError(
+                "class_weight must be a dict with the numbers of classes (0, 1, …) as "
+                f"keys and weights as values; got {class_weight!r}",
+                attr=where,
+            )
+        table = np.ones(max(numbers) + 2, self.dtype)  # the last for all other classes
+        table[numbers] = [class_weight[n] for n in numbers]
+        return table
+
+    def _classes(self, given, where):
+        """The only probe with targets, which must be numbers of classes."""
+        if given.weights is not None:
+            raise ValidationError(
+                "give class_weight or sample_weight, not both; multiply the weights of "
+                "items by those of their classes instead",
+                attr=where,
+            )
+        names = self._probe_names()
+        if len(given.targets) != 1:
+            raise ValidationError(
+                "class_weight is defined for targets of one probe; got targets for "
+                f"{[names[p] for p in given.targets]}. Use sample_weight instead",
+                attr=where,
+            )
+        ((probe, target),) = given.targets.items()
+        if target.dtype.kind not in "iu" or target.shape[2] not in (1, None):
+            raise ValidationError(
+                "class_weight is defined for targets that are numbers of classes, whole "
+                f"numbers (items, steps, 1); the target for Probe {names[probe]!r} has "
+                f"shape {target.shape} and type {target.dtype}. Use sample_weight instead",
+                attr=where,
+            )
+        return probe
+
+    def _of_classes(self, given, class_weight, where):
+        """``given`` with the weights that belong to the targets' classes."""
+        probe = self._classes(given, where)
+        table = self._class_table(class_weight, where)
+        numbers = given.targets[probe][:, :, 0]
+        numbers = np.where(numbers < 0, len(table) - 1, numbers)
+        weights = table[np.minimum(numbers, len(table) - 1)]
+        names = self._probe_names()
+        return Given(
+            given.inputs,
+            given.targets,
+            {names[probe]: weights},
+            given.items,
+            given.steps,
+        )
+
+    def _arrays(self, given, stateful, where):
+        """What Keras takes: arrays for all inputs, targets and weights, by name."""
+        items = given.items or self._batch
+        self._warn_of_synapses(given.steps, where)
+        self._feed(given)
+        own = self._own_outputs(given, stateful)
+        inputs = {**given.inputs, **own.of_items(items, given.steps)}
+        return self._by_names(inputs, given, items, given.steps)
+
+    def _feed(self, given):
+        self._keras.feed([self._node_names[node] for node in given.inputs])
+
+    def _own_outputs(self, given, stateful):
+        rest = [node for node in self._nodes if node not in given.inputs]
+        seed = None if stateful else self.seed
+        return OwnOutputs(self._program, rest, self._batch, self.n_steps, seed)
+
+    def _by_names(self, inputs, given, items, steps):
+        """(inputs, targets, weights or None) as dicts of arrays by name."""
+        from nengo_dl.tensor_graph import STEPS
+
+        inputs = {self._node_names[node]: array for node, array in inputs.items()}
+        if not inputs:
+            inputs[STEPS] = np.ones((items, steps, 1), self.dtype)
+        # Keras asks for a target of each output, also of those without a loss
+        nothing = np.zeros((items, 1, 1), self.dtype)
+        names = self._probe_names()
+        targets = {n: given.targets.get(p, nothing) for p, n in names.items()}
+        weights = given.weights
+        if weights is not None:
+            ones = np.ones(items, self.dtype)
+            weights = {name: weights.get(name, ones) for name in targets}
+        return inputs, targets, weights
+
+    def _warn_of_synapses(self, steps, where):
+        """One step does not get through a synapse."""
+        network = self.network
+        if steps != 1 or network is None:
+            return
+        parts = network.all_connections + network.all_probes
+        delayed = [part for part in parts if part.synapse is not None]
+        if delayed:
+            warnings.warn(
+                f"{where}: running one step, but {len(delayed)} connections or probes "
+                "have synapses, which need more steps to pass something on "
+                f"({delayed[0]} is one). Did you mean synapse=None?",
+                stacklevel=5,
+            )
+
+    def _for_probes(self, what, value, lists=False):
+        """One value, a list, or a dict by probe or name -> a dict by name."""
+        names = self._probe_names()
+        if value is None:
+            return None
+        if isinstance(value, Mapping):
+            known = {**names, **{name: name for name in names.values()}}
+            unknown = [key for key in value if key not in known]
+            if unknown:
+                raise ValidationError(
+                    f"{unknown} are no probes of this network; its probes are "
+                    f"{list(names.values())}",
+                    attr=what,
+                )
+            return {known[key]: v for key, v in value.items()}
+        per_probe = isinstance(value, list | tuple) and (
+            not lists or any(isinstance(v, list | tuple) for v in value)
+        )
+        if not per_probe:
+            value = [value if i == 0 else _another(value) for i in range(len(names))]
+        elif len(value) != len(names):
+            raise ValidationError(
+                f"got {len(value)} values for {len(names)} probes "
+                f"({list(names.values())})",
+                attr=what,
+            )
+        return dict(zip(names.values(), value, strict=True))
+
+    # the arguments of Keras' methods ---------------------------------------------
+
+    def _require_compiled(self, method):
+        if not self._keras.model.compiled:
+            raise SimulationError(
+                f"Simulator.{method}: call Simulator.compile(optimizer=..., loss=...) "
+                "first"
+            )
+
+    def _check_batch_sizes(self, where, kwargs):
+        """At most ``minibatch_size``."""
+        for name in ("batch_size", "validation_batch_size"):
+            size = kwargs.get(name)
+            if size is not None and size > self._batch:
+                raise ValidationError(
+                    f"{name}={size} is more than this simulator's minibatch_size "
+                    f"({self._batch}); leave it out, or build the Simulator with a "
+                    "larger minibatch_size",
+                    attr=where,
+                )
+
+
+def agree(shape, other):
+    """Whether two shapes, in which None is unknown, may be the same."""
+    return len(shape) == len(other) and all(
+        a is None or b is None or a == b for a, b in zip(shape, other, strict=True)
+    )
+
+
+def _another(value):
+    """An equal metric or list of them: each probe needs its own, as they hold sums."""
+    if isinstance(value, list | tuple):
+        return [_another(v) for v in value]
+    if hasattr(value, "get_config") and hasattr(value, "update_state"):
+        return type(value).from_config(value.get_config())
+    return value
