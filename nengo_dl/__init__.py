@@ -16,28 +16,41 @@ from nengo_dl import dists, surrogates  # noqa: E402
 from nengo_dl.config import configure_settings  # noqa: E402
 from nengo_dl.neurons import LeakyReLU, SoftLIFRate, SpikingLeakyReLU  # noqa: E402
 from nengo_dl.simulator import Simulator  # noqa: E402
+from nengo_dl.tensor_node import Layer, TensorNode, tensor_layer  # noqa: E402
 from nengo_dl.version import version as __version__  # noqa: E402
 
 __copyright__ = "2026, NengoDL contributors"
 __license__ = "MIT"
 
 __all__ = [
+    "Converter",
+    "Layer",
     "LeakyReLU",
     "Simulator",
     "SoftLIFRate",
     "SpikingLeakyReLU",
+    "TensorNode",
     "__version__",
+    "callbacks",
     "configure_settings",
+    "converter",
     "dists",
     "losses",
     "surrogates",
+    "tensor_layer",
 ]
 
 #: modules that import Keras, which takes seconds: imported when they are first used
-LAZY_MODULES = ("losses",)
+LAZY_MODULES = ("callbacks", "converter", "losses", "objectives")
+
+#: what is found in them
+LAZY_NAMES = {"Converter": "converter"}
 
 
 def __getattr__(name):
     if name in LAZY_MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in LAZY_NAMES:
+        module = importlib.import_module(f"{__name__}.{LAZY_NAMES[name]}")
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -179,6 +179,14 @@ def validate_setting(name, value):
         ) from None
 
 
+#: settings of earlier versions -> what to write instead
+REMOVED = {
+    "session_config": "TensorFlow has no sessions any more, so instead of "
+    "'session_config' write tf.config, for example "
+    "tf.config.experimental.set_memory_growth(gpu, True)",
+}
+
+
 def configure_settings(**settings):
     """Set how the current network is built, simulated and trained.
 
@@ -265,6 +273,7 @@ def configure_settings(**settings):
         raise ConfigError(
             f"configure_settings: unknown {', '.join(map(repr, unknown))}; the "
             f"settings are {', '.join(map(repr, sorted(SETTINGS)))}"
+            + "".join(f". {REMOVED[name]}" for name in unknown if name in REMOVED)
         )
 
     settings = {name: validate_setting(name, val) for name, val in settings.items()}

@@ -118,7 +118,7 @@ class Surrogate:
             raise ValidationError(
                 f"expected a finite number greater than 0, got {value!r}",
                 attr=name,
-                obj=type(self).__name__,
+                obj=type(self),
             )
         return float(value)
 
@@ -303,7 +303,7 @@ class SpikeTraining:
     surrogate : Surrogate
         How gradients go through spikes, unless ``own`` says something else.
     own : tuple of (hashable, Surrogate)
-        The same for single populations, by the signals of their currents.
+        The same for single populations, by the signals of their outputs.
     lif_smoothing : float or None
         The gradient of LIF rates is that of `.SoftLIFRate` with this ``sigma``.
     """
@@ -314,5 +314,5 @@ class SpikeTraining:
     lif_smoothing: float | None = None
 
     def surrogate_of(self, signal) -> Surrogate:
-        """The surrogate of a population, by the signal of its current."""
+        """The surrogate of a population, by the signal of its output."""
         return dict(self.own).get(signal, self.surrogate)

@@ -1,8 +1,4 @@
-"""A network as a Keras layer, and the variables that hold its parameters."""
-
-import itertools
-import re
-from collections import defaultdict
+"""A network as a Keras layer."""
 
 import keras
 import numpy as np
@@ -11,159 +7,17 @@ import tensorflow as tf
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.emit import loop_step
+from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
+from nengo_dl.runtime.tensor_function import Kept, compilable
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
+from nengo_dl.tensor_node import TrainsSome
 from nengo_dl.runtime.unrolled import Unrolled
 from nengo_dl.surrogates import SpikeTraining
 
 #: name of the model's input that tells how many steps to run, if no node does
 STEPS = "n_steps"
-
-
-class ParameterBanks:
-    """The Keras variables that hold a network's parameters.
-
-    Parameters of one shape share a variable, one slice for each: an optimizer then
-    works on a few large arrays instead of thousands of small ones.
-
-    Parameters
-    ----------
-    layer : keras.layers.Layer
-        Where the variables belong.
-    store : ParameterStore
-    used : set of Signal
-        Parameters that the probes depend on; the others are not trainable.
-    """
-
-    def __init__(self, layer, store, used):
-        self.store = store
-        self.place = {}
-        self.signals = []
-        self.variables = []
-        groups = defaultdict(list)
-        frozen = {entry.signal.base for entry in store.entries if not entry.trainable}
-        for entry in store.entries:
-            base = entry.signal.base
-            if base in store:
-                trainable = base in used and base not in frozen
-                groups[(entry.attr, store[base].shape, trainable)].append(entry)
-        for (attr, shape, trainable), entries in groups.items():
-            signals = list(dict.fromkeys(entry.signal.base for entry in entries))
-            for i, signal in enumerate(signals):
-                self.place[signal] = (len(self.signals), i)
-            self.signals.append(signals)
-            size = "x".join(map(str, shape)) or "scalar"
-            one = len(signals) == 1
-            name = entries[0].name if one else f"{len(signals)} {attr} {size}"
-            self.variables.append(
-                layer.add_weight(
-                    shape=shape if one else (len(signals), *shape),
-                    initializer="zeros",
-                    trainable=trainable,
-                    name=re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_"),
-                    dtype=store.dtype.name,
-                )
-            )
-        self._memories = [_Memory(variable) for variable in self.variables]
-        self.push()
-
-    def push(self):
-        """The variables take the values of the store."""
-        for signals, variable in zip(self.signals, self.variables, strict=True):
-            values = np.stack([self.store[signal] for signal in signals])
-            variable.assign(values[0] if len(signals) == 1 else values)
-        for memory in self._memories:
-            memory.changed()
-
-    def pull(self):
-        """The store takes the values of the variables; returns whether any differs."""
-        values = {}
-        for signals, memory in zip(self.signals, self._memories):
-            if memory.changed():
-                array = memory.array
-                parts = array[None] if len(signals) == 1 else array
-                values.update(zip(signals, parts, strict=True))
-        return bool(values) and self.store.write(values)
-
-    def tensor(self, ref):
-        """A parameter, or a part of it, as a differentiable tensor."""
-        number, i = self.place[ref.key]
-        value = _dense(tf.convert_to_tensor(self.variables[number].value))
-        if len(self.signals[number]) > 1:
-            value = value[i]
-        if ref.index is not None:
-            value = tf.gather(tf.reshape(value, [-1]), ref.index.ravel())
-        return tf.reshape(value, ref.shape)
-
-    def pack(self, weight):
-        """A program's argument as a differentiable tensor."""
-        shape = (-1, *weight.items[0].shape) if weight.form == "stack" else (-1, 1)
-        parts = []
-        for bank, items in itertools.groupby(weight.items, self._bank):
-            items = list(items)
-            if bank is None:
-                several = [self._single(item) for item in items]
-            else:
-                several = [self._slices(bank, [self.place[i.key][1] for i in items])]
-            parts += [tf.reshape(part, shape) for part in several]
-        return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
-
-    def _bank(self, item):
-        """The number of the variable of which an item is a slice; None if it is none."""
-        if not isinstance(item, ParameterRef) or item.index is not None:
-            return None
-        number = self.place[item.key][0]
-        return number if len(self.signals[number]) > 1 else None
-
-    def _single(self, item):
-        if isinstance(item, ParameterRef):
-            return self.tensor(item)
-        return tf.constant(item, self.store.dtype)
-
-    def _slices(self, number, rows):
-        """Many slices of one variable at once instead of one by one."""
-        bank = _dense(tf.convert_to_tensor(self.variables[number].value))
-        first, stop = rows[0], rows[0] + len(rows)
-        if rows != list(range(first, stop)):
-            return tf.gather(bank, rows)
-        return bank if stop - first == bank.shape[0] else bank[first:stop]
-
-
-@tf.custom_gradient
-def _dense(value):
-    """The same value, whose gradient is one array, not slices with their indices.
-
-    Optimizers differ in what they do with slices; the whole array is used anyway.
-    """
-    return tf.identity(value), tf.convert_to_tensor
-
-
-class _Memory:
-    """Where a variable's value lies, to see quickly whether it was written.
-
-    Single steps ask for every variable, so comparing values would cost more than the
-    step. TensorFlow never writes to memory that somebody else holds, but takes other
-    memory instead: a variable that still lies where it did, while this object holds the
-    place, has not been written. On another device than the CPU the value is copied, and
-    always counts as changed.
-    """
-
-    def __init__(self, variable):
-        self._handle, self._dtype = variable.value.handle, variable.value.dtype
-        self.array = None
-
-    def changed(self):
-        """Whether `array`, the value, is another one than it was at the last call."""
-        value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._dtype)
-        try:
-            array = np.asarray(memoryview(value))
-        except (BufferError, TypeError):
-            array = value.numpy()
-        if self.array is not None and np.may_share_memory(array, self.array):
-            return False
-        self.array = array
-        return True
 
 
 class Variant:
@@ -197,6 +51,9 @@ class Variant:
         # what has no loop is a few large operations, which gain nothing by compiling
         loop = self.layout.has_loop
         jit = settings["jit"] is not False and not python and loop
+        jit = jit and compilable(self.layout.loop.groups, program.batch)
+        #: variables of Keras layers that the loop carries
+        self.kept = Kept(self.layout, program.dtype)
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         drawn = any(source.key in program.hosts for source in self.layout.inputs)
         #: whether steps are like batch items, as in any feed-forward Keras model
@@ -204,7 +61,7 @@ class Variant:
         self.scan = None
         if loop:
             arguments = (
-                loop_step(self.layout, program.batch),
+                self.kept.wrap(loop_step(self.layout, program.batch)),
                 self.layout.loop.result.size,
                 program.dtype,
             )
@@ -284,7 +141,7 @@ class Variant:
         self.first_step.assign_add(tf.where(self.carrying, n_steps, 0))
 
 
-class TensorGraph(keras.layers.Layer):
+class TensorGraph(TrainsSome, keras.layers.Layer):
     """A network as a Keras layer.
 
     Takes a dict of arrays ``(items, steps, size)``, one for each input node by name, and
@@ -320,6 +177,8 @@ class TensorGraph(keras.layers.Layer):
         items = [item for weight in layout.weights for item in weight.items]
         used = {item.key for item in items if isinstance(item, ParameterRef)}
         self.banks = ParameterBanks(self, store, used)
+        self.layers = store.layers.objects  # which makes them parts of the Keras model
+        self.untrained = store.layers.untrained(used)
         self._learned = store.learned
         self._variants = {}
         self.built = True
@@ -349,6 +208,11 @@ class TensorGraph(keras.layers.Layer):
                     self.program, use, self.settings, self._learned
                 )
         return self._variants[key]
+
+    @property
+    def variants(self):
+        """(list of Variant) All that were needed so far."""
+        return list(self._variants.values())
 
     def compute_output_spec(self, inputs, training=None):
         """Shapes of the outputs, without running anything."""
@@ -433,7 +297,7 @@ class TensorGraph(keras.layers.Layer):
             if source.key in names:
                 x = tf.cast(inputs[names[source.key]], dtype)
                 if x.shape[0] != batch:
-                    x = tf.gather(_dense(x), tf.range(batch) % items)
+                    x = tf.gather(dense(x), tf.range(batch) % items)
                 x = tf.transpose(x, (1, 2, 0))
             elif source.key in self.program.hosts:
                 x = self._drawn(variant, source, n_steps)
@@ -482,7 +346,10 @@ class TensorGraph(keras.layers.Layer):
         ys, following = None, []
         if variant.scan is not None:
             state = [tf.convert_to_tensor(variable) for variable in variant.state]
+            n, state = len(state), state + variant.kept.values()
             ys, following = variant.scan(tensors[0], state, weights, training=training)
+            variant.kept.assign(following[n:], variant.carrying)
+            following = following[:n]
         if stages.needs_after:
             ys = stages.after(xp, tensors, ys, weights)
         return ys, following

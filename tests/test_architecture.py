@@ -27,9 +27,10 @@ FLOORS = (
     ("kernels",),
     ("builder",),
     ("runtime",),
-    ("tensor_graph",),
+    ("tensor_node",),
+    ("tensor_graph", "callbacks", "objectives"),
     ("simulator",),
-    ("benchmarks",),
+    ("benchmarks", "converter"),
 )
 
 # Which packages besides the standard library the lower floors may import. The compiler

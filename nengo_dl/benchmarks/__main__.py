@@ -1,4 +1,4 @@
-"""The command line: ``python -m nengo_dl.benchmarks compare`` or ``build``."""
+"""The command line: ``python -m nengo_dl.benchmarks compare``, ``train`` or ``build``."""
 
 import argparse
 import inspect
@@ -18,6 +18,8 @@ from nengo_dl.benchmarks.compare import (
     run_profile,
 )
 from nengo_dl.benchmarks.networks import BUILDERS, CASES, Case, chain
+from nengo_dl.benchmarks.train import CASES as TRAIN_CASES
+from nengo_dl.benchmarks.train import HEADER, format_train_row, measure_training
 
 NEURON_TYPES = {
     cls.__name__.lower(): cls
@@ -116,6 +118,35 @@ def _add_build(commands):
     profile.add_argument("--log-dir", default="profile", help="where the trace goes")
     profile.add_argument("--no-profile", action="store_true", help="no trace")
     profile.set_defaults(run=_profile)
+
+
+def _add_train(commands):
+    parser = commands.add_parser(
+        "train",
+        help="measure training beside plain TensorFlow and Keras",
+        description="Measure training beside plain TensorFlow and Keras, in one process.",
+        epilog=f"cases: {', '.join(TRAIN_CASES)}",
+    )
+    parser.add_argument(
+        "--cases", type=_names, help='names with commas between, or "all" (default)'
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="epochs of each")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE too")
+    parser.set_defaults(run=_train)
+
+
+def _train(args):
+    environment = describe_environment()
+    print(", ".join(f"{name} {value}" for name, value in environment.items()))
+    print(HEADER, flush=True)
+    done = []
+    for row in measure_training(args.cases, repeats=args.repeats):
+        done.append(row)
+        print(format_train_row(row), flush=True)
+    if args.json:
+        report = {"environment": environment, "rows": [row.as_dict() for row in done]}
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
 
 
 def _compare(args):
@@ -218,8 +249,9 @@ def main(arguments=None):
         prog="python -m nengo_dl.benchmarks",
         description="Measure nengo_dl.Simulator.",
     )
-    commands = parser.add_subparsers(required=True, metavar="compare|build")
+    commands = parser.add_subparsers(required=True, metavar="compare|train|build")
     _add_compare(commands)
+    _add_train(commands)
     _add_build(commands)
     args = parser.parse_args(arguments)
     try:

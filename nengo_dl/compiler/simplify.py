@@ -283,7 +283,11 @@ def _whole_output(graph: Graph, elements: np.ndarray):
     if graph.kind[following[0]] != Kind.NODE:
         return None
     node = graph.nodes[graph.owner[following[0]]]
-    retimable = node.kernel.zero_preserving and not node.kernel.host
+    # With a matrix, whether it is a node depends on its values while they are folded;
+    # then the state of that program would have no place in the open one.
+    retimable = node.kernel.zero_preserving and not (
+        node.kernel.host or node.kernel.matrices
+    )
     whole = len(node.outputs) == 1 and np.array_equal(following, node.elements())
     return node if retimable and whole else None
 

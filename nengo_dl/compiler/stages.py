@@ -44,7 +44,11 @@ def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
     depends = graph.kind == Kind.STATE
     feeds = np.zeros(graph.size, bool)
     feeds[graph.next[graph.next >= 0]] = True
-    pinned = [i for i, n in enumerate(graph.nodes) if n.kernel.host and stepwise_python]
+    pinned = [
+        i
+        for i, n in enumerate(graph.nodes)
+        if n.kernel.stepwise or (n.kernel.host and stepwise_python)
+    ]
     for i in pinned:
         for start, size in graph.nodes[i].outputs:
             depends[start : start + size] = True

@@ -37,6 +37,10 @@ class Kernel:
         Which inputs are enough for that, whatever the others are. None: all of them.
     host : bool
         Calls Python: it cannot be compiled, and it is never merged or shared.
+    tensorflow : bool
+        Calls a function of TensorFlow tensors; the program makes sure that it can.
+    stepwise : bool
+        Belongs into the loop over time, even if it depends on no state.
     side_effects : bool
         Must run even if nothing reads its outputs.
     differentiable : bool
@@ -50,6 +54,9 @@ class Kernel:
         Elementary operations for each output element, about.
     materialize : tuple of int
         Inputs that `step` reads more than once; see ``xp.materialize``.
+    compiles_well : bool
+        Whether a compiler makes the operation faster, not slower, where it stands by
+        itself, outside of the loop.
     """
 
     name = "kernel"
@@ -59,12 +66,15 @@ class Kernel:
     zero_preserving = False
     zero_inputs: tuple[int, ...] | None = None
     host = False
+    tensorflow = False
+    stepwise = False
     side_effects = False
     differentiable = True
     cut_inputs: tuple[int, ...] = ()
     merge_limit: int | None = None
     operations = 2
     materialize: tuple[int, ...] = ()
+    compiles_well: bool = True
 
     def static(self, node) -> tuple[tuple[str, Hashable], ...]:
         """The parameters of a node that are neither vectors nor matrices."""

@@ -5,7 +5,15 @@ and the code of one time step, written once against the array namespace. Importi
 package registers all of them.
 """
 
-from nengo_dl.kernels import algebra, convolution, fallback, functions, sparse, time
+from nengo_dl.kernels import (
+    algebra,
+    convolution,
+    fallback,
+    functions,
+    sparse,
+    tensor_function,
+    time,
+)
 from nengo_dl.kernels.learning import bcm, oja, outer, pes, rls, voja
 from nengo_dl.kernels.neurons import (
     adaptive_lif,
@@ -47,6 +55,7 @@ __all__ = [
     "sparse",
     "spikes_of_rates",
     "tanh",
+    "tensor_function",
     "time",
     "triangle",
     "voja",

@@ -208,6 +208,9 @@ class LowerFunction(OperatorRule):
         sizes = (function.size,) if function.size else ()
         params = {"function": function, "sizes": sizes}
         inputs = [low.read(signal) for signal in signals]
-        outputs = low.node(PYTHON, inputs, sizes, params, label=function.label)
+        label = function.label
+        if op.output is not None:  # of which node or connection it is
+            label += f" of {op.output.name.rpartition('.')[0] or op.output.name}"
+        outputs = low.node(PYTHON, inputs, sizes, params, label=label)
         if op.output is not None:
             low.define(op.output, outputs[0])

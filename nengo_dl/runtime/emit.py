@@ -80,7 +80,8 @@ class Emitter:
         inputs = []
         for k, read in enumerate(group.reads):
             x = self.read(read, tensors)
-            if group.kernel.host:  # called for each item, also where all are equal
+            # what is called from outside is called for each item, also where all agree
+            if group.kernel.host or group.kernel.tensorflow:
                 x = self._full(x)
             few = self.batch is not None and self.batch < SMALL_BATCH
             if k in group.kernel.materialize and few:

@@ -385,3 +385,22 @@ class NumpyNamespace:
             If ``fn`` returns another number of arrays, or other shapes.
         """
         return self._apply(HostCall(fn, sizes), *inputs)
+
+    def tensor_call(
+        self, function: Any, inputs: Sequence[Any], weights: Sequence, training: bool
+    ) -> list[Any]:
+        """Call a `.tensor_function.TensorFunction`, from Python.
+
+        Parameters
+        ----------
+        function : TensorFunction
+        inputs : list of array ``(n_i, batch)``
+        weights : list of array
+            Not used: it has the same values in variables of its own.
+        training : bool
+
+        Returns
+        -------
+        list of array ``(size, batch)``
+        """
+        return self.host_call(function.on_host(training), inputs, function.sizes)

@@ -306,6 +306,7 @@ class Program:
                 self._tiers[key] = tier(
                     *arguments,
                     weights,
+                    jit=self._compilable(layout, name),
                     unroll=self.unroll,
                     device=self.device,
                     use_loop=self.use_loop,
@@ -316,6 +317,15 @@ class Program:
             tier.write(self.weights(tier.layout))
             self._stale.discard(key)
         return self._tiers[key]
+
+    def _compilable(self, layout: Layout, name: str) -> bool:
+        """Whether XLA can compile the TensorFlow functions that the users brought."""
+        groups = layout.loop.groups if name == "staged" else layout.groups()
+        if not any(group.kernel.tensorflow for group in groups):
+            return True
+        from nengo_dl.runtime.tensor_function import compilable
+
+        return compilable(groups, self.batch)
 
     def _activate(self, key) -> None:
         """Hand the state over from the tier that ran last."""
@@ -335,6 +345,11 @@ class Program:
         """Parameters have other values from now on."""
         self.settle()
         self.is_open = True
+        self._stale = set(self._tiers)
+
+    def refreshed(self) -> None:
+        """Parameters that are never folded have other values from now on."""
+        self.settle()
         self._stale = set(self._tiers)
 
     def state_written(self) -> None:

@@ -77,7 +77,7 @@ class StagedTier(TensorFlowTier):
         if self.stages.needs_before:
             tensors = self.stages.before(xp, rows, self.arrays)
         k, cause, tensors = self._until_failure(xp, len(rows), cause, tensors)
-        carry = self.carry
+        carry = self.carried()
         ys = self._loop(k, tensors[0], carry, length)
         if not self.stages.needs_after:
             return ys, cause
@@ -105,5 +105,6 @@ class StagedTier(TensorFlowTier):
         padded = np.zeros((length, *given.shape[1:]), self.store.dtype)
         padded[:k] = given[:k]
         with self.scope():
-            ys, self.carry = self.loop(k, padded, carry, self.weights)
+            ys, carried = self.loop(k, padded, carry, self.weights)
+            self.take(carried)
         return ys.numpy()[:k]

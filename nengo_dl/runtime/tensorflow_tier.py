@@ -58,6 +58,8 @@ class TensorFlowNamespace:
         What functions called by `host_call` raised; see `reraise_host_errors`.
     scratch : Scratch, Measure or None
         Where `materialize` keeps arrays, inside a loop.
+    kept : dict or None
+        Present values of variables that a loop carries, see `.tensor_function.Kept`.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class TensorFlowNamespace:
         self.eps = float(np.finfo(self.dtype).eps)
         self.host_errors: list[BaseException] = []
         self.scratch: Scratch | Measure | None = None
+        self.kept: dict[int, tf.Tensor] | None = None
 
     # ---- constants ----------------------------------------------------------------
 
@@ -396,6 +399,16 @@ class TensorFlowNamespace:
             tf.ensure_shape(result, (size, batch))
             for result, size in zip(results, sizes, strict=True)
         ]
+
+    def tensor_call(
+        self, function: Any, inputs: Sequence[Array], weights: Sequence, training: bool
+    ) -> list[tf.Tensor]:
+        """Call a `.tensor_function.TensorFunction`, see `.NumpyNamespace.tensor_call`.
+
+        The weights are used in place of its variables; those that the loop carries are
+        given and taken there, and any other that it changes is assigned.
+        """
+        return function.in_program(self, inputs, weights, training)
 
     @contextmanager
     def reraise_host_errors(self) -> Iterator[None]:

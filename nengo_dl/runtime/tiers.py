@@ -183,8 +183,15 @@ class TensorFlowTier:
         batch = store.batch
         self.stages = stages = SequenceStages(layout, batch)
         inside = self.stages_on_device
+        step = loop_step(layout, batch) if layout.has_loop else None
+        self.kept = None
+        if any(group.kernel.tensorflow for group in layout.loop.groups):
+            from nengo_dl.runtime.tensor_function import Kept
+
+            self.kept = Kept(layout, store.dtype)
+            step = self.kept.wrap(step)
         self.loop = ForwardLoop(
-            loop_step(layout, batch) if layout.has_loop else None,
+            step,
             layout.loop.result.size,
             store.dtype,
             jit=jit,
@@ -249,15 +256,25 @@ class TensorFlowTier:
             self.loop,
             n_steps,
             chunk,
-            self.carry,
+            self.carried(),
             self.weights,
             batch=self.store.batch,
             n_in=self.layout.n_given,
             inputs=lambda first, k: self.feed.chunk(start + first, k),
             device=self.device,
         ):
-            self.carry = carry
+            self.take(carry)
             yield outputs
+
+    def carried(self) -> list:
+        """What the loop carries: the state, and variables of Keras layers."""
+        return [*self.carry, *(self.kept.values() if self.kept else ())]
+
+    def take(self, carried: list) -> None:
+        """The inverse of `carried`."""
+        self.carry = carried[: len(self.layout.carry)]
+        if self.kept:
+            self.kept.assign(carried[len(self.layout.carry) :])
 
 
 class SequenceStages:

@@ -11,6 +11,8 @@ import numpy as np
 from nengo.exceptions import ValidationError
 from nengo.rc import rc
 
+from nengo_dl.tensor_node import TensorNode
+
 #: Key by which a dictionary of input data may also hold the number of steps.
 N_STEPS = "n_steps"
 
@@ -49,11 +51,15 @@ def input_nodes(network):
     Returns
     -------
     list of ~nengo.Node
-        All nodes with ``size_in == 0`` and ``size_out > 0``, those of inner networks
-        included, in the order of ``network.all_nodes``.
+        All nodes with ``size_in == 0`` and ``size_out > 0`` but `TensorNode`, those of
+        inner networks included, in the order of ``network.all_nodes``.
     """
     nodes = [] if network is None else network.all_nodes
-    return [node for node in nodes if node.size_in == 0 and node.size_out > 0]
+    return [
+        node
+        for node in nodes
+        if node.size_in == 0 and node.size_out > 0 and not isinstance(node, TensorNode)
+    ]
 
 
 def unique_names(objects, default_prefix=None):

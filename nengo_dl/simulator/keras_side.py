@@ -11,6 +11,7 @@ import tensorflow as tf
 from nengo_dl.simulator.building import tensorflow_defaults
 from nengo_dl.simulator.training_advice import warn_before_training
 from nengo_dl.tensor_graph import STEPS, TensorGraph
+from nengo_dl.tensor_node import TrainsSome
 
 
 class FunctionLoss(keras.losses.Loss):
@@ -72,7 +73,7 @@ class ProbeLoss:
         return tf.cast(value, keras.config.floatx()) * self.weight
 
 
-class NengoModel(keras.Model):
+class NengoModel(TrainsSome, keras.Model):
     """A functional model whose results are named the same for one probe as for many.
 
     They are ``loss``, ``<probe>_loss`` for each probe that has a loss, and
@@ -80,7 +81,9 @@ class NengoModel(keras.Model):
     name of the probe if there is but one probe.
     """
 
+    before_calls = None  # called before methods that train, evaluate or predict
     losses_of_probes = ()
+    joint_losses = ()  # of several probes: functions of all targets and outputs by name
     needs_targets = frozenset()  # the names of probes with a loss or a metric
 
     def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, **kwargs):
@@ -103,6 +106,26 @@ class NengoModel(keras.Model):
             for name, one in losses.items()
             if one is not None
         )
+        self.joint_losses = ()
+
+    def make_train_function(self, force=False):
+        """See ``keras.Model``."""
+        self._begin()
+        return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        """See ``keras.Model``."""
+        self._begin()
+        return super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
+        """See ``keras.Model``."""
+        self._begin()
+        return super().make_predict_function(force)
+
+    def _begin(self):
+        if self.before_calls is not None:
+            self.before_calls()
 
     def _by_probe(self, values):
         if isinstance(values, dict):
@@ -128,6 +151,7 @@ class NengoModel(keras.Model):
             if weight is not None and len(weight.shape) == 1:
                 weight = weight[:, None]  # one for each item, the same in all steps
             total.append(loss(y[loss.name], y_pred[loss.name], weight))
+        total += [loss(y, y_pred) for loss in self.joint_losses]
         if not total:
             raise ValueError("No loss to compute. Provide a `loss` in `compile()`.")
         return sum(total)
@@ -180,6 +204,9 @@ class KerasSide:
             outputs = self.layer(inputs)
             self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
         self.model.output_names = list(probes.values())
+        self.model.untrained = self.layer.untrained
+        self.model.before_calls = self._before_calls
+        self._handed_over = False
         live.banks = self.layer.banks
 
     def warn_before_training(self):
@@ -212,6 +239,14 @@ class KerasSide:
         model = self.model
         model.train_function = model.test_function = model.predict_function = None
 
+    def _before_calls(self):
+        """The model by itself starts from the state as it is now, and keeps none."""
+        if not self._handed_over:
+            self.live.pull()
+            self.program.settle()
+            for variant in self.layer.variants:
+                variant.begin(self.live.n_steps, False)
+
     @contextlib.contextmanager
     def calls(self, stateful, training=False):
         """Around calls of the model: hand the state over, and take it back.
@@ -233,12 +268,14 @@ class KerasSide:
             for each in [variant, *others]:
                 each.begin(live.n_steps, stateful and each is variant)
                 stack.enter_context(each.xp.reraise_host_errors())
+            self._handed_over = True
             try:
                 yield
             except BaseException:
                 self.forget_traces()  # a trace that failed would fail ever after
                 raise
             finally:
+                self._handed_over = False
                 n_steps = variant.end()
                 if stateful:
                     live.n_steps = n_steps

@@ -38,6 +38,9 @@ class LiveState:
         """Take over what was written to the Keras variables, by whomever."""
         if self.banks is not None and self.banks.pull():
             self.program.written()
+        layers = self.parameters.layers
+        if layers.variables and self.parameters.write(layers.changed(self.parameters)):
+            self.program.refreshed()
 
     def write(self, values):
         """Give parameters other values.
@@ -52,6 +55,7 @@ class LiveState:
             self.program.written()
             if self.banks is not None:
                 self.banks.push()
+            self.parameters.layers.push(self.parameters)
 
     def write_learned(self, values):
         """Give parameters that are learned online other values, in all batch items."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from nengo_dl.simulator.layer_variables import LayerVariables
 from nengo_dl.simulator.params import collect_parameters, initial_value
 
 
@@ -26,6 +27,8 @@ class ParameterStore(Mapping):
         Base signals of those.
     initial : dict
         The values that the parameters were built with.
+    layers : LayerVariables
+        Those that are variables of Keras layers.
     version : int
         Grows with every change.
     """
@@ -47,6 +50,7 @@ class ParameterStore(Mapping):
             if p.signal.base not in changed
         }
         self._values = dict(self.initial)
+        self.layers = LayerVariables(model, self.entries)
 
     def __getitem__(self, signal):
         return self._values[signal] if signal in self._values else self._held[signal]

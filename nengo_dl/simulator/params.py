@@ -22,6 +22,7 @@ from nengo.transforms import SparseMatrix
 
 from nengo_dl.config import learned_objects, resolve_trainable
 from nengo_dl.kernels.sparse import entries
+from nengo_dl.tensor_node import layer_parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +97,19 @@ def collect_parameters(model):
                 shape=((len(sparse_indices(signal)),) if signal.sparse else signal.shape),
                 trainable=trainable.get(owner, True) and not is_changed,
                 learned=owner in learned or is_changed,
+            )
+        )
+    for nodes, attr, signal, variable in layer_parameters(model):
+        allowed = all(trainable.get(node, True) for node in nodes)
+        parameters.append(
+            Parameter(
+                name=f"{names[nodes[0]]}.{attr}",
+                obj=nodes[0],
+                attr=attr,
+                signal=signal,
+                shape=signal.shape,
+                trainable=allowed and variable.trainable,
+                learned=False,
             )
         )
     return parameters

@@ -25,6 +25,7 @@ class PicklingMethods:
         "model",
         "network",
         "seed",
+        "_older",
     )
 
     def __getstate__(self):

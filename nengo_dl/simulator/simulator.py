@@ -23,9 +23,10 @@ from nengo_dl.simulator.building import (
     whole_steps,
 )
 from nengo_dl.simulator.data import SimulationData
+from nengo_dl.simulator.gradients import GradientMethods
 from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
+from nengo_dl.simulator.legacy import OlderNames, older_data, older_options
 from nengo_dl.simulator.live import LiveState
-from nengo_dl.simulator.older_names import OlderNames
 from nengo_dl.simulator.parameter_store import ParameterStore
 from nengo_dl.simulator.pickling import PicklingMethods
 from nengo_dl.simulator.progress import progress
@@ -33,7 +34,9 @@ from nengo_dl.simulator.saving import SavingMethods
 from nengo_dl.simulator.training import TrainingMethods
 
 
-class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
+class Simulator(
+    TrainingMethods, GradientMethods, SavingMethods, PicklingMethods, OlderNames
+):
     """Simulates a Nengo network, and trains it.
 
     Replaces ``nengo.Simulator``: the same script with this class gives the same output,
@@ -64,6 +67,8 @@ class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
     optimize : bool
         Taken, and kept as an attribute, so that scripts for core Nengo run as they are.
         How a network is compiled does not depend on it.
+    **older
+        Older arguments (``dtype``, ``tensorboard``), with a ``DeprecationWarning``.
 
     Attributes
     ----------
@@ -105,8 +110,10 @@ class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
         progress_bar=True,
         *,
         optimize=True,
+        **older,
     ):
         self.closed = True  # until everything below has worked
+        self._older = older_options(older)
         self.minibatch_size = minibatch_size
         if minibatch_size is not None:
             self.minibatch_size = positive_int("minibatch_size", minibatch_size, self)
@@ -132,7 +139,7 @@ class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
         if self.network is not None:
             warn_misplaced_settings(self.network)
             refuse_planned_settings(self.network)
-        self.dtype = np.dtype(get_setting(self.network, "dtype"))
+        self.dtype = np.dtype(self._older["dtype"] or get_setting(self.network, "dtype"))
         self.stateful = get_setting(self.network, "stateful")
         self.inference_only = get_setting(self.network, "inference_only")
         parameters = ParameterStore(self.model, self.dtype)
@@ -235,7 +242,7 @@ class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
             return
         self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
 
-    def run_steps(self, n_steps, data=None, progress_bar=None, stateful=True):
+    def run_steps(self, n_steps, data=None, progress_bar=None, stateful=True, **older):
         """Simulate exactly this number of steps.
 
         Parameters
@@ -250,6 +257,8 @@ class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
             Overrides the simulator's.
         stateful : bool
             False: the state, time included, is put back afterwards.
+        **older
+            ``input_feeds``, the older name of ``data``, with a ``DeprecationWarning``.
 
         Raises
         ------
@@ -264,6 +273,7 @@ class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
         """
         self._require_open("run")
         n_steps = whole_steps(n_steps, self)
+        data = older_data("run_steps", data, older) if older else data
         arrays = self._data_by_signal(data, n_steps)
         live, program = self._live, self._program
         live.pull()
@@ -294,7 +304,7 @@ class Simulator(TrainingMethods, SavingMethods, PicklingMethods, OlderNames):
         rows = None
         if not kwargs and self.stateful:
             live = self._live
-            if live.banks is not None:
+            if live.banks is not None or live.parameters.layers.variables:
                 live.pull()
             rows = self._program.step(live.n_steps)
         if rows is None:

@@ -27,9 +27,9 @@ def spike_training(network, model):
         return SpikeTraining()
     general = get_setting(network, "surrogate") or RateDerivative()
     own = {
-        model.sig[ens.neurons]["in"]: surrogate or RateDerivative()
+        model.sig[ens.neurons]["out"]: surrogate or RateDerivative()
         for ens, surrogate in resolve_surrogates(network).items()
-        if "in" in model.sig[ens.neurons]
+        if "out" in model.sig[ens.neurons]
     }
     return SpikeTraining(
         get_setting(network, "spiking_training"),

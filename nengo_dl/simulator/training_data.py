@@ -9,6 +9,7 @@ from nengo.exceptions import SimulationError, ValidationError
 
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.simulator.inputs import (
+    N_STEPS,
     Symbol,
     probes_names,
     resolve_data,
@@ -180,8 +181,18 @@ class DataMethods:
             )
         if steps is not None and steps < 1:
             raise ValidationError(f"expected at least 1 step, got {steps}", attr=where)
+        fixed = self._keras.layer.fixed_steps
+        if fixed not in (None, steps):
+            raise ValidationError(
+                f"got {steps} steps; with the setting use_loop=False, exactly "
+                f"unroll_simulation={fixed} are unrolled. Build the Simulator with "
+                f"unroll_simulation={steps}, or leave the setting out",
+                attr=where,
+            )
         known = [a.shape[0] for a in (*inputs.values(), *found.values())]
         items = next((n for n in known if n is not None), None)
+        if items is None and not known:
+            items = self._items_of_entry(x)
         if items == 0:
             raise ValidationError("expected at least 1 item, got 0", attr=where)
         if targets:
@@ -194,6 +205,11 @@ class DataMethods:
         if weight is not None and targets:
             weights = self._sample_weights(weight, found, where)
         return Given(inputs, found, weights, items, steps)
+
+    def _items_of_entry(self, x):
+        """For how many items data tell the number of steps, if they are nothing else."""
+        entry = x.get(N_STEPS) if isinstance(x, Mapping) else None
+        return len(entry) if np.ndim(entry) else None
 
     def _check_needed(self, targets, where):
         """That there are targets wherever there is a loss or a metric."""
@@ -221,6 +237,9 @@ class DataMethods:
                 continue
             if not isinstance(weight, Symbol):
                 weight = np.asarray(weight, self.dtype)
+            elif weight.tensor.shape.rank is None:
+                weights[names[probe]] = weight
+                continue
             shapes = target.shape[:1], target.shape[:2]
             if not any(agree(weight.shape, shape) for shape in shapes):
                 raise ValidationError(
@@ -268,7 +287,8 @@ class DataMethods:
             raise ValidationError(
                 "class_weight is defined for targets that are numbers of classes, whole "
                 f"numbers (items, steps, 1); the target for Probe {names[probe]!r} has "
-                f"shape {target.shape} and type {target.dtype}. Use sample_weight instead",
+                f"shape {target.shape} and type {target.dtype}. Use sample_weight "
+                "instead",
                 attr=where,
             )
         return probe

@@ -8,7 +8,13 @@ from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler import registry
-from nengo_dl.compiler.lowering import LoweringOptions, OperatorRule, lower, lowers
+from nengo_dl.compiler.lowering import (
+    LoweringOptions,
+    OperatorRule,
+    lower,
+    lowers,
+    rule_of,
+)
 from tests.compiler.bench import N_STEPS, Bench
 from tests.compiler.helpers import agree, case, make_case
 from tests.compiler.reference import interpret
@@ -129,23 +135,58 @@ class Rewritten(DotInc):
     """Stores its matrix differently, say."""
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        Unheard(Signal(np.zeros(2), name="s")),
-        Rewritten(Signal(np.eye(2)), Signal(np.ones(2)), Signal(np.ones(2))),
-    ],
-    ids=["unknown", "subclass"],
-)
-def test_unknown_operators_name_the_file_to_add(bench, op):
-    bench.add(op)
+class Stepping(Unheard):
+    """Has a step function."""
+
+    def make_step(self, signals, dt, rng):
+        return lambda: None
+
+
+def test_unknown_operators_name_the_way_out(bench):
+    op = Unheard(Signal(np.zeros(2), name="s"))
+    bench.model.operators.append(op)
     with pytest.raises(BuildError) as error:
         bench.lower()
-    name, message = type(op).__name__, str(error.value)
-    assert f"no rule for the operator {name} ({op})" in message
-    assert f"@lowers({name})" in message
-    assert f"nengo_dl/kernels/{name.lower()}.py" in message
+    message = str(error.value)
+    assert f"no rule for the operator Unheard ({op})" in message
+    assert "@nengo_dl.builder.Builder.register(Unheard)" in message
+    assert "make_step(signals, dt, rng)" in message
     assert "DotInc" in message  # among the known ones
+
+
+def test_without_kernels_there_is_no_rule_at_all(bench, monkeypatch):
+    monkeypatch.setattr(registry.operators, "default", None)
+    bench.add(Stepping(Signal(np.zeros(2), name="s")))
+    with pytest.raises(BuildError, match="no rule for the operator Stepping"):
+        bench.lower()
+
+
+def test_rules_of_a_base_class(monkeypatch):
+    """They hold for subclasses, unless these override ``make_step``."""
+    entries = dict(registry.operators._entries)
+    monkeypatch.setattr(registry.operators, "_entries", entries)
+
+    @lowers(Unheard)
+    class LowerUnheard(OperatorRule):
+        """Does nothing."""
+
+    class Same(Unheard):
+        """Changes nothing."""
+
+    class Liberal(LowerUnheard):
+        def covers(self, op, registered):
+            return registered is Unheard
+
+    (signal,) = Unheard(Signal(np.zeros(2))).sets
+    default = registry.operators.default
+    assert isinstance(rule_of(Unheard(signal)), LowerUnheard)
+    assert isinstance(rule_of(Same(signal)), LowerUnheard)
+    assert rule_of(Stepping(signal)) is default is not None
+    registry.operators.add(Unheard, Liberal())
+    assert isinstance(rule_of(Stepping(signal)), Liberal)
+    # a product of another kind stores its matrix in its own way
+    product = Rewritten(Signal(np.eye(2)), Signal(np.ones(2)), Signal(np.ones(2)))
+    assert rule_of(product) is default
 
 
 def test_a_rule_of_a_user(bench, allclose, monkeypatch):

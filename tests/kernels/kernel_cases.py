@@ -393,8 +393,10 @@ def pes_with_delta(bench, variant):
 # -- more of them: importing a file adds its cases -------------------------------------
 
 from tests.kernels import (  # noqa: E402, F401
+    kernel_cases_gradients,
     kernel_cases_learning,
     kernel_cases_neurons,
     kernel_cases_processes,
+    kernel_cases_tensor,
     kernel_cases_transforms,
 )

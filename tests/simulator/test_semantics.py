@@ -228,7 +228,7 @@ def test_equal_seeds_give_equal_results():
     "make, jit",
     [
         (networks.recurrent, False),
-        (networks.recurrent, True),
+        (lambda: networks.rates(nengo.LIF(), 0.01), True),
         (networks.python_functions, False),
     ],
 )

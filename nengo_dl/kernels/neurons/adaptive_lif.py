@@ -34,7 +34,6 @@ class AdaptiveLIFRateKernel(LIFRateKernel):
     neuron_type = nengo.AdaptiveLIFRate
     params = (*LIFRateKernel.params, "tau_n", "inc_n")
     state = ("adaptation",)
-    smooth_form = None
 
     def derive(self, params):
         """See `_derive_adaptation`."""

@@ -55,6 +55,8 @@ class NeuronKernel(Kernel):
         if cls.neuron_type is None:
             return
         cls.vectors = cls.params
+        if "smooth_form" not in vars(cls):  # a subclass computes something else
+            cls.smooth_form = None
         cls.name = cls.neuron_type.__name__
         neuron_kernels.add(cls.neuron_type, cls())
 
@@ -117,7 +119,7 @@ class NeuronKernel(Kernel):
             low.host(op, lambda: self.draws(op, low.dt))
             inputs.append(low.drawn(op, n))
         sizes = [n] * (1 + len(states))
-        outputs = low.node(self, inputs, sizes, params, label=str(op))
+        outputs = low.node(self, inputs, sizes, params, label=_label(op))
         return dict(zip([op.output, *states], outputs))
 
     # training --------------------------------------------------------------------
@@ -134,7 +136,7 @@ class NeuronKernel(Kernel):
         smooth = neuron_kernels.exact(kernel.smooth_form)
         params = dict(kernel.values(op.neurons, current.size), dt=low.dt)
         params["sigma"] = np.full(current.size, sigma)
-        (like,) = low.node(smooth, [current], [current.size], params, label=str(op))
+        (like,) = low.node(smooth, [current], [current.size], params, label=_label(op))
         return with_gradients(low, results, {op.output: like})
 
     def has_rates(self) -> bool:
@@ -143,7 +145,7 @@ class NeuronKernel(Kernel):
 
     def spiking_form(self, op, low, current) -> dict:
         """What `apply` gives, with a gradient for the spikes."""
-        surrogate = low.options.spikes.surrogate_of(op.J)
+        surrogate = low.options.spikes.surrogate_of(op.output)
         if surrogate.of_membrane and self.crosses_threshold:
             return self.apply(op, low, current, surrogate=surrogate)
         if not self.has_rates():
@@ -195,6 +197,11 @@ class NeuronKernel(Kernel):
     def detached(self, xp, p, x):
         """``x``, which a surrogate gradient does not go through."""
         return x if getattr(p, "surrogate", None) is None else xp.stop_gradient(x)
+
+
+def _label(op):
+    """What to call the operator of a population in messages."""
+    return f"{op.neurons} in {op.J.name.rpartition('.')[0] or op.J.name}"
 
 
 class UnknownNeurons(UnknownOperator):

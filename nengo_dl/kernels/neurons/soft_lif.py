@@ -24,7 +24,6 @@ class SoftLIFRateKernel(LIFRateKernel):
     neuron_type = SoftLIFRate
     params = (*LIFRateKernel.params, "sigma")
     zero_preserving = False
-    smooth_form = None
 
     def derive(self, params):
         """The logarithm of the smoothing."""

@@ -1,0 +1,358 @@
+"""Measurements of training: beside plain TensorFlow, and beside plain Keras.
+
+Each figure is a ratio of two times that are taken in turns, in one process.
+"""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import keras
+import nengo
+import numpy as np
+import tensorflow as tf
+
+from nengo_dl.benchmarks.compare import take_turns
+from nengo_dl.benchmarks.networks import integrator
+from nengo_dl.config import configure_settings
+from nengo_dl.runtime.loop import call_step
+from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.simulator import Simulator
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRow:
+    """Two ways to do the same training.
+
+    Times are of the fastest repeat, in milliseconds per batch.
+    """
+
+    case: str
+    """What was trained."""
+    ours_ms: float
+    reference: str
+    """What it is compared with."""
+    reference_ms: float
+    steps: int
+    """Steps of each item."""
+    ours_mb: float | None = None
+    """Memory that training took at most, beyond what was taken before; if measured."""
+    reference_mb: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Our time as a fraction of the other."""
+        return self.ours_ms / self.reference_ms
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Our memory as a fraction of the other; None if it was not measured."""
+        if self.ours_mb is None or not self.reference_mb:
+            return None
+        return self.ours_mb / self.reference_mb
+
+    @property
+    def step_ms(self) -> float:
+        """Our milliseconds per step of a batch."""
+        return self.ours_ms / self.steps
+
+    def as_dict(self) -> dict:
+        """All fields and the figures derived from them, for JSON."""
+        derived = ("ratio", "memory_ratio", "step_ms")
+        return dataclasses.asdict(self) | {name: getattr(self, name) for name in derived}
+
+
+HEADER = (
+    f"{'training of':<34}  {'ms/batch':>9}  {'ms/step':>8}  {'beside':<26}  "
+    f"{'ms/batch':>9}  {'ratio':>6}  {'memory':>7}"
+)
+"""The titles of the table's columns."""
+
+
+def format_train_row(row: TrainRow) -> str:
+    """One line of the table."""
+    memory = "-" if row.memory_ratio is None else f"{row.memory_ratio:.2f}"
+    return (
+        f"{row.case:<34}  {row.ours_ms:>9.3f}  {row.step_ms:>8.4f}  "
+        f"{row.reference:<26}  {row.reference_ms:>9.3f}  {row.ratio:>6.2f}  {memory:>7}"
+    )
+
+
+class PlainLoop:
+    """A `.bptt.Scan` without anything of it: TensorFlow's loop, which a tape records.
+
+    Parameters
+    ----------
+    scan : .bptt.Scan
+        Whose steps to run.
+    """
+
+    def __init__(self, scan):
+        self.step, self.n_y = scan.step, scan.n_y
+        self.xp = TensorFlowNamespace(scan.xp.dtype, fast=False)
+
+    def __call__(self, xs, carry, weights, training=False):
+        """Outputs of all steps and the last state, as of `.bptt.Scan`."""
+        n_steps, shape = tf.shape(xs)[0], (self.n_y, xs.shape[2])
+        ys = tf.TensorArray(self.xp.dtype, n_steps, element_shape=shape)
+
+        def body(i, carry, ys):
+            x = xs[i] if xs.shape[1] else None
+            carry, y = call_step(self.step, self.xp, carry, x, list(weights), shape)
+            return i + 1, carry, ys.write(i, y)
+
+        state = (tf.constant(0), list(carry), ys)
+        _, carry, ys = tf.while_loop(lambda i, *_: i < n_steps, body, state)
+        return ys.stack(), carry
+
+
+class _Stopwatch(keras.callbacks.Callback):
+    """Seconds from the first batch to the end of the last, for each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = []
+        self._start = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+def _fit(fit: Callable, batches: int) -> Callable[[], float]:
+    """Runs ``fit(callbacks=...)``, and returns milliseconds per batch of an epoch."""
+
+    def run():
+        watch = _Stopwatch()
+        fit(epochs=1, verbose=0, callbacks=[watch])
+        return watch.seconds[-1] / batches * 1e3
+
+    return run
+
+
+class peak_memory:
+    """The most memory of this process inside a ``with`` block, beyond that at its start.
+
+    Attributes
+    ----------
+    megabytes : float or None
+        None where the system does not tell (it is read from ``/proc``).
+    """
+
+    def __init__(self, interval=0.0005):
+        self.megabytes = None
+        self._interval = interval
+        self._done = threading.Event()
+
+    @staticmethod
+    def _resident():
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * 4096 / 2**20
+
+    def _watch(self):
+        while not self._done.wait(self._interval):
+            self.megabytes = max(self.megabytes, self._resident() - self._first)
+
+    def __enter__(self):
+        try:
+            self._first = self._resident()
+        except OSError:
+            return self
+        self.megabytes = 0.0
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        if self.megabytes is not None:
+            self._thread.join()
+
+
+def _loop_trainer(dimensions, neurons_per_d, n_steps, batch, batches, plain, settings):
+    """Trains the driven integrator: a function that returns milliseconds per batch."""
+    net = integrator(dimensions, neurons_per_d)
+    with net:
+        configure_settings(**settings)
+    sim = Simulator(net, minibatch_size=batch, progress_bar=False)
+    sim.compile(keras.optimizers.SGD(1e-4), loss="mse")
+    if plain:
+        variant = sim.tensor_graph.variant(True)
+        variant.scan = PlainLoop(variant.scan)
+    rng = np.random.RandomState(0)
+    (node, probe), shape = (net.nodes[0], net.probes[0]), (batch * batches, n_steps)
+    x = 0.1 * rng.randn(*shape, node.size_out).astype("float32")
+    y = rng.randn(*shape, probe.size_in).astype("float32")
+    return _fit(lambda **kwargs: sim.fit({node: x}, {probe: y}, **kwargs), batches)
+
+
+def _beside(case, n_steps, ours, reference, name, repeats, memory=False) -> TrainRow:
+    """Both in turns, after each has run once."""
+    sizes = [None, None]
+    for i, run in enumerate((ours, reference)):
+        run()
+        if memory:
+            with peak_memory() as peak:
+                run()
+            sizes[i] = peak.megabytes
+    times: list[list[float]] = [[], []]
+    take_turns(
+        [lambda: times[0].append(ours()), lambda: times[1].append(reference())], repeats
+    )
+    return TrainRow(case, min(times[0]), name, min(times[1]), n_steps, *sizes)
+
+
+def measure_loop(
+    n_steps: int = 100,
+    batch: int = 16,
+    dimensions: int = 128,
+    neurons_per_d: int = 32,
+    batches: int = 4,
+    repeats: int = 5,
+    **settings,
+) -> TrainRow:
+    """Training through time, beside ``tf.while_loop`` with a gradient tape.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps of each item.
+    batch : int
+        Items that run side by side.
+    dimensions, neurons_per_d : int
+        Sizes of the `.networks.integrator`.
+    batches : int
+        Batches of an epoch.
+    repeats : int
+        Epochs, of which the fastest counts.
+    **settings
+        See `.configure_settings`.
+    """
+    sizes = (dimensions, neurons_per_d, n_steps, batch, batches)
+    ours = _loop_trainer(*sizes, False, settings)
+    plain = _loop_trainer(*sizes, True, settings)
+    case = f"integrator {dimensions}x{neurons_per_d}, T={n_steps}"
+    return _beside(case, n_steps, ours, plain, "tf.while_loop and tape", repeats)
+
+
+def measure_checkpoints(
+    n_steps: int = 400,
+    batch: int = 16,
+    dimensions: int = 128,
+    neurons_per_d: int = 32,
+    batches: int = 2,
+    repeats: int = 5,
+    **settings,
+) -> TrainRow:
+    """``checkpoint="auto"`` beside keeping the state of every step.
+
+    The arguments are those of `measure_loop`. The row has the memory, too.
+    """
+    sizes = (dimensions, neurons_per_d, n_steps, batch, batches)
+    auto = _loop_trainer(*sizes, False, {**settings, "checkpoint": "auto"})
+    every = _loop_trainer(*sizes, False, {**settings, "checkpoint": None})
+    case = f"integrator {dimensions}x{neurons_per_d}, T={n_steps}, auto"
+    return _beside(case, n_steps, auto, every, "every state kept", repeats, memory=True)
+
+
+def feed_forward(sizes=(784, 512, 256, 10)) -> nengo.Network:
+    """Layers of rate neurons without synapses, like those of a Keras model.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Of the input, of each layer of rectified linear neurons, and of the output.
+    """
+    rng = np.random.RandomState(0)
+    with nengo.Network(seed=0, label="feed_forward") as net:
+        ensembles = net.config[nengo.Ensemble]
+        ensembles.neuron_type = nengo.RectifiedLinear()
+        ensembles.gain, ensembles.bias = nengo.dists.Choice([1]), nengo.dists.Choice([0])
+        net.inp = last = nengo.Node(np.zeros(sizes[0]))
+        targets = [nengo.Ensemble(size, 1).neurons for size in sizes[1:-1]]
+        for target in [*targets, nengo.Node(size_in=sizes[-1])]:
+            weights = rng.randn(target.size_in, last.size_out) / np.sqrt(last.size_out)
+            nengo.Connection(last, target, transform=weights, synapse=None)
+            last = target
+        net.p = nengo.Probe(last)
+    return net
+
+
+def measure_feed_forward(
+    n_steps: int = 1,
+    batch: int = 64,
+    sizes=(784, 512, 256, 10),
+    batches: int = 50,
+    repeats: int = 5,
+) -> TrainRow:
+    """Rate training of a network without state, beside the same layers in Keras.
+
+    In Keras all steps are items of one batch.
+
+    Parameters
+    ----------
+    n_steps, batch, batches, repeats : int
+        See `measure_loop`.
+    sizes : sequence of int
+        See `feed_forward`.
+    """
+    rng, items = np.random.RandomState(1), batch * batches
+    x = rng.rand(items, n_steps, sizes[0]).astype("float32")
+    y = rng.randint(sizes[-1], size=(items, n_steps, 1))
+    net = feed_forward(sizes)
+    sim = Simulator(net, minibatch_size=batch, progress_bar=False)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    sim.compile(keras.optimizers.SGD(1e-3), loss=loss)
+
+    inputs = h = keras.Input(sizes[:1])
+    for size in sizes[1:-1]:
+        h = keras.layers.Dense(size, "relu")(h)
+    model = keras.Model(inputs, keras.layers.Dense(sizes[-1])(h))
+    model.compile(keras.optimizers.SGD(1e-3), loss=loss)
+    flat = x.reshape(-1, sizes[0]), y.reshape(-1, 1)
+
+    def plain(**kwargs):
+        return model.fit(*flat, batch_size=batch * n_steps, **kwargs)
+
+    case = f"layers {'-'.join(map(str, sizes))}, T={n_steps}"
+    ours = _fit(lambda **kwargs: sim.fit({net.inp: x}, {net.p: y}, **kwargs), batches)
+    reference = _fit(plain, batches)
+    return _beside(case, n_steps, ours, reference, "keras.Model", repeats)
+
+
+CASES: dict[str, Callable[..., TrainRow]] = {
+    "loop": measure_loop,
+    "checkpoints": measure_checkpoints,
+    "layers": measure_feed_forward,
+    "layers20": lambda **kw: measure_feed_forward(**{"n_steps": 20, "batches": 10, **kw}),
+    "overhead": lambda **kw: measure_feed_forward(**{"sizes": (8, 8, 8, 2), **kw}),
+}
+"""Everything that the command measures, by name."""
+
+
+def measure_training(names=None, **kwargs) -> Iterator[TrainRow]:
+    """Measure some of `CASES`, or all of them.
+
+    Parameters
+    ----------
+    names : list of str or None
+        Which; None for all.
+    **kwargs
+        For each measurement: ``batch``, ``batches``, ``repeats``.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If there is none of such a name.
+    """
+    names = list(CASES) if names is None else names
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise nengo.exceptions.ValidationError(
+            f"there are no cases {unknown}; known: {', '.join(CASES)}", attr="train"
+        )
+    for name in names:
+        yield CASES[name](**kwargs)

@@ -1,0 +1,263 @@
+"""Callbacks for ``Simulator.fit``, ``evaluate`` and ``predict``, besides those of Keras.
+
+Importing this module imports Keras, which takes seconds.
+"""
+
+import importlib.util
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from nengo import Connection, Ensemble
+from nengo.ensemble import Neurons
+from nengo.exceptions import ValidationError
+
+__all__ = ["IsolateState", "NengoSummaries", "TensorBoard"]
+
+#: what of an object is trained, and its name in `SimulationData`
+ATTRIBUTES = {
+    Ensemble: ("encoders", "scaled_encoders"),
+    Neurons: ("bias", "bias"),
+    Connection: ("weights", "weights"),
+}
+
+
+def _require_tensorboard(callback):
+    """Raise an error if the package that writes summaries is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            f"{type(callback).__name__} needs the package 'tensorboard', which is not "
+            "installed; install it with the extra of that name: "
+            'pip install "nengo-dl[tensorboard]"'
+        )
+
+
+def _layer_of(sim, callback):
+    """The layer that holds a simulator's network; an error if this is no simulator."""
+    if not hasattr(type(sim), "tensor_graph"):
+        raise ValidationError(
+            f"expected a nengo_dl.Simulator, got {sim!r}", attr="sim", obj=callback
+        )
+    return sim.tensor_graph
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """``keras.callbacks.TensorBoard`` that also profiles ``Simulator.predict``.
+
+    Keras profiles training only. Here ``profile_batch`` counts the batches of each call
+    of ``predict`` too, and what they do is written beside the profile of the training.
+    Losses and metrics are shown as always: those of ``fit`` and ``evaluate``.
+
+    Parameters
+    ----------
+    log_dir : str or path-like
+        Where to write; ``tensorboard --logdir`` shows what is there.
+    profile_batch : int or (int, int)
+        The number of the batch to profile, or the first and the last one, from 1 on.
+        0, the default: none.
+    **kwargs
+        See ``keras.callbacks.TensorBoard``.
+
+    Raises
+    ------
+    ImportError
+        If the package ``tensorboard`` is missing. It is an extra:
+        ``pip install "nengo-dl[tensorboard]"``.
+
+    Examples
+    --------
+    >>> board = nengo_dl.callbacks.TensorBoard("logs", profile_batch=(2, 5))
+    >>> sim.predict(x, callbacks=[board])
+    """
+
+    def __init__(self, log_dir="logs", profile_batch=0, **kwargs):
+        _require_tensorboard(self)
+        super().__init__(log_dir=log_dir, profile_batch=profile_batch, **kwargs)
+        if isinstance(profile_batch, str):  # "first,last", as Keras takes it too
+            profile_batch = [int(number) for number in profile_batch.split(",")]
+        numbers = np.ravel(profile_batch)
+        self._profile_first, self._profile_last = int(numbers[0]), int(numbers[-1])
+        self._profiles_predict = False
+
+    def on_predict_batch_begin(self, batch, logs=None):
+        """Start the profile with the first of the batches (the number is from 0 on)."""
+        if batch + 1 == self._profile_first:
+            tf.profiler.experimental.start(os.path.join(self.log_dir, "predict"))
+            self._profiles_predict = True
+
+    def on_predict_batch_end(self, batch, logs=None):
+        """End the profile with the last of the batches."""
+        if batch + 1 >= self._profile_last:
+            self._end_profile()
+
+    def on_predict_end(self, logs=None):
+        """End the profile if there were fewer batches; write all that is left."""
+        self._end_profile()
+        self._close_writers()
+
+    def _end_profile(self):
+        if self._profiles_predict:
+            tf.profiler.experimental.stop()
+            self._profiles_predict = False
+
+
+class NengoSummaries(keras.callbacks.Callback):
+    """Histograms of parameters after each epoch of training, for TensorBoard.
+
+    They stand there under the names that `.Simulator.save_params` gives to parameters,
+    such as ``ensembles['a'].encoders``.
+
+    Parameters
+    ----------
+    log_dir : str or path-like
+        Where to write; ``tensorboard --logdir`` shows what is there.
+    sim : Simulator
+        The simulator that is trained.
+    objects : Ensemble, Neurons or Connection, or a list of them
+        What to show: the encoders of an ensemble (times gain, over radius, as they are
+        trained), the biases of ``ensemble.neurons``, or the weights of a connection.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If an object has no such parameter, or is not in the simulated network.
+    ImportError
+        If the package ``tensorboard`` is missing. It is an extra:
+        ``pip install "nengo-dl[tensorboard]"``.
+
+    Examples
+    --------
+    >>> summaries = nengo_dl.callbacks.NengoSummaries("logs", sim, [ens.neurons, conn])
+    >>> sim.fit(x, y, epochs=10, callbacks=[summaries])
+    """
+
+    def __init__(self, log_dir, sim, objects):
+        super().__init__()
+        self.layer = _layer_of(sim, self)
+        self.sim = sim
+        self.log_dir = os.fspath(log_dir)
+        objects = objects if isinstance(objects, list | tuple) else [objects]
+        self.fields = {self._name(obj): (obj, self._attr(obj)[1]) for obj in objects}
+        _require_tensorboard(self)
+        self._writer = None
+
+    def _attr(self, obj):
+        """What is shown of an object, see `ATTRIBUTES`."""
+        for cls, attr in ATTRIBUTES.items():
+            if isinstance(obj, cls):
+                return attr
+        raise ValidationError(
+            f"{obj!r} is a {type(obj).__name__}; expected ensembles (for their "
+            "encoders), ensemble.neurons (for their biases) or connections (for their "
+            "weights)",
+            attr="objects",
+            obj=self,
+        )
+
+    def _name(self, obj):
+        """The name of an object's parameter."""
+        attr, _ = self._attr(obj)
+        for parameter in self.layer.banks.store.entries:
+            if parameter.obj == obj and parameter.attr == attr:
+                return parameter.name
+        raise ValidationError(
+            f"the simulated network has no {attr} of {obj}: this is part of another "
+            f"network, or has none (in Direct mode, or without weights)",
+            attr="objects",
+            obj=self,
+        )
+
+    def on_train_begin(self, logs=None):
+        """Open a file."""
+        self._writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write a histogram of each parameter, with the number of the epoch."""
+        self.layer.variant(True).save_learned()
+        self.sim.data.reset()
+        values = self.sim.data.get_params(*self.fields.values())
+        with self._writer.as_default(step=epoch):
+            for name, value in zip(self.fields, values, strict=True):
+                # of sparse weights, the entries that there are
+                value = value if isinstance(value, np.ndarray) else value.data
+                tf.summary.histogram(name, np.ravel(value))
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        """Close the file."""
+        self._writer.close()
+
+
+class IsolateState(keras.callbacks.Callback):
+    """Keeps the state of the simulation apart from that of stateful calls.
+
+    With ``stateful=True`` the state (voltages, filters, time) is carried from batch to
+    batch. With this callback that ends with the data: each epoch of training, each
+    validation, and each call of ``evaluate`` or ``predict`` starts from the state that
+    the simulator had before the call, and after the call the simulator has it again. A
+    long sequence can so be cut into batches that follow one another, and each epoch
+    starts at its beginning.
+
+    What online learning rules changed stays. Processes of nodes that were given no data
+    run ahead of the call, and go on as in any stateful call. Without ``stateful=True``
+    there is nothing to keep apart, since each batch starts anew anyway.
+
+    Parameters
+    ----------
+    sim : Simulator
+        The simulator whose methods are called.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If this is no simulator.
+
+    Examples
+    --------
+    >>> isolate = nengo_dl.callbacks.IsolateState(sim)
+    >>> sim.fit(x, y, epochs=10, stateful=True, shuffle=False, callbacks=[isolate])
+    """
+
+    def __init__(self, sim):
+        super().__init__()
+        self.layer = _layer_of(sim, self)
+        self._processes = []  # as they were when each of the present calls began
+
+    def _enter(self):
+        self._processes.append(self.layer.program.snapshot_hosts())
+
+    def _rewind(self, training):
+        self.layer.variant(training).rewind()
+        self.layer.program.restore_hosts(self._processes[-1])
+
+    def on_train_begin(self, logs=None):
+        """Remember the state."""
+        self._enter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start from the remembered state."""
+        self._rewind(True)
+
+    def on_train_end(self, logs=None):
+        """Leave the remembered state behind."""
+        self._rewind(True)
+        self._processes.pop()
+
+    def on_test_begin(self, logs=None):
+        """Remember the state; within training, where the processes are."""
+        self._enter()
+
+    def on_test_end(self, logs=None):
+        """Leave the remembered state behind."""
+        self._rewind(False)
+        self._processes.pop()
+
+    def on_predict_begin(self, logs=None):
+        """Remember the state."""
+        self._enter()
+
+    def on_predict_end(self, logs=None):
+        """Leave the remembered state behind."""
+        self._rewind(False)
+        self._processes.pop()

@@ -1,0 +1,151 @@
+"""Activations as neuron types, and the layers that consist of one."""
+
+import keras
+import nengo
+import tensorflow as tf
+from nengo.neurons import NeuronType
+
+from nengo_dl.converter.base import LayerConverter, converters
+from nengo_dl.neurons import LeakyReLU
+
+__all__ = ["ACTIVATIONS", "activation_name", "find_neurons"]
+
+#: name of an activation -> the neuron type with the same output; None: none is needed
+ACTIVATIONS = {
+    "linear": None,
+    "relu": nengo.RectifiedLinear(),
+    "leaky_relu": LeakyReLU(negative_slope=0.2),
+    "sigmoid": nengo.Sigmoid(tau_ref=1),
+    "tanh": nengo.Tanh(tau_ref=1),
+}
+
+#: functions of that name, wherever they come from
+FUNCTIONS = {
+    "linear": (None, keras.activations.linear, tf.identity),
+    "relu": (keras.activations.relu, keras.ops.relu, tf.nn.relu),
+    "leaky_relu": (keras.activations.leaky_relu, keras.ops.leaky_relu, tf.nn.leaky_relu),
+    "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
+    "tanh": (keras.activations.tanh, keras.ops.tanh, tf.nn.tanh),
+}
+
+
+def activation_name(activation):
+    """The name of an activation, a key of `ACTIVATIONS`; None for any other.
+
+    Parameters
+    ----------
+    activation : callable or str or ~nengo.neurons.NeuronType or None
+    """
+    if isinstance(activation, str):
+        return activation if activation in ACTIVATIONS else None
+    if isinstance(activation, NeuronType):
+        same = (n for n, neurons in ACTIVATIONS.items() if neurons == activation)
+        return next(same, None)
+    for name, functions in FUNCTIONS.items():
+        if any(activation is function for function in functions):
+            return name
+    return None
+
+
+def find_neurons(activation, options):
+    """The neuron type that an activation becomes.
+
+    Parameters
+    ----------
+    activation : callable or ~nengo.neurons.NeuronType or None
+    options : Options
+
+    Returns
+    -------
+    neurons : ~nengo.neurons.NeuronType or None
+        None if it is the identity, or if there is none.
+    found : bool
+        Whether the activation has a native form.
+    """
+    name = activation_name(activation)
+    neurons = activation if isinstance(activation, NeuronType) else ACTIVATIONS.get(name)
+    for key, swapped in options.swap_activations.items():
+        if _means(key, activation, name, neurons):
+            options.used.add(id(key))
+            return swapped, True
+    return neurons, neurons is not None or name == "linear"
+
+
+def _means(key, activation, name, neurons):
+    """Whether a key of ``swap_activations`` stands for an activation."""
+    if isinstance(key, type):
+        return neurons is not None and type(neurons) is key
+    if key is activation or (neurons is not None and key == neurons):
+        return True
+    return name is not None and activation_name(key) == name
+
+
+class ConvertElementwise(LayerConverter):
+    """A function of each element: neurons with their input."""
+
+    works_per_step = True
+    positionwise = True
+
+    def activation(self):
+        """The Keras activation, or the neuron type."""
+        return self.layer.activation
+
+    def refusal(self):
+        """Fall back if neither a neuron type nor a swap is known."""
+        activation = self.activation()
+        if activation is not False and find_neurons(activation, self.options)[1]:
+            return None
+        return f"there is no neuron type for {self.describe()}"
+
+    def describe(self):
+        """The function, for messages."""
+        function = self.layer.activation
+        return f"the activation {getattr(function, '__name__', function)!r}"
+
+    def convert(self):
+        """Connect the input to neurons."""
+        target = self.target(self.activation())
+        if target.input is target.output and not self.is_neurons(target):
+            return self.input.obj
+        self.connect(target)
+        return target.output
+
+    @staticmethod
+    def is_neurons(target):
+        """Whether there is anything to compute."""
+        return isinstance(target.output, nengo.ensemble.Neurons)
+
+
+@converters.register(keras.layers.Activation)
+class ConvertActivation(ConvertElementwise):
+    """Activation: neurons of the type that has the same output."""
+
+
+@converters.register(keras.layers.ReLU)
+class ConvertReLU(ConvertElementwise):
+    r"""ReLU without ``max_value`` and ``threshold``.
+
+    .. math:: f(x) = \max(x, 0) + c \min(x, 0)
+    """
+
+    def activation(self):
+        """The neuron type for the slope; False if there is none."""
+        layer = self.layer
+        if layer.max_value is not None or layer.threshold:
+            return False
+        slope = float(layer.negative_slope)
+        return LeakyReLU(slope) if slope else keras.activations.relu
+
+    def describe(self):
+        """Its parameters."""
+        layer = self.layer
+        return f"max_value={layer.max_value}, threshold={layer.threshold}"
+
+
+@converters.register(keras.layers.LeakyReLU)
+class ConvertLeakyReLU(ConvertElementwise):
+    r"""LeakyReLU: :math:`f(x) = x` if :math:`x \ge 0`, else :math:`c x`."""
+
+    def activation(self):
+        """The neuron type for the slope."""
+        return LeakyReLU(float(self.layer.negative_slope))

@@ -1,0 +1,439 @@
+"""From a Keras model to a Nengo network."""
+
+import warnings
+from typing import NamedTuple
+
+import nengo
+import numpy as np
+
+from nengo_dl.config import configure_settings
+from nengo_dl.converter.base import Array, LayerConverter, converters
+from nengo_dl.converter.calibrate import rate_scales
+from nengo_dl.converter.fallback import Fallback, obstacle, report
+from nengo_dl.converter.graph_walk import walk
+from nengo_dl.converter.lookup import KerasMapping
+from nengo_dl.converter.making import Maker
+from nengo_dl.converter.options import Options
+from nengo_dl.converter.summary import summary
+from nengo_dl.converter.verify import verify
+
+__all__ = ["Converter"]
+
+#: attributes of layers that concern training and have no equivalent in a network
+PENALTIES = (
+    "kernel_regularizer",
+    "bias_regularizer",
+    "activity_regularizer",
+    "kernel_constraint",
+    "bias_constraint",
+)
+
+
+class Conversion(NamedTuple):
+    """What became of one call of a layer."""
+
+    call: object
+    converter: LayerConverter
+    arrays: list
+    reason: str | None
+
+
+class Converter:
+    """Turns a Keras model into a Nengo network with the same outputs.
+
+    Layers become nodes, neurons and connections; those that have no such form become
+    `.TensorNode` objects. The network takes flattened data, ``(items, steps, size)``.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Sequential or functional; with models inside it, several inputs and outputs,
+        layers that are called several times. It is not changed.
+    allow_fallback : bool
+        False: raise a ``TypeError`` instead of making a TensorNode.
+    inference_only : bool
+        True: layers may be converted in a form that gives the same output, but is not
+        trained in the same way. Batch normalization uses the moving averages, and dropout
+        and noise are left out.
+    max_to_avg_pool : bool
+        True: maximum pooling becomes average pooling, which is native.
+    split_shared_weights : bool
+        Weights of a layer that is called several times stay one array, read by several
+        connections (see `.converter.connections.TiedConnection`). True: each connection
+        has its own copy. The output is the same; training makes them different.
+    swap_activations : dict, optional
+        Activation (a function such as ``keras.activations.relu``, its name, a neuron
+        type, or a class of neuron types) -> the neuron type that takes its place.
+    scale_firing_rates : float or dict, optional
+        The input of neurons is multiplied by this factor, and their output divided by it.
+        Rates are then higher by that factor and, with spikes, the output less noisy. A
+        dict has factors by layer (or its name). It is exact where the rate is
+        proportional to the input; elsewhere a warning tells that the output changes.
+    synapse : float or ~nengo.synapses.Synapse, optional
+        Filter on the output of all neurons. A number is the time constant of a lowpass
+        filter, in seconds.
+    temporal_model : bool
+        True: axis 1 of the inputs is time, and its steps become those of the simulation.
+        Recurrent layers run step by step.
+
+    Attributes
+    ----------
+    model : keras.Model
+    net : ~nengo.Network
+    inputs : KerasMapping
+        Input tensors and layers (or names) -> `nengo.Node`.
+    outputs : KerasMapping
+        Output tensors and their layers (or names) -> `nengo.Probe`.
+    layers : KerasMapping
+        Layers and their output tensors (or names) -> the Nengo object with the output.
+
+    Raises
+    ------
+    TypeError
+        If the model is not made of symbolic tensors, or a layer cannot be converted.
+    ValueError
+        If the shape of an input is not known.
+
+    Notes
+    -----
+    Weights of the network are trained exactly if they are trainable in Keras. Biases are
+    connections from a constant neuron, so that the parameters of two conversions of one
+    model can be exchanged with ``save_params`` and ``load_params``, whatever scales,
+    synapses and types of neurons they have. Gains and encoders have no equivalent, and are not
+    trained. Regularizers and constraints of layers are not carried over.
+
+    Examples
+    --------
+    >>> inputs = keras.Input((4,))
+    >>> outputs = keras.layers.Dense(2, activation="relu")(inputs)
+    >>> converter = nengo_dl.Converter(keras.Model(inputs, outputs))
+    >>> with nengo_dl.Simulator(converter.net) as sim:
+    ...     y = sim.predict({converter.inputs[inputs]: np.ones((1, 1, 4))})
+    >>> y[converter.outputs[outputs]].shape
+    (1, 1, 2)
+    """
+
+    def __init__(
+        self,
+        model,
+        allow_fallback=True,
+        inference_only=False,
+        max_to_avg_pool=False,
+        split_shared_weights=False,
+        swap_activations=None,
+        scale_firing_rates=None,
+        synapse=None,
+        temporal_model=False,
+    ):
+        self.options = Options(
+            allow_fallback,
+            inference_only,
+            max_to_avg_pool,
+            split_shared_weights,
+            swap_activations,
+            scale_firing_rates,
+            synapse,
+            temporal_model,
+        )
+        self.model = model
+        self.graph = walk(model)
+        self._convert()
+
+    def _convert(self):
+        """Make the network."""
+        self.inputs = KerasMapping("inputs")
+        self.outputs = KerasMapping("outputs")
+        self.layers = KerasMapping("layers")
+        self.conversions = []
+        self.objects = {}
+        self.probes = []
+        self.temporal_probes = set()
+        self._arrays = {}
+        self._notes = {}
+        self.net = nengo.Network(label=self.model.name)
+        with self.net:
+            self._settings()
+            self._maker = Maker(self.net, self.options, self._activation_fallback)
+            for value in self.graph.inputs:
+                self._add_input(value)
+            for call in self.graph.calls:
+                self._add_call(call)
+            for value in self.graph.outputs:
+                self._add_output(value)
+        for argument, key in self.options.unused():
+            warnings.warn(
+                f"Converter: {argument}[{key!r}] had no effect; no layer of "
+                f"{self.model.name!r} has it",
+                stacklevel=3,
+            )
+
+    # checking and describing -----------------------------------------------------
+
+    def verify(self, training=False, inputs=None, atol=1e-8, rtol=1e-5):
+        """Compare the network with the Keras model.
+
+        Parameters
+        ----------
+        training : bool
+            True: train both for two epochs by gradient descent on made-up targets,
+            and compare what they compute then. Neither of them is changed.
+        inputs : array or list of array, optional
+            As Keras takes them, ``(items, …)``. Default: four items, made up.
+        atol, rtol : float
+            Each element may differ by ``atol + rtol * abs(expected)``.
+
+        Returns
+        -------
+        bool
+            True.
+
+        Raises
+        ------
+        ValueError
+            If an output differs by more; tells the largest difference.
+
+        Notes
+        -----
+        A network that spikes, is filtered by a synapse, or has other activations than the
+        model, computes something else by intention.
+        """
+        return verify(self, training, inputs, atol, rtol)
+
+    def summary(self, print_fn=print):
+        """Print a table: layer, what it became, neurons, parameters, why a TensorNode.
+
+        Parameters
+        ----------
+        print_fn : callable
+            Is given the text.
+        """
+        print_fn(summary(self))
+
+    def calibrate(self, data, percentile=99.9, rate=250.0):
+        r"""Choose ``scale_firing_rates`` for each layer by its activations on data.
+
+        .. math:: c = \frac{r}{P_p(|a|)}
+
+        where :math:`a` are a layer's activations on the data, and :math:`P_p` is a
+        percentile of them. Neurons with a rate proportional to their input then fire at
+        ``rate`` there; a maximum would be set by a few outliers, and leave the rest slow.
+        Makes `net`, `inputs`, `outputs` and `layers` anew.
+
+        Parameters
+        ----------
+        data : array or list of array
+            Samples of the inputs, as Keras takes them.
+        percentile : float
+            :math:`p`, in (0, 100].
+        rate : float
+            :math:`r`, in Hz. More than one spike in a time step is due above
+            ``1 / dt``.
+
+        Returns
+        -------
+        dict
+            Layer -> factor, as ``scale_firing_rates`` takes it.
+
+        References
+        ----------
+        P. U. Diehl et al. (2015). Fast-classifying, high-accuracy spiking deep networks
+        through weight and threshold balancing. IJCNN.
+
+        B. Rueckauer et al. (2017). Conversion of continuous-valued deep networks to
+        efficient event-driven networks for image classification. Frontiers in
+        Neuroscience 11:682.
+        """
+        scales = rate_scales(self, data, percentile, rate)
+        self.options.scales = dict(scales)
+        self.options.scale = 1
+        self.options.used.update(id(layer) for layer in scales)
+        self._convert()
+        return scales
+
+    @property
+    def scales(self):
+        """Neurons -> the factor by which their input is scaled."""
+        return self._maker.scales
+
+    @property
+    def neuron_calls(self):
+        """Neurons -> the call of a layer that they were made for."""
+        return self._maker.calls
+
+    def why_fallback(self, conversion):
+        """Why something is a TensorNode; None if it is not."""
+        return conversion.reason or self._notes.get(conversion.call)
+
+    @staticmethod
+    def register(*keras_classes):
+        """Class decorator: this `.converter.LayerConverter` converts these layers.
+
+        Also layers of subclasses, unless they have an entry of their own.
+
+        Parameters
+        ----------
+        *keras_classes : type
+            Subclasses of ``keras.layers.Layer`` (or of ``keras.Operation``).
+        """
+
+        def decorate(cls):
+            if not (isinstance(cls, type) and issubclass(cls, LayerConverter)):
+                raise TypeError(
+                    "Converter.register: expected a subclass of nengo_dl.converter."
+                    f"LayerConverter, got {cls!r}"
+                )
+            return converters.register(*keras_classes)(cls)
+
+        return decorate
+
+    # the network -----------------------------------------------------------------
+
+    def _settings(self):
+        """Only what comes from a trainable Keras variable is trained."""
+        configure_settings(trainable=None)
+        self.net.config[nengo.Ensemble].trainable = False
+        self.net.config[nengo.ensemble.Neurons].trainable = False
+        if any(value.dtype == "float64" for value in self.graph.inputs):
+            configure_settings(dtype="float64")
+
+    def _shape(self, value, name):
+        """Shape without batch, and without time in temporal models."""
+        shape = value.shape[2 if self.options.temporal_model else 1 :]
+        if self.options.temporal_model and len(value.shape) < 3:
+            raise ValueError(
+                f"Converter: the input {name!r} has shape {value.shape}; with "
+                "temporal_model=True expected (batch, time, …)"
+            )
+        if None in shape:
+            raise ValueError(
+                f"Converter: the input {name!r} has shape {value.shape}; all axes but "
+                "the first have to be known"
+                + (" (and time)" if self.options.temporal_model else "")
+            )
+        return tuple(shape)
+
+    def _add_input(self, value):
+        tensor = value.tensors[0]
+        name = tensor._keras_history.operation.name
+        shape = self._shape(value, name)
+        label = self._maker.unique(name)
+        node = nengo.Node(np.zeros(int(np.prod(shape, dtype=int))), label=label)
+        self.objects[value] = node
+        self._arrays[value] = Array(node, shape, self.options.temporal_model)
+        for other in value.tensors:
+            layer = other._keras_history.operation
+            self.inputs.add(node, other, (layer, layer.name))
+            self.layers.add(node, layer, (other, layer.name))
+
+    def _add_call(self, call):
+        arrays, converter, reason = self.convert_call(
+            call, [self._arrays[value] for value in call.inputs]
+        )
+        layer = call.operation
+        self._arrays.update(zip(call.outputs, arrays, strict=True))
+        self.objects.update((v, self._arrays[v].obj) for v in call.outputs)
+        self.conversions.append(Conversion(call, converter, arrays, reason))
+        for value, array in zip(call.outputs, arrays, strict=True):
+            self.layers.add(array.obj, layer, (*value.tensors, layer.name, call.path))
+
+    def convert_call(self, call, inputs):
+        """Convert one call of a layer.
+
+        Parameters
+        ----------
+        call : LayerCall
+        inputs : list of Array
+
+        Returns
+        -------
+        arrays : list of Array
+            The outputs.
+        converter : LayerConverter
+        reason : str or None
+            Why it became a TensorNode; None if it did not.
+        """
+        layer = call.operation
+        converter, reason = self._choose(call, inputs)
+        if reason is not None:
+            temporal = any(array.temporal for array in inputs)
+            problem = obstacle(call, temporal)
+            if problem is not None:
+                raise TypeError(
+                    f"Converter: the layer {call.path!r} ({type(layer).__name__}) cannot "
+                    f"be converted: {problem}"
+                )
+            report(call.path, layer, reason, self.options.allow_fallback, stacklevel=5)
+            converter = Fallback(call, inputs, self._maker)
+        else:
+            self._warn_of_penalties(call)
+        objects = converter.convert()
+        objects = objects if isinstance(objects, list) else [objects]
+        arrays = [
+            Array(obj, shape, converter.temporal)
+            for obj, shape in zip(objects, converter.output_shapes, strict=True)
+        ]
+        for array in arrays:
+            if array.obj.size_out != array.size:
+                raise ValueError(
+                    f"Converter: {type(converter).__name__} gave an object of size "
+                    f"{array.obj.size_out} for an output of {call.path!r} with shape "
+                    f"{array.shape}"
+                )
+        return arrays, converter, reason
+
+    def _choose(self, call, inputs):
+        """The converter for a call, and why there is none."""
+        layer = call.operation
+        cls = converters.find(type(layer))
+        if cls is None:
+            return None, f"there is no converter for {type(layer).__name__}"
+        own = next(c for c in type(layer).__mro__ if converters.exact(c) is not None)
+        if type(layer).call is not own.call:
+            return None, f"{type(layer).__name__} has a call method of its own"
+        converter = cls(call, inputs, self._maker)
+        converter.convert_call = self.convert_call
+        if converter.temporal and not converter.works_per_step:
+            return None, "it does not treat each time step by itself"
+        return converter, converter.refusal()
+
+    def _warn_of_penalties(self, call):
+        found = [n for n in PENALTIES if getattr(call.operation, n, None) is not None]
+        if found and not self.options.inference_only:
+            warnings.warn(
+                f"Converter: the layer {call.path!r} has a {found[0]}, which is not "
+                "carried over; the network is trained without it",
+                stacklevel=5,
+            )
+
+    def _activation_fallback(self, converter, activation, node):
+        name = getattr(activation, "__name__", repr(activation))
+        call = converter.call
+        reason = (
+            f"there is no neuron type for the activation {name!r} (the rest is native)"
+        )
+        report(call.path, call.operation, reason, self.options.allow_fallback, 8)
+        return Fallback(call, converter.inputs, self._maker).activation(activation, node)
+
+    def _add_output(self, value):
+        array = self._arrays[value]
+        synapse = self.options.synapse if array.spikes else None
+        tensor = value.tensors[0]
+        layer = tensor._keras_history.operation
+        label = self._maker.unique(f"{layer.name}_output")
+        probe = nengo.Probe(array.obj, synapse=synapse, label=label)
+        if self.options.temporal_model and not array.temporal:
+            configure_settings(keep_history=True)
+            self.net.config[probe].keep_history = False
+        self.probes.append(probe)
+        if array.temporal:
+            self.temporal_probes.add(probe)
+        for other in value.tensors:
+            layer = other._keras_history.operation
+            self.outputs.add(probe, other, (layer, layer.name))
+
+    def array(self, tensor):
+        """The Nengo object and the shape that stand for a symbolic tensor."""
+        for value, array in self._arrays.items():
+            if any(tensor is other for other in value.tensors):
+                return array
+        raise KeyError(f"{tensor!r} is not part of {self.model.name!r}")

@@ -1,0 +1,174 @@
+"""What has no native form: a TensorNode that runs the Keras layer itself."""
+
+import warnings
+
+import keras
+import nengo
+import numpy as np
+
+from nengo_dl.converter.base import LayerConverter
+from nengo_dl.tensor_node import TensorNode
+
+__all__ = ["Fallback", "FlatCall"]
+
+#: layers without a native form that treat each time step by itself
+PER_STEP = (
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.PReLU,
+    keras.layers.ELU,
+    keras.layers.Dropout,
+    keras.layers.GaussianNoise,
+    keras.layers.GaussianDropout,
+)
+
+#: those that do if they work along the last axis
+PER_STEP_LAST_AXIS = (
+    keras.layers.Softmax,
+    keras.layers.LayerNormalization,
+    keras.layers.UnitNormalization,
+    keras.layers.BatchNormalization,
+)
+
+
+class FlatCall(keras.layers.Layer):
+    """One call of a layer, with all inputs, and all outputs, as one flat array.
+
+    Parameters
+    ----------
+    call : LayerCall
+    shapes : list of tuple of int
+        Shapes of the inputs, without the batch.
+    time : bool
+        Whether the call wants an axis for time: it is given one step.
+    """
+
+    def __init__(self, call, shapes, time=False):
+        # the layer has a name and a dtype of its own already
+        super().__init__(name=f"{call.operation.name}_flat", dtype=call.outputs[0].dtype)
+        self.operation = call.operation
+        self._flat = (call, [tuple(shape) for shape in shapes], time)
+
+    def call(self, x):
+        """``(batch, inputs)`` to ``(batch, outputs)``."""
+        call, shapes, time = self._flat
+        tensors, first = [], 0
+        step = (1,) if time else ()
+        for shape, value in zip(shapes, call.inputs, strict=True):
+            size = int(np.prod(shape, dtype=int))
+            part = keras.ops.reshape(x[:, first : first + size], (-1, *step, *shape))
+            tensors.append(keras.ops.cast(part, value.dtype))
+            first += size
+        outputs = []
+        for value, tensor in zip(call.outputs, call.apply(tensors), strict=True):
+            size = int(np.prod(value.shape[2 if time else 1 :], dtype=int))
+            outputs.append(keras.ops.cast(keras.ops.reshape(tensor, (-1, size)), x.dtype))
+        return outputs[0] if len(outputs) == 1 else keras.ops.concatenate(outputs, -1)
+
+
+class Fallback(LayerConverter):
+    """A TensorNode that runs the layer as it is.
+
+    Its variables are those of the Keras layer, so that training the network trains the
+    layer. Several inputs are put side by side in a node, several outputs taken apart.
+    """
+
+    def convert(self):
+        """The TensorNode, and connections from all inputs."""
+        call = self.call
+        shapes = [array.shape for array in self.inputs]
+        sizes = [int(np.prod(shape, dtype=int)) for shape in self.output_shapes]
+        alone = (
+            isinstance(call.operation, keras.layers.Layer)
+            and len(call.args) == 1
+            and call.args[0] in call.inputs
+            and not call.kwargs
+            and len(sizes) == 1
+            and call.inputs[0].dtype.startswith("float")
+            and not self.temporal
+        )
+        if alone:
+            function, shape_in, shape_out = call.operation, shapes[0], self.output_shape
+        else:
+            function = FlatCall(call, shapes, self.temporal)
+            shape_in, shape_out = (sum(a.size for a in self.inputs),), (sum(sizes),)
+        node = self.tensor_node(function, shape_in, shape_out)
+        first = 0
+        for array in self.inputs:
+            self.connect(node[first : first + array.size], source=array)
+            first += array.size
+        if len(sizes) == 1:
+            return node
+        ends = np.cumsum(sizes)
+        outputs = []
+        for start, stop in zip(ends - sizes, ends, strict=True):
+            outputs.append(self.node(stop - start, "output"))
+            self.connect(outputs[-1], source=node[start:stop])
+        return outputs
+
+    def activation(self, activation, node):
+        """A TensorNode with an activation of the values of a node."""
+        shape = (node.size_out,)
+        if self.output_shapes and int(np.prod(self.output_shapes[0])) == node.size_out:
+            shape = self.output_shapes[0]
+        layer = keras.layers.Activation(activation, dtype=self.call.outputs[0].dtype)
+        after = self.tensor_node(layer, shape, shape)
+        nengo.Connection(node, after, synapse=None)
+        return after
+
+    def tensor_node(self, function, shape_in, shape_out):
+        """A TensorNode with a label of its own."""
+        return TensorNode(
+            function,
+            shape_in=tuple(shape_in),
+            shape_out=tuple(shape_out),
+            pass_time=False,
+            label=self.maker.unique(self.call.path),
+        )
+
+
+def obstacle(call, temporal):
+    """Why a layer cannot even be a TensorNode; None if it can.
+
+    Parameters
+    ----------
+    call : LayerCall
+    temporal : bool
+        Whether the steps of the simulation are an axis of its input.
+    """
+    layer = call.operation
+    if isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False):
+        return "masks of time steps have no equivalent in a network; remove the layer"
+    if not temporal:
+        return None
+    rank = len(call.inputs[0].shape)
+    last = isinstance(layer, PER_STEP_LAST_AXIS) and rank > 2
+    if last:
+        axes = np.atleast_1d(getattr(layer, "axis", -1))
+        last = all(axis % rank == rank - 1 for axis in axes)
+    if last or (isinstance(layer, PER_STEP) and rank > 2):
+        return None
+    return (
+        "with temporal_model=True axis 1 is the time, and it is not known that this "
+        "layer treats each time step by itself; wrap it in keras.layers.TimeDistributed "
+        "if it does"
+    )
+
+
+def report(path, layer, reason, allowed, stacklevel=3):
+    """Warn that a layer becomes a TensorNode, or refuse it.
+
+    Raises
+    ------
+    TypeError
+        If that is not allowed.
+    """
+    what = f"the layer {path!r} ({type(layer).__name__})"
+    if not allowed:
+        raise TypeError(
+            f"Converter: {what} has no native form: {reason}. With allow_fallback=True "
+            "it becomes a TensorNode; Converter.register adds a form of your own"
+        )
+    warnings.warn(
+        f"Converter: {what} becomes a TensorNode: {reason}", stacklevel=stacklevel
+    )

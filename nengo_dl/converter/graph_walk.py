@@ -1,0 +1,242 @@
+"""From a Keras model to the list of calls of layers that it consists of.
+
+Keras has no public way to ask for this. Models made of symbolic tensors keep a graph of
+*nodes*, each one call of a layer (or of a function of ``keras.ops``); all that is known
+about them is in this file.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+__all__ = ["LayerCall", "ModelGraph", "Value", "calls_of", "walk"]
+
+
+@dataclass(eq=False)
+class Value:
+    """What flows between two calls: one array.
+
+    Attributes
+    ----------
+    shape : tuple
+        With the axis of the batch, which is None.
+    dtype : str
+    tensors : list of keras.KerasTensor
+        The symbolic tensors that stand for it: more than one if it goes into or comes
+        out of a model inside the model.
+    """
+
+    shape: tuple
+    dtype: str
+    tensors: list = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class LayerCall:
+    """One call of a layer, or of an operation of ``keras.ops``.
+
+    Attributes
+    ----------
+    operation : keras.layers.Layer or keras.Operation
+    args, kwargs : tuple, dict
+        Its arguments, with `Value` in the place of tensors.
+    outputs : list of Value
+    path : str
+        The names of the models around it and its own, with ``/`` in between.
+    """
+
+    operation: Any
+    args: tuple
+    kwargs: dict
+    outputs: list
+    path: str
+
+    @property
+    def inputs(self):
+        """The values among the arguments, in the order in which they are written."""
+        return [
+            leaf
+            for leaf in keras.tree.flatten((self.args, self.kwargs))
+            if isinstance(leaf, Value)
+        ]
+
+    def apply(self, tensors):
+        """Call the operation with tensors in the place of `inputs`.
+
+        Parameters
+        ----------
+        tensors : sequence
+            One for each of `inputs`.
+
+        Returns
+        -------
+        list
+            The outputs, flat.
+        """
+        given = iter(tensors)
+
+        def fill(leaf):
+            return next(given) if isinstance(leaf, Value) else leaf
+
+        args, kwargs = keras.tree.map_structure(fill, (self.args, self.kwargs))
+        return keras.tree.flatten(self.operation(*args, **kwargs))
+
+
+@dataclass(eq=False)
+class ModelGraph:
+    """The calls of a model, in an order in which they can be made.
+
+    Attributes
+    ----------
+    inputs, outputs : list of Value
+        In the order of ``model.inputs`` and ``model.outputs``.
+    calls : list of LayerCall
+        Without the input layers.
+    """
+
+    inputs: list
+    outputs: list
+    calls: list
+
+
+def walk(model):
+    """All calls of layers that a model makes, also inside of models inside of it.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or Sequential, with known input shapes.
+
+    Returns
+    -------
+    ModelGraph
+
+    Raises
+    ------
+    TypeError
+        If it is no Keras model, or one whose ``call`` was written by hand.
+    ValueError
+        If a Sequential model was not told the shape of its input yet.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Converter: expected a keras.Model, got {model!r}")
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError(
+            f"Converter: the Sequential model {model.name!r} does not know the shape of "
+            "its input yet; begin it with keras.Input(shape), or call model.build"
+        )
+    functional = _functional(model)
+    if functional is None:
+        raise TypeError(
+            f"Converter: {model.name!r} is a {type(model).__name__}, which is neither "
+            "keras.Sequential nor made of symbolic tensors with keras.Model(inputs, "
+            "outputs); its call method cannot be looked into. Write it in one of these "
+            "forms, or put it into a network with nengo_dl.TensorNode"
+        )
+    walker = _Walker()
+    inputs = [_value(tensor) for tensor in functional.inputs]
+    outputs = walker.run(functional, inputs, "")
+    return ModelGraph(inputs, outputs, walker.calls)
+
+
+def calls_of(layer, value, path):
+    """The calls that one call of a layer consists of: those inside it, if it is a model.
+
+    Parameters
+    ----------
+    layer : keras.layers.Layer
+    value : Value
+        Its input.
+    path : str
+
+    Returns
+    -------
+    calls : list of LayerCall
+    output : Value
+    """
+    walker = _Walker()
+    inner = walker._inner_model(layer, (value,), {})
+    if inner is not None:
+        (output,) = walker.run(inner, [value], path)
+        return walker.calls, output
+    output = Value(tuple(layer.compute_output_shape(value.shape)), value.dtype)
+    return [LayerCall(layer, (value,), {}, [output], path)], output
+
+
+def _functional(model):
+    """The model as a graph of nodes; None if it is none."""
+    if isinstance(model, keras.Sequential):
+        if type(model).call is not keras.Sequential.call:
+            return None
+        return model._functional
+    is_graph = isinstance(model, Functional) and type(model).call is Functional.call
+    return model if is_graph else None
+
+
+def _value(tensor):
+    return Value(tuple(tensor.shape), str(tensor.dtype), [tensor])
+
+
+class _Walker:
+    """Collects the calls of a model and of those inside it."""
+
+    def __init__(self):
+        self.calls = []
+
+    def run(self, model, inputs, path):
+        """The outputs of a model for these inputs."""
+        known = {}
+        for tensor, value in zip(model.inputs, inputs, strict=True):
+            self._stands_for(value, tensor)
+            known[id(tensor)] = value
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for node in model._nodes_by_depth[depth]:
+                if node.is_input or not node.operation:
+                    continue
+                if any(id(tensor) not in known for tensor in node.input_tensors):
+                    continue  # leads to what the model does not use
+                args, kwargs = node.arguments.fill_in(known)
+                outputs = self._call(node, args, kwargs, path)
+                for tensor, value in zip(node.outputs, outputs, strict=True):
+                    self._stands_for(value, tensor)
+                    known[id(tensor)] = value
+        return [known[id(tensor)] for tensor in model.outputs]
+
+    @staticmethod
+    def _stands_for(value, tensor):
+        if not any(tensor is other for other in value.tensors):
+            value.tensors.append(tensor)
+
+    def _call(self, node, args, kwargs, path):
+        operation = node.operation
+        path = f"{path}/{operation.name}" if path else operation.name
+        inner = self._inner_model(operation, args, kwargs)
+        if inner is not None:
+            return self.run(inner, keras.tree.flatten(args[0]), path)
+        outputs = [_value(tensor) for tensor in node.outputs]
+        self.calls.append(LayerCall(operation, args, kwargs, outputs, path))
+        return outputs
+
+    @staticmethod
+    def _inner_model(operation, args, kwargs):
+        """The graph of a model that is called as a layer, if it can be looked into.
+
+        A model that was made for other shapes than it is called with would have to be
+        traced anew; it stays one operation.
+        """
+        if not isinstance(operation, keras.Model) or len(args) != 1:
+            return None
+        if any(isinstance(leaf, Value) for leaf in keras.tree.flatten(kwargs)):
+            return None
+        inner = _functional(operation)
+        given = keras.tree.flatten(args[0])
+        if inner is None or len(given) != len(inner.inputs):
+            return None
+        shapes = [tuple(tensor.shape) for tensor in inner.inputs]
+        fits = all(
+            isinstance(value, Value) and value.shape[1:] == shape[1:]
+            for value, shape in zip(given, shapes, strict=True)
+        )
+        return inner if fits else None

@@ -1,0 +1,65 @@
+"""Nengo objects by what they were in Keras."""
+
+from collections.abc import Mapping
+
+import keras
+
+__all__ = ["KerasMapping"]
+
+
+class KerasMapping(Mapping):
+    """A read-only mapping from Keras layers and tensors to Nengo objects.
+
+    Keys are layers, symbolic tensors (``layer.output``, ``model.input``, …), or names of
+    layers. Iterating gives the layers or tensors, in the order of the model.
+
+    Parameters
+    ----------
+    what : str
+        What is looked up, for messages.
+    """
+
+    def __init__(self, what):
+        self.what = what
+        self._keys = []
+        self._entries = {}
+
+    def add(self, obj, key, others=()):
+        """Make an object known by a key that iterating gives, and by others."""
+        if not any(key is known for known in self._keys):
+            self._keys.append(key)
+        for name in (key, *others):
+            self._entries.setdefault(_hashable(name), []).append((name, obj))
+
+    def __getitem__(self, key):
+        found = self._entries.get(_hashable(key), [])
+        objects = list({id(obj): obj for _, obj in found}.values())
+        if not objects:
+            known = ", ".join(repr(getattr(k, "name", k)) for k in self._keys)
+            raise KeyError(f"{key!r} is none of the {self.what} of this model: {known}")
+        if len(objects) > 1:
+            raise KeyError(
+                f"{getattr(key, 'name', key)!r} is used {len(objects)} times; look it up "
+                "by the tensor of one of its calls instead"
+            )
+        return objects[0]
+
+    def __iter__(self):
+        return iter(self._keys)
+
+    def __len__(self):
+        return len(self._keys)
+
+    def __contains__(self, key):
+        return _hashable(key) in self._entries
+
+
+def _hashable(key):
+    """Layers and tensors by identity, names by value."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, list | tuple) and len(key) == 1:
+        return _hashable(key[0])  # some models have lists of one input
+    if isinstance(key, keras.KerasTensor | keras.Operation):
+        return id(key)
+    raise KeyError(f"expected a Keras layer, tensor or name; got {key!r}")

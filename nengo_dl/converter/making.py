@@ -1,0 +1,205 @@
+"""Makes the Nengo objects that layer converters ask for."""
+
+import warnings
+from collections import Counter
+from functools import cached_property
+
+import keras
+import nengo
+import numpy as np
+from nengo.base import ObjView
+from nengo.ensemble import Neurons
+
+from nengo_dl.converter.activations import find_neurons
+from nengo_dl.converter.base import Target, numbers
+from nengo_dl.converter.connections import TiedConnection
+
+__all__ = ["Maker"]
+
+
+class Maker:
+    """The network under construction.
+
+    Parameters
+    ----------
+    net : ~nengo.Network
+        Its ``with`` block has to be open while objects are made.
+    options : Options
+    fallback : callable
+        ``fallback(layer_converter, function, node)`` makes a TensorNode for an
+        activation.
+
+    Attributes
+    ----------
+    scales : dict
+        Neurons -> the factor that their input is scaled with.
+    calls : dict
+        Neurons -> the `LayerCall` they were made for.
+    """
+
+    def __init__(self, net, options, fallback):
+        self.net = net
+        self.options = options
+        self.fallback = fallback
+        self.scales = {}
+        self.calls = {}
+        self._labels = Counter()
+        self._weights = {}
+        self._biases = {}
+
+    def unique(self, label):
+        """A label that no other object has, so that parameters can be found by it."""
+        self._labels[label] += 1
+        number = self._labels[label]
+        return label if number == 1 else f"{label}_{number}"
+
+    # neurons ---------------------------------------------------------------------
+
+    def target(self, converter, activation, size):
+        """See `LayerConverter.target`."""
+        neurons, native = find_neurons(activation, self.options)
+        if neurons is not None:
+            obj = self._neurons(converter, neurons, size)
+            return Target(obj, obj)
+        if native:
+            node = converter.node(size)
+            return Target(node, node)
+        node = converter.node(size, "sum")
+        return Target(node, self.fallback(converter, activation, node))
+
+    def _neurons(self, converter, neurons, size):
+        """Neurons whose input is a sum of connections; they have no bias of their own.
+
+        Nengo multiplies what reaches neurons with their gain. A layer that is scaled
+        therefore has the same weights as one that is not, and parameters of one can be
+        loaded into the other.
+        """
+        scale = self.options.scale_of(converter.layer)
+        if scale != 1:
+            neurons, scale = _scaled(neurons, scale, converter.call.path)
+        ensemble = nengo.Ensemble(
+            int(size),
+            1,
+            neuron_type=neurons,
+            encoders=np.ones((int(size), 1)),
+            gain=np.full(int(size), scale),
+            bias=np.zeros(int(size)),
+            label=self.unique(converter.call.path),
+        )
+        self.scales[ensemble.neurons] = scale
+        self.calls[ensemble.neurons] = converter.call
+        return ensemble.neurons
+
+    # connections -----------------------------------------------------------------
+
+    def connect(self, converter, pre, post, transform, variable):
+        """See `LayerConverter.connect`."""
+        source = pre.obj if isinstance(pre, ObjView) else pre
+        synapse = self.options.synapse if isinstance(source, Neurons) else None
+        kwargs = {"synapse": synapse}
+        if transform is not None:
+            kwargs["transform"] = transform
+        if variable is None:
+            connection = nengo.Connection(pre, post, **kwargs)
+            self.net.config[connection].trainable = False
+            return connection
+        label = self.unique(f"{converter.call.path}.{_short(variable)}")
+        first = self._weights.get(id(variable))
+        if first is None or self.options.split_shared_weights:
+            connection = nengo.Connection(pre, post, label=label, **kwargs)
+            self._weights.setdefault(id(variable), connection)
+        else:
+            connection = TiedConnection(pre, post, tied_to=first, label=label, **kwargs)
+        self.net.config[connection].trainable = bool(variable.trainable)
+        return connection
+
+    def add_bias(self, converter, post, variable, channel):
+        """See `LayerConverter.add_bias`."""
+        source = self._bias_source(converter, variable)
+        if channel is not None:
+            channel = np.asarray(channel).ravel()
+            if not np.array_equal(channel, np.arange(source.size_out)):
+                source = source[channel.tolist()]
+        self.connect(converter, source, post, None, None)
+
+    def _bias_source(self, converter, variable):
+        """A node with the values of a variable (or of an array).
+
+        The same one each time, where weights are shared.
+        """
+        trained = isinstance(variable, keras.Variable)
+        node = self._biases.get(id(variable)) if trained else None
+        if node is not None and not self.options.split_shared_weights:
+            return node
+        values = numbers(variable).ravel()
+        name = _short(variable) if trained else "constant"
+        label = self.unique(f"{converter.call.path}.{name}")
+        node = nengo.Node(size_in=values.size, label=label)
+        connection = nengo.Connection(
+            self._one, node, transform=values[:, None], synapse=None, label=label
+        )
+        self.net.config[connection].trainable = trained and bool(variable.trainable)
+        if trained:
+            self._biases[id(variable)] = node
+        return node
+
+    @cached_property
+    def _one(self):
+        """What is always one.
+
+        A neuron, because a node without input would be one of the network's inputs, which
+        data are given for.
+        """
+        label = self.unique("one")
+        return nengo.Ensemble(
+            1,
+            1,
+            neuron_type=nengo.RectifiedLinear(),
+            encoders=np.ones((1, 1)),
+            gain=np.ones(1),
+            bias=np.ones(1),
+            label=label,
+        ).neurons
+
+
+def _short(variable):
+    """The last part of a variable's name."""
+    return variable.path.rpartition("/")[2]
+
+
+def _scaled(neurons, scale, path):
+    """The neuron type whose output is divided by a factor, and the factor.
+
+    For a wrapper such as `nengo.PoissonSpiking` it is the wrapper's own amplitude that
+    is divided: its rate, which the amplitude does not change, is the scaled one.
+    """
+    if getattr(neurons, "amplitude", None) is None:
+        warnings.warn(
+            f"Converter: the firing rates of {path!r} are not scaled: {neurons} has "
+            "no amplitude by which the output could be divided again",
+            stacklevel=2,
+        )
+        return neurons, 1.0
+    if not _is_homogeneous(neurons, scale):
+        warnings.warn(
+            f"Converter: scale_firing_rates={scale:g} changes what {path!r} computes: "
+            f"the rate of {neurons} is not proportional to its input",
+            stacklevel=2,
+        )
+    state = dict(neurons.__getstate__())
+    state["amplitude"] = neurons.amplitude / scale
+    copy = type(neurons).__new__(type(neurons))
+    copy.__setstate__(state)
+    return copy, scale
+
+
+def _is_homogeneous(neurons, scale):
+    r"""Whether :math:`f(s J) = s f(J)`, on a few currents of both signs."""
+    current = np.concatenate([-np.logspace(-2, 2, 9), np.logspace(-2, 2, 9)])[:, None]
+    one, zero = np.ones(1), np.zeros(1)
+    try:
+        rates = neurons.rates(current, one, zero)
+        scaled = neurons.rates(scale * current, one, zero)
+    except (NotImplementedError, ValueError):
+        return False
+    return bool(np.allclose(scaled, scale * rates))

@@ -1,0 +1,77 @@
+"""The arguments of a `Converter`, checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+from nengo.neurons import NeuronType
+from nengo.synapses import Lowpass, Synapse
+
+__all__ = ["Options"]
+
+
+@dataclass
+class Options:
+    """What was chosen; see `Converter` for the meaning of each.
+
+    Attributes
+    ----------
+    used : set
+        Keys of ``swap_activations`` and ``scale_firing_rates`` that had an effect.
+    """
+
+    allow_fallback: bool = True
+    inference_only: bool = False
+    max_to_avg_pool: bool = False
+    split_shared_weights: bool = False
+    swap_activations: Mapping | None = None
+    scale_firing_rates: Any = None
+    synapse: Any = None
+    temporal_model: bool = False
+    used: set = field(default_factory=set)
+
+    def __post_init__(self):
+        self.swap_activations = dict(self.swap_activations or {})
+        for key, neurons in self.swap_activations.items():
+            if neurons is not None and not isinstance(neurons, NeuronType):
+                raise TypeError(
+                    f"Converter: swap_activations[{key!r}] must be a Nengo neuron type "
+                    f"such as nengo.SpikingRectifiedLinear(), or None; got {neurons!r}"
+                )
+        self.synapse = _synapse(self.synapse)
+        scales = self.scale_firing_rates
+        self.scales = dict(scales) if isinstance(scales, Mapping) else {}
+        self.scale = 1 if scales is None or isinstance(scales, Mapping) else scales
+        for scale in (self.scale, *self.scales.values()):
+            if isinstance(scale, bool) or not isinstance(scale, Real) or not scale > 0:
+                raise ValueError(
+                    "Converter: scale_firing_rates must be a number greater than 0, or a "
+                    f"dict with one for each layer; got {scale!r}"
+                )
+
+    def scale_of(self, layer):
+        """The factor by which the input of a layer's neurons is to be scaled."""
+        for key, scale in self.scales.items():
+            if key is layer or key == layer.name:
+                self.used.add(id(key))
+                return float(scale)
+        return float(self.scale)
+
+    def unused(self):
+        """Keys that had no effect, as pairs (argument, key)."""
+        for name in ("swap_activations", "scales"):
+            for key in getattr(self, name):
+                if id(key) not in self.used:
+                    yield "scale_firing_rates" if name == "scales" else name, key
+
+
+def _synapse(synapse):
+    if synapse is None or isinstance(synapse, Synapse):
+        return synapse
+    if isinstance(synapse, Real) and not isinstance(synapse, bool):
+        return Lowpass(float(synapse))
+    raise TypeError(
+        "Converter: synapse must be a Nengo synapse, the time constant of a lowpass "
+        f"filter in seconds, or None; got {synapse!r}"
+    )

@@ -1,0 +1,117 @@
+"""Layers that average over positions."""
+
+import keras
+import nengo
+import numpy as np
+
+from nengo_dl.converter.base import converters
+from nengo_dl.converter.spatial import SpatialConverter
+from nengo_dl.kernels import windows
+
+__all__ = [
+    "ConvertAveragePooling",
+    "ConvertGlobalAveragePooling",
+    "ConvertGlobalMaxPooling",
+    "ConvertMaxPooling",
+]
+
+
+@converters.register(keras.layers.AveragePooling1D)
+@converters.register(keras.layers.AveragePooling2D)
+@converters.register(keras.layers.AveragePooling3D)
+class ConvertAveragePooling(SpatialConverter):
+    r"""Averages over windows.
+
+    .. math:: y_{p c} = \frac{1}{|W_p|} \sum_{q \in W_p} x_{q c}
+
+    :math:`W_p` are the positions of window :math:`p` that are in the picture: with
+    ``padding="same"`` windows at the borders have fewer.
+    """
+
+    def convert(self):
+        """A constant sparse matrix."""
+        node = self.node(self.output_size)
+        shape = (self.output_size, self.input.size)
+        transform = nengo.Sparse(shape, *self.entries())
+        self.connect(node, transform)
+        return node
+
+    def spans(self):
+        """The length of the windows, and where they lie, for each axis."""
+        layer = self.layer
+        lengths = layer.pool_size
+        return lengths, windows.forward(self.size, lengths, layer.strides, layer.padding)
+
+    def entries(self):
+        """Indices ``(n, 2)`` and values ``(n,)`` of the matrix."""
+        lengths, spans = self.spans()
+        axes = [
+            _along_axis(n, length, span)
+            for n, length, span in zip(self.size, lengths, spans, strict=True)
+        ]
+        counts = [span.count for span in spans]
+        channels = self.input.shape[self.channel_axis]
+        rows = np.zeros((1, 1), int)  # (entries, channels), in the shape of the output
+        columns, values = rows, np.ones(1)
+        for n, count, (to, origin, share) in zip(self.size, counts, axes, strict=True):
+            rows = (rows[:, None] * count + to[:, None]).reshape(-1, 1)
+            columns = (columns[:, None] * n + origin[:, None]).reshape(-1, 1)
+            values = np.outer(values, share).ravel()
+        c = np.arange(channels)
+        if self.channels_last:
+            rows, columns = rows * channels + c, columns * channels + c
+        else:
+            rows = rows + c * int(np.prod(counts))
+            columns = columns + c * int(np.prod(self.size))
+        indices = np.stack([rows.ravel(), columns.ravel()], 1)
+        return indices, np.repeat(values, channels)
+
+
+def _along_axis(n, length, span):
+    """Windows along one axis: of each entry, which window, which position, its share."""
+    to = np.repeat(np.arange(span.count), length)
+    origin = to * span.stride - span.before + np.tile(np.arange(length), span.count)
+    inside = (origin >= 0) & (origin < n)
+    to, origin = to[inside], origin[inside]
+    return to, origin, 1 / np.bincount(to, minlength=span.count)[to]
+
+
+@converters.register(keras.layers.GlobalAveragePooling1D)
+@converters.register(keras.layers.GlobalAveragePooling2D)
+@converters.register(keras.layers.GlobalAveragePooling3D)
+class ConvertGlobalAveragePooling(ConvertAveragePooling):
+    r"""Averages over all positions.
+
+    .. math:: y_c = \frac{1}{n} \sum_p x_{p c}
+    """
+
+    def spans(self):
+        """One window that has everything in it."""
+        return self.size, [windows.Windows(1, 1, 0, 0) for _ in self.size]
+
+
+class ConvertMaximum:
+    """Maxima, which are averages if the user wants it so."""
+
+    def refusal(self):
+        """Fall back, unless averages are wanted."""
+        if self.options.max_to_avg_pool:
+            return None
+        return (
+            "a maximum has no native form; with max_to_avg_pool=True it becomes an "
+            "average, which spikes can be used with"
+        )
+
+
+@converters.register(keras.layers.MaxPooling1D)
+@converters.register(keras.layers.MaxPooling2D)
+@converters.register(keras.layers.MaxPooling3D)
+class ConvertMaxPooling(ConvertMaximum, ConvertAveragePooling):
+    """Maxima over windows: averages with ``max_to_avg_pool``, else a TensorNode."""
+
+
+@converters.register(keras.layers.GlobalMaxPooling1D)
+@converters.register(keras.layers.GlobalMaxPooling2D)
+@converters.register(keras.layers.GlobalMaxPooling3D)
+class ConvertGlobalMaxPooling(ConvertMaximum, ConvertGlobalAveragePooling):
+    """Maxima over all positions: averages with ``max_to_avg_pool``, else a TensorNode."""

@@ -1,0 +1,152 @@
+"""Whether a network computes the same as the Keras model it was made of."""
+
+import keras
+import numpy as np
+
+from nengo_dl.simulator import Simulator
+
+__all__ = ["largest_differences", "verify"]
+
+#: steps of a made-up input, where the model takes any number
+N_STEPS = 5
+BATCH = 4
+
+
+def verify(converter, training=False, inputs=None, atol=1e-8, rtol=1e-5):
+    """See `Converter.verify`."""
+    given = _inputs(converter, inputs)
+    if training:
+        model, actual = _trained(converter, given)
+    else:
+        model = converter.model
+        with _simulator(converter, given) as sim:
+            actual = _predict(converter, sim, given)
+    expected = _flat(_call(model, given))
+    labels = [probe.label for probe in converter.probes]
+    for label, a, b in zip(labels, actual, expected, strict=True):
+        problem = largest_differences(a, b.reshape(a.shape), atol, rtol)
+        if problem is not None:
+            what = "after training, the output" if training else "the output"
+            raise ValueError(f"Converter.verify: {what} {label!r} {problem}")
+    return True
+
+
+def largest_differences(actual, expected, atol, rtol):
+    """What is wrong with an array, in words; None if it is close to what is expected."""
+    difference = np.abs(actual - expected)
+    allowed = atol + rtol * np.abs(expected)
+    if np.all(difference <= allowed):
+        return None
+    worst = np.unravel_index(np.nanargmax(difference), difference.shape)
+    number = int(np.sum(~(difference <= allowed)))
+    return (
+        f"differs from Keras in {number} of {difference.size} elements; the largest "
+        f"difference is {difference[worst]:.3g} at {tuple(map(int, worst))}, where "
+        f"{expected[worst]:.6g} was expected and {actual[worst]:.6g} found (atol="
+        f"{atol:g}, rtol={rtol:g})"
+    )
+
+
+def _inputs(converter, inputs):
+    """One array for each input, as Keras takes them."""
+    model_inputs = [value.tensors[0] for value in converter.graph.inputs]
+    if inputs is not None:
+        arrays = [np.asarray(array) for array in keras.tree.flatten(inputs)]
+        if len(arrays) != len(model_inputs):
+            raise ValueError(
+                f"Converter.verify: expected {len(model_inputs)} inputs, got "
+                f"{len(arrays)}"
+            )
+        return arrays
+    rng = np.random.RandomState(0)
+    arrays = []
+    for tensor in model_inputs:
+        shape = [N_STEPS if n is None else n for n in tensor.shape[1:]]
+        whole = str(tensor.dtype).startswith("int")
+        array = rng.uniform(-1, 1, (BATCH, *shape))
+        arrays.append((array > 0 if whole else array).astype(str(tensor.dtype)))
+    return arrays
+
+
+def _steps(converter, arrays):
+    return arrays[0].shape[1] if converter.options.temporal_model else 1
+
+
+def _simulator(converter, arrays):
+    return Simulator(
+        converter.net, minibatch_size=len(arrays[0]), progress_bar=False, seed=0
+    )
+
+
+def _data(converter, arrays):
+    """By node, ``(items, steps, size)``."""
+    steps = _steps(converter, arrays)
+    nodes = [converter.inputs[value.tensors[0]] for value in converter.graph.inputs]
+    return {
+        node: array.reshape(len(array), steps, -1)
+        for node, array in zip(nodes, arrays, strict=True)
+    }
+
+
+def _predict(converter, sim, arrays):
+    """The outputs of the network, in the order of the model."""
+    results = sim.predict(
+        _data(converter, arrays), n_steps=_steps(converter, arrays), verbose=0
+    )
+    return [results[probe] for probe in converter.probes]
+
+
+def _packed(model, arrays):
+    """Arrays in the structure in which a model takes them."""
+    structure = getattr(model, "_inputs_struct", None)
+    if structure is None:
+        return arrays[0]
+    return keras.tree.pack_sequence_as(structure, arrays)
+
+
+def _call(model, arrays):
+    """The outputs of a Keras model."""
+    return model(_packed(model, arrays), training=False)
+
+
+def _flat(outputs):
+    return [keras.ops.convert_to_numpy(array) for array in keras.tree.flatten(outputs)]
+
+
+def _trained(converter, arrays):
+    """A trained copy of the model, and the outputs of the network trained alike.
+
+    TensorNodes train the variables of the layers themselves, so these are put back.
+    """
+    model = converter.model
+    weights = model.get_weights()
+    copy = keras.models.clone_model(model)
+    copy.set_weights(weights)
+    outputs = _flat(_call(copy, arrays))
+    rng = np.random.RandomState(1)
+    targets = [rng.uniform(size=array.shape).astype(array.dtype) for array in outputs]
+    settings = {"epochs": 2, "batch_size": len(arrays[0]), "verbose": 0}
+    packed = _packed(copy, arrays)
+    shaped = keras.tree.pack_sequence_as(_call(copy, arrays), targets)
+    copy.compile(
+        keras.optimizers.SGD(0.1), loss=keras.tree.map_structure(lambda _: "mse", shaped)
+    )
+    copy.fit(packed, shaped, shuffle=False, **settings)
+    try:
+        with _simulator(converter, arrays) as sim:
+            sim.compile(keras.optimizers.SGD(0.1), loss="mse")
+            shaped = {
+                probe: y.reshape(len(y), _time(converter, probe, arrays), -1)
+                for probe, y in zip(converter.probes, targets, strict=True)
+            }
+            del settings["batch_size"]
+            sim.fit(_data(converter, arrays), shaped, shuffle=False, **settings)
+            actual = _predict(converter, sim, arrays)
+    finally:
+        model.set_weights(weights)
+    return copy, actual
+
+
+def _time(converter, probe, arrays):
+    """Number of steps that a probe keeps."""
+    return _steps(converter, arrays) if probe in converter.temporal_probes else 1

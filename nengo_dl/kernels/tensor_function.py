@@ -1,0 +1,145 @@
+"""TensorFlow functions and Keras layers as part of a network.
+
+What is called is an object of `nengo_dl.runtime.tensor_function`. This module does not
+look into it, and hands it on to the array namespace.
+"""
+
+import numpy as np
+from nengo.builder.operator import Operator
+
+from nengo_dl.compiler.graph import ParameterRef
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.traits import Kernel
+
+
+class SimTensorNode(Operator):
+    """Set ``output`` to a TensorFlow function of the time and of an input.
+
+    Parameters
+    ----------
+    function : TensorFunction
+        What is called.
+    output : Signal
+        What it gives, flattened.
+    t, x : Signal or None
+        Its arguments.
+    states : sequence of Signal
+        What it is given from its last call, if it is a cell.
+    weights : sequence of Signal
+        One for each of ``function.weights``, the Keras variables that may be trained.
+    others : dict
+        Signal -> Keras variable, for those that training does not change.
+    tag : str, optional
+
+    Notes
+    -----
+    1. sets ``[output]``
+    2. incs ``[]``
+    3. reads ``t``, ``x`` and the weights
+    4. updates the states
+    """
+
+    def __init__(
+        self, function, output, t=None, x=None, states=(), weights=(), others=(), tag=None
+    ):
+        super().__init__(tag=tag)
+        self.function = function
+        self.output, self.t, self.x = output, t, x
+        self.states, self.weights = list(states), list(weights)
+        self.others = dict(others)
+        self.node = None
+        self.sets, self.incs, self.updates = [output], [], self.states
+        self.reads = [s for s in (t, x) if s is not None] + self.weights
+
+    @property
+    def _descstr(self):
+        return f"{self.function.label} -> {self.output}"
+
+    @property
+    def variables(self):
+        """Signal -> Keras variable, for all variables of floating point numbers."""
+        return {**dict(zip(self.weights, self.function.weights)), **self.others}
+
+    def make_step(self, signals, dt, rng):
+        """For core Nengo: call TensorFlow in each step, for one item."""
+        read = [signals[s] for s in (self.t, self.x, *self.states) if s is not None]
+        written = [signals[s] for s in (self.output, *self.states)]
+        call = self.function.on_host(False)
+
+        def step_tensor_node():
+            results = call([np.reshape(value, (-1, 1)) for value in read])
+            for target, result in zip(written, results):
+                target[...] = np.reshape(result, target.shape)
+
+        return step_tensor_node
+
+
+class TensorCall(Kernel):
+    """Calls a TensorFlow function.
+
+    Parameters: ``function``; ``training``, whether layers are to behave as they do in
+    training; and the weights, ``w0``, ``w1``, ... Inputs are those of ``function``,
+    ``(n, batch)`` each; the first output is what it returns, flattened, the others are
+    its state.
+
+    Parameters
+    ----------
+    n_weights : int
+        Number of weights.
+    stepwise : bool
+        Whether it has to run step by step, although it may depend on no state.
+    """
+
+    name = "tensor_call"
+    tensorflow = True
+
+    def __init__(self, n_weights: int = 0, stepwise: bool = False):
+        self.matrices = tuple(f"w{i}" for i in range(n_weights))
+        self.stepwise = stepwise
+
+    def merge_key(self, node):
+        """Alone."""
+        return (self.name, id(node))
+
+    def fingerprint(self, node):
+        """It may draw random numbers, so it equals no other."""
+        return None
+
+    def cost(self, node):
+        """In NumPy, the call alone takes as long as millions of operations."""
+        return 1e6 + sum(np.prod(node.params[name].shape) for name in self.matrices)
+
+    def step(self, xp, p, *inputs):
+        """One call; every array is ``(n, batch)``."""
+        weights = [getattr(p, name)[0] for name in self.matrices]
+        return tuple(xp.tensor_call(p.function, list(inputs), weights, p.training))
+
+
+@lowers(SimTensorNode)
+class LowerTensorNode(OperatorRule):
+    """Sets a signal to what the function returns, and updates the states."""
+
+    def carries(self, op):
+        """What a cell is given from its last call."""
+        return op.states
+
+    def lower(self, op, low):
+        """One node. The weights are arguments of the program, never constants."""
+        function = op.function
+        if function.state_variables:
+            low.host(op, lambda: function.state())
+        inputs = [low.read(s).ravel() for s in (op.t, op.x) if s is not None]
+        inputs += [low.previous(s).ravel() for s in op.states]
+        params = {"function": function, "training": low.options.training}
+        for i, signal in enumerate(op.weights):
+            params[f"w{i}"] = ParameterRef(signal, signal.shape)
+        stepwise = op.t is not None or bool(function.state_variables)
+        kernel = low.memo(
+            ("tensor_call", len(op.weights), stepwise),
+            lambda: TensorCall(len(op.weights), stepwise),
+        )
+        sizes = [op.output.size, *(s.size for s in op.states)]
+        y, *states = low.node(kernel, inputs, sizes, params, label=function.label)
+        low.define(op.output, y)
+        for signal, elements in zip(op.states, states):
+            low.update(signal, elements)

@@ -1,0 +1,510 @@
+"""TensorFlow functions and Keras layers, called from inside a step.
+
+Variables of Keras layers come in as arguments and go out as results wherever a program
+must be a function of its arguments: weights are among the arguments of the program, so
+that gradients reach them, and what a call changes (moving statistics, seeds, the state of
+recurrent layers) is carried through the loop over time and then written back. All other
+variables are read where they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from nengo.exceptions import ValidationError
+
+TRACE_BATCH = 3
+"""Batch size with which functions are tried out: one that is no usual size of data."""
+
+OPERATION = re.compile(r"on XLA\w*: (\w+)|: (\w+) \(No registered")
+"""Where XLA names an operation that it cannot compile."""
+
+
+class _Reading(keras.StatelessScope):
+    """Inside, no variable is changed; notes which ones are read, and what they become."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: dict[int, keras.Variable] = {}
+
+    def get_current_value(self, variable):
+        """The value within the scope; None if it was not given another one."""
+        self.read[id(variable)] = variable
+        return super().get_current_value(variable)
+
+    def add_update(self, update):
+        """Take a variable's new value."""
+        self.read[id(update[0])] = update[0]
+        super().add_update(update)
+
+
+class Trace(NamedTuple):
+    """What is known of a function after it was tried out."""
+
+    shape: tuple  # of its output, without the batch
+    read: list  # Keras variables that it reads
+    updated: list  # Keras variables that it changes
+
+
+class TensorFunction:
+    """A function of tensors, for arrays ``(n, batch)``.
+
+    Parameters
+    ----------
+    function : callable
+        ``f(t, x)``, ``f(t)`` or, without ``pass_time``, ``f(x)``; perhaps a Keras layer
+        or model. ``t`` is a number, ``x`` a tensor ``(batch, *shape_in)``; it returns a
+        tensor ``(batch, *shape_out)``. If it has an argument ``training``, it is told
+        whether it is being trained. A Keras cell, which has a ``state_size``, is given
+        its last state and returns the next one as well.
+    shape_in : tuple of int or None
+    shape_out : tuple of int or None
+        None: found out when it is first asked for.
+    pass_time : bool
+    label : str, optional
+        What to call it in messages.
+    dtype : dtype, optional
+        The type of the arrays.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        shape_in: tuple | None,
+        shape_out: tuple | None = None,
+        pass_time: bool = True,
+        label: str | None = None,
+        dtype: Any = "float32",
+    ) -> None:
+        self.function = function
+        self.shape_in, self.pass_time = shape_in, pass_time
+        name = getattr(function, "name", None) or getattr(function, "__name__", None)
+        self.label = label or name or type(function).__name__
+        self.layer = function if isinstance(function, keras.layers.Layer) else None
+        self.state_shapes = self._cell_states()
+        self._expected = shape_out
+        self._takes_training = self.layer is not None or _accepts_training(function)
+        self._dtype = np.dtype(dtype).name
+        self._traces: dict[bool, Trace] = {}
+        self._on_host: dict[bool, Callable] = {}
+        self._obstacles: dict[tuple, str | None] = {}
+        self.warned = False
+
+    def __getstate__(self):
+        state = dict(self.__dict__)
+        return {**state, "_traces": {}, "_on_host": {}, "_obstacles": {}}
+
+    def _cell_states(self) -> list[tuple]:
+        """Shapes of what a cell carries over; none for other functions."""
+        sizes = getattr(self.layer, "state_size", None)
+        if sizes is None or isinstance(self.layer, keras.layers.RNN):
+            return []
+        sizes = [sizes] if isinstance(sizes, int) else list(sizes)
+        return [(s,) if isinstance(s, int) else tuple(s) for s in sizes]
+
+    # trying out ------------------------------------------------------------------
+
+    @property
+    def shape_out(self) -> tuple:
+        """Shape of the output of one item.
+
+        Raises
+        ------
+        ValidationError
+            If it does not return a tensor of the right batch size, shape and type.
+        """
+        return self.trace(False).shape
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of rows of all results: the output, and the states of a cell."""
+        return [math.prod(s) for s in (self.shape_out, *self.state_shapes)]
+
+    @property
+    def variables(self) -> list:
+        """The Keras variables that belong to it.
+
+        Those of a layer, and those that a plain function reads.
+        """
+        if self.layer is None:
+            return self.trace(False).read
+        self.trace(False)  # builds it
+        return self.layer.variables
+
+    @property
+    def weights(self) -> list:
+        """Those that may be trained; they are the arguments of the calls."""
+        return [v for v in self.variables if v.trainable and _is_float(v)]
+
+    @property
+    def state_variables(self) -> list:
+        """Those that it changes although it is not being trained.
+
+        Such a function has a memory, so it runs step by step.
+        """
+        return self.trace(False).updated
+
+    def updated(self, training: bool) -> list:
+        """The Keras variables that a call changes."""
+        return self.trace(training).updated
+
+    def trace(self, training: bool) -> Trace:
+        """What is found out by calling it while nothing is computed."""
+        if training not in self._traces:
+            self._build()
+            self._traces[training] = self._try(training)
+        return self._traces[training]
+
+    def _build(self) -> None:
+        """Let Keras make the variables of a layer."""
+        if self.layer is None or self.layer.built:
+            return
+        arguments = []
+        if self.pass_time:
+            arguments.append(keras.KerasTensor((), self._dtype))
+        if self.shape_in is not None:
+            arguments.append(keras.KerasTensor((None, *self.shape_in), self._dtype))
+        states = [keras.KerasTensor((None, *s), self._dtype) for s in self.state_shapes]
+        self.layer(*arguments, *([states] if states else []))
+
+    def _try(self, training: bool) -> Trace:
+        found: list[Trace] = []
+
+        def body(*arrays):
+            with _Reading() as scope:
+                y, states = self._apply(list(arrays), training)
+                read = list(scope.read.values())
+            self._check_states(states)
+            shape = self._checked(y, arrays)
+            values = keras.StatelessScope.get_current_value
+            updated = [v for v in read if values(scope, v) is not None]
+            found.append(Trace(shape, read, updated))
+            return y
+
+        function = tf.function(body, autograph=False)
+        function.get_concrete_function(*self._specs(self._trace_batch()))
+        return found[-1]
+
+    def _trace_batch(self) -> int:
+        """Some batch size; of a layer that has a fixed one, this."""
+        known = [*(getattr(self.layer, "inputs", None) or ())]
+        if getattr(self.layer, "stateful", False):
+            known += keras.tree.flatten(getattr(self.layer, "states", None) or ())
+        sizes = [x.shape[0] for x in known if len(x.shape)]
+        return next((size for size in sizes if size is not None), TRACE_BATCH)
+
+    def _specs(self, batch: int) -> list[tf.TensorSpec]:
+        """Of the arrays that it is given."""
+        sizes = [1] if self.pass_time else []
+        sizes += [] if self.shape_in is None else [math.prod(self.shape_in)]
+        sizes += [math.prod(shape) for shape in self.state_shapes]
+        return [tf.TensorSpec((size, batch), self._dtype) for size in sizes]
+
+    def _checked(self, y: Any, arrays: Sequence) -> tuple:
+        """The shape of one item of the output.
+
+        Raises
+        ------
+        ValidationError
+        """
+        if not tf.is_tensor(y):
+            raise self._error(
+                f"returned {type(y).__name__} {y!r}; expected a TensorFlow tensor "
+                "(batch, ...)"
+            )
+        batch = arrays[0].shape[1] if self.shape_in is not None else None
+        where = f"a tensor of shape {tuple(y.shape) if y.shape.rank is not None else '?'}"
+        if not y.shape.rank:
+            raise self._error(
+                f"returned {where}; expected one that is known and starts with the batch "
+                f"size, (batch, ...), such as {('batch', *(self._expected or (1,)))}"
+            )
+        if batch is not None and y.shape[0] not in (batch, None):
+            raise self._error(
+                f"returned {where} for a batch of {batch} items; expected its first axis "
+                f"to be the batch size, {batch}"
+            )
+        shape = tuple(y.shape[1:])
+        if None in shape:
+            raise self._error(
+                f"returned {where}; expected that all sizes but that of the batch are "
+                "known. Use static shapes in it (tf.ensure_shape, or -1 for the batch "
+                "alone in tf.reshape)"
+            )
+        if self._expected is not None and shape != tuple(self._expected):
+            raise self._error(
+                f"returned {where}, {math.prod(shape)} numbers for each item; expected "
+                f"shape_out={tuple(self._expected)} for each item, without the batch"
+            )
+        wanted = arrays[0].dtype
+        other = self.layer is None and y.dtype != wanted
+        if other or not y.dtype.is_floating:
+            raise self._error(
+                f"returned a tensor of dtype {y.dtype.name}; expected {wanted.name}, the "
+                "simulator's. Make constants with dtype=x.dtype, or use tf.cast"
+            )
+        return shape
+
+    def _check_states(self, states: Sequence) -> None:
+        if len(states) != len(self.state_shapes):
+            raise self._error(
+                f"returned {len(states)} states; expected {len(self.state_shapes)}, as "
+                f"its state_size says"
+            )
+
+    def _error(self, text: str) -> ValidationError:
+        return ValidationError(
+            f"the function of TensorNode {self.label!r} {text}", attr="tensor_func"
+        )
+
+    # calling ---------------------------------------------------------------------
+
+    def __call__(
+        self, arrays: Sequence, values: Sequence[tuple] = (), training: bool = False
+    ) -> tuple[list[tf.Tensor], list[tuple]]:
+        """Call it.
+
+        Parameters
+        ----------
+        arrays : list of (n, batch) tensor
+            Time, input and states, as far as it has them. All columns have the same
+            time.
+        values : list of (variable, tensor)
+            What to use in place of variables.
+        training : bool
+
+        Returns
+        -------
+        results : list of (size, batch) tensor
+            The output, and the states.
+        updates : list of (variable, tensor)
+            What variables are to become.
+        """
+        batch = arrays[0].shape[1]
+        with keras.StatelessScope(state_mapping=list(values)) as scope:
+            y, states = self._apply(list(arrays), training)
+        shape = self._checked(y, arrays)
+        shapes = [shape, *self.state_shapes]
+        results = []
+        for value, shape in zip([y, *states], shapes, strict=True):
+            flat = tf.reshape(value, (value.shape[0] or -1, math.prod(shape)))
+            flat = tf.transpose(tf.cast(flat, arrays[0].dtype))
+            results.append(tf.broadcast_to(flat, (flat.shape[0], tf.shape(arrays[0])[1])))
+            results[-1].set_shape((None, batch))
+        return results, [(v, scope.get_current_value(v)) for v in self.updated(training)]
+
+    def in_program(
+        self, xp: Any, inputs: Sequence, weights: Sequence, training: bool
+    ) -> list[tf.Tensor]:
+        """Call it with the weights of a program, and see to what it changes."""
+        kept = xp.kept or {}
+        values = list(zip(self.weights, weights, strict=True))
+        read = self.trace(training).read
+        values += [(v, kept[id(v)]) for v in read if id(v) in kept]
+        inputs = [xp.constant(x) for x in inputs]
+        results, updates = self(inputs, values, training)
+        for variable, value in updates:
+            if id(variable) in kept:
+                kept[id(variable)] = tf.cast(value, kept[id(variable)].dtype)
+            else:
+                variable.assign(tf.stop_gradient(value))
+        return results
+
+    def _apply(self, arrays: list, training: bool) -> tuple[Any, list]:
+        """The function on arrays ``(n, batch)``: its output, and the next states."""
+        arguments = []
+        if self.pass_time:
+            arguments.append(arrays.pop(0)[0, 0])
+        if self.shape_in is not None:
+            arguments.append(_items(arrays.pop(0), self.shape_in))
+        states = [_items(x, s) for x, s in zip(arrays, self.state_shapes, strict=True)]
+        if states:
+            arguments.append(states)
+        options = {"training": training} if self._takes_training else {}
+        result = self.function(*arguments, **options)
+        if not states:
+            return result, []
+        y, after = result
+        return y, list(after) if isinstance(after, list | tuple) else [after]
+
+    def on_host(self, training: bool) -> Callable:
+        """It as a function of NumPy arrays, which changes the variables themselves."""
+        if training not in self._on_host:
+
+            def call(*arrays):
+                results, updates = self(arrays, (), training)
+                for variable, value in updates:
+                    variable.assign(value)
+                return results
+
+            program = tf.function(call, autograph=False)
+
+            def run(arrays):
+                tensors = [tf.constant(x) for x in arrays]
+                return [result.numpy() for result in program(*tensors)]
+
+            self._on_host[training] = run
+        return self._on_host[training]
+
+    # compiling -------------------------------------------------------------------
+
+    def obstacle(self, training: bool, batch: int) -> str | None:
+        """What XLA cannot compile of it, and of its gradient; None if it can."""
+        key = (training, batch)
+        if key not in self._obstacles:
+            self._obstacles[key] = self._find_obstacle(training, batch)
+        return self._obstacles[key]
+
+    def _find_obstacle(self, training: bool, batch: int) -> str | None:
+        def call(*arrays):
+            weights = [tf.convert_to_tensor(v.value) for v in self.weights]
+            with tf.GradientTape() as tape:
+                tape.watch([*arrays, *weights])
+                results, _ = self(arrays, list(zip(self.weights, weights)), training)
+            gradients = tape.gradient(results, [*arrays, *weights]) if training else []
+            return results, [g for g in gradients if g is not None]
+
+        program = tf.function(call, autograph=False, jit_compile=True)
+        specs = self._specs(batch)
+        try:
+            program.experimental_get_compiler_ir(*specs)(stage="hlo")
+        except (ValueError, tf.errors.OpError) as error:
+            found = [a or b for a, b in OPERATION.findall(str(error))]
+            return found[0] if found else str(error).partition("\n")[0]
+        return None
+
+    # state -----------------------------------------------------------------------
+
+    def state(self) -> VariableState:
+        """Its memory, for whoever resets and restores simulations."""
+        return VariableState(self.state_variables)
+
+
+class VariableState:
+    """The variables of a layer that change from step to step, as part of a simulation.
+
+    Parameters
+    ----------
+    variables : list of keras.Variable
+    """
+
+    def __init__(self, variables: list) -> None:
+        self.variables = variables
+        self.initial = self.snapshot()
+
+    def reset(self, rngs: Sequence) -> None:
+        """The values of the beginning."""
+        self.restore(self.initial)
+
+    def snapshot(self) -> list[np.ndarray]:
+        """The present values."""
+        return [v.numpy() for v in self.variables]
+
+    def restore(self, kept: Sequence[np.ndarray]) -> None:
+        """Go back to a snapshot."""
+        for variable, value in zip(self.variables, kept, strict=True):
+            variable.assign(value)
+
+
+class Kept:
+    """Variables that functions in the loop change, carried through it.
+
+    Parameters
+    ----------
+    layout : Layout
+    dtype : dtype
+        The program's, which all carried numbers have that are not integers.
+    """
+
+    def __init__(self, layout: Any, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.variables: list = []
+        self._state: set[int] = set()
+        for group in tensor_groups(layout.loop.groups):
+            function, training = group.params["function"], group.params["training"]
+            self._state |= {id(v) for v in function.state_variables}
+            known = {id(v) for v in self.variables}
+            new = {id(v): v for v in function.updated(training) if id(v) not in known}
+            self.variables += new.values()
+
+    def values(self) -> list[tf.Tensor]:
+        """What they are now."""
+        values = [tf.convert_to_tensor(v.value) for v in self.variables]
+        return [tf.cast(x, self.dtype) if x.dtype.is_floating else x for x in values]
+
+    def assign(self, values: Sequence, carrying: Any = True) -> None:
+        """They take other values; what is state only if it is to be kept.
+
+        Parameters
+        ----------
+        values : list of tensor
+        carrying : bool or tensor
+        """
+        for variable, value in zip(self.variables, values, strict=True):
+            value = tf.cast(tf.stop_gradient(value), variable.dtype)
+            if id(variable) in self._state and carrying is not True:
+                value = tf.where(carrying, value, variable.value)
+            variable.assign(value)
+
+    def wrap(self, step: Callable | None) -> Callable | None:
+        """A step that carries them behind everything else."""
+        if not self.variables or step is None:
+            return step
+        n = len(self.variables)
+
+        def wrapped(xp, carry, x, weights):
+            xp.kept = {id(v): c for v, c in zip(self.variables, carry[-n:], strict=True)}
+            following, y = step(xp, carry[:-n], x, weights)
+            kept, xp.kept = xp.kept, None
+            return [*following, *(kept[id(v)] for v in self.variables)], y
+
+        return wrapped
+
+
+def tensor_groups(groups: Sequence) -> list:
+    """Those that call a function of tensors."""
+    return [group for group in groups if group.kernel.tensorflow]
+
+
+def compilable(groups: Sequence, batch: int) -> bool:
+    """Whether XLA can compile the functions among these groups; warns if it cannot."""
+    for group in tensor_groups(groups):
+        function = group.params["function"]
+        obstacle = function.obstacle(group.params["training"], batch)
+        if obstacle is None:
+            continue
+        if not function.warned:
+            function.warned = True
+            warnings.warn(
+                f"TensorNode {function.label!r} uses the operation {obstacle}, which XLA "
+                "cannot compile, so that the network around it is not compiled either "
+                "and runs more slowly. Replace this operation to avoid it",
+                stacklevel=2,
+            )
+        return False
+    return True
+
+
+def _items(x: tf.Tensor, shape: tuple) -> tf.Tensor:
+    """From ``(n, batch)`` to ``(batch, *shape)``."""
+    batch = x.shape[1]
+    return tf.reshape(tf.transpose(x), (-1 if batch is None else batch, *shape))
+
+
+def _is_float(variable: Any) -> bool:
+    return tf.as_dtype(variable.dtype).is_floating
+
+
+def _accepts_training(function: Callable) -> bool:
+    try:
+        return "training" in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False

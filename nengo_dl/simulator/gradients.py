@@ -1,0 +1,268 @@
+"""Comparing the gradients of a network with numeric ones."""
+
+import dataclasses
+
+import numpy as np
+from nengo.exceptions import SimulationError, ValidationError
+
+from nengo_dl.config import get_setting
+from nengo_dl.simulator.inputs import resolve_data
+
+#: steps that are run on random inputs
+STEPS_OF_NOISE = 10
+
+#: differences of this size are taken, relative to the array that is moved
+MOVES = (1e-6, 1e-5)
+
+#: in so many directions at random, and along so many single elements
+DIRECTIONS, SINGLE = 2, 3
+
+
+class GradientMethods:
+    """The part of `Simulator` that looks whether gradients are right."""
+
+    def check_gradients(self, inputs=None, outputs=None, atol=1e-5, rtol=1e-3):
+        r"""Compare analytic gradients with numeric ones.
+
+        For each probe, its data :math:`y` over all steps and items are weighted at
+        random, :math:`L = \sum_i r_i y_i / \sqrt n`. Every array :math:`a` that training
+        may change, and every input, is moved by a small :math:`\epsilon` in a few
+        directions :math:`d`, some of them along single elements. Then
+
+        .. math::
+
+           \frac{L(a + \epsilon d) - L(a - \epsilon d)}{2 \epsilon}
+           \approx \sum_i \frac{\partial L}{\partial a_i} d_i
+
+        has to hold, where the right side is computed by going back through time, as in
+        `fit`. All is computed in float64, whatever the network's type, from the present
+        state and the present parameters; the simulation is not changed.
+
+        Parameters
+        ----------
+        inputs : array or list or dict, optional
+            Data for the input nodes, as for `fit`, of at most ``minibatch_size`` items.
+            Default: normal random numbers in all input nodes, for 10 steps.
+        outputs : list of ~nengo.Probe, optional
+            The probes to look at. Default: all.
+        atol, rtol : float
+            Two derivatives :math:`p` (analytic) and :math:`q` may differ by
+            :math:`\mathrm{atol} + \mathrm{rtol} |q|`.
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulationError
+            If they differ by more. The message names the probe and the parameter or
+            input.
+        ~nengo.exceptions.ValidationError
+            If data or probes do not fit.
+
+        Notes
+        -----
+        Spiking neurons are checked in their rate form, because the gradient of a spike
+        is a surrogate and not the derivative of anything; with ``lif_smoothing``, too,
+        the derivative of the rates themselves is compared. Python functions are called
+        many times, and have no gradient: what depends on parameters through one of them
+        is reported as different. So is a neuron that is exactly at its threshold.
+
+        Examples
+        --------
+        >>> sim.check_gradients()
+        >>> sim.check_gradients({node: np.ones((1, 20, 1))}, outputs=[probe], rtol=1e-4)
+        """
+        side = self._keras_side("check_gradients")
+        probes = self._probes_to_check(outputs)
+        arrays, n_steps = self._inputs_to_check(inputs)
+        side.feed([self._node_names[node] for node in arrays])
+        arrays = {self._node_names[node]: array for node, array in arrays.items()}
+        with side.defaults():
+            check = _Check(self, side, arrays, n_steps)
+            for probe in probes:
+                check(probe, atol, rtol)
+
+    def _probes_to_check(self, outputs):
+        if outputs is None:
+            return list(self.model.probes)
+        unknown = [probe for probe in outputs if probe not in self.model.probes]
+        if unknown:
+            raise ValidationError(
+                f"expected probes of this network, got {unknown}",
+                attr="Simulator.check_gradients (outputs)",
+            )
+        return list(outputs)
+
+    def _inputs_to_check(self, inputs):
+        """Data in float64 by node, and the number of steps."""
+        where, names = "Simulator.check_gradients", self._node_names
+        if inputs is None:
+            rng = np.random.RandomState(self.seed % 2**32)
+            steps = self._keras.layer.fixed_steps or STEPS_OF_NOISE
+            shape = (self._batch, steps)
+            return {n: rng.randn(*shape, n.size_out) for n in self._nodes}, steps
+        arrays, steps = resolve_data(
+            inputs, self._nodes, None, None, where, names, np.dtype("float64")
+        )
+        items = {len(array) for array in arrays.values()}
+        if not items or max(items) > self._batch:
+            raise ValidationError(
+                "expected data for one input node at least, with at most minibatch_size="
+                f"{self._batch} items; got {max(items, default=0)} items",
+                attr=where,
+            )
+        return arrays, steps
+
+
+class _Check:
+    """The network once more in float64, and its gradients in both ways.
+
+    Parameters
+    ----------
+    sim : Simulator
+    side : KerasSide
+    inputs : dict
+        Name of a node -> array.
+    n_steps : int
+    """
+
+    def __init__(self, sim, side, inputs, n_steps):
+        from nengo_dl.tensor_graph import STEPS
+
+        self.rng = np.random.RandomState(0)
+        self.first = sim.n_steps
+        self.names = sim._probe_names()
+        self.layer = _in_float64(sim, side)
+        self.program = self.layer.program
+        items = len(next(iter(inputs.values()))) if inputs else sim._batch
+        #: every input that can be moved, and those that only make up the model
+        self.inputs = dict(inputs)
+        self.fixed = {} if sim._nodes else {STEPS: np.ones((items, n_steps, 1))}
+        missing = [n for n in sim._nodes if sim._node_names[n] not in inputs]
+        signals = {sim.model.sig[n]["out"].base: n for n in missing}
+        own = self.program.outputs_of_nodes(
+            set(signals), items, self.first, n_steps, sim.seed
+        )
+        for signal, node in signals.items():
+            values = own.get(signal, np.zeros((items, n_steps, node.size_out)))
+            self.fixed[sim._node_names[node]] = np.array(values, "float64")
+        self.processes = self.program.snapshot_hosts()
+
+    def run(self, name, inputs=None):
+        """The data of one probe as a tensor, from the same state each time."""
+        self.program.restore_hosts(self.processes)
+        self.layer.variant(True).begin(self.first, False)
+        inputs = {**self.fixed, **(self.inputs if inputs is None else inputs)}
+        return self.layer(inputs, training=True)[name]
+
+    def __call__(self, probe, atol, rtol):
+        """Compare all gradients of one probe."""
+        import tensorflow as tf
+
+        name = self.names[probe]
+        variables = self.layer.trainable_variables
+        given = {k: tf.constant(x) for k, x in self.inputs.items()}
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            y = self.run(name, given)
+            weight = self.rng.randn(*y.shape) / np.sqrt(y.shape.num_elements())
+            total = tf.reduce_sum(y * weight)
+        sources = [[v.value for v in variables], given]
+        gradients = tape.gradient(
+            total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+        def value(inputs=None):
+            return float(tf.reduce_sum(self.run(name, inputs) * weight))
+
+        for variable, gradient in zip(variables, gradients[0], strict=True):
+            before = variable.numpy()
+
+            def moved(array, variable=variable):
+                variable.assign(array)
+                return value()
+
+            what = f"parameter {variable.name!r}"
+            self._compare(probe, what, before, gradient, moved, (atol, rtol))
+            variable.assign(before)
+        for key, gradient in gradients[1].items():
+
+            def moved(array, key=key):
+                return value({**self.inputs, key: tf.constant(array)})
+
+            array = self.inputs[key]
+            self._compare(probe, f"input {key!r}", array, gradient, moved, (atol, rtol))
+
+    def _compare(self, probe, what, array, gradient, moved, tolerance):
+        """One array that is moved; `SimulationError` if it makes another difference."""
+        gradient, (atol, rtol) = np.asarray(gradient), tolerance
+        for direction in self._directions(array):
+            analytic, numeric = float(np.sum(gradient * direction)), []
+            for move in MOVES:  # the larger one where the smaller drowns in rounding
+                step = move * max(1.0, np.abs(array).max())
+                up, down = (moved(array + sign * step * direction) for sign in (1, -1))
+                numeric.append((up - down) / (2 * step))
+                if abs(analytic - numeric[-1]) <= atol + rtol * abs(numeric[-1]):
+                    break
+            else:
+                raise SimulationError(
+                    f"Simulator.check_gradients: the gradient of {probe} ("
+                    f"{self.names[probe]!r}) with respect to {what} is wrong. In one "
+                    f"direction it is {analytic:.6g}, but moving {what} gives "
+                    f"{numeric[0]:.6g} (tolerance: atol={atol:g}, rtol={rtol:g})"
+                )
+
+    def _directions(self, array):
+        if array.size == 0:
+            return
+        for _ in range(DIRECTIONS):
+            direction = self.rng.randn(*array.shape)
+            yield direction / np.sqrt(np.sum(direction**2))
+        for i in self.rng.permutation(array.size)[:SINGLE]:
+            direction = np.zeros(array.size)
+            direction[i] = 1.0
+            yield direction.reshape(array.shape)
+
+
+def _in_float64(sim, side):
+    """A layer of the same network in float64, with the present parameters and state."""
+    from nengo_dl.runtime.program import Program
+    from nengo_dl.simulator.building import tensorflow_defaults
+    from nengo_dl.simulator.parameter_store import ParameterStore
+    from nengo_dl.tensor_graph import TensorGraph
+
+    live, own = sim._live, sim._program
+    live.pull()
+    own.settle()
+    dtype = np.dtype("float64")
+    parameters = ParameterStore(sim.model, dtype)
+    parameters.write({s: np.asarray(v, dtype) for s, v in live.parameters.items()})
+    program = Program(
+        sim.model,
+        parameters,
+        own.batch,
+        dtype,
+        jit=get_setting(sim.network, "jit"),
+        unroll=own.unroll,
+        device=own.device,
+        use_loop=own.use_loop,
+    )
+    program.reset(sim.seed)
+    program.written()
+    program.store.values.update(
+        {key: value.astype(dtype) for key, value in own.store.values.items()}
+    )
+    settings = {**side.layer.settings, "truncate": None}
+    settings["spikes"] = dataclasses.replace(
+        settings["spikes"], spiking=False, lif_smoothing=None
+    )
+    keep_history = dict.fromkeys(sim.model.probes, True)
+    with tensorflow_defaults(sim.device, dtype):
+        layer = TensorGraph(
+            program,
+            parameters,
+            sim._node_names,
+            sim._probe_names(),
+            keep_history,
+            settings,
+        )
+    layer.fed = side.layer.fed
+    return layer

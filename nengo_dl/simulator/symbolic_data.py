@@ -1,0 +1,216 @@
+"""Elements of a ``tf.data.Dataset``, checked and completed inside of TensorFlow."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+from nengo.exceptions import ValidationError
+
+from nengo_dl.simulator.inputs import N_STEPS, Symbol
+from nengo_dl.tensor_graph import STEPS
+
+
+class SymbolicStream:
+    """A ``tf.data.Dataset``: what its ``element_spec`` tells is checked at once.
+
+    The rest, such as the number of items, is checked as elements come, inside of
+    TensorFlow; Python is called only if something does not fit, to say what.
+
+    Parameters
+    ----------
+    stream : Stream
+    source : tf.data.Dataset
+    """
+
+    def __init__(self, stream, source):
+        self.stream, self.sim = stream, stream.sim
+        self.spec = source.element_spec
+        given, _ = self._check(self.spec)
+        stream.begin(given)
+        self.data = source.enumerate().map(self._convert)
+
+    def _check(self, element):
+        """An element of symbols, and its entry for the number of steps."""
+        x, y, weight = self.stream.parts(element)
+        entry = None
+        if isinstance(x, Mapping) and N_STEPS not in self.sim._node_names.values():
+            x = dict(x)
+            entry = x.pop(N_STEPS, None)
+        parts = tf.nest.map_structure(symbol, (x, y, weight))
+        given = self.stream.check(parts, symbolic=True)
+        if given.steps is None and not given.inputs and entry is None:
+            raise ValidationError(
+                "the number of steps is not known; give n_steps", attr=self.stream.where
+            )
+        if self.stream.class_weight is not None:
+            self.sim._classes(given, self.stream.where)
+        return given, entry
+
+    @tf.autograph.experimental.do_not_convert
+    def _convert(self, number, element):
+        given, entry = self._check(element)
+        checked = self._checked(given, element, entry)
+        with tf.control_dependencies([checked]):
+            return self._parts(given, entry, number)
+
+    def _parts(self, given, entry, number):
+        """What Keras takes."""
+        sim, names = self.sim, self.sim._probe_names()
+        items, steps = self._sizes(given, entry)
+        known = given.steps
+        inputs = {}
+        for node, value in given.inputs.items():
+            x = tf.cast(value.tensor, sim.dtype)
+            inputs[node] = tf.ensure_shape(x, (None, known, node.size_out))
+        inputs.update(self._own(number, items, steps, known))
+        inputs = {sim._node_names[node]: x for node, x in inputs.items()}
+        if not inputs:
+            inputs[STEPS] = tf.ones((items, steps, 1), sim.dtype)
+        if not self.stream.targets:
+            return (inputs,)
+        nothing = tf.zeros((items, 1, 1), sim.dtype)
+        given_targets = {names[p]: self._target(p, y) for p, y in given.targets.items()}
+        targets = {name: given_targets.get(name, nothing) for name in names.values()}
+        weights = given.weights
+        if self.stream.class_weight is not None:
+            ((name, y),) = given_targets.items()
+            weights = {name: self._of_classes(y)}
+        elif weights is not None:
+            weights = {n: self._weight(n, w, items, steps) for n, w in weights.items()}
+        if weights is None:
+            return inputs, targets
+        ones = tf.ones((items,), sim.dtype)
+        return inputs, targets, {name: weights.get(name, ones) for name in targets}
+
+    def _sizes(self, given, entry):
+        """The numbers of items and of steps, as tensors."""
+        arrays = [*given.inputs.values(), *given.targets.values()]
+        first = arrays[0].tensor if arrays else entry
+        if given.steps is not None:
+            steps = tf.constant(given.steps)
+        elif given.inputs:
+            steps = tf.shape(next(iter(given.inputs.values())).tensor)[1]
+        else:
+            steps = tf.cast(tf.reshape(entry, [-1])[0], tf.int32)
+        return tf.shape(first)[0], steps
+
+    def _target(self, probe, value):
+        steps = None if self.sim._logs[probe].keep_history else 1
+        if value.dtype.kind in "iu":
+            return tf.ensure_shape(value.tensor, (None, steps, None))
+        y = tf.cast(value.tensor, self.sim.dtype)
+        return tf.ensure_shape(y, (None, steps, probe.size_in))
+
+    def _weight(self, name, value, items, steps):
+        weight = tf.cast(value.tensor, self.sim.dtype)
+        if weight.shape.rank is not None:
+            return weight
+        steps = self._steps_of(self._probe(name), steps)
+        weight = tf.reshape(weight, (items, -1))  # of items, or of steps as well
+        weight = tf.broadcast_to(weight, (items, steps))
+        return tf.ensure_shape(weight, (None, None))
+
+    def _of_classes(self, y):
+        """The weights of the classes in targets ``(items, steps, 1)``."""
+        table = self.sim._class_table(self.stream.class_weight, self.stream.where)
+        others = tf.constant(len(table) - 1, tf.int64)
+        numbers = tf.cast(y[:, :, 0], tf.int64)
+        numbers = tf.where(numbers < 0, others, tf.minimum(numbers, others))
+        return tf.gather(table, numbers)
+
+    def _own(self, number, items, steps, known):
+        """What nodes without data put out."""
+        own = self.stream.own
+        nodes = list(own.signals)
+        if not nodes:
+            return {}
+        if own.fixed and known is not None:
+            return {
+                node: tf.broadcast_to(tf.constant(value), (items, known, node.size_out))
+                for node, value in own(1, known).items()
+            }
+
+        def call(number, items, steps):
+            with self.stream.catching():
+                values = own(int(items), int(steps), int(number))
+                return [np.asarray(values[node], self.sim.dtype) for node in nodes]
+
+        dtype = tf.as_dtype(self.sim.dtype)
+        values = tf.numpy_function(call, [number, items, steps], [dtype] * len(nodes))
+        for node, value in zip(nodes, values, strict=True):
+            value.set_shape((None, known, node.size_out))
+        return dict(zip(nodes, values, strict=True))
+
+    # checks of elements as they come ---------------------------------------------
+
+    def _checked(self, given, element, entry):
+        """Whether an element fits in what its specification leaves open."""
+        fits = self._conditions(given, entry)
+        if fits is None:
+            return self._report(element, entry)
+        return tf.cond(
+            tf.reduce_all(fits),
+            lambda: tf.constant(0),
+            lambda: self._report(element, entry),
+        )
+
+    def _conditions(self, given, entry):
+        """What has to hold for the shapes; None if Python has to look at them."""
+        weights = {self._probe(n): w for n, w in (given.weights or {}).items()}
+        all_arrays = [*given.inputs.items(), *given.targets.items(), *weights.items()]
+        if any(array.tensor.shape.rank is None for _, array in all_arrays):
+            return None
+        items, steps = self._sizes(given, entry)
+        fits = [items <= self.sim._batch, items > 0, steps > 0]
+        if entry is not None:
+            fits.append(tf.reduce_all(tf.equal(entry, tf.cast(steps, entry.dtype))))
+        for obj, array in all_arrays:
+            shape = tf.shape(array.tensor)
+            size = obj.size_out if obj in given.inputs else obj.size_in
+            if array.dtype.kind in "iu" and array.shape[2:] == (1,):
+                size = 1
+            expected = (items, self._steps_of(obj, steps), size)[: array.ndim]
+            fits += [tf.equal(shape[i], n) for i, n in enumerate(expected)]
+        return fits
+
+    def _steps_of(self, obj, steps):
+        log = self.sim._logs.get(obj)
+        return steps if log is None or log.keep_history else 1
+
+    def _probe(self, name):
+        return next(p for p, n in self.sim._probe_names().items() if n == name)
+
+    def _report(self, element, entry):
+        """Have Python check an element of these shapes, which raises what is wrong."""
+        shapes = [tf.shape(tensor, tf.int64) for tensor in tf.nest.flatten(element)]
+        values = [] if entry is None else [entry]
+
+        def look(*arrays):
+            shapes, values = arrays[: len(arrays) - has_entry], arrays[-has_entry:]
+            with self.stream.catching():
+                self.stream.check(self._stand_in(shapes, values if has_entry else ()))
+            return np.int32(0)
+
+        has_entry = len(values)
+        return tf.numpy_function(look, [*shapes, *values], tf.int32)
+
+    def _stand_in(self, shapes, values):
+        """An element of arrays that have these shapes."""
+        specs = tf.nest.flatten(self.spec)
+        arrays = [
+            np.broadcast_to(np.zeros((), spec.dtype.as_numpy_dtype), shape)
+            for spec, shape in zip(specs, shapes, strict=True)
+        ]
+        x, y, weight = self.stream.parts(tf.nest.pack_sequence_as(self.spec, arrays))
+        if values:
+            x = {**x, N_STEPS: values[0]}
+        return x, y, weight
+
+
+def symbol(tensor):
+    """The `Symbol` of a tensor or of its specification; None for no tensor."""
+    if not isinstance(tensor, tf.Tensor | tf.TensorSpec):
+        return tensor
+    shape = tensor.shape
+    shape = (None,) * 3 if shape.rank is None else shape.as_list()
+    return Symbol(shape, tensor.dtype.as_numpy_dtype, tensor)

@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nengo_dl.benchmarks import train
+from nengo_dl.benchmarks.__main__ import main
+from nengo_dl.benchmarks.train import (
+    PlainLoop,
+    TrainRow,
+    feed_forward,
+    format_train_row,
+    measure_checkpoints,
+    measure_feed_forward,
+    measure_loop,
+    peak_memory,
+)
+from nengo_dl.runtime.bptt import Scan
+
+TINY = {"n_steps": 3, "batch": 2, "batches": 2, "repeats": 1}
+
+
+def test_row_and_table():
+    row = TrainRow("case", 2.0, "other", 4.0, 10, 3.0, 6.0)
+    assert (row.ratio, row.memory_ratio, row.step_ms) == (0.5, 0.5, 0.2)
+    assert row.as_dict()["ratio"] == 0.5
+    assert len(format_train_row(row)) == len(train.HEADER)
+    assert TrainRow("case", 2.0, "other", 4.0, 10).memory_ratio is None
+
+
+def test_plain_loop_is_the_same_loop(rng, allclose):
+    def step(xp, carry, x, weights):
+        c = xp.tanh(xp.matmul(weights[0], carry[0]) + x)
+        return [c], c[:1]
+
+    scan = Scan(step, 1, "float64", jit=False)
+    arrays = [rng.randn(4, 3, 2), rng.randn(3, 2), rng.randn(3, 3)]
+    xs, carry, weight = (tf.constant(array) for array in arrays)
+    results = []
+    for loop in (scan, PlainLoop(scan)):
+        with tf.GradientTape() as tape:
+            tape.watch([xs, carry, weight])
+            ys, (last,) = loop(xs, [carry], [weight], training=True)
+            total = tf.reduce_sum(ys**2) + tf.reduce_sum(last)
+        results.append([ys, last, *tape.gradient(total, [xs, carry, weight])])
+    for a, b in zip(*results, strict=True):
+        assert allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("measure", [measure_loop, measure_checkpoints])
+def test_measure_loop(measure):
+    row = measure(dimensions=2, neurons_per_d=8, **TINY)
+    assert row.ours_ms > 0 and row.reference_ms > 0 and row.steps == 3
+    assert "integrator 2x8, T=3" in row.case
+
+
+@pytest.mark.parametrize("n_steps", [1, 4])
+def test_measure_feed_forward(n_steps):
+    row = measure_feed_forward(sizes=(4, 3, 2), **{**TINY, "n_steps": n_steps})
+    assert row.ours_ms > 0 and row.reference_ms > 0 and row.reference == "keras.Model"
+
+
+def test_feed_forward_has_these_sizes():
+    net = feed_forward((5, 4, 3))
+    assert net.inp.size_out == 5 and net.p.size_in == 3 and net.n_neurons == 4
+
+
+def test_peak_memory():
+    with peak_memory() as peak:
+        array = np.ones(2**24)
+        sum(float(array[i]) for i in range(200_000))
+    assert peak.megabytes is None or peak.megabytes > 64
+
+
+def test_command(monkeypatch, capsys, tmp_path):
+    rows = {"one": lambda **kw: TrainRow("one", 1.0, "other", 2.0, kw["repeats"])}
+    monkeypatch.setattr(train, "CASES", rows)
+    file = tmp_path / "figures.json"
+    main(["train", "--repeats", "7", "--json", str(file)])
+    assert "one" in capsys.readouterr().out
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert report["rows"][0]["steps"] == 7 and report["rows"][0]["ratio"] == 0.5
+    with pytest.raises(SystemExit, match="there are no cases"):
+        main(["train", "--cases", "two"])

@@ -1,0 +1,58 @@
+"""The simulator under test, as Nengo's pytest plugin asks for it."""
+
+import os
+
+import pytest
+
+#: environment variable that says which simulator is tested; test processes inherit it
+VARIABLE = "NENGO_DL_SUITE"
+
+#: what it may be: types of this package's simulator, or Nengo's own for comparison
+CHOICES = ("float32", "float64", "reference")
+
+#: tests that can only pass in double precision, and why
+ONLY_DOUBLE = {
+    "test_node.py::test_args": "compares an input in single precision with the exact time"
+}
+
+
+def pytest_addoption(parser):
+    """Make the setting known, of which the plugin that reads it fails to tell pytest."""
+    parser.addini("allclose_tolerances", "tolerances of the fixture allclose")
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out what does not apply to single precision."""
+    if os.environ.get(VARIABLE) != "float32":
+        return
+    for item in items:
+        for name, reason in ONLY_DOUBLE.items():
+            if item.nodeid.endswith(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def load(request):
+    """The class that takes the place of ``nengo.Simulator`` in Nengo's tests.
+
+    The tolerances of ``pytest.ini`` are for ``float32`` only; in double precision Nengo's
+    own have to do.
+    """
+    # only now, so that pytest can rewrite the assertions of Nengo's tests
+    import nengo
+
+    import nengo_dl
+    from nengo_dl.config import SETTINGS
+
+    choice = os.environ.get(VARIABLE, "float32")
+    if choice not in CHOICES:
+        raise ValueError(f"{VARIABLE} is {choice!r}, expected one of {CHOICES}")
+    # one cache for each process: with one for all they would wait for each other
+    decoders = request.getfixturevalue("tmp_path_factory").mktemp("decoders")
+    nengo.rc.set("decoder_cache", "path", str(decoders))
+    if choice != "float32":
+        request.config.inicfg.pop("allclose_tolerances", None)
+    if choice == "reference":
+        return nengo.Simulator
+    # Nengo's networks cannot be given settings without changing what is tested
+    SETTINGS["dtype"] = SETTINGS["dtype"]._replace(default=choice)
+    return nengo_dl.Simulator

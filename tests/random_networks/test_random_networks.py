@@ -1,0 +1,173 @@
+"""Networks that nobody thought of, compared with Nengo; other ones in each run.
+
+A failure prints a program that shows it, as small as it was made, and how to draw it
+again. For more than the few here: ``python -m tests.random_networks --help``.
+"""
+
+import inspect
+import re
+import secrets
+
+import nengo
+import numpy as np
+import pytest
+
+from tests.random_networks import compare, generator, parts
+from tests.random_networks.generator import Case
+from tests.random_networks.objects import STEPS
+
+CHUNKS, COUNT = 5, 10
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_random_networks_agree_with_nengo(chunk):
+    seed = secrets.randbelow(10**9)
+    repeat = f"repeat: python -m tests.random_networks --count {COUNT} --seed {seed}"
+    print(repeat)  # shown whatever goes wrong
+    try:
+        seen = compare.search(COUNT, seed)
+    except compare.Disagreement as error:
+        pytest.fail(f"{error}\n\n{repeat}", pytrace=False)
+    assert seen["agree"] >= COUNT, seen
+    assert seen["ill-conditioned"] <= 1, seen
+
+
+def case(*lines, **settings):
+    """A case from the lines of its program."""
+    case = Case(**settings)
+    case.lines += ["net = nengo.Network(seed=1)", *lines]
+    return case
+
+
+LINES = (
+    "with net: feed = nengo.Node(Feed(3, 2))",
+    "with net: ens = nengo.Ensemble(10, 2)",
+    "with net: conn = nengo.Connection(feed, ens)",
+    "with net: probe = nengo.Probe(ens, synapse=0.01)",
+)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_compare_runs_every_batch_item(batch):
+    assert compare.compare(case(*LINES, batch=batch, fed=True, pieces=(7, 53))) == "agree"
+
+
+def test_the_state_of_a_delayed_product_lasts_when_parameters_are_written():
+    """Found by a search: the folded program had a state, the open one its factor."""
+    transform = "nengo.Sparse((3, 1), indices=[[0, 0]], init=-0.99)"
+    delayed = case(
+        "with net: node = nengo.Node(size_in=1)",
+        "with net: nengo.Connection(nengo.Node([0.3]), node)",
+        "with net: ens = nengo.Ensemble(5, 3, neuron_type=nengo.LIFRate())",
+        f"w, delay = {transform}, nengo.Lowpass(0)",
+        "with net: nengo.Connection(node, ens, synapse=delay, transform=w)",
+        "with net: probe = nengo.Probe(ens, 'input')",
+        pieces=(7, 53),
+        opened=1,
+    )
+    assert compare.compare(delayed) == "agree"
+
+
+def test_a_wrong_step_is_found(monkeypatch):
+    def tested(*args):
+        found = right(*args)
+        found[0] = found[0].copy()
+        found[0][1, 30] *= 1 + 1e-5
+        return found
+
+    right = compare.tested
+    monkeypatch.setattr(compare, "tested", tested)
+    with pytest.raises(compare.Disagreement, match="probe, item 1: .* row 30: ") as error:
+        compare.compare(case(*LINES, batch=3, fed=True))
+    for line in LINES:
+        assert line in str(error.value)
+
+
+def test_an_error_is_found(monkeypatch):
+    def tested(*args):
+        raise ZeroDivisionError("here")
+
+    monkeypatch.setattr(compare, "tested", tested)
+    with pytest.raises(compare.Disagreement, match="ZeroDivisionError: here"):
+        compare.compare(case(*LINES))
+
+
+def test_missing_rows_are_found(monkeypatch):
+    right = compare.tested
+    monkeypatch.setattr(compare, "tested", lambda *args: [a[:, 1:] for a in right(*args)])
+    with pytest.raises(compare.Disagreement, match="shape \\(59, 2\\), expected \\(60"):
+        compare.compare(case(*LINES))
+
+
+def test_networks_that_blow_up_rounding_errors_are_told_apart(monkeypatch):
+    chaos = case(  # the logistic map
+        "with net: node = nengo.Node(lambda t, x: 1 - 1.99 * x**2, size_in=1)",
+        "delay = nengo.Lowpass(0)",
+        "with net: nengo.Connection(node, node, synapse=delay, transform=0.999)",
+        "with net: probe = nengo.Probe(node)",
+    )
+    net, _ = chaos.make()
+    plain, other = (compare.reference(chaos, net, [], 0, disturbed=k) for k in (None, 9))
+    assert compare.distance(other[0], plain[0]) > 1
+    monkeypatch.setattr(compare, "tested", lambda *args: [a[None] for a in other])
+    assert compare.compare(chaos) == "ill-conditioned"
+
+
+def test_what_nengo_refuses_is_not_compared():
+    loop = "with net: nengo.Connection(ens.neurons, ens.neurons, synapse=None)"
+    assert compare.compare(case(*LINES, loop)).startswith("refused by Nengo: ")
+
+
+def test_the_same_seed_draws_the_same_networks(monkeypatch):
+    def programs(seed):
+        drawn = []
+        monkeypatch.setattr(
+            compare, "compare", lambda c: drawn.append(repr(c)) or "agree"
+        )
+        compare.search(3, seed)
+        return drawn
+
+    assert programs(5) == programs(5) != programs(6)
+
+
+NOT_DRAWN = {
+    "PoissonSpiking": "how many random numbers it takes depends on the rates, so that a "
+    "rounding error in one neuron changes the spikes of all others",
+    "RatesToSpikesNeuronType": "abstract",
+    "Synapse": "abstract",
+    "LstsqL1": "a solver runs in Nengo's builder alone; a few of them will do",
+    "Nnls": "as LstsqL1",
+    "NnlsL2": "as LstsqL1",
+    "NnlsL2nz": "as LstsqL1",
+}
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        nengo.learning_rules.LearningRuleType,
+        nengo.neurons.NeuronType,
+        nengo.Process,
+        nengo.solvers.Solver,
+        nengo.transforms.Transform,
+    ],
+)
+def test_everything_that_nengo_has_is_drawn(base):
+    source = inspect.getsource(parts) + inspect.getsource(generator)
+    known, kinds = set(re.findall(r"nengo\.(?:\w+\.)?(\w+)", source)), [base]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    rooms = re.compile(r"nengo\.(?!.*tests)")  # not those that Nengo's tests made
+    names = {k.__name__ for k in kinds[1:] if rooms.match(k.__module__)}
+    names = {name for name in names if not name.startswith("_")}
+    missing = names - known - set(NOT_DRAWN)
+    assert names and not missing
+
+
+def test_distance():
+    one = np.ones((STEPS, 2))
+    assert compare.distance(one, one) == 0
+    assert compare.distance(one * (1 + 0.9e-6), one) < 1
+    assert compare.distance(1000 * one * (1 + 1.1e-6), 1000 * one) > 1
+    assert compare.distance(one[1:], one) == np.inf
+    assert compare.distance(np.nan * one, one) == np.inf
