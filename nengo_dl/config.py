@@ -2,8 +2,8 @@
 
 Settings live in the ``config`` of the Nengo network they were made in, so they are
 copied and pickled with it. Those of single objects (``trainable``, ``keep_history``,
-``surrogate``) are parameters of the objects' classes, ``net.config[obj].trainable``; all others
-concern the whole network and are read from the outermost one.
+``surrogate``) are parameters of the objects' classes, ``net.config[obj].trainable``;
+all others concern the whole network and are read from the outermost one.
 """
 
 import numbers

@@ -7,14 +7,14 @@ import tensorflow as tf
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.emit import loop_step
+from nengo_dl.runtime.kept import Kept, compilable
 from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
-from nengo_dl.runtime.tensor_function import Kept, compilable
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
-from nengo_dl.tensor_node import TrainsSome
 from nengo_dl.runtime.unrolled import Unrolled
 from nengo_dl.surrogates import SpikeTraining
+from nengo_dl.tensor_node import TrainsSome
 
 #: name of the model's input that tells how many steps to run, if no node does
 STEPS = "n_steps"
@@ -48,16 +48,16 @@ class Variant:
         self.layout = program.layout(use)
         self.stages = SequenceStages(self.layout, program.batch)
         python = any(group.kernel.host for group in self.layout.loop.groups)
-        # what has no loop is a few large operations, which gain nothing by compiling
         loop = self.layout.has_loop
+        # without a loop there are a few large operations, which gain nothing by compiling
         jit = settings["jit"] is not False and not python and loop
         jit = jit and compilable(self.layout.loop.groups, program.batch)
         #: variables of Keras layers that the loop carries
         self.kept = Kept(self.layout, program.dtype)
-        self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         drawn = any(source.key in program.hosts for source in self.layout.inputs)
         #: whether steps are like batch items, as in any feed-forward Keras model
         self.feed_forward = self.stages.any_order and not drawn
+        self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         self.scan = None
         if loop:
             arguments = (
@@ -237,11 +237,11 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             for axis in (0, 1)
         )
         self._check_items(some.shape[0], items)
-        weights = [self.banks.pack(w) for w in variant.layout.weights]
         following = []
         if variant.feed_forward:
-            outputs = self._feed_forward(variant, inputs, (items, n_steps), weights)
+            outputs = self._feed_forward(variant, inputs)
         else:
+            weights = [self.banks.pack(w) for w in variant.layout.weights]
             rows = self._given(variant, inputs, items)
             outputs, following = self._run(variant, rows, weights, bool(training))
         variant.keep(following, items, n_steps)
@@ -262,13 +262,14 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             result[self.probe_names[probe]] = y
         return result
 
-    def _feed_forward(self, variant, inputs, size, weights):
+    def _feed_forward(self, variant, inputs):
         """What is probed of a network without loop, ``(n, items * steps)``.
 
         Each column is a step of an item. So nothing has to be rearranged: one matrix is
         transposed, which TensorFlow takes into the product that follows.
         """
-        items, n_steps = size
+        items, n_steps = tf.unstack(tf.shape(next(iter(inputs.values()))))[:2]
+        weights = [self.banks.pack(w) for w in variant.layout.weights]
         names = {signal: name for name, signal in self.signals.items()}
         parts = []
         for source in variant.layout.inputs:

@@ -32,6 +32,15 @@ def small(**settings):
     return net, np.ones((6, 1, 2)), np.zeros((6, 1, 2))
 
 
+def learner():
+    """A channel that learns online, and its connection."""
+    with nengo.Network(seed=0) as net:
+        inp = nengo.Node(np.zeros(2))
+        networks.pes(inp)
+        nengo.Probe(net.ensembles[0])
+    return net, next(c for c in net.connections if c.learning_rule_type is not None)
+
+
 def test_tensorboard_profiles_predict(tmp_path):
     net, x, _ = small()
     with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
@@ -108,10 +117,9 @@ def test_summaries_show_parameters_after_each_epoch(tmp_path, rng):
 
 
 def test_summaries_of_weights_that_are_learned_online(tmp_path):
-    net = networks.recurrent()
-    conn = next(c for c in net.connections if c.learning_rule_type is not None)
-    probe = net.probes[0]
-    x, y = np.ones((1, 5, 2)), np.zeros((1, 5, probe.size_in))
+    net, conn = learner()
+    probe = net.probes[-1]
+    x, y = np.ones((1, 5, 2)), np.zeros((1, 5, 1))
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         sim.compile(keras.optimizers.SGD(0.0), loss={probe: "mse"})
         one = NengoSummaries(tmp_path, sim, conn)
@@ -274,8 +282,7 @@ def test_state_of_evaluating_and_predicting_is_isolated():
 
 
 def test_what_is_learned_online_is_kept():
-    net = networks.recurrent()
-    conn = next(c for c in net.connections if c.learning_rule_type is not None)
+    net, conn = learner()
     x = np.ones((2, 10, 2))
     found = []
     for isolated in (True, False):

@@ -12,6 +12,7 @@ from nengo.exceptions import ConfigError, NetworkContextError, ValidationError
 import nengo_dl
 from nengo_dl import config
 from nengo_dl.config import configure_settings, get_setting
+from nengo_dl.surrogates import ArcTan, Triangle
 
 
 def nested_network():
@@ -109,6 +110,7 @@ def test_unknown_names_are_listed_with_the_known_ones():
         ("simplifications", 3),
         ("spiking_training", None),
         ("surrogate", "triangle"),
+        ("surrogate", Triangle),
         ("jit", "always"),
         ("jit", None),
         ("checkpoint", 0),
@@ -254,6 +256,25 @@ def test_keep_history_of_single_probes():
     assert config.resolve_keep_history(net) == {net.p_a: True, net.p_b: False}
 
 
+def test_surrogates_of_ensembles_classes_and_networks():
+    net = nested_network()
+    assert set(config.resolve_surrogates(net).values()) == {None}
+    with net:
+        configure_settings(surrogate=Triangle())
+    assert config.resolve_surrogates(net) == {net.a: Triangle(), net.b: Triangle()}
+    assert get_setting(net, "surrogate") == Triangle()
+    with net.inner:
+        configure_settings(surrogate=ArcTan())
+    assert config.resolve_surrogates(net) == {net.a: Triangle(), net.b: ArcTan()}
+    net.config[net.b].surrogate = Triangle(0.5)
+    net.config[net.a].surrogate = None  # counts as no setting
+    assert config.resolve_surrogates(net) == {net.a: Triangle(), net.b: Triangle(0.5)}
+    copy = pickle.loads(pickle.dumps(net))
+    assert list(config.resolve_surrogates(copy).values()) == [Triangle(), Triangle(0.5)]
+    with pytest.raises(ValidationError, match="'surrogate' must be None or one of"):
+        net.config[net.a].surrogate = 3
+
+
 @pytest.mark.parametrize(
     "copy", [lambda net: pickle.loads(pickle.dumps(net)), lambda net: net.copy()]
 )
@@ -296,7 +317,7 @@ def test_settings_of_inner_networks_without_effect_are_named():
         config.warn_misplaced_settings(nested_network())
 
 
-@pytest.mark.parametrize("name, value", [("lif_smoothing", 0.1), ("sorter", len)])
+@pytest.mark.parametrize("name, value", [("sorter", len)])
 def test_settings_that_are_not_carried_out_are_refused(name, value):
     with nengo.Network() as net:
         configure_settings(**{name: value})

@@ -4,7 +4,6 @@ Each figure is a ratio of two times that are taken in turns, in one process.
 """
 
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,6 +15,7 @@ import tensorflow as tf
 from nengo_dl.benchmarks.compare import take_turns
 from nengo_dl.benchmarks.networks import integrator
 from nengo_dl.config import configure_settings
+from nengo_dl.runtime.bptt import _Walk
 from nengo_dl.runtime.loop import call_step
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.simulator import Simulator
@@ -37,7 +37,7 @@ class TrainRow:
     steps: int
     """Steps of each item."""
     ours_mb: float | None = None
-    """Memory that training took at most, beyond what was taken before; if measured."""
+    """Size of the states held for gradients, where it is compared."""
     reference_mb: float | None = None
 
     @property
@@ -47,7 +47,7 @@ class TrainRow:
 
     @property
     def memory_ratio(self) -> float | None:
-        """Our memory as a fraction of the other; None if it was not measured."""
+        """Our memory as a fraction of the other; None if it is not compared."""
         if self.ours_mb is None or not self.reference_mb:
             return None
         return self.ours_mb / self.reference_mb
@@ -133,47 +133,20 @@ def _fit(fit: Callable, batches: int) -> Callable[[], float]:
     return run
 
 
-class peak_memory:
-    """The most memory of this process inside a ``with`` block, beyond that at its start.
+def states_megabytes(sim: Simulator, n_steps: int) -> float:
+    """Size of the states that a training step of ``n_steps`` holds at one time.
 
-    Attributes
-    ----------
-    megabytes : float or None
-        None where the system does not tell (it is read from ``/proc``).
+    Those that the forward pass keeps, and those that the backward pass computes again.
     """
-
-    def __init__(self, interval=0.0005):
-        self.megabytes = None
-        self._interval = interval
-        self._done = threading.Event()
-
-    @staticmethod
-    def _resident():
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * 4096 / 2**20
-
-    def _watch(self):
-        while not self._done.wait(self._interval):
-            self.megabytes = max(self.megabytes, self._resident() - self._first)
-
-    def __enter__(self):
-        try:
-            self._first = self._resident()
-        except OSError:
-            return self
-        self.megabytes = 0.0
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._done.set()
-        if self.megabytes is not None:
-            self._thread.join()
+    variant = sim.tensor_graph.variant(True)
+    xs = tf.zeros((n_steps, 0, sim.minibatch_size or 1), variant.scan.xp.dtype)
+    every = _Walk(variant.scan, xs, []).interval(variant.state)
+    states = -(-n_steps // every) + (every if every > 1 else 0)
+    return states * sum(state.numpy().nbytes for state in variant.state) / 2**20
 
 
 def _loop_trainer(dimensions, neurons_per_d, n_steps, batch, batches, plain, settings):
-    """Trains the driven integrator: a function that returns milliseconds per batch."""
+    """A simulator, and a function that trains it: returns milliseconds per batch."""
     net = integrator(dimensions, neurons_per_d)
     with net:
         configure_settings(**settings)
@@ -186,23 +159,18 @@ def _loop_trainer(dimensions, neurons_per_d, n_steps, batch, batches, plain, set
     (node, probe), shape = (net.nodes[0], net.probes[0]), (batch * batches, n_steps)
     x = 0.1 * rng.randn(*shape, node.size_out).astype("float32")
     y = rng.randn(*shape, probe.size_in).astype("float32")
-    return _fit(lambda **kwargs: sim.fit({node: x}, {probe: y}, **kwargs), batches)
+    return sim, _fit(lambda **kwargs: sim.fit({node: x}, {probe: y}, **kwargs), batches)
 
 
-def _beside(case, n_steps, ours, reference, name, repeats, memory=False) -> TrainRow:
+def _beside(case, n_steps, ours, reference, name, repeats) -> TrainRow:
     """Both in turns, after each has run once."""
-    sizes = [None, None]
-    for i, run in enumerate((ours, reference)):
-        run()
-        if memory:
-            with peak_memory() as peak:
-                run()
-            sizes[i] = peak.megabytes
+    ours()
+    reference()
     times: list[list[float]] = [[], []]
     take_turns(
         [lambda: times[0].append(ours()), lambda: times[1].append(reference())], repeats
     )
-    return TrainRow(case, min(times[0]), name, min(times[1]), n_steps, *sizes)
+    return TrainRow(case, min(times[0]), name, min(times[1]), n_steps)
 
 
 def measure_loop(
@@ -232,8 +200,8 @@ def measure_loop(
         See `.configure_settings`.
     """
     sizes = (dimensions, neurons_per_d, n_steps, batch, batches)
-    ours = _loop_trainer(*sizes, False, settings)
-    plain = _loop_trainer(*sizes, True, settings)
+    _, ours = _loop_trainer(*sizes, False, settings)
+    _, plain = _loop_trainer(*sizes, True, settings)
     case = f"integrator {dimensions}x{neurons_per_d}, T={n_steps}"
     return _beside(case, n_steps, ours, plain, "tf.while_loop and tape", repeats)
 
@@ -249,13 +217,15 @@ def measure_checkpoints(
 ) -> TrainRow:
     """``checkpoint="auto"`` beside keeping the state of every step.
 
-    The arguments are those of `measure_loop`. The row has the memory, too.
+    The arguments are those of `measure_loop`. The row has the size of the states, too.
     """
     sizes = (dimensions, neurons_per_d, n_steps, batch, batches)
-    auto = _loop_trainer(*sizes, False, {**settings, "checkpoint": "auto"})
-    every = _loop_trainer(*sizes, False, {**settings, "checkpoint": None})
+    sim, auto = _loop_trainer(*sizes, False, {**settings, "checkpoint": "auto"})
+    other, every = _loop_trainer(*sizes, False, {**settings, "checkpoint": None})
     case = f"integrator {dimensions}x{neurons_per_d}, T={n_steps}, auto"
-    return _beside(case, n_steps, auto, every, "every state kept", repeats, memory=True)
+    row = _beside(case, n_steps, auto, every, "every state kept", repeats)
+    ours_mb, reference_mb = (states_megabytes(s, n_steps) for s in (sim, other))
+    return dataclasses.replace(row, ours_mb=ours_mb, reference_mb=reference_mb)
 
 
 def feed_forward(sizes=(784, 512, 256, 10)) -> nengo.Network:

@@ -54,9 +54,6 @@ class Kernel:
         Elementary operations for each output element, about.
     materialize : tuple of int
         Inputs that `step` reads more than once; see ``xp.materialize``.
-    compiles_well : bool
-        Whether a compiler makes the operation faster, not slower, where it stands by
-        itself, outside of the loop.
     """
 
     name = "kernel"
@@ -74,7 +71,6 @@ class Kernel:
     merge_limit: int | None = None
     operations = 2
     materialize: tuple[int, ...] = ()
-    compiles_well: bool = True
 
     def static(self, node) -> tuple[tuple[str, Hashable], ...]:
         """The parameters of a node that are neither vectors nor matrices."""

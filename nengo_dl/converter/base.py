@@ -75,7 +75,9 @@ def numbers(tensor):
     -------
     ndarray of float64
     """
-    return np.array(keras.ops.convert_to_tensor(tensor), np.float64)
+    if isinstance(tensor, keras.Variable) or keras.ops.is_tensor(tensor):
+        tensor = keras.ops.convert_to_tensor(tensor).numpy()
+    return np.asarray(tensor, np.float64)
 
 
 @dataclass(frozen=True, eq=False)

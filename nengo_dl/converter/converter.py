@@ -99,8 +99,8 @@ class Converter:
     Weights of the network are trained exactly if they are trainable in Keras. Biases are
     connections from a constant neuron, so that the parameters of two conversions of one
     model can be exchanged with ``save_params`` and ``load_params``, whatever scales,
-    synapses and types of neurons they have. Gains and encoders have no equivalent, and are not
-    trained. Regularizers and constraints of layers are not carried over.
+    synapses and types of neurons they have. Gains and encoders have no equivalent, and
+    are not trained. Regularizers and constraints of layers are not carried over.
 
     Examples
     --------
@@ -154,12 +154,12 @@ class Converter:
         with self.net:
             self._settings()
             self._maker = Maker(self.net, self.options, self._activation_fallback)
-            for value in self.graph.inputs:
-                self._add_input(value)
+            for value, tensor in zip(self.graph.inputs, self.model.inputs, strict=True):
+                self._add_input(value, tensor)
             for call in self.graph.calls:
                 self._add_call(call)
-            for value in self.graph.outputs:
-                self._add_output(value)
+            for value, tensor in zip(self.graph.outputs, self.model.outputs, strict=True):
+                self._add_output(value, tensor)
         for argument, key in self.options.unused():
             warnings.warn(
                 f"Converter: {argument}[{key!r}] had no effect; no layer of "
@@ -312,18 +312,16 @@ class Converter:
             )
         return tuple(shape)
 
-    def _add_input(self, value):
-        tensor = value.tensors[0]
+    def _add_input(self, value, tensor):
         name = tensor._keras_history.operation.name
         shape = self._shape(value, name)
         label = self._maker.unique(name)
         node = nengo.Node(np.zeros(int(np.prod(shape, dtype=int))), label=label)
         self.objects[value] = node
         self._arrays[value] = Array(node, shape, self.options.temporal_model)
-        for other in value.tensors:
-            layer = other._keras_history.operation
-            self.inputs.add(node, other, (layer, layer.name))
-            self.layers.add(node, layer, (other, layer.name))
+        layer, names = _names(value, tensor)
+        self.inputs.add(node, tensor, names)
+        self.layers.add(node, layer, names)
 
     def _add_call(self, call):
         arrays, converter, reason = self.convert_call(
@@ -414,11 +412,13 @@ class Converter:
         report(call.path, call.operation, reason, self.options.allow_fallback, 8)
         return Fallback(call, converter.inputs, self._maker).activation(activation, node)
 
-    def _add_output(self, value):
+    def _add_output(self, value, tensor):
         array = self._arrays[value]
+        layer, names = _names(value, tensor)
+        if tensor in self.outputs:
+            self.probes.append(self.outputs[tensor])
+            return
         synapse = self.options.synapse if array.spikes else None
-        tensor = value.tensors[0]
-        layer = tensor._keras_history.operation
         label = self._maker.unique(f"{layer.name}_output")
         probe = nengo.Probe(array.obj, synapse=synapse, label=label)
         if self.options.temporal_model and not array.temporal:
@@ -427,9 +427,7 @@ class Converter:
         self.probes.append(probe)
         if array.temporal:
             self.temporal_probes.add(probe)
-        for other in value.tensors:
-            layer = other._keras_history.operation
-            self.outputs.add(probe, other, (layer, layer.name))
+        self.outputs.add(probe, tensor, names)
 
     def array(self, tensor):
         """The Nengo object and the shape that stand for a symbolic tensor."""
@@ -437,3 +435,12 @@ class Converter:
             if any(tensor is other for other in value.tensors):
                 return array
         raise KeyError(f"{tensor!r} is not part of {self.model.name!r}")
+
+
+def _names(value, tensor):
+    """The layer that a tensor comes from, and all keys that a value is looked up by."""
+    layers = [other._keras_history.operation for other in (tensor, *value.tensors)]
+    names = [*value.tensors, *layers, *(layer.name for layer in layers)]
+    unique = {name if isinstance(name, str) else id(name): name for name in names}
+    unique.pop(id(tensor), None)
+    return layers[0], list(unique.values())

@@ -174,6 +174,10 @@ class NumpyNamespace:
         """The larger of ``a`` and ``b``."""
         return self._ufunc(np.maximum, a, b)
 
+    def relu(self, x: Any) -> Any:
+        """The positive part; the gradient is zero where ``x`` is zero."""
+        return self.maximum(x, 0)
+
     def minimum(self, a: Any, b: Any) -> Any:
         """The smaller of ``a`` and ``b``."""
         return self._ufunc(np.minimum, a, b)

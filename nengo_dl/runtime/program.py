@@ -323,7 +323,7 @@ class Program:
         groups = layout.loop.groups if name == "staged" else layout.groups()
         if not any(group.kernel.tensorflow for group in groups):
             return True
-        from nengo_dl.runtime.tensor_function import compilable
+        from nengo_dl.runtime.kept import compilable
 
         return compilable(groups, self.batch)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 import math
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -292,6 +291,12 @@ class TensorFunction:
         with keras.StatelessScope(state_mapping=list(values)) as scope:
             y, states = self._apply(list(arrays), training)
         shape = self._checked(y, arrays)
+        if self.shape_in is None and None not in (y.shape[0], batch):
+            if y.shape[0] not in (1, batch):
+                raise self._error(
+                    f"returned a tensor of shape {tuple(y.shape)}, of {y.shape[0]} "
+                    f"items; expected {batch}, or 1 for all of them"
+                )
         shapes = [shape, *self.state_shapes]
         results = []
         for value, shape in zip([y, *states], shapes, strict=True):
@@ -412,85 +417,6 @@ class VariableState:
         """Go back to a snapshot."""
         for variable, value in zip(self.variables, kept, strict=True):
             variable.assign(value)
-
-
-class Kept:
-    """Variables that functions in the loop change, carried through it.
-
-    Parameters
-    ----------
-    layout : Layout
-    dtype : dtype
-        The program's, which all carried numbers have that are not integers.
-    """
-
-    def __init__(self, layout: Any, dtype: Any) -> None:
-        self.dtype = np.dtype(dtype)
-        self.variables: list = []
-        self._state: set[int] = set()
-        for group in tensor_groups(layout.loop.groups):
-            function, training = group.params["function"], group.params["training"]
-            self._state |= {id(v) for v in function.state_variables}
-            known = {id(v) for v in self.variables}
-            new = {id(v): v for v in function.updated(training) if id(v) not in known}
-            self.variables += new.values()
-
-    def values(self) -> list[tf.Tensor]:
-        """What they are now."""
-        values = [tf.convert_to_tensor(v.value) for v in self.variables]
-        return [tf.cast(x, self.dtype) if x.dtype.is_floating else x for x in values]
-
-    def assign(self, values: Sequence, carrying: Any = True) -> None:
-        """They take other values; what is state only if it is to be kept.
-
-        Parameters
-        ----------
-        values : list of tensor
-        carrying : bool or tensor
-        """
-        for variable, value in zip(self.variables, values, strict=True):
-            value = tf.cast(tf.stop_gradient(value), variable.dtype)
-            if id(variable) in self._state and carrying is not True:
-                value = tf.where(carrying, value, variable.value)
-            variable.assign(value)
-
-    def wrap(self, step: Callable | None) -> Callable | None:
-        """A step that carries them behind everything else."""
-        if not self.variables or step is None:
-            return step
-        n = len(self.variables)
-
-        def wrapped(xp, carry, x, weights):
-            xp.kept = {id(v): c for v, c in zip(self.variables, carry[-n:], strict=True)}
-            following, y = step(xp, carry[:-n], x, weights)
-            kept, xp.kept = xp.kept, None
-            return [*following, *(kept[id(v)] for v in self.variables)], y
-
-        return wrapped
-
-
-def tensor_groups(groups: Sequence) -> list:
-    """Those that call a function of tensors."""
-    return [group for group in groups if group.kernel.tensorflow]
-
-
-def compilable(groups: Sequence, batch: int) -> bool:
-    """Whether XLA can compile the functions among these groups; warns if it cannot."""
-    for group in tensor_groups(groups):
-        function = group.params["function"]
-        obstacle = function.obstacle(group.params["training"], batch)
-        if obstacle is None:
-            continue
-        if not function.warned:
-            function.warned = True
-            warnings.warn(
-                f"TensorNode {function.label!r} uses the operation {obstacle}, which XLA "
-                "cannot compile, so that the network around it is not compiled either "
-                "and runs more slowly. Replace this operation to avoid it",
-                stacklevel=2,
-            )
-        return False
-    return True
 
 
 def _items(x: tf.Tensor, shape: tuple) -> tf.Tensor:

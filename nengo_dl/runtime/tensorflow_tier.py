@@ -59,7 +59,7 @@ class TensorFlowNamespace:
     scratch : Scratch, Measure or None
         Where `materialize` keeps arrays, inside a loop.
     kept : dict or None
-        Present values of variables that a loop carries, see `.tensor_function.Kept`.
+        Present values of variables that a loop carries, see `.kept.Kept`.
 
     Examples
     --------
@@ -170,6 +170,10 @@ class TensorFlowNamespace:
         Not a number in ``a`` stays so; in ``b`` XLA may return ``a``.
         """
         return tf.maximum(self.constant(a), self.constant(b))
+
+    def relu(self, x: Array) -> tf.Tensor:
+        """The positive part; the gradient is zero where ``x`` is zero."""
+        return tf.nn.relu(self.constant(x))
 
     def minimum(self, a: Array, b: Array) -> tf.Tensor:
         """The smaller one, with the rules of `maximum`."""
@@ -403,11 +407,7 @@ class TensorFlowNamespace:
     def tensor_call(
         self, function: Any, inputs: Sequence[Array], weights: Sequence, training: bool
     ) -> list[tf.Tensor]:
-        """Call a `.tensor_function.TensorFunction`, see `.NumpyNamespace.tensor_call`.
-
-        The weights are used in place of its variables; those that the loop carries are
-        given and taken there, and any other that it changes is assigned.
-        """
+        """Call a function of tensors, see `.NumpyNamespace.tensor_call`."""
         return function.in_program(self, inputs, weights, training)
 
     @contextmanager

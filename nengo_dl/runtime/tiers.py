@@ -186,7 +186,7 @@ class TensorFlowTier:
         step = loop_step(layout, batch) if layout.has_loop else None
         self.kept = None
         if any(group.kernel.tensorflow for group in layout.loop.groups):
-            from nengo_dl.runtime.tensor_function import Kept
+            from nengo_dl.runtime.kept import Kept
 
             self.kept = Kept(layout, store.dtype)
             step = self.kept.wrap(step)

@@ -184,7 +184,7 @@ class Stream:
                 n for probe, n in probes.items() if probe in given.targets
             ],
             "the types of targets are": [str(y.dtype) for y in targets.values()],
-            "the axes of weights are": [w.ndim for w in weights.values()],
+            "weights are for": list(weights),
         }
         if self._form is None:
             self._form = form

@@ -82,6 +82,7 @@ class NengoModel(TrainsSome, keras.Model):
     """
 
     before_calls = None  # called before methods that train, evaluate or predict
+    around_evaluate = contextlib.nullcontext  # of each call, also of those in `fit`
     losses_of_probes = ()
     joint_losses = ()  # of several probes: functions of all targets and outputs by name
     needs_targets = frozenset()  # the names of probes with a loss or a metric
@@ -123,6 +124,11 @@ class NengoModel(TrainsSome, keras.Model):
         self._begin()
         return super().make_predict_function(force)
 
+    def evaluate(self, *args, **kwargs):
+        """See ``keras.Model.evaluate``."""
+        with self.around_evaluate():
+            return super().evaluate(*args, **kwargs)
+
     def _begin(self):
         if self.before_calls is not None:
             self.before_calls()
@@ -148,7 +154,7 @@ class NengoModel(TrainsSome, keras.Model):
             weight = sample_weight
             if isinstance(weight, dict):
                 weight = weight.get(loss.name)
-            if weight is not None and len(weight.shape) == 1:
+            if weight is not None and weight.shape.rank == 1:
                 weight = weight[:, None]  # one for each item, the same in all steps
             total.append(loss(y[loss.name], y_pred[loss.name], weight))
         total += [loss(y, y_pred) for loss in self.joint_losses]
@@ -206,7 +212,9 @@ class KerasSide:
         self.model.output_names = list(probes.values())
         self.model.untrained = self.layer.untrained
         self.model.before_calls = self._before_calls
+        self.model.around_evaluate = self._aside
         self._handed_over = False
+        self._first_processes = None  # while `fit` runs, as they were before
         live.banks = self.layer.banks
 
     def warn_before_training(self):
@@ -248,6 +256,20 @@ class KerasSide:
                 variant.begin(self.live.n_steps, False)
 
     @contextlib.contextmanager
+    def _aside(self):
+        """Around validation: processes, which training uses too, go on as if without."""
+        first = self._first_processes
+        if first is None:
+            yield
+            return
+        now = self.program.snapshot_hosts()
+        self.program.restore_hosts(first)
+        try:
+            yield
+        finally:
+            self.program.restore_hosts(now)
+
+    @contextlib.contextmanager
     def calls(self, stateful, training=False):
         """Around calls of the model: hand the state over, and take it back.
 
@@ -269,6 +291,7 @@ class KerasSide:
                 each.begin(live.n_steps, stateful and each is variant)
                 stack.enter_context(each.xp.reraise_host_errors())
             self._handed_over = True
+            self._first_processes = processes if training else None
             try:
                 yield
             except BaseException:
@@ -276,6 +299,7 @@ class KerasSide:
                 raise
             finally:
                 self._handed_over = False
+                self._first_processes = None
                 n_steps = variant.end()
                 if stateful:
                     live.n_steps = n_steps

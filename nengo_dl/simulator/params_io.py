@@ -14,6 +14,7 @@ signals have given values when it is built again:
 
 import inspect
 import os
+import re
 import uuid
 import zipfile
 from pathlib import Path
@@ -32,6 +33,9 @@ from nengo_dl.simulator.params import (
 )
 
 _NUMBERS = "fiubc"  # the kinds of dtype that files may hold
+
+#: what the names of arrays begin with that are state of the simulation, no parameters
+STATE = "state "
 
 
 class FullWeights(NoSolver):
@@ -354,7 +358,7 @@ def load(path, expected):
     Returns
     -------
     dict
-        The array for each name.
+        The array for each name. State in the file is passed over if none is expected.
 
     Raises
     ------
@@ -371,6 +375,8 @@ def load(path, expected):
     else:
         raise FileNotFoundError(f"load: there is no file {str(candidates[0])!r}")
     found = _read(path)
+    if not any(name.startswith(STATE) for name in expected):
+        found = {k: value for k, value in found.items() if not k.startswith(STATE)}
 
     problems = []
     for name in sorted(expected.keys() | found.keys()):
@@ -388,11 +394,49 @@ def load(path, expected):
         lines = "".join(f"\n  - {problem}" for problem in problems)
         raise ValidationError(
             f"{str(path)!r} does not fit this network; nothing was loaded:{lines}\n"
-            "Load it into a simulator of the network (and with the same "
-            "include_state) that it was saved from.",
+            + _way_out(expected, found),
             attr="load",
         )
     return {name: found[name] for name in expected}
+
+
+def _way_out(expected, found):
+    """What to do if a file does not fit."""
+    fits = {
+        name: np.shape(found.get(name)) == tuple(shape)
+        for name, shape in expected.items()
+        if not name.startswith(STATE)
+    }
+    parameters = {name for name in found if not name.startswith(STATE)}
+    if not all(fits.values()) or parameters != set(fits):
+        return (
+            "Load it into a simulator of the network (and with the same include_state) "
+            "that it was saved from."
+        )
+    if parameters == set(found):
+        return "It holds no state: load it without include_state."
+    return (
+        "The parameters fit, but not the state, which depends on minibatch_size and on "
+        "the types of neurons and synapses: load it without include_state, or into a "
+        "simulator that has these as it was saved."
+    )
+
+
+def _refuse_positions(path, names):
+    """Raise an error if arrays are named by their positions, as in NengoDL 3."""
+    positions = [name for name in names if re.fullmatch(r"arr_\d+", name)]
+    if positions:
+        others = [name for name in names if name not in positions]
+        raise ValidationError(
+            f"{str(path)!r} holds {len(positions)} arrays by position ({positions[0]}, "
+            "...)"
+            + (f" and {', '.join(map(repr, others))}" if others else "")
+            + ", as NengoDL 3 and earlier wrote them. It does not say which parameter "
+            "each one is, so it cannot be loaded; nothing was changed. With the version "
+            "that wrote it, load it and write the parameters into the network "
+            "(Simulator.freeze_params), or look at Simulator.data and save these arrays",
+            attr="load",
+        )
 
 
 def _read(path):
@@ -402,11 +446,14 @@ def _read(path):
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with loaded:
+            _refuse_positions(path, loaded.files)
             found = {name: loaded[name] for name in loaded.files}
         for name, value in found.items():
             if not isinstance(value, np.ndarray):
                 raise ValueError(f"{name!r} is no array")
         return found
+    except ValidationError:  # is a ValueError too
+        raise
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
         raise ValidationError(
             f"{str(path)!r} is not a file of parameters (an .npz archive of arrays "

@@ -32,11 +32,17 @@ class SavingMethods:
     def load_params(self, path, include_state=False):
         """Read parameters that `save_params` wrote, for a network of the same form.
 
+        The network may differ in what has no parameters: in the types of its neurons
+        (trained as rates, run with spikes), in its synapses, in ``minibatch_size`` and
+        in ``dtype``.
+
         Parameters
         ----------
         path : str or path-like
         include_state : bool
-            Also read the state of the simulation.
+            Also read the state of the simulation. It depends on ``minibatch_size`` and
+            on the types of neurons and synapses. False: if there is state in the file,
+            it is passed over.
 
         Raises
         ------
@@ -109,12 +115,12 @@ class SavingMethods:
     def _state_by_name(self):
         """The state of the simulation, named by position, as arrays ``(size, batch)``."""
         states = self._program.all_states()
-        named = {f"state {name}": value for name, (_, value) in states.items()}
-        named["state steps"] = np.array([self.n_steps])
+        named = {f"{params_io.STATE}{name}": value for name, (_, value) in states.items()}
+        named[f"{params_io.STATE}steps"] = np.array([self.n_steps])
         return named
 
     def _load_state(self, values):
         for name, (key, old) in self._program.all_states().items():
-            new = values[f"state {name}"].astype(old.dtype)
+            new = values[f"{params_io.STATE}{name}"].astype(old.dtype)
             self._program.store.values[key] = new
-        self._live.n_steps = int(values["state steps"][0])
+        self._live.n_steps = int(values[f"{params_io.STATE}steps"][0])

@@ -76,10 +76,10 @@ class SymbolicStream:
             ((name, y),) = given_targets.items()
             weights = {name: self._of_classes(y)}
         elif weights is not None:
-            weights = {n: self._weight(n, w, items, steps) for n, w in weights.items()}
+            weights = {name: self._weight(w, items) for name, w in weights.items()}
         if weights is None:
             return inputs, targets
-        ones = tf.ones((items,), sim.dtype)
+        ones = tf.ones((items, 1), sim.dtype)
         return inputs, targets, {name: weights.get(name, ones) for name in targets}
 
     def _sizes(self, given, entry):
@@ -101,13 +101,9 @@ class SymbolicStream:
         y = tf.cast(value.tensor, self.sim.dtype)
         return tf.ensure_shape(y, (None, steps, probe.size_in))
 
-    def _weight(self, name, value, items, steps):
-        weight = tf.cast(value.tensor, self.sim.dtype)
-        if weight.shape.rank is not None:
-            return weight
-        steps = self._steps_of(self._probe(name), steps)
-        weight = tf.reshape(weight, (items, -1))  # of items, or of steps as well
-        weight = tf.broadcast_to(weight, (items, steps))
+    def _weight(self, value, items):
+        """Always with two axes, of which the second may have length 1."""
+        weight = tf.reshape(tf.cast(value.tensor, self.sim.dtype), (items, -1))
         return tf.ensure_shape(weight, (None, None))
 
     def _of_classes(self, y):

@@ -339,8 +339,10 @@ class DataMethods:
         targets = {n: given.targets.get(p, nothing) for p, n in names.items()}
         weights = given.weights
         if weights is not None:
-            ones = np.ones(items, self.dtype)
+            # all of the same rank, or else what Keras has traced is of unknown rank
+            ones = np.ones((items, 1), self.dtype)
             weights = {name: weights.get(name, ones) for name in targets}
+            weights = {name: w.reshape((items, -1)) for name, w in weights.items()}
         return inputs, targets, weights
 
     def _warn_of_synapses(self, steps, where):

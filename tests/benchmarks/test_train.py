@@ -14,7 +14,7 @@ from nengo_dl.benchmarks.train import (
     measure_checkpoints,
     measure_feed_forward,
     measure_loop,
-    peak_memory,
+    states_megabytes,
 )
 from nengo_dl.runtime.bptt import Scan
 
@@ -66,11 +66,13 @@ def test_feed_forward_has_these_sizes():
     assert net.inp.size_out == 5 and net.p.size_in == 3 and net.n_neurons == 4
 
 
-def test_peak_memory():
-    with peak_memory() as peak:
-        array = np.ones(2**24)
-        sum(float(array[i]) for i in range(200_000))
-    assert peak.megabytes is None or peak.megabytes > 64
+def test_size_of_the_states():
+    sizes = []
+    for checkpoint in (None, 4, 10):
+        settings = {"checkpoint": checkpoint}
+        sim, _ = train._loop_trainer(2, 8, 20, 3, 1, False, settings)
+        sizes.append(states_megabytes(sim, 20))
+    assert sizes[0] > 0 and np.allclose(np.divide(sizes, sizes[0]) * 20, [20, 9, 12])
 
 
 def test_command(monkeypatch, capsys, tmp_path):

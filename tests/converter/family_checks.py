@@ -6,12 +6,17 @@ import numpy as np
 import nengo_dl
 
 
+def randomize(model, rng):
+    """Random weights, the same ones each time."""
+    for variable in model.variables:
+        variable.assign(rng.uniform(-1, 1, size=variable.shape))
+
+
 def model_of(layers, shape, rng):
     """A model with one input and an output for each layer, with random weights."""
     inputs = keras.Input(shape)
     model = keras.Model(inputs, [layer(inputs) for layer in layers])
-    for variable in model.variables:
-        variable.assign(rng.uniform(-1, 1, size=variable.shape))
+    randomize(model, rng)
     return model
 
 

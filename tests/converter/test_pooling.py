@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from tests.converter.family_checks import compare_outputs
+from tests.converter.family_checks import compare_outputs, randomize
 
 L = keras.layers
 FIRST = {"data_format": "channels_first"}
@@ -106,13 +106,14 @@ def test_maxima_stay_exact(rng):
     converter.verify(inputs=rng.uniform(size=(2, 4, 4, 1)))
 
 
-def test_trained_through():
+def test_trained_through(rng):
     """Gradients reach what is before, and averages are not trained."""
     inputs = keras.Input((4, 3, 1))
     x = L.Conv2D(2, 2, activation="relu")(inputs)
     x = L.AveragePooling2D(2, strides=1, padding="same")(x)
     x = L.Conv2D(2, 2)(x)
     model = keras.Model(inputs, L.GlobalAveragePooling2D()(x))
+    randomize(model, rng)
     converter = nengo_dl.Converter(model, allow_fallback=False)
     converter.verify(training=True, atol=1e-5, rtol=1e-4)
 

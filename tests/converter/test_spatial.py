@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from tests.converter.family_checks import compare_outputs
+from tests.converter.family_checks import compare_outputs, randomize
 
 L = keras.layers
 FIRST = {"data_format": "channels_first"}
@@ -53,7 +53,7 @@ def test_outputs(rank, rng, allclose):
     compare_outputs(make(), shape, rng, allclose)
 
 
-def test_trained_through():
+def test_trained_through(rng):
     """Gradients reach what is before; neurons are read through their synapse."""
     inputs = keras.Input((2, 3, 1))
     x = L.Conv2D(2, 2, padding="same", activation="relu")(inputs)
@@ -61,6 +61,7 @@ def test_trained_through():
     x = L.ZeroPadding2D(((1, 0), (0, 2)))(x)
     x = L.Cropping2D(((0, 2), (1, 0)))(x)
     model = keras.Model(inputs, L.Dense(2)(L.Flatten()(x)))
+    randomize(model, rng)
     nengo_dl.Converter(model, allow_fallback=False).verify(
         training=True, atol=1e-5, rtol=1e-4
     )

@@ -118,6 +118,7 @@ CASES = [
     ),
     ("maximum", lambda xp, x, p: xp.maximum(x, p), np.maximum),
     ("maximum", lambda xp, x, p: xp.maximum(0.1, x), lambda x, p: np.maximum(x, 0.1)),
+    ("relu", lambda xp, x, p: xp.relu(x), lambda x, p: np.maximum(x, 0)),
     ("minimum", lambda xp, x, p: xp.minimum(x, p), np.minimum),
     ("clip", lambda xp, x, p: xp.clip(x, -0.5, p), lambda x, p: np.clip(x, -0.5, p)),
     ("abs", lambda xp, x, p: xp.abs(x), lambda x, p: np.abs(x)),

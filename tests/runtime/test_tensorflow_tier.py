@@ -68,6 +68,7 @@ CASES = {  # name -> (what a kernel writes, the same in NumPy)
         lambda a, b, p: np.where(a > b, a, 0.25),
     ),
     "maximum": (lambda xp, a, b, p: xp.maximum(a, b), lambda a, b, p: np.maximum(a, b)),
+    "relu": (lambda xp, a, b, p: xp.relu(a), lambda a, b, p: np.maximum(a, 0)),
     "minimum": (lambda xp, a, b, p: xp.minimum(a, 0), lambda a, b, p: np.minimum(a, 0)),
     "clip": (
         lambda xp, a, b, p: xp.clip(a, -0.5, p),
@@ -109,8 +110,8 @@ CASES = {  # name -> (what a kernel writes, the same in NumPy)
 }
 CONTRACT = (
     "float take concat reshape transpose broadcast zeros ones_like zeros_like where "
-    "maximum minimum clip abs sign sqrt floor exp log tanh sigmoid expm1 log1p matmul "
-    "sum power stop_gradient materialize host_call"
+    "maximum relu minimum clip abs sign sqrt floor exp log tanh sigmoid expm1 log1p "
+    "matmul sum power stop_gradient materialize host_call"
 ).split()
 WITHOUT_GRADIENT = {"constant", "zeros", "zeros_like", "ones_like", "stop_gradient"}
 
@@ -144,6 +145,20 @@ def test_cases_cover_the_contract():
     public = {name for name in dir(TensorFlowNamespace) if not name.startswith("_")}
     assert public == set(CASES) | {"host_call", "reraise_host_errors"}
     assert TensorFlowNamespace("float32").dtype == np.float32
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_relu_has_no_gradient_at_zero(jit):
+    """As in Keras; many currents are zero as long as all biases are."""
+
+    @tf.function(jit_compile=jit, autograph=False)
+    def gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = TensorFlowNamespace("float32", fast=jit).relu(x)
+        return tape.gradient(y, x)
+
+    assert gradient(tf.constant([-1.0, 0.0, 2.0])).numpy().tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize("jit, fast", [(True, True), (False, True), (False, False)])

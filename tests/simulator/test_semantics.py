@@ -285,7 +285,7 @@ def test_soft_reset_is_an_older_name():
     net = networks.processes()
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         sim.run_steps(5)
-        with pytest.warns(DeprecationWarning, match=r"use Simulator.reset\("):
+        with pytest.warns(DeprecationWarning, match=r"write\n    sim.reset\("):
             sim.soft_reset()
         assert sim.n_steps == 0
         assert [len(sim.data[probe]) for probe in net.all_probes] == [5] * len(

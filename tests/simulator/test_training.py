@@ -3,6 +3,7 @@
 import nengo
 import numpy as np
 import pytest
+from nengo.exceptions import ValidationError
 
 import nengo_dl
 from tests import networks
@@ -224,3 +225,189 @@ def test_without_targets_for_probes_that_have_no_loss(rng):
         assert set(results) == {"loss", "p_loss", "p_mae"}
         error = sim.predict(n_steps=4)[net.p] - y
         assert np.isclose(results["loss"], np.mean(error**2), rtol=1e-12)
+
+
+# items, weights, and what Keras makes of them -------------------------------------------
+
+
+def feed_forward(dtype="float64", **settings):
+    """Two probes of a layer of rate neurons; no state, so items are all alike."""
+    with nengo.Network(seed=2) as net:
+        nengo_dl.configure_settings(dtype=dtype, **settings)
+        net.inp = nengo.Node(np.zeros(2), label="inp")
+        ens = nengo.Ensemble(12, 2, neuron_type=nengo.RectifiedLinear(), label="ens")
+        nengo.Connection(net.inp, ens, synapse=None)
+        net.p = nengo.Probe(ens, label="p")
+        net.q = nengo.Probe(ens.neurons, label="q")
+    return net
+
+
+@pytest.mark.parametrize("minibatch_size", (1, 4, 5, 16))
+def test_losses_and_metrics_are_means_over_all_items(minibatch_size, rng):
+    """Also of those in a last batch that is not full."""
+    net = feed_forward()
+    x = rng.uniform(-1, 1, (10, 3, 2))
+    y = np.arange(10)[:, None, None] * rng.uniform(-1, 1, (10, 3, 2))
+    weights = np.arange(1.0, 11)
+    with nengo_dl.Simulator(
+        net, minibatch_size=minibatch_size, progress_bar=False
+    ) as sim:
+        sim.compile("sgd", {net.p: "mse"}, metrics={net.p: ["mae"]})
+        error = sim.predict(x)[net.p] - y
+        by_item = np.mean(error**2, axis=(1, 2))
+        found = sim.evaluate(x, {"p": y}, verbose=0)
+        assert np.isclose(found["loss"], by_item.mean(), rtol=1e-12)
+        assert np.isclose(found["p_loss"], by_item.mean(), rtol=1e-12)
+        assert np.isclose(found["p_mae"], np.abs(error).mean(), rtol=1e-12)
+        found = sim.evaluate(x, {"p": y}, sample_weight=weights, verbose=0)
+        assert np.isclose(found["loss"], np.mean(by_item * weights), rtol=1e-12)
+        sim.compile(keras.optimizers.SGD(0.0), {net.p: "mse"})
+        history = sim.fit(x, {"p": y}, verbose=0).history
+        assert np.isclose(history["loss"][0], by_item.mean(), rtol=1e-12)
+
+
+def test_weights_of_items_and_steps(rng):
+    net = feed_forward()
+    x = rng.uniform(-1, 1, (5, 3, 2))
+    y = {"p": rng.normal(size=(5, 3, 2)), "q": rng.normal(size=(5, 3, 12))}
+    wp, wq = rng.uniform(1, 2, 5), rng.uniform(1, 2, (5, 3))
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        sim.compile("sgd", "mse", weighted_metrics=["mae"])
+        outputs = sim.predict(x)
+        errors = {name: outputs[name] - y[name] for name in y}
+        squares = {name: np.mean(e**2, axis=-1) for name, e in errors.items()}
+        p, q = np.mean(squares["p"] * wp[:, None]), np.mean(squares["q"] * wq)
+        for weights in ([wp, wq], {net.p: wp, "q": wq}):
+            found = sim.evaluate(x, y, sample_weight=weights, verbose=0)
+            assert np.isclose(found["p_loss"], p, rtol=1e-12)
+            assert np.isclose(found["q_loss"], q, rtol=1e-12)
+            assert np.isclose(found["loss"], p + q, rtol=1e-12)
+            sizes = np.abs(errors["p"]).mean(axis=-1) * wp[:, None]
+            assert np.isclose(found["p_mae"], sizes.sum() / wp.sum() / 3, rtol=1e-12)
+        # one for all probes, or for one of them
+        found = sim.evaluate(x, y, sample_weight=wq, verbose=0)
+        assert np.isclose(found["p_loss"], np.mean(squares["p"] * wq), rtol=1e-12)
+        found = sim.evaluate(x, y, sample_weight={"p": wp}, verbose=0)
+        assert np.isclose(found["q_loss"], np.mean(squares["q"]), rtol=1e-12)
+        for bad in (np.ones(4), np.ones((5, 2)), np.ones((5, 3, 1))):
+            with pytest.raises(ValidationError, match="sample_weight for Probe 'p'"):
+                sim.evaluate(x, y, sample_weight=bad, verbose=0)
+
+
+def test_metrics_of_several_probes(rng):
+    net = feed_forward()
+    y = [np.zeros((2, 1, 2)), np.zeros((2, 1, 12))]
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        metric = keras.metrics.MeanAbsoluteError(name="size")
+        sim.compile("sgd", ["mse", "mae"], metrics=["mse", metric])
+        found = sim.evaluate(np.ones((2, 1, 2)), y, verbose=0)
+        names = [f"{p}_{m}" for p in "pq" for m in ("loss", "mse", "size")]
+        assert set(found) == {"loss", *names}
+        assert np.isclose(found["p_loss"], found["p_mse"])
+        assert np.isclose(found["q_loss"], found["q_size"])
+        assert found["p_size"] != found["q_size"]
+        sim.compile("sgd", {"q": "mse"}, metrics={net.q: metric})
+        found = sim.evaluate(np.ones((2, 1, 2)), {"q": y[1]}, verbose=0)
+        assert set(found) == {"loss", "q_loss", "q_size"}
+
+
+def test_the_optimizer_goes_on(rng):
+    """From call to call and to other data, with the schedule of its learning rate."""
+    net = feed_forward()
+    x, y = rng.uniform(-1, 1, (6, 1, 2)), {"p": rng.uniform(-1, 1, (6, 1, 2))}
+    schedule = keras.optimizers.schedules.ExponentialDecay(1e-3, 1, 0.5)
+    weights = []
+    with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+        for calls in ([4], [1, 3]):
+            sim.reset()
+            sim.compile(keras.optimizers.Adam(schedule), {"p": "mse"})
+            done = 0
+            for epochs in calls:
+                history = sim.fit(
+                    x,
+                    y,
+                    initial_epoch=done,
+                    epochs=done + epochs,
+                    shuffle=False,
+                    verbose=0,
+                )
+                assert history.epoch == list(range(done, done + epochs))
+                done += epochs
+            optimizer = sim.keras_model.optimizer
+            assert optimizer.iterations.numpy() == 8
+            assert np.isclose(optimizer.learning_rate.numpy(), 1e-3 * 0.5**8)
+            weights.append(sim.keras_model.get_weights())
+        for a, b in zip(*weights, strict=True):
+            assert np.array_equal(a, b)
+        other = rng.uniform(-1, 1, (2, 4, 2))
+        sim.fit(other, {"p": other}, verbose=0)
+        assert sim.keras_model.optimizer.iterations.numpy() == 9
+
+
+def test_callbacks_steps_and_splits(rng):
+    net = feed_forward("float32")
+    x, y = rng.uniform(-1, 1, (10, 1, 2)), {"p": np.zeros((10, 1, 2))}
+    seen = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(batch),
+        on_test_batch_end=lambda batch, logs: seen.append(-batch - 1),
+    )
+    with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+        sim.compile("sgd", {"p": "mse"})
+        split = {"validation_split": 0.4, "validation_batch_size": 2}
+        sim.fit(x, y, callbacks=[count], verbose=0, **split)
+        assert seen == [0, 1, -1, -2]
+        seen.clear()
+        kwargs = {"validation_data": (x, y), "validation_steps": 1}
+        sim.fit(x, y, steps_per_epoch=2, callbacks=[count], verbose=0, **kwargs)
+        assert seen == [0, 1, -1]
+
+
+# the Keras model by itself --------------------------------------------------------------
+
+
+def test_the_model_by_itself(rng, tmp_path):
+    net = feed_forward("float32")
+    x, y = rng.uniform(-1, 1, (4, 5, 2)).astype("float32"), np.zeros((4, 5, 2))
+    with nengo_dl.Simulator(net, minibatch_size=4, progress_bar=False) as sim:
+        model = sim.keras_model
+        assert [tensor.name for tensor in model.inputs] == ["inp"]
+        assert model.output_names == ["p", "q"]
+        assert sim.tensor_graph in model.layers
+        assert model.count_params() == sum(w.size for w in model.get_weights()) > 0
+        lines = []
+        model.summary(print_fn=lines.append)
+        assert "TensorGraph" in "\n".join(map(str, lines))
+        outputs = model.predict({"inp": x}, verbose=0)
+        assert set(outputs) == {"p", "q"}
+        assert np.array_equal(outputs["p"], sim.predict(x)["p"])
+        assert np.allclose(model(x)["p"], outputs["p"], atol=1e-6)
+
+        path = str(tmp_path / "net.weights.h5")
+        model.save_weights(path)
+        sim.compile(keras.optimizers.SGD(1e-6), {"p": "mse"})
+        targets = {"p": y, "q": np.zeros((4, 1, 1))}
+        first = model.train_on_batch({"inp": x}, targets, return_dict=True)["loss"]
+        second = model.test_on_batch({"inp": x}, targets, return_dict=True)["loss"]
+        assert second < first
+        trained = sim.predict(x)["p"]
+        assert not np.allclose(trained, outputs["p"], atol=1e-4)
+        sim.run_steps(5, data=x)
+        assert np.allclose(sim.data[net.p], trained, atol=1e-6)
+        model.load_weights(path)
+        assert np.array_equal(sim.predict(x)["p"], outputs["p"])
+
+
+def test_the_model_by_itself_starts_from_the_present_state():
+    net = networks.recurrent_rates()
+    x = np.ones((2, 4, 2))
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        model = sim.keras_model
+        given = {"inp": x, "wave": np.zeros((2, 4, 1))}
+        data = {tensor.name: given[tensor.name] for tensor in model.inputs}
+        for _ in range(2):
+            expected = sim.predict(data)
+            found = model.predict(data, verbose=0)
+            assert np.allclose(found["p"], expected["p"], rtol=0, atol=1e-12)
+            assert np.array_equal(model.predict(data, verbose=0)["p"], found["p"])
+            sim.run_steps(4, data={"inp": x})

@@ -5,8 +5,8 @@ from nengo_dl.neurons import LeakyReLU, SpikingLeakyReLU
 
 
 def _leaky(xp, p, current):
-    """The current, with another slope below zero."""
-    return xp.where(current < 0, p.negative_slope * current, current)
+    """The current, with another slope below zero; at zero, Keras has that one, too."""
+    return xp.where(current > 0, current, p.negative_slope * current)
 
 
 class LeakyReLUKernel(NeuronKernel):

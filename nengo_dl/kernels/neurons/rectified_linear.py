@@ -22,7 +22,7 @@ class RectifiedLinearKernel(NeuronKernel):
 
     def step(self, xp, p, current):
         """One time step; every array is ``(n, batch)``."""
-        return (p.amplitude * xp.maximum(current, 0),)
+        return (p.amplitude * xp.relu(current),)
 
 
 class SpikingRectifiedLinearKernel(NeuronKernel):

@@ -24,7 +24,7 @@ SPECIAL = {
 def trained_types():
     """A neuron type for each kernel that training uses."""
     types = {}
-    for neuron_type, kernel in neuron_kernels.items():
+    for _, kernel in neuron_kernels.items():
         kernel = kernel if kernel.rate_form is None else kernel.rate_form()
         rate_type = kernel.neuron_type
         # spikes that are made of the rates of another type are trained as that type

@@ -1,0 +1,88 @@
+import keras
+import nengo
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import nengo_dl
+from nengo_dl.converter.activations import activation_name, find_neurons
+from nengo_dl.converter.options import Options
+
+from .family_checks import compare_outputs
+from .models import outputs_of, verified
+
+
+def test_native_activations(rng, allclose):
+    choices = [
+        layers.Activation(name)
+        for name in ("linear", "relu", "leaky_relu", "sigmoid", "tanh")
+    ]
+    choices += [
+        layers.Activation(tf.nn.relu),
+        layers.ReLU(),
+        layers.ReLU(negative_slope=0.3),
+        layers.LeakyReLU(0.1),
+        layers.Dense(2, activation="leaky_relu"),
+    ]
+    compare_outputs(choices, (2, 3), rng, allclose)
+
+
+def test_names():
+    for function in (tf.nn.relu, keras.activations.relu, keras.ops.relu, "relu"):
+        assert activation_name(function) == "relu"
+    assert activation_name(nengo.RectifiedLinear()) == "relu"
+    assert activation_name(None) == "linear"
+    assert activation_name(keras.activations.gelu) is None
+    assert activation_name("gelu") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "relu",
+        tf.nn.relu,
+        keras.activations.relu,
+        nengo.RectifiedLinear,
+        nengo.RectifiedLinear(),
+    ],
+)
+def test_swapping(key):
+    options = Options(swap_activations={key: nengo.LIF()})
+    assert find_neurons(keras.activations.relu, options) == (nengo.LIF(), True)
+    assert find_neurons(keras.activations.tanh, options)[0] == nengo.Tanh(tau_ref=1)
+
+
+def test_swapping_what_is_not_native():
+    options = Options(swap_activations={keras.activations.softplus: nengo.LIFRate()})
+    assert find_neurons(keras.activations.softplus, options) == (nengo.LIFRate(), True)
+    assert find_neurons(keras.activations.gelu, options) == (None, False)
+
+
+def test_swapped_layers(rng, allclose):
+    inputs = keras.Input((3,))
+    x = layers.Dense(4, activation="relu")(inputs)
+    x = layers.LeakyReLU(0.2)(layers.Dense(3)(x))
+    model = keras.Model(inputs, x)
+    swaps = {"relu": nengo.Sigmoid(tau_ref=1), nengo_dl.LeakyReLU: nengo.Tanh(tau_ref=1)}
+    converter = nengo_dl.Converter(model, swap_activations=swaps)
+    types = [ens.neuron_type for ens in converter.net.ensembles]
+    assert nengo.Sigmoid(tau_ref=1) in types and nengo.Tanh(tau_ref=1) in types
+
+    data = rng.uniform(-1, 1, size=(2, 3)).astype("float32")
+    hidden = keras.activations.sigmoid(data @ model.layers[1].kernel)
+    expected = keras.activations.tanh(hidden @ model.layers[2].kernel)
+    assert allclose(outputs_of(converter, data)[0][:, 0], expected.numpy(), atol=1e-6)
+
+
+def test_other_activations_become_tensor_nodes(rng):
+    inputs = keras.Input((3,))
+    x = layers.Dense(4, activation="softmax", name="classes")(inputs)
+    x = layers.ReLU(max_value=0.5, threshold=0.2)(x)
+    model = keras.Model(inputs, x)
+    with pytest.warns(UserWarning) as messages:
+        verified(model, rng, native=False)
+    text = " ".join(str(message.message) for message in messages)
+    assert "'classes' (Dense) becomes a TensorNode: there is no neuron type" in text
+    assert "max_value=0.5, threshold=0.2" in text
+    with pytest.raises(TypeError, match="activation 'softmax'"):
+        nengo_dl.Converter(model, allow_fallback=False)

@@ -1,0 +1,81 @@
+import keras
+import pytest
+from keras import layers
+
+from nengo_dl.converter.graph_walk import Value, walk
+
+
+def paths(model):
+    return [call.path for call in walk(model).calls]
+
+
+def test_calls_come_after_what_they_need():
+    inputs = keras.Input((3,))
+    a = layers.Dense(3, name="a")(inputs)
+    b = layers.Dense(3, name="b")(a)
+    output = layers.Add(name="sum")([b, a, inputs])
+    graph = walk(keras.Model(inputs, output))
+    known = list(graph.inputs)
+    for call in graph.calls:
+        assert all(any(value is k for k in known) for value in call.inputs)
+        known += call.outputs
+    assert [call.path for call in graph.calls] == ["a", "b", "sum"]
+    assert graph.outputs[0] is graph.calls[-1].outputs[0]
+
+
+def test_models_inside_are_looked_into_each_time():
+    innermost = keras.Sequential([keras.Input((3,)), layers.Dense(3, name="d")], name="s")
+    x = keras.Input((3,))
+    inner = keras.Model(x, innermost(x), name="m")
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, inner(inner(inputs)))
+    assert paths(model) == ["m/s/d", "m/s/d"]
+    graph = walk(model)
+    assert graph.calls[1].inputs[0] is graph.calls[0].outputs[0]
+    # the same array under all of its names
+    assert any(inner.outputs[0] is tensor for tensor in graph.outputs[0].tensors)
+    assert any(model.outputs[0] is tensor for tensor in graph.outputs[0].tensors)
+
+
+def test_what_the_outputs_do_not_need_is_left_out():
+    inputs = keras.Input((3,))
+    layers.Dense(5, name="unused")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, name="used")(inputs))
+    assert paths(model) == ["used"]
+
+
+def test_apply_fills_in_tensors():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, (inputs * 2.0) - inputs)
+    double, minus = walk(model).calls
+    assert [type(v) for v in double.inputs] == [Value]
+    (result,) = minus.apply([keras.ops.ones((1, 3)), keras.ops.zeros((1, 3))])
+    assert result.numpy().tolist() == [[1, 1, 1]]
+
+
+def test_model_with_a_call_of_its_own_stays_one_call():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__(name="own")
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    inputs = keras.Input((3,))
+    assert paths(keras.Model(inputs, Own()(inputs))) == ["own"]
+    with pytest.raises(TypeError, match="'own' is a Own, which is neither"):
+        walk(Own())
+
+
+def test_model_made_for_any_shape_stays_one_call():
+    inner = keras.Sequential([keras.Input((None, 1)), layers.Conv1D(2, 3)], name="inner")
+    inputs = keras.Input((6, 1))
+    assert paths(keras.Model(inputs, inner(inputs))) == ["inner"]
+
+
+def test_models_without_a_graph_are_refused():
+    with pytest.raises(ValueError, match="does not know the shape"):
+        walk(keras.Sequential([layers.Dense(2)]))
+    with pytest.raises(TypeError, match="expected a keras.Model"):
+        walk(layers.Dense(2))

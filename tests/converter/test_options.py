@@ -1,0 +1,29 @@
+import keras
+import nengo
+import pytest
+
+from nengo_dl.converter.options import Options
+
+
+def test_synapse():
+    assert Options(synapse=0.1).synapse == nengo.Lowpass(0.1)
+    assert Options(synapse=nengo.Alpha(0.1)).synapse == nengo.Alpha(0.1)
+    assert Options().synapse is None
+    with pytest.raises(TypeError, match="synapse must be a Nengo synapse"):
+        Options(synapse="slow")
+
+
+def test_scales():
+    a, b = keras.layers.ReLU(name="a"), keras.layers.ReLU(name="b")
+    options = Options(scale_firing_rates={a: 2, "b": 3, "c": 4})
+    assert [options.scale_of(layer) for layer in (a, b)] == [2, 3]
+    assert list(options.unused()) == [("scale_firing_rates", "c")]
+    assert Options(scale_firing_rates=5).scale_of(a) == 5
+    for wrong in (0, -1, "much", True):
+        with pytest.raises(ValueError, match="must be a number greater than 0"):
+            Options(scale_firing_rates=wrong)
+
+
+def test_swaps_are_neuron_types():
+    with pytest.raises(TypeError, match=r"swap_activations\['relu'\] must be"):
+        Options(swap_activations={"relu": nengo.LIF})

@@ -1,0 +1,98 @@
+"""Functions of tensors as parts of a step: what is found out about them, and calls."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.tensor_function import TensorFunction, VariableState
+from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+
+
+def counting(count, gain):
+    """A function that reads one Keras variable, and changes another."""
+
+    def function(x, training=False):
+        count.assign_add(1.0)
+        return x * gain + (1.0 if training else 0.0)
+
+    return TensorFunction(function, (2,), pass_time=False)
+
+
+def variables():
+    gain = keras.Variable(np.full(2, 3.0, np.float32), name="gain")
+    return keras.Variable(0.0, trainable=False, name="count"), gain
+
+
+def test_variables_of_a_plain_function():
+    count, gain = variables()
+    function = counting(count, gain)
+    assert {id(v) for v in function.variables} == {id(count), id(gain)}
+    assert [id(v) for v in function.weights] == [id(gain)]
+    assert [id(v) for v in function.state_variables] == [id(count)]
+    assert (function.shape_out, function.sizes) == ((2,), [2])
+    assert count.numpy() == 0  # nothing was computed
+
+
+@pytest.mark.parametrize("training", (False, True))
+def test_calls(training, rng, allclose):
+    count, gain = variables()
+    function = counting(count, gain)
+    x = rng.uniform(size=(2, 5)).astype(np.float32)
+    expected = 3 * x + training
+    (y,) = NumpyNamespace("float32").tensor_call(function, [x], [], training)
+    assert allclose(y, expected) and count.numpy() == 1
+    xp, weight = TensorFlowNamespace("float32"), tf.fill((2,), 4.0)
+    (y,) = xp.tensor_call(function, [x], [weight], training)
+    assert allclose(y, 4 * x + training) and count.numpy() == 2
+    xp.kept = {id(count): tf.constant(7.0)}  # as inside a loop
+    (y,) = xp.tensor_call(function, [x], [weight], training)
+    assert xp.kept[id(count)].numpy() == 8 and count.numpy() == 2
+
+
+def test_gradients_reach_weights_and_inputs(allclose):
+    function = counting(*variables())
+    x, weight = tf.ones((2, 5)), tf.fill((2,), 4.0)
+    with tf.GradientTape() as tape:
+        tape.watch([x, weight])
+        (y,) = TensorFlowNamespace("float32").tensor_call(function, [x], [weight], True)
+    d_x, d_weight = tape.gradient(y, [x, weight])
+    assert allclose(d_x, np.full((2, 5), 4.0)) and allclose(d_weight, [5.0, 5.0])
+
+
+def test_columns_are_items(rng):
+    function = TensorFunction(lambda x: x[:, ::-1, :2], (2, 3), pass_time=False)
+    x = rng.uniform(size=(6, 4)).astype(np.float32)
+    (y,) = TensorFlowNamespace("float32").tensor_call(function, [x], [], False)
+    expected = x.T.reshape(4, 2, 3)[:, ::-1, :2].reshape(4, 4).T
+    assert np.array_equal(y, expected)
+
+
+def test_obstacles():
+    fine = TensorFunction(tf.exp, (2,), pass_time=False)
+    assert fine.obstacle(True, 3) is None
+
+    def function(x):
+        return tf.ensure_shape(tf.numpy_function(np.exp, [x], tf.float32), x.shape)
+
+    bad = TensorFunction(function, (2,), pass_time=False)
+    assert bad.obstacle(False, 3) == "PyFunc"
+
+
+def test_state_can_be_put_back():
+    count, _ = variables()
+    state = VariableState([count])
+    count.assign(3.0)
+    kept = state.snapshot()
+    count.assign(5.0)
+    state.restore(kept)
+    assert count.numpy() == 3
+    state.reset([])
+    assert count.numpy() == 0
+
+
+def test_labels():
+    assert TensorFunction(tf.exp, (2,), pass_time=False).label == "exp"
+    assert TensorFunction(keras.layers.Dense(2, name="d"), (2,), None, False).label == "d"
+    assert TensorFunction(tf.exp, (2,), pass_time=False, label="mine").label == "mine"

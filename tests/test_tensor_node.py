@@ -1,0 +1,275 @@
+"""TensorFlow functions, Keras layers and models in networks, against calling them."""
+
+import keras
+import nengo
+import numpy as np
+import pytest
+import tensorflow as tf
+from nengo.exceptions import BuildError, SimulationError, ValidationError
+
+import nengo_dl
+from nengo_dl.tensor_node import TensorNode
+from tests.tensor_networks import (
+    BATCH,
+    SIZE,
+    STEPS,
+    data,
+    descended,
+    fit,
+    network,
+    seeded,
+    simulator,
+    unrolled,
+)
+
+# -- what is computed ------------------------------------------------------------------
+
+
+class Subclassed(keras.Model):
+    """A model without a list of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.layers.Dense(4, activation="relu")
+
+    def call(self, x):
+        return 2 * self.inner(x)
+
+
+def functional():
+    x = keras.Input((12,))
+    y = keras.layers.Reshape((2, 3, 2))(x)
+    y = keras.layers.Conv2D(3, 2)(y)
+    return keras.Model(x, keras.layers.Flatten()(y))
+
+
+KINDS = {
+    "function": lambda: tf.nn.softplus,
+    "layer": lambda: keras.layers.Dense(5),
+    "functional": functional,
+    "sequential": lambda: keras.Sequential([keras.layers.Dense(4, "tanh")]),
+    "subclassed": Subclassed,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_the_call(kind, rng, allclose):
+    seeded()
+    function, x = KINDS[kind](), data(rng, 12)
+    net = network(function, size=12)
+    expected = np.stack([function(x[:, i]) for i in range(STEPS)], 1)
+    assert net.node.shape_out == expected.shape[2:]
+    with simulator(net) as sim:
+        sim.run_steps(STEPS, data={net.stimulus: x})
+        assert allclose(sim.data[net.probe], expected, atol=1e-6)
+        sim.run_steps(STEPS + 1100)  # compiled
+        after = {net.stimulus: np.tile(x, (1, 200, 1))}
+        sim.run_steps(200 * STEPS, data=after)
+        assert allclose(sim.data[net.probe][:, -STEPS:], expected, atol=1e-6)
+        assert allclose(sim.predict(x)[net.probe], expected, atol=1e-6)
+
+
+def test_shapes_are_those_of_the_function(rng, allclose):
+    kernel = tf.constant(rng.uniform(size=(2, 2, 1, 3)).astype(np.float32))
+
+    def convolve(x):
+        assert x.shape[1:] == (4, 5, 1)
+        return tf.nn.conv2d(x, kernel, 1, "VALID")
+
+    x = data(rng, 20)
+    net = network(convolve, size=20, shape_in=(4, 5, 1))
+    assert (net.node.size_in, net.node.shape_out) == (20, (3, 4, 3))
+    expected = convolve(x.reshape(-1, 4, 5, 1)).numpy().reshape(BATCH, STEPS, -1)
+    with simulator(net) as sim:
+        assert allclose(sim.predict(x)[net.probe], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", (8, 1200))  # in NumPy, and compiled
+def test_time(steps, rng, allclose):
+    with nengo.Network() as net:
+        a = nengo.Node([0.5, -1.0])
+        alone = TensorNode(lambda t: tf.fill((1, 2), tf.sin(30 * t)))
+        both = TensorNode(lambda t, x: t * x[:, ::-1], shape_in=(2,))
+        nengo.Connection(a, both, synapse=None)
+        probes = nengo.Probe(alone), nengo.Probe(both)
+    with simulator(net) as sim:
+        sim.run_steps(steps)
+        t = sim.trange()[:, None]
+        sines = np.sin(30 * t) * [1, 1]
+        assert allclose(sim.data[probes[0]], [sines] * 2, atol=1e-4)
+        assert allclose(sim.data[probes[1]], [t * [-1.0, 0.5]] * 2, atol=1e-6)
+        predicted = sim.predict(n_steps=8, stateful=True)
+        t = (steps + 1 + np.arange(8)[:, None]) * 0.001
+        assert allclose(predicted[probes[1]], [t * [-1.0, 0.5]] * 2, atol=1e-6)
+
+
+def test_it_runs_once_over_all_steps(rng):
+    seen = []
+
+    def function(x):
+        seen.append(x.shape[0])
+        return 2 * x
+
+    net = network(function)
+    with simulator(net) as sim:
+        del seen[:]
+        sim.predict(data(rng))
+        assert set(seen) == {BATCH * STEPS} or set(seen) == {None}
+        assert not sim.tensor_graph.variant(False).layout.has_loop
+
+
+@pytest.mark.parametrize("jit", (False, "auto"))
+def test_recurrent_loop(jit, rng, allclose):
+    seeded()
+    dense = keras.layers.Dense(SIZE, activation="tanh")
+    net = network(dense, recurrent=True)
+    with net:
+        nengo_dl.configure_settings(jit=jit)
+    x = data(rng)
+    long = np.tile(x, (1, 190, 1))
+    expected = unrolled(dense, long).numpy()
+    with simulator(net) as sim:
+        sim.run_steps(STEPS, data={net.stimulus: x})
+        assert allclose(sim.data[net.probe], expected[:, :STEPS], atol=1e-6)
+        sim.reset()
+        assert allclose(sim.predict(x)[net.probe], expected[:, :STEPS], atol=1e-6)
+        if jit == "auto":
+            sim.run_steps(long.shape[1], data={net.stimulus: long})
+            assert allclose(sim.data[net.probe], expected, atol=1e-6)
+
+
+def test_double_precision(rng, allclose):
+    seeded()
+    dense = keras.layers.Dense(SIZE, dtype="float64")
+    net = network(lambda x: tf.exp(dense(x)), recurrent=True, shape_out=(SIZE,))
+    dense.build((None, SIZE))
+    with net:
+        nengo_dl.configure_settings(dtype="float64")
+    x = data(rng).astype(np.float64)
+    expected = unrolled(lambda v: tf.exp(dense(v)), x)
+    with simulator(net) as sim:
+        sim.run_steps(STEPS, data={net.stimulus: x})
+        assert allclose(sim.data[net.probe], expected, rtol=0, atol=1e-12)
+        sim.reset()
+        found = sim.predict(x)[net.probe]
+        assert found.dtype == np.float64
+        assert allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_what_cannot_be_compiled_runs_anyway(rng, allclose):
+    def function(x):
+        return tf.ensure_shape(tf.py_function(tf.tanh, [x], x.dtype), x.shape)
+
+    net = network(function, recurrent=True)
+    x = data(rng, steps=1100)
+    expected = unrolled(tf.tanh, x)
+    with simulator(net) as sim:
+        with pytest.warns(UserWarning, match="uses the operation .*PyFunc") as found:
+            sim.run_steps(1100, data={net.stimulus: x})
+            sim.reset(include_probes=False)
+            predicted = sim.predict(x[:, :STEPS])[net.probe]
+        assert len([w for w in found if "PyFunc" in str(w.message)]) == 1
+        assert allclose(sim.data[net.probe], expected, atol=1e-6)
+        assert allclose(predicted, expected[:, :STEPS], atol=1e-6)
+
+
+# -- memory ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ("LSTMCell", "GRUCell"))
+def test_cells(kind, rng, allclose):
+    seeded()
+    cell = getattr(keras.layers, kind)(SIZE)
+    rnn = keras.layers.RNN(cell, return_sequences=True)
+    net = network(cell)
+    x, y = data(rng), data(rng)
+    expected = rnn(x)
+    with simulator(net) as sim:
+        sim.run_steps(STEPS, data={net.stimulus: x})
+        assert allclose(sim.data[net.probe], expected, atol=1e-6)
+        sim.reset()
+        for _ in range(2):  # each call starts afresh
+            assert allclose(sim.predict(x)[net.probe], expected, atol=1e-6)
+        weights = descended(lambda: rnn(x), cell.trainable_variables, y)
+        fit(sim, x, y)
+        for weight, value in zip(cell.trainable_variables, weights, strict=True):
+            assert allclose(weight.numpy(), value, atol=1e-6)
+
+
+def test_layers_with_a_state_of_their_own(rng, allclose):
+    seeded()
+    gru = keras.layers.GRU(SIZE, stateful=True)
+    gru.build((BATCH, 1, SIZE))
+    net = network(gru, shape_in=(1, SIZE))
+    x = data(rng)
+    expected = keras.layers.RNN(gru.cell, return_sequences=True)(x)
+    with simulator(net) as sim:
+        sim.run_steps(2, data={net.stimulus: x[:, :2]})
+        sim.run_steps(STEPS - 2, data={net.stimulus: x[:, 2:]})
+        assert allclose(sim.data[net.probe], expected, atol=1e-6)
+        sim.reset()
+        for _ in range(2):
+            assert allclose(sim.predict(x)[net.probe], expected, atol=1e-6)
+        sim.predict(x[:, :2], stateful=True)
+        sim.run_steps(STEPS - 2, data={net.stimulus: x[:, 2:]})
+        assert allclose(sim.data[net.probe], expected[:, 2:], atol=1e-6)
+        sim.reset()
+        sim.run_steps(1200, data={net.stimulus: np.tile(x, (1, 200, 1))})
+        assert allclose(sim.data[net.probe][:, :STEPS], expected, atol=1e-6)
+
+
+# -- what is wrong ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda x: None, "returned NoneType None; expected a TensorFlow tensor"),
+        (lambda x: np.zeros((2, 3)), "returned ndarray"),
+        (lambda x: [x, x], "returned list"),
+        (lambda x: tf.reduce_sum(x), r"shape \(\); expected one that is known"),
+        (lambda x: tf.zeros((7, 3)), r"shape \(7, 3\) for a batch of 3 items"),
+        (lambda x: tf.cast(x, tf.int32), "dtype int32; expected float32"),
+        (lambda x: tf.cast(x, tf.float64), "dtype float64; expected float32"),
+    ],
+)
+def test_wrong_results(function, message):
+    with nengo.Network(), pytest.raises(ValidationError, match=message):
+        TensorNode(function, shape_in=(SIZE,), pass_time=False)
+
+
+def test_wrong_shape_out_is_found_when_it_is_built():
+    net = network(lambda x: x, shape_out=(4,))
+    with pytest.raises(ValidationError, match=r"3 numbers .*expected shape_out=\(4,\)"):
+        simulator(net)
+
+
+def test_wrong_batch_size_of_a_function_of_time():
+    with nengo.Network() as net:
+        node = TensorNode(lambda t: tf.zeros((5, 1)) + t)
+        nengo.Probe(node)
+    with simulator(net) as sim:
+        with pytest.raises(ValidationError, match="5 items; expected 2, or 1"):
+            sim.run_steps(3)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"tensor_func": 3}, "expected a function of tensors"),
+        ({"tensor_func": tf.exp, "pass_time": False}, "give a shape_in"),
+        ({"tensor_func": tf.exp, "shape_in": (2, 0)}, "expected the shape of one item"),
+        ({"tensor_func": tf.exp, "shape_in": "ab"}, "expected the shape of one item"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with nengo.Network(), pytest.raises(ValidationError, match=message):
+        TensorNode(**arguments)
+
+
+def test_core_nengo_cannot_run_it():
+    net = network(tf.exp)
+    with pytest.raises(BuildError, match="is a TensorNode.*Use nengo_dl.Simulator"):
+        nengo.Simulator(net, progress_bar=False)
+    with pytest.raises(SimulationError, match="cannot be called"):
+        net.node.output(0.0, np.zeros(SIZE))
