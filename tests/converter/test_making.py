@@ -31,7 +31,7 @@ def test_scaled_rates_give_the_same_output(neurons, rng):
     converter = nengo_dl.Converter(
         model,
         swap_activations={"relu": neurons},
-        scale_firing_rates={"hidden": 500},
+        scale_firing_rates={"hidden": 5000},
         synapse=0.05,
     )
     x = rng.uniform(size=(3, 4)).astype("float32")

@@ -31,9 +31,15 @@ def test_recurrent_layers_step_by_step(rng):
     cells = [layers.SimpleRNNCell(2), layers.LSTMCell(3)]
     w = layers.RNN(cells)(x)
     model = keras.Model(inputs, [y, z, w])
-    converter = verified(model, rng, temporal_model=True)
+    converter = verified(model, rng, training=False, temporal_model=True)
     assert converter.net.config[converter.outputs[y]].keep_history
     assert not converter.net.config[converter.outputs[z]].keep_history
+
+
+def test_recurrent_layers_are_trained_alike(rng):
+    inputs = keras.Input((3, 2))
+    model = keras.Model(inputs, layers.Dense(1)(layers.LSTM(2)(inputs)))
+    verified(model, rng, temporal_model=True)
 
 
 def test_whole_sequences_outside_of_temporal_models(rng):
