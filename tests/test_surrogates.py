@@ -45,7 +45,12 @@ def _normal(x):
     return stats.norm.cdf(x)
 
 
-@pytest.mark.parametrize("surrogate, step", SMOOTH_STEPS, ids=lambda v: repr(v)[:30])
+def str_of_surrogate(value):
+    """A name for a test, the same in each process (a function's address is not)."""
+    return repr(value) if isinstance(value, Surrogate) else "step"
+
+
+@pytest.mark.parametrize("surrogate, step", SMOOTH_STEPS, ids=str_of_surrogate)
 def test_derivatives_of_smooth_steps(surrogate, step, rng, allclose):
     x = rng.uniform(-2, 2, (40, 3))
     h = 1e-6

@@ -192,6 +192,7 @@ CASES = [
         lambda x, p: convolved_transposed(x),
     ),
     ("stop_gradient", lambda xp, x, p: xp.stop_gradient(x), lambda x, p: x),
+    ("with_gradient", lambda xp, x, p: xp.with_gradient(x, 2 * p), lambda x, p: x),
     ("materialize", lambda xp, x, p: xp.materialize(x), lambda x, p: x),
     (
         "host_call",
@@ -243,12 +244,15 @@ def test_function_equals_numpy(
     assert y.dtype == eager.dtype == dtype
     tol = TOLERANCE[dtype]
     assert allclose(y, expected(x.astype(dtype), p), atol=tol, rtol=tol)
-    assert allclose(y, eager, atol=0, rtol=0)
+    # slices that are added up take the terms in another order than NumPy's sum
+    rounding = 4 * np.finfo(dtype).eps if tuned and name == "sum" else 0
+    assert allclose(y, eager, atol=rounding, rtol=rounding)
 
 
 def test_every_function_has_a_case():
     public = {n for n in dir(NumpyNamespace) if not n.startswith("_")}
-    assert public == {name for name, _, _ in CASES}
+    elsewhere = {"tensor_call"}  # test_tensor_function.py
+    assert public == {name for name, _, _ in CASES} | elsewhere
     assert {"take", "host_call", "log1p", "float"} <= public
     assert public <= set(dir(NumpyRecorder))
 

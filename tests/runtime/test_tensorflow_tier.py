@@ -106,13 +106,19 @@ CASES = {  # name -> (what a kernel writes, the same in NumPy)
         lambda xp, a, b, p: xp.stop_gradient(a) * b,
         lambda a, b, p: a * b,
     ),
+    "with_gradient": (
+        lambda xp, a, b, p: xp.with_gradient(a * b, b * a),
+        lambda a, b, p: a * b,
+    ),
     "materialize": (lambda xp, a, b, p: xp.materialize(a), lambda a, b, p: a),
 }
 CONTRACT = (
     "float take concat reshape transpose broadcast zeros ones_like zeros_like where "
     "maximum relu minimum clip abs sign sqrt floor exp log tanh sigmoid expm1 log1p "
-    "matmul sum power stop_gradient materialize host_call"
+    "matmul sum power stop_gradient with_gradient materialize host_call tensor_call"
 ).split()
+#: tested in files of their own
+ELSEWHERE = {"host_call", "tensor_call"}
 WITHOUT_GRADIENT = {"constant", "zeros", "zeros_like", "ones_like", "stop_gradient"}
 
 _cache = {}
@@ -141,9 +147,9 @@ def results(dtype, batch, fast, jit):
 
 
 def test_cases_cover_the_contract():
-    assert set(CONTRACT) - set(CASES) == {"host_call"}
+    assert set(CONTRACT) - set(CASES) == ELSEWHERE
     public = {name for name in dir(TensorFlowNamespace) if not name.startswith("_")}
-    assert public == set(CASES) | {"host_call", "reraise_host_errors"}
+    assert public == set(CASES) | ELSEWHERE | {"reraise_host_errors"}
     assert TensorFlowNamespace("float32").dtype == np.float32
 
 
@@ -192,6 +198,23 @@ def test_stop_gradient_stops(rng):
         tape.watch(x)
         y = xp.stop_gradient(x) * x
     assert np.array_equal(tape.gradient(y, x), x)
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_with_gradient_has_the_value_of_one_and_the_gradient_of_the_other(rng, jit):
+    a, b = (tf.constant(rng.standard_normal(shape)) for shape in ((3, 2), (3, 1)))
+
+    @tf.function(jit_compile=jit, autograph=False)
+    def value_and_gradients(a, b):
+        with tf.GradientTape() as tape:
+            tape.watch([a, b])
+            y = TensorFlowNamespace("float64", fast=jit).with_gradient(a * a, 3 * b)
+        return y, tape.gradient(y, [a, b])
+
+    y, (to_a, to_b) = value_and_gradients(a, b)
+    assert np.array_equal(y, a * a)
+    assert to_a is None or not np.any(to_a)
+    assert np.array_equal(to_b, np.full((3, 1), 6.0))  # of both columns
 
 
 def test_clip_gradient_includes_the_limits():

@@ -164,13 +164,15 @@ def test_models_that_core_has_optimized(minibatch_size, allclose):
 def test_saving_and_training_optimized_models(tmp_path):
     net, core = optimized()
     with nengo_dl.Simulator(None, model=core.model, progress_bar=False) as sim:
-        conn = net.between[1]
-        first = sim.data[conn].weights.copy()
+        first = [sim.data[conn].weights.copy() for conn in net.between]
         sim.save_params(tmp_path / "params")
         sim.compile("sgd", loss="mse")
         y = {probe: np.ones((1, 3, 2)) for probe in net.probes}
         sim.fit(np.zeros((1, 3, 2)), y, verbose=0)
-        assert np.abs(sim.data[conn].weights - first).max() > 0
+        # which of them core has merged with what is not trained differs between runs
+        now = [sim.data[conn].weights for conn in net.between]
+        assert any((a != b).any() for a, b in zip(now, first, strict=True))
         sim.load_params(tmp_path / "params")
-        assert np.array_equal(sim.data[conn].weights, first)
+        now = [sim.data[conn].weights for conn in net.between]
+        assert all(np.array_equal(a, b) for a, b in zip(now, first, strict=True))
     core.close()
