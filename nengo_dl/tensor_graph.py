@@ -247,10 +247,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         variant.keep(following, items, n_steps)
         result = {}
         for probe, first, shape in variant.layout.probes:
-            rows, every = (
-                slice(first, first + int(np.prod(shape))),
-                self.keep_history[probe],
-            )
+            rows = slice(first, first + int(np.prod(shape)))
+            every = self.keep_history[probe]
             if variant.feed_forward:
                 y = tf.reshape(tf.transpose(outputs[rows]), (items, n_steps, *shape))
                 y = y if every else y[:, -1:]
