@@ -15,7 +15,7 @@ class ConvertChannelwise(LayerConverter):
 
     def coefficients(self):
         """Arrays ``a``, ``b`` that can be broadcast to ``(1, *output_shape)``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method coefficients()")
 
     def convert(self):
         """A connection with the factors, and constants."""
