@@ -83,7 +83,7 @@ if __name__ == "__main__":
             ),
             "keras>=3.7",
             "nengo>=4.0",
-            "numpy>=1.26,<2.4",  # on 2.4 the filters of nengo 4.1 fail
+            "numpy>=1.26,<2.4",  # Synapse.filt of nengo 4.1 fails with 2.4
             "progressbar2",
         ]
     )

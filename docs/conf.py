@@ -1,4 +1,10 @@
-"""Configuration of Sphinx."""
+"""Configuration of Sphinx; ``docs/contributing.rst`` tells how to build the pages."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 from nengo_dl.version import version
 
@@ -10,17 +16,43 @@ version = ".".join(version.split(".")[:2])
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "real_names",
+    "registered",
+    "drawn",
+    "sphinx_gallery.gen_gallery",
 ]
-default_role = "any"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_benchmarks.rst", "extensions"]
+
+# A name in single backquotes is a reference to something in Python, and has to exist:
+# with -W every one that does not is an error. See extensions/real_names.py.
+default_role = "py:obj"
+nitpicky = True
 
 html_theme = "furo"
 html_title = f"NengoDL {release}"
 
-autosummary_generate = True
 autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "none"  # numpydoc's sections have the types, in words
 numpydoc_show_class_members = False  # autodoc lists them already
-suppress_warnings = ["ref.any"]  # single backquotes also name things outside the page
+numpydoc_xref_param_type = True  # types such as ~nengo.Network are references
+numpydoc_xref_ignore = "all"  # and words in their descriptions are not
+
+# The pages of examples are made of the scripts in examples/. By default the scripts are
+# shown and not run, so that the pages are built in seconds. NENGO_DL_DOCS_EXAMPLES=run
+# runs them, at full size or, with NENGO_DL_EXAMPLES_QUICK=1, in their reduced form; their
+# output and figures are then part of the pages.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"\.py$",
+    "image_scrapers": ("written_figures.scrape", "matplotlib"),
+    "plot_gallery": os.environ.get("NENGO_DL_DOCS_EXAMPLES", "") == "run",
+    "abort_on_example_error": True,
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+}

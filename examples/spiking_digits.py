@@ -1,4 +1,8 @@
-"""Train a spiking network to read handwritten digits, then run it in two simulators.
+"""
+Handwritten digits
+==================
+
+Train a spiking network to read handwritten digits, then run it in two simulators.
 
 The network is an ordinary Nengo network::
 
@@ -19,6 +23,7 @@ Run it with ``python examples/spiking_digits.py``; ``--help`` lists the options.
 """
 
 import argparse
+import os
 
 import nengo_dl  # isort: split
 
@@ -28,6 +33,9 @@ import nengo
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
+
+# a reduced form, to see quickly that everything runs
+QUICK = os.environ.get("NENGO_DL_EXAMPLES_QUICK") == "1"
 
 DT = 0.001  # seconds per time step
 N_TRAIN = 1437
@@ -234,12 +242,16 @@ def plot(images, output, spikes, classes, path):
 
 def parse_arguments(arguments=None):
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
+    parser = argparse.ArgumentParser(
+        description="Train a spiking network to read handwritten digits."
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=5 if QUICK else 10, help="default: %(default)s"
+    )
     parser.add_argument(
         "--steps",
         type=int,
-        default=120,
+        default=60 if QUICK else 120,
         help="time steps (of 1 ms) for which an image is shown, default: %(default)s",
     )
     parser.add_argument(

@@ -17,7 +17,7 @@ from nengo.builder import Builder as CoreBuilder
 
 import nengo_dl.kernels  # noqa: F401  so that what there is already is known
 from nengo_dl.compiler import registry
-from nengo_dl.compiler.lowering import OperatorRule
+from nengo_dl.compiler.rules import OperatorRule
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.fallback import PythonRule
 from nengo_dl.kernels.neurons.base import NeuronKernel
@@ -89,6 +89,11 @@ class Builder:
         """Class decorator: this `OpBuilder` computes the operators of these classes.
 
         Operators of subclasses as well, unless they override ``make_step``.
+
+        Parameters
+        ----------
+        *operator_classes : type
+            Subclasses of ``nengo.builder.operator.Operator``.
 
         Raises
         ------

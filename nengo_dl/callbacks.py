@@ -67,8 +67,12 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     Examples
     --------
-    >>> board = nengo_dl.callbacks.TensorBoard("logs", profile_batch=(2, 5))
-    >>> sim.predict(x, callbacks=[board])
+    >>> with nengo.Network() as net:
+    ...     a = nengo.Node([0.0])
+    ...     probe = nengo.Probe(a)
+    >>> board = nengo_dl.callbacks.TensorBoard("logs", profile_batch=(2, 3))
+    >>> with nengo_dl.Simulator(net, minibatch_size=4) as sim:
+    ...     outputs = sim.predict(np.ones((16, 5, 1)), callbacks=[board])
     """
 
     def __init__(self, log_dir="logs", profile_batch=0, **kwargs):
@@ -128,8 +132,16 @@ class NengoSummaries(keras.callbacks.Callback):
 
     Examples
     --------
-    >>> summaries = nengo_dl.callbacks.NengoSummaries("logs", sim, [ens.neurons, conn])
-    >>> sim.fit(x, y, epochs=10, callbacks=[summaries])
+    >>> with nengo.Network() as net:
+    ...     a = nengo.Node([0.0])
+    ...     ens = nengo.Ensemble(20, 1, neuron_type=nengo.RectifiedLinear())
+    ...     conn = nengo.Connection(a, ens.neurons, transform=np.ones((20, 1)))
+    ...     probe = nengo.Probe(ens)
+    >>> x = np.ones((8, 10, 1))
+    >>> with nengo_dl.Simulator(net, minibatch_size=4) as sim:
+    ...     shown = nengo_dl.callbacks.NengoSummaries("logs", sim, [ens.neurons, conn])
+    ...     sim.compile("adam", loss="mse")
+    ...     history = sim.fit(x, x, epochs=2, callbacks=[shown], verbose=0)
     """
 
     def __init__(self, log_dir, sim, objects):
@@ -215,8 +227,19 @@ class IsolateState(keras.callbacks.Callback):
 
     Examples
     --------
-    >>> isolate = nengo_dl.callbacks.IsolateState(sim)
-    >>> sim.fit(x, y, epochs=10, stateful=True, shuffle=False, callbacks=[isolate])
+    A sequence of 40 steps in four batches, from its beginning in each epoch:
+
+    >>> with nengo.Network() as net:
+    ...     a = nengo.Node([0.0])
+    ...     ens = nengo.Ensemble(20, 1, neuron_type=nengo.RectifiedLinear())
+    ...     conn = nengo.Connection(a, ens, synapse=0.01)
+    ...     probe = nengo.Probe(ens)
+    >>> x = np.ones((4, 10, 1))
+    >>> with nengo_dl.Simulator(net) as sim:
+    ...     sim.compile("adam", loss="mse")
+    ...     options = {"stateful": True, "shuffle": False, "verbose": 0}
+    ...     isolate = nengo_dl.callbacks.IsolateState(sim)
+    ...     history = sim.fit(x, x, epochs=2, callbacks=[isolate], **options)
     """
 
     def __init__(self, sim):

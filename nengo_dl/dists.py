@@ -148,7 +148,9 @@ class Glorot(VarianceScaling):
 
     Examples
     --------
-    >>> connection = nengo.Connection(a, b, transform=nengo_dl.dists.Glorot())
+    >>> with nengo.Network():
+    ...     a, b = nengo.Node(np.ones(4)), nengo.Node(size_in=2)
+    ...     connection = nengo.Connection(a, b, transform=nengo_dl.dists.Glorot())
     """
 
     def __init__(self, scale=1, distribution="uniform"):
@@ -176,7 +178,9 @@ class He(VarianceScaling):
 
     Examples
     --------
-    >>> connection = nengo.Connection(a, b, transform=nengo_dl.dists.He())
+    >>> with nengo.Network():
+    ...     a, b = nengo.Node(np.ones(4)), nengo.Node(size_in=2)
+    ...     connection = nengo.Connection(a, b, transform=nengo_dl.dists.He())
     """
 
     def __init__(self, scale=1, distribution="normal"):

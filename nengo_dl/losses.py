@@ -34,7 +34,13 @@ def nan_mse(y_true, y_pred):
 
     Examples
     --------
-    >>> sim.compile("adam", loss=nengo_dl.losses.nan_mse)
+    >>> with nengo.Network() as net:
+    ...     probe = nengo.Probe(nengo.Ensemble(20, 1))
+    >>> targets = np.full((4, 10, 1), np.nan)
+    >>> targets[:, -1] = 1  # only the last step counts
+    >>> with nengo_dl.Simulator(net, minibatch_size=4) as sim:
+    ...     sim.compile("adam", loss=nengo_dl.losses.nan_mse)
+    ...     history = sim.fit(n_steps=10, y=targets, verbose=0)
     """
     y_pred = ops.convert_to_tensor(y_pred)
     y_true = ops.cast(y_true, y_pred.dtype)
@@ -72,11 +78,15 @@ class Regularize(keras.losses.Loss):
 
     Examples
     --------
-    >>> sim.compile(
-    ...     "adam",
-    ...     loss={output: "mse", activity: nengo_dl.losses.Regularize(order=1)},
-    ...     loss_weights={output: 1, activity: 1e-3},
-    ... )
+    >>> with nengo.Network() as net:
+    ...     ens = nengo.Ensemble(20, 1)
+    ...     output, activity = nengo.Probe(ens), nengo.Probe(ens.neurons)
+    >>> with nengo_dl.Simulator(net) as sim:
+    ...     sim.compile(
+    ...         "adam",
+    ...         loss={output: "mse", activity: nengo_dl.losses.Regularize(order=1)},
+    ...         loss_weights={output: 1, activity: 1e-3},
+    ...     )
     """
 
     def __init__(self, order=2, axis=None, **kwargs):

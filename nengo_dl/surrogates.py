@@ -3,8 +3,8 @@ r"""Gradients for spikes.
 A spike is a step function of the membrane potential, :math:`s = \Theta(x)`, whose
 derivative is zero or infinite. With the setting ``spiking_training``, `.Simulator.fit`
 runs the spikes themselves, and goes back through them as if their derivative were a
-*surrogate*: a function of how far the potential is from the threshold. The forward pass
-is that of inference, to the bit.
+*surrogate* [1]_: a function of how far the potential is from the threshold. The forward
+pass is that of inference, to the bit.
 
 .. math::
 

@@ -4,7 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nengo_dl.compiler.digits import COUNT, Digits
 from nengo_dl.compiler.graph import ParameterRef
+from nengo_dl.compiler.memory import source_key
+from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.kept import Kept, compilable
@@ -14,7 +17,7 @@ from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
 from nengo_dl.runtime.unrolled import Unrolled
 from nengo_dl.surrogates import SpikeTraining
-from nengo_dl.tensor_node import TrainsSome
+from nengo_dl.tensor_node import TrainsSome, add_losses
 
 #: name of the model's input that tells how many steps to run, if no node does
 STEPS = "n_steps"
@@ -46,7 +49,7 @@ class Variant:
         self.program = program
         self.use = use
         self.layout = program.layout(use)
-        self.stages = SequenceStages(self.layout, program.batch)
+        self.stages = SequenceStages(self.layout, program.batch, tensors=True)
         python = any(group.kernel.host for group in self.layout.loop.groups)
         loop = self.layout.has_loop
         # without a loop there are a few large operations, which gain nothing by compiling
@@ -57,15 +60,24 @@ class Variant:
         drawn = any(source.key in program.hosts for source in self.layout.inputs)
         #: whether steps are like batch items, as in any feed-forward Keras model
         self.feed_forward = self.stages.any_order and not drawn
+        #: whether XLA makes a training step around it faster: it fuses what is between
+        #: products, but its convolutions are slower (see `.tensorflow_convolution`)
+        self.fuses = self.feed_forward and settings["jit"] is not False
+        self.fuses &= not any(g.kernel.batch_first for g in self.layout.groups())
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
+        #: whether carried arrays lie in memory with the batch first
+        self.turned = self.stages.loop_turned
         self.scan = None
         if loop:
+            step = loop_step(self.layout, program.batch)
+            step = turn_step(step) if self.turned else step
             arguments = (
-                self.kept.wrap(loop_step(self.layout, program.batch)),
+                self.kept.wrap(step),
                 self.layout.loop.result.size,
                 program.dtype,
             )
             options = {"truncate": settings["truncate"], "jit": jit, "xp": self.xp}
+            options["turned"] = self.turned
             if program.use_loop:
                 checkpoint = settings["checkpoint"]
                 self.scan = Scan(*arguments, checkpoint=checkpoint, **options)
@@ -141,6 +153,13 @@ class Variant:
         self.first_step.assign_add(tf.where(self.carrying, n_steps, 0))
 
 
+def _digits(x):
+    """`compiler.digits.to_digits` of a tensor ``(steps, n, batch)``, in its type."""
+    digits = tf.bitcast(tf.cast(x, tf.float64), tf.uint16)
+    digits = tf.transpose(tf.cast(digits, x.dtype), (0, 1, 3, 2))
+    return tf.reshape(digits, (-1, COUNT * x.shape[1], x.shape[2]))
+
+
 class TensorGraph(TrainsSome, keras.layers.Layer):
     """A network as a Keras layer.
 
@@ -170,10 +189,10 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self.keep_history = keep_history
         self.settings = settings
         sig = program.model.sig
-        self.signals = {name: sig[node]["out"].base for node, name in nodes.items()}
+        self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
         self.fed = program.fed_among(self.signals.values())
-        layout = program.layout(Specialization(open=True, fed=self.fed))
+        layout = program.layout(self._use())
         items = [item for weight in layout.weights for item in weight.items]
         used = {item.key for item in items if isinstance(item, ParameterRef)}
         self.banks = ParameterBanks(self, store, used)
@@ -183,9 +202,9 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self._variants = {}
         self.built = True
 
-    def describe(self):
-        """What the compiler made of the network, as text."""
-        return self.program.describe()
+    def describe(self, html=False):
+        """What the compiler made of the network: text, or a web page with drawings."""
+        return self.program.describe(html)
 
     @property
     def fixed_steps(self):
@@ -200,14 +219,17 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             phase = self.settings["learning_phase"]
             learning = bool(training) if phase is None else bool(phase)
             spikes = self.settings["spikes"] if learning else SpikeTraining()
-            use = Specialization(
-                open=True, training=learning, fed=self.fed, spikes=spikes
-            )
+            use = self._use(training=learning, spikes=spikes)
             with tf.init_scope():
                 self._variants[key] = Variant(
                     self.program, use, self.settings, self._learned
                 )
         return self._variants[key]
+
+    def _use(self, training=False, **options):
+        penalties = add_losses(self.program.model, training)
+        options = {"training": training, "penalties": penalties, **options}
+        return Specialization(open=True, fed=self.fed, **options)
 
     @property
     def variants(self):
@@ -248,9 +270,12 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         result = {}
         for probe, first, shape in variant.layout.probes:
             rows = slice(first, first + int(np.prod(shape)))
+            if probe not in self.probe_names:  # what an operator adds to the loss
+                self.add_loss(tf.reduce_mean(outputs[:, rows]))
+                continue
             every = self.keep_history[probe]
             if variant.feed_forward:
-                y = tf.reshape(tf.transpose(outputs[rows]), (items, n_steps, *shape))
+                y = tf.reshape(outputs[:, rows], (items, n_steps, *shape))
                 y = y if every else y[:, -1:]
             else:
                 y = outputs if every else outputs[-1:]
@@ -261,10 +286,10 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         return result
 
     def _feed_forward(self, variant, inputs):
-        """What is probed of a network without loop, ``(n, items * steps)``.
+        """What is probed of a network without loop, ``(items * steps, n)``.
 
-        Each column is a step of an item. So nothing has to be rearranged: one matrix is
-        transposed, which TensorFlow takes into the product that follows.
+        Each column is a step of an item, and lies in memory as a row: so nothing has to
+        be rearranged, and the products are those that Keras would compute.
         """
         items, n_steps = tf.unstack(tf.shape(next(iter(inputs.values()))))[:2]
         weights = [self.banks.pack(w) for w in variant.layout.weights]
@@ -276,10 +301,12 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             else:
                 x = self._clock(variant, source.key, n_steps, 1)
                 x = tf.tile(tf.transpose(x, (2, 0, 1)), [items, 1, 1])
-            parts.append(tf.transpose(tf.reshape(x, (-1, source.size))))
-        like = tf.zeros((1, items * n_steps), self.program.dtype)
-        given = parts[0] if len(parts) == 1 else tf.concat([like[:0], *parts], 0)
-        return variant.stages.columns(variant.xp, given, like, weights)
+            parts.append(tf.reshape(x, (-1, source.size)))
+        like = tf.zeros((items * n_steps, 1), self.program.dtype)
+        given = parts[0] if len(parts) == 1 else tf.concat([like[:, :0], *parts], 1)
+        xp = BatchFirstNamespace(variant.xp)
+        outputs = variant.stages.columns(xp, BatchFirst(given), BatchFirst(like), weights)
+        return outputs.value
 
     def _given(self, variant, inputs, items):
         """Rows given to each step, ``(steps, n, batch)``.
@@ -293,11 +320,14 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         names = {signal: name for name, signal in self.signals.items()}
         parts = []
         for source in variant.layout.inputs:
-            if source.key in names:
-                x = tf.cast(inputs[names[source.key]], dtype)
+            in_digits = isinstance(source.key, Digits)
+            key = source.key.key if in_digits else source.key
+            if key in names:
+                x = tf.cast(inputs[names[key]], dtype)
                 if x.shape[0] != batch:
                     x = tf.gather(dense(x), tf.range(batch) % items)
                 x = tf.transpose(x, (1, 2, 0))
+                x = _digits(x) if in_digits else x
             elif source.key in self.program.hosts:
                 x = self._drawn(variant, source, n_steps)
             else:
@@ -345,10 +375,13 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         ys, following = None, []
         if variant.scan is not None:
             state = [tf.convert_to_tensor(variable) for variable in variant.state]
+            state = [tf.transpose(c) for c in state] if variant.turned else state
             n, state = len(state), state + variant.kept.values()
             ys, following = variant.scan(tensors[0], state, weights, training=training)
             variant.kept.assign(following[n:], variant.carrying)
             following = following[:n]
+            if variant.turned:
+                following = [tf.transpose(c) for c in following]
         if stages.needs_after:
             ys = stages.after(xp, tensors, ys, weights)
         return ys, following

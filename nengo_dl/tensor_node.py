@@ -101,6 +101,11 @@ class TensorNode(Node):
 
     In a recurrent loop the function is compiled by XLA together with the rest.
 
+    What layers hand to ``add_loss`` in a call, activity regularization included, is added
+    to the loss of ``fit`` and ``evaluate``: as it is, if the function is called once for
+    all steps, else its mean over the steps. So are regularizers of their weights, and
+    constraints are obeyed.
+
     Examples
     --------
     >>> with nengo.Network() as net:
@@ -154,7 +159,7 @@ class TensorNode(Node):
         return function.shape_out or (1,)
 
     def function(self, dtype):
-        """What calls it in a simulation with numbers of this type; checked."""
+        """What calls it in a simulation with numbers of the type ``dtype``; checked."""
         function = self._function(dtype, self.shape_out, self.label)
         function.trace(False)
         return function
@@ -390,6 +395,22 @@ def layers_of(model):
             for obj in op.function.variables if layer is None else [layer]:
                 found[id(obj)] = obj
     return list(found.values())
+
+
+def add_losses(model, training):
+    """Whether layers in a model add losses to those of training.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+    training : bool
+        How they are called.
+    """
+    return any(
+        op.function.penalized(training)
+        for op in model.operators
+        if isinstance(op, SimTensorNode)
+    )
 
 
 class TrainsSome:

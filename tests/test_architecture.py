@@ -22,6 +22,7 @@ PACKAGE = "nengo_dl"
 # folder. What stands side by side on a floor does not know of each other.
 FLOORS = (
     ("environment", "version", "surrogates"),
+    ("settings",),
     ("config", "neurons", "dists", "losses"),
     ("compiler",),
     ("kernels",),
@@ -49,6 +50,7 @@ THIRD_PARTY = {
 # What the compiler may use of Nengo. Lowering alone deals with Nengo's signals and with
 # the order of its operators; what a concrete operator means is the kernels' business.
 COMPILER_MAY_USE = {"nengo.exceptions"}
+LOWERING = ("/lowering.py", "/memory.py", "/rules.py")
 LOWERING_MAY_USE = COMPILER_MAY_USE | {"nengo.builder.signal", "nengo.utils"}
 
 FILE_LINES = 520
@@ -150,7 +152,7 @@ def naming_violations(path, source):
     """Places where the compiler names an operator (or anything else of Nengo)."""
     if not path.startswith(f"{PACKAGE}/compiler/"):
         return
-    allowed = LOWERING_MAY_USE if path.endswith("/lowering.py") else COMPILER_MAY_USE
+    allowed = LOWERING_MAY_USE if path.endswith(LOWERING) else COMPILER_MAY_USE
     for line, name in imports(path, source):
         inside = any(name == a or name.startswith(f"{a}.") for a in allowed)
         if name.partition(".")[0] == "nengo" and not inside:

@@ -9,13 +9,14 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def run_example(name, *options, folder):
+def run_example(name, *options, folder, quick=False):
     """What an example prints when it is run in a process of its own."""
+    short_cut = {"NENGO_DL_EXAMPLES_QUICK": "1"} if quick else {}
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     result = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), *options],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **short_cut},
         capture_output=True,
         text=True,
         timeout=300,
@@ -46,3 +47,19 @@ def test_spiking_digits(tmp_path):
     difference = re.search(r"largest difference of the outputs: (\S+)", out)[1]
     assert float(difference) <= 1e-3
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_keras_to_snn(tmp_path):
+    pytest.importorskip("mlxtend")
+    pytest.importorskip("matplotlib")
+    out = run_example("keras_to_snn.py", folder=tmp_path, quick=True)
+    kinds = ("Keras", "rate", "spiking")
+    keras, rate, spiking = (
+        float(re.search(rf"{kind} accuracy: +([\d.]+)", out)[1]) for kind in kinds
+    )
+    assert keras >= 0.9
+    assert rate == keras
+    assert spiking >= keras - 0.03
+    difference = re.search(r"largest difference of the outputs: (\S+)", out)[1]
+    assert float(difference) <= 1e-4
+    assert (tmp_path / "keras_to_snn.png").read_bytes().startswith(b"\x89PNG")

@@ -9,8 +9,6 @@ from pathlib import Path
 import nengo
 import pytest
 
-from tests.nengo_suite import loader
-
 SETTINGS = Path(__file__).parent / "nengo_suite" / "pytest.ini"
 
 
@@ -53,9 +51,3 @@ def test_tolerances_are_few_and_small(settings):
             name, value = option.split("=")
             assert name in ("atol", "rtol")
             assert float(value) <= 1e-4
-
-
-def test_tests_for_double_precision_only_exist():
-    for pattern, reason in loader.ONLY_DOUBLE.items():
-        assert_is_a_test(f"nengo/tests/{pattern}")
-        assert reason

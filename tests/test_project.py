@@ -1,5 +1,6 @@
 """What is promised around the code: metadata, installation, README, release history."""
 
+import ast
 import importlib.metadata
 import importlib.util
 import os
@@ -126,13 +127,14 @@ def test_tensorflow_is_looked_for_where_packages_are_installed():
 
 
 def test_readme_commands_do_what_they_say():
-    job, tests = readme_commands()
-    for command in (job, tests):
+    job, tests, docs = readme_commands()
+    for command in (job, tests, docs):
         assert " && " in command and 'pip install -q -e ".[' in command
     assert job.endswith("python examples/spiking_digits.py")
     assert (ROOT / "examples" / "spiking_digits.py").is_file()
     assert "-m pytest" in tests
-    for extra in re.findall(r"\.\[(\w+)\]", job + tests):
+    assert "-m sphinx" in docs and " -W " in docs
+    for extra in re.findall(r"\.\[(\w+)\]", job + tests + docs):
         assert extra in project()["optional-dependencies"]
 
 
@@ -157,11 +159,13 @@ def test_readme_examples_run():
     assert mean_error(lambda x: np.cos(3 * x)) < 0.4
 
 
-def test_ci_runs_the_test_command_of_the_readme():
+def test_ci_runs_commands_of_the_readme():
     lines = read(".ci/run").splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
     assert "set -euo pipefail" in lines
-    assert readme_commands()[1] in lines
+    _, tests, docs = readme_commands()
+    assert tests in lines
+    assert docs in lines
     assert ".venv/bin/ruff check ." in lines
     assert ".venv/bin/ruff format --check ." in lines
 
@@ -175,6 +179,51 @@ def test_license():
     text = read("LICENSE.rst")
     assert "MIT License" in text
     assert "Copyright (c) 2026 NengoDL contributors" in text
+
+
+def test_citation_is_of_this_version():
+    assert f"\nversion: {version}\n" in read("CITATION.cff")
+
+
+def test_types_are_part_of_the_package():
+    assert Path(nengo_dl.__file__).with_name("py.typed").is_file()
+    pyproject = tomllib.loads(read("pyproject.toml"))
+    package_data = pyproject["tool"]["setuptools"]["package-data"]
+    assert package_data == {"nengo_dl": ["py.typed"]}
+
+
+def lower_bounds():
+    """Oldest versions that the package claims to run with, by distribution."""
+    text = read("setup.py")
+    tensorflow = re.search(r'TENSORFLOW_VERSION = ">=([\d.]+)"', text)[1]
+    others = dict(re.findall(r'"(keras|nengo|numpy)>=([\d.]+)', text))
+    return {"tensorflow-cpu": tensorflow, **others}
+
+
+def nox_constant(name):
+    """A constant of the noxfile, which is not imported because it needs nox."""
+    for node in ast.parse(read("noxfile.py")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"noxfile.py has no {name}")
+
+
+def test_oldest_packages_are_those_that_are_tested():
+    pins = nox_constant("OLDEST")[nox_constant("PYTHONS")[0]]
+    assert set(pins) == set(lower_bounds())
+    for package, bound in lower_bounds().items():
+        assert pins[package].startswith(f"{bound}.")
+
+
+def test_python_versions_agree():
+    classifiers = "\n".join(project()["classifiers"])
+    versions = re.findall(r"Python :: (3\.\d+)$", classifiers, re.MULTILINE)
+    assert nox_constant("PYTHONS") == tuple(versions)
+    first, last = versions[0], versions[-1]
+    beyond = f"3.{int(last.partition('.')[2]) + 1}"
+    assert project()["requires-python"] == f">={first},<{beyond}"
+    for page in ("README.rst", ".ci/run", "docs/installation.rst", "CHANGES.rst"):
+        assert f"Python {first} to {last}" in read(page), page
 
 
 def test_release_history_starts_with_this_version():

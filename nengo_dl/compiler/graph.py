@@ -387,6 +387,14 @@ class GraphBuilder:
         self.nodes.append(Node(kernel, inputs, tuple(outputs), params, order, label))
         return arrays
 
+    def widen(self, number: int, size: int) -> np.ndarray:
+        """Add an output to a node there is already; returns its elements."""
+        elements = self._add(Kind.NODE, size, owner=number)
+        node = self.nodes[number]
+        outputs = (*node.outputs, (int(elements[0]), size))
+        self.nodes[number] = replace(node, outputs=outputs)
+        return elements
+
     def build(self, probes=(), states=(), following=()) -> Graph:
         """The finished graph.
 

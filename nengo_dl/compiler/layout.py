@@ -309,8 +309,23 @@ class _Maker:
         bias = graph.value[elements]
         if bias.any() or sources.shape[0] == 0:
             params["bias"] = self.weight("column", [bias])
-        reads = (self.views[stage].read(sources),) if sources.shape[0] else ()
+        reads = self._term_reads(stage, sources) if sources.shape[0] else ()
         return Group(registry.structural["sum"], params, reads, (tensor,))
+
+    def _term_reads(self, stage: Stage, sources: np.ndarray) -> tuple[Read, ...]:
+        """All terms as one read, or one read for all first terms, and so on.
+
+        One by one where that saves a gather, as for a bias of each channel and a
+        convolution.
+        """
+        view = self.views[stage]
+        together = view.read(sources)
+        kernel = registry.structural["sum"]
+        if together.form != "gather" or len(sources) > kernel.longest_chain:
+            return (together,)
+        apart = tuple(view.read(term) for term in sources)
+        gathered = sum(read.size for read in apart if read.form == "gather")
+        return apart if 2 * gathered <= together.size else (together,)
 
     def _node_group(self, stage: Stage, batch: Batch, tensors) -> Group:
         nodes, kernel = batch.nodes, batch.kernel

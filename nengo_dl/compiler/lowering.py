@@ -6,14 +6,14 @@ compute anything: ``Reset`` covers a region with a constant, ``Copy`` and the in
 add terms. The first read freezes the region into SUM elements. So a chain of resets and
 increments becomes one sum, and views are index arithmetic.
 
-What an operator *updates*, what it carries over from the step before (`OperatorRule`'s
-``carries``) and signals that are incremented but not set become states.
+What an operator *updates*, what it carries over from the step before (``carries`` of
+`.rules.OperatorRule`) and signals that are incremented but not set become states.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,15 @@ from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef, Reading
+from nengo_dl.compiler.memory import (
+    Pending,
+    check_views,
+    covers,
+    signal_index,
+    source_key,
+)
 from nengo_dl.compiler.order import operator_order
-from nengo_dl.compiler.registry import operators as rules
+from nengo_dl.compiler.rules import rule_of, unknown_operator
 from nengo_dl.surrogates import SpikeTraining
 
 
@@ -41,11 +48,13 @@ class LoweringOptions:
         Base signals whose values are arguments of the program. All other constant
         signals are folded into the graph.
     inputs : frozenset of Signal
-        Base signals that are given from outside for every step although the network
-        has a constant for them (nodes that receive data).
+        Signals that are given from outside for every step although the network has
+        something else for them (nodes that receive data): `.memory.source_key` of each.
     hosts : dict
         Operator -> the object that runs it as Python. Shared by all graphs of one
         simulator, so that there is one state for each operator; lowering adds to it.
+    penalties : bool
+        Whether losses that operators add to those of training are probed, too.
     """
 
     training: bool = False
@@ -53,74 +62,14 @@ class LoweringOptions:
     parameters: frozenset = frozenset()
     inputs: frozenset = frozenset()
     hosts: dict = field(default_factory=dict, compare=False)
-
-
-class OperatorRule:
-    """How one kind of operator becomes elements; see `lowers`."""
-
-    def covers(self, op, registered: type) -> bool:
-        """Whether the rule, registered for a class of operators, is right for ``op``.
-
-        By default operators of a subclass are lowered by the rule of their base class
-        unless they have a ``make_step`` of their own, and so do something else.
-        """
-        own = getattr(type(op), "make_step", None)
-        return own is getattr(registered, "make_step", None)
-
-    def carries(self, op) -> Iterable[Signal]:
-        """Signals whose previous value the operator uses, although it sets them."""
-        return ()
-
-    def reaches(self, op) -> frozenset | None:
-        """Tokens of the objects that the operator's Python code may share with others.
-
-        None: any object. Empty: it runs no Python, or nothing that could be shared.
-        """
-        return frozenset()
-
-    def stepwise(self, op) -> bool:
-        """Whether the operator runs Python that needs other signals of its step."""
-        return False
-
-    def lower(self, op, low: Lowering) -> None:
-        """Describe one operator to ``low``."""
-        raise NotImplementedError(
-            f"{type(self).__name__}.lower is missing: it must say which elements "
-            f"{type(op).__name__} reads and writes"
-        )
-
-
-def lowers(*operator_classes: type):
-    """Class decorator: this `OperatorRule` lowers these operators.
-
-    Operators of subclasses, too, if the rule `covers <OperatorRule.covers>` them.
-    """
-
-    def decorate(rule_class):
-        for cls in operator_classes:
-            rules.add(cls, rule_class())
-        return rule_class
-
-    return decorate
-
-
-def rule_of(op) -> OperatorRule | None:
-    """The rule for an operator: of its class, of an ancestor, or of all others.
-
-    None if there is none at all (the kernels, which bring the rules, are not imported).
-    """
-    for cls in type(op).__mro__:
-        rule = rules.exact(cls)
-        if rule is not None and rule.covers(op, cls):
-            return rule
-    return rules.default
+    penalties: bool = False
 
 
 @dataclass(frozen=True)
 class HostSource:
     """An operator that runs as Python, ahead of the steps.
 
-    ``signal`` is the base signal that it sets, or None if it only has side effects. An
+    ``signal`` is what it sets (`.memory.source_key`), or None for side effects alone. An
     operator that does not set a signal by itself, but adds to one, stands for what it
     draws; see `Lowering.drawn`. ``size`` is the number of rows that it gives.
     """
@@ -143,30 +92,8 @@ class Lowered:
     stepwise_python: bool
 
 
-class _Pending:
-    """Writes to one base signal that nobody has read yet."""
-
-    def __init__(self, size: int):
-        self.terms: list[tuple[np.ndarray, np.ndarray, np.ndarray | float]] = []
-        self.bias = np.zeros(size)
-        self.covered = np.zeros(size, bool)
-        self.frozen = np.zeros(size, bool)
-
-
-def signal_index(signal: Signal) -> np.ndarray:
-    """Positions of a signal's entries in its flattened base, in the signal's shape."""
-    if not signal.is_view:
-        return np.arange(signal.size).reshape(signal.shape)
-    index = np.full(signal.shape, signal.elemoffset, np.int64)
-    for axis, (length, stride) in enumerate(zip(signal.shape, signal.elemstrides)):
-        along = [1] * len(signal.shape)
-        along[axis] = length
-        index += (np.arange(length) * stride).reshape(along)
-    return index
-
-
 class Lowering:
-    """What an `OperatorRule` talks to.
+    """What a `.rules.OperatorRule` talks to.
 
     All methods take signals (views included) and give or take arrays of element
     numbers in the signal's shape.
@@ -180,10 +107,15 @@ class Lowering:
         self.sources: list[HostSource] = []
         self.order = core_order(model)
         self._environment: dict[Signal, np.ndarray] = {}
-        self._pending: dict[Signal, _Pending] = {}
+        self._pending: dict[Signal, Pending] = {}
         self._states: dict[Signal, np.ndarray] = {}
         self._updates: list[tuple[Signal, np.ndarray]] = []
+        self._penalties: list[Reading] = []
         self._memo: dict[Hashable, Any] = {}
+        self._given = defaultdict(list)
+        for key in options.inputs:
+            self._given[key.base].append(key)
+        self._data: dict[Signal, np.ndarray] = {}
         self._survey()
         self.stepwise_python = self._needs_core_order()
 
@@ -228,7 +160,7 @@ class Lowering:
             rule = rule_of(op)
             if rule is not None:
                 carried.update(signal.base for signal in rule.carries(op))
-        growing = {base for base in incs if not _covers(sets[base], incs[base])}
+        growing = {base for base in incs if not covers(sets[base], incs[base])}
         self._is_state = updated | carried | growing
         self._varies = self._is_state | set(sets) | set(incs)
 
@@ -238,9 +170,7 @@ class Lowering:
         """Whether a signal has one known value for ever."""
         base = signal.base
         return not (
-            base in self._varies
-            or base in self.options.parameters
-            or base in self.options.inputs
+            base in self._varies or base in self.options.parameters or base in self._given
         )
 
     def value(self, signal: Signal) -> np.ndarray:
@@ -263,6 +193,13 @@ class Lowering:
         index = signal_index(signal)
         self._flush(signal.base, index.ravel())
         return self._current(signal.base)[index]
+
+    def data(self, signal: Signal) -> np.ndarray | None:
+        """Elements of the data that take a signal's place; None if there are none."""
+        if signal.base not in self._given:
+            return None
+        elements = self._data_of(signal.base)[signal_index(signal)]
+        return elements if (elements >= 0).all() else None
 
     def previous(self, signal: Signal) -> np.ndarray:
         """Elements that held a signal at the end of the step before."""
@@ -305,6 +242,10 @@ class Lowering:
         self._current(signal.base)
         self._updates.append((signal, np.reshape(elements, signal.shape)))
 
+    def penalize(self, op, elements) -> None:
+        """Probe what an operator adds to the losses of training, under its name."""
+        self._penalties.append(Reading(op, np.ravel(elements), (1,)))
+
     # new elements ----------------------------------------------------------------
 
     def node(self, kernel, inputs, sizes, params, label="") -> list[np.ndarray]:
@@ -336,8 +277,9 @@ class Lowering:
         if signal is None:
             self.sources.append(HostSource(op, None, 0))
             return
-        self.sources.append(HostSource(op, signal.base, signal.size))
-        self.define(signal, self.input(signal.base, signal.size))
+        key = source_key(signal)
+        self.sources.append(HostSource(op, key, signal.size))
+        self.define(signal, self.input(key, signal.size))
 
     def drawn(self, op, size: int) -> np.ndarray:
         """Elements that an operator's host object gives, ahead of the steps.
@@ -361,23 +303,32 @@ class Lowering:
             elements = elements.copy()
         elif base in self.options.parameters and base not in self._varies:
             elements = self.builder.parameter(base, base.size)
-        elif base in self.options.inputs and base not in self._varies:
-            elements = self.builder.input(base, base.size)
         else:
             elements = self.builder.constant(self.value(base))
+        if base in self._given:
+            data = self._data_of(base)
+            elements = np.where(data >= 0, data, elements)
         self._environment[base] = elements
         return elements
+
+    def _data_of(self, base: Signal) -> np.ndarray:
+        """For each entry of a base signal the element of its data, or -1."""
+        if base not in self._data:
+            self._data[base] = data = np.full(base.size, -1)
+            for key in sorted(self._given[base], key=lambda key: key.elemoffset):
+                data[signal_index(key).ravel()] = self.builder.input(key, key.size)
+        return self._data[base]
 
     def _position(self, signal: Signal, index) -> np.ndarray:
         position = signal_index(signal)
         return position if index is None else position[index]
 
-    def _pend(self, base: Signal) -> _Pending:
+    def _pend(self, base: Signal) -> Pending:
         if base not in self._pending:
-            self._pending[base] = _Pending(base.size)
+            self._pending[base] = Pending(base.size)
         return self._pending[base]
 
-    def _cover(self, signal: Signal, position: np.ndarray) -> _Pending:
+    def _cover(self, signal: Signal, position: np.ndarray) -> Pending:
         self._writes_left[signal.base] -= 1
         pending = self._pend(signal.base)
         pending.covered[position] = True
@@ -388,28 +339,11 @@ class Lowering:
         pending = self._pending.get(base)
         if pending is None:
             return
-        region = ~pending.frozen
-        if self._writes_left[base] > 0 and wanted is not None:
-            asked = np.zeros_like(region)
-            asked[wanted] = True
-            region &= asked
-        if not region.any():
-            return
-        current = self._current(base)
-        positions = np.flatnonzero(region)
-        rows, sources, scales = _terms_within(region, pending.terms)
-        open_positions = np.flatnonzero(region & ~pending.covered)
-        row_of = np.cumsum(region) - 1
-        rows.append(row_of[open_positions])
-        sources.append(current[open_positions])
-        scales.append(np.ones(open_positions.size))
-        current[positions] = self.builder.sum(
-            pending.bias[positions],
-            np.concatenate(rows),
-            np.concatenate(sources),
-            np.concatenate(scales),
-        )
-        pending.frozen[positions] = True
+        region = pending.region(wanted if self._writes_left[base] > 0 else None)
+        if region.any():
+            current = self._current(base)
+            current[region] = self.builder.sum(*pending.sums(region, current))
+            pending.frozen |= region
 
     def finish(self) -> Lowered:
         """Freeze everything and close the step."""
@@ -423,7 +357,7 @@ class Lowering:
             elements = self._current(signal.base)[signal_index(signal)]
             probes.append(Reading(probe, elements.ravel(), signal.shape))
         graph = self.builder.build(
-            probes=probes,
+            probes=[*probes, *self._penalties],
             states=[
                 Reading(base, elements, base.shape)
                 for base, elements in self._states.items()
@@ -436,33 +370,6 @@ class Lowering:
         return Lowered(
             graph, tuple(self.sources), tuple(self.order), self.stepwise_python
         )
-
-
-def _covers(sets: list[Signal], incs: list[Signal]) -> bool:
-    """Whether all that is incremented was set before, in the same step."""
-    base = incs[0].base
-    if any(signal.size == base.size for signal in sets):
-        return True
-    covered = np.zeros(base.size, bool)
-    for signal in sets:
-        covered[signal_index(signal)] = True
-    return all(covered[signal_index(signal)].all() for signal in incs)
-
-
-def _terms_within(region: np.ndarray, terms):
-    """The parts of pending terms that fall into a region, with rows counted in it."""
-    row_of = np.where(region, np.cumsum(region) - 1, -1)
-    rows, sources, scales = [], [], []
-    for position, source, scale in terms:
-        row = row_of[position]
-        inside = row >= 0
-        scale = np.broadcast_to(np.asarray(scale, np.float64), position.shape)
-        if not inside.all():
-            row, source, scale = row[inside], source[inside], scale[inside]
-        rows.append(row)
-        sources.append(source)
-        scales.append(scale)
-    return rows, sources, scales
 
 
 def core_order(model) -> list:
@@ -486,25 +393,13 @@ def lower(model, options: LoweringOptions | None = None) -> Lowered:
     Raises
     ------
     BuildError
-        If an operator has no `OperatorRule`, and cannot run as Python either.
+        If an operator has no `.rules.OperatorRule`, and cannot run as Python either.
     """
     low = Lowering(model, options or LoweringOptions())
+    check_views(dict.fromkeys(s for op in low.order for s in op.all_signals))
     for op in low.order:
         rule = rule_of(op)
         if rule is None:
             raise BuildError(unknown_operator(op))
         rule.lower(op, low)
     return low.finish()
-
-
-def unknown_operator(op) -> str:
-    """What to tell about an operator without a rule and without a step function."""
-    name = type(op).__name__
-    known = ", ".join(sorted(cls.__name__ for cls, _ in rules.items()))
-    return (
-        f"NengoDL has no rule for the operator {name} ({op}), and cannot run it as "
-        f"Python either, since {name} has no make_step(signals, dt, rng). Add that "
-        f"method, or a rule: a subclass of nengo_dl.builder.OpBuilder with the decorator "
-        f"@nengo_dl.builder.Builder.register({name}), anywhere that is imported before "
-        f"the Simulator is made. Known operators: {known}"
-    )

@@ -1,6 +1,6 @@
 """The whole compiler on one page.
 
-operators -> lower -> simplify -> share -> stack -> stages -> plan -> layout
+operators -> lower -> simplify -> share -> stack -> digits -> stages -> plan -> layout
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nengo_dl.compiler.describe import PassReport
+from nengo_dl.compiler.digits import add_digits
 from nengo_dl.compiler.graph import Graph
 from nengo_dl.compiler.layout import Layout, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
@@ -47,6 +49,7 @@ def compile_model(
     model,
     options: LoweringOptions | None = None,
     passes: tuple[Callable[[Graph], Graph], ...] = PASSES,
+    single: bool = False,
 ) -> Compiled:
     """Lower a built model and simplify the graph.
 
@@ -57,6 +60,9 @@ def compile_model(
     options : LoweringOptions
     passes : tuple of functions from Graph to Graph
         Applied in this order.
+    single : bool
+        For a simulation in single precision: between Python functions numbers are to
+        keep double precision.
 
     Returns
     -------
@@ -69,10 +75,14 @@ def compile_model(
     reports = [PassReport.of("lower", graph, time.perf_counter() - started)]
     if checked:
         verify(graph, "lower")
-    for transform in passes:
+    named = [(transform.__name__, transform) for transform in passes]
+    if single:
+        functions = {s.signal for s in lowered.sources if s.signal is not s.op}
+        last = partial(add_digits, given=functions - {None})
+        named.append((add_digits.__name__, last))
+    for name, transform in named:
         started = time.perf_counter()
         graph = transform(graph)
-        name = transform.__name__
         reports.append(PassReport.of(name, graph, time.perf_counter() - started))
         logger.debug("%s", reports[-1])
         if checked:

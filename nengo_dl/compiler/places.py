@@ -91,6 +91,20 @@ class StageLayout:
     result: Read
     following: tuple[Read, ...] = ()
 
+    @property
+    def batch_first(self) -> bool:
+        """Whether arrays had better lie in memory with the batch first.
+
+        So it is where there is library code that wants it, unless more rows are gathered
+        than go through that code.
+        """
+        wanted = gathered = 0
+        for group in self.groups:
+            if group.kernel.batch_first:
+                wanted += sum(read.size for read in group.reads)
+            gathered += sum(r.size for r in group.reads if r.form == "gather")
+        return wanted > gathered
+
 
 @dataclass(frozen=True)
 class StateSlot:

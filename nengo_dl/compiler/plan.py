@@ -14,7 +14,7 @@ from nengo_dl.compiler.stages import Stage, Stages, stages
 from nengo_dl.compiler.traits import Kernel
 
 #: sums at least this long are kernels of their own: gathering them costs more than a call
-LONG_SUM = 8192
+LONG_SUM = 4096
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Registry(Generic[T]):
         return len(self._entries)
 
 
-#: nengo operator class -> `nengo_dl.compiler.lowering.OperatorRule`
+#: nengo operator class -> `nengo_dl.compiler.rules.OperatorRule`
 operators: Registry = Registry("operator rules")
 
 #: name -> kernel that the passes themselves insert (sums have one, for example)

@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 
+#: elements of an elementwise kernel from which on it is better off alone
+LARGE = 4096
+
 
 class Kernel:
     """Base of everything that is not affine: its traits, and its code for one step.
 
     Subclasses are stateless; one instance serves all nodes. State of the simulation
-    goes through the arguments and results of `step`.
+    goes through the arguments and results of `step`. The other methods are asked about a
+    ``node``, a `nengo_dl.compiler.graph.Node` of this kernel.
 
     Attributes
     ----------
@@ -37,6 +41,11 @@ class Kernel:
         Which inputs are enough for that, whatever the others are. None: all of them.
     host : bool
         Calls Python: it cannot be compiled, and it is never merged or shared.
+    double : bool
+        Computes in double precision, whatever that of the simulation, so numbers
+        can pass from one such node to another as digits: `nengo_dl.compiler.digits`.
+    batch_first : bool
+        Calls library code that wants the batch as the first axis of its arrays.
     tensorflow : bool
         Calls a function of TensorFlow tensors; the program makes sure that it can.
     stepwise : bool
@@ -48,7 +57,7 @@ class Kernel:
     cut_inputs : tuple of int
         Inputs that get no gradient, on purpose: another one gets it.
     merge_limit : int or None
-        Nodes with more output elements than this run alone: their arrays are so long
+        Nodes whose first output has more elements run alone: their arrays are so long
         that putting them side by side costs more than a kernel of their own.
     operations : int
         Elementary operations for each output element, about.
@@ -63,6 +72,8 @@ class Kernel:
     zero_preserving = False
     zero_inputs: tuple[int, ...] | None = None
     host = False
+    double = False
+    batch_first = False
     tensorflow = False
     stepwise = False
     side_effects = False
@@ -79,7 +90,8 @@ class Kernel:
 
     def merge_key(self, node) -> Hashable:
         """Nodes with equal keys may become one batched kernel."""
-        alone = self.merge_limit is not None and node.size > self.merge_limit
+        limit = self.merge_limit
+        alone = limit is not None and bool(node.outputs) and node.outputs[0][1] > limit
         if self.host or alone:
             return (self.name, id(node))
         shapes: tuple = ()
@@ -118,6 +130,41 @@ class Kernel:
         if self.matrices:
             return float(np.prod(node.params[self.matrices[0]].shape))
         return float(self.operations * sum(size for _, size in node.outputs))
+
+    def giving_digits(self, params: Mapping, rows: np.ndarray) -> Mapping[str, Any]:
+        """The parameters of a node with one more output, the digits of some rows.
+
+        Parameters
+        ----------
+        params : mapping
+            The node's parameters.
+        rows : ndarray of int
+            Rows of its outputs, counted through.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}.giving_digits is missing: a kernel with the trait "
+            "'double' must be able to give them (see nengo_dl.compiler.digits)"
+        )
+
+    def taking_digits(
+        self, params: Mapping, masks: tuple[np.ndarray, ...]
+    ) -> Mapping[str, Any]:
+        """The parameters of a node that gets some of its inputs as digits.
+
+        They are one more input, below one another. The other inputs are left without
+        those rows; one that has no row left is left out.
+
+        Parameters
+        ----------
+        params : mapping
+            The node's parameters.
+        masks : tuple of ndarray of bool
+            For each input, which of its rows come as digits.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}.taking_digits is missing: a kernel with the trait "
+            "'double' must be able to take them (see nengo_dl.compiler.digits)"
+        )
 
     def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Constants that `step` needs, computed once from a merged group's parameters.

@@ -47,12 +47,44 @@ def activation_name(activation):
     return None
 
 
+def activation_of(layer):
+    """The activation that a layer consists of.
+
+    Parameters
+    ----------
+    layer : keras.layers.Layer
+        Layers may also stand where Keras wants an activation.
+
+    Returns
+    -------
+    callable or ~nengo.neurons.NeuronType
+        The layer itself, if there is no simpler form of it.
+    """
+    layers = keras.layers
+    for cls in (layers.Activation, layers.LeakyReLU, layers.ReLU):
+        if isinstance(layer, cls) and type(layer).call is cls.call:
+            break
+    else:
+        return layer
+    if cls is layers.Activation:
+        inside = layer.activation
+        return activation_of(inside) if isinstance(inside, layers.Layer) else inside
+    slope = float(layer.negative_slope)
+    if cls is layers.LeakyReLU:
+        return LeakyReLU(slope)
+    if layer.max_value is None and not layer.threshold:
+        return LeakyReLU(slope) if slope else keras.activations.relu
+    six = layer.max_value == 6 and not layer.threshold and not slope
+    return keras.activations.relu6 if six else layer
+
+
 def find_neurons(activation, options):
     """The neuron type that an activation becomes.
 
     Parameters
     ----------
     activation : callable or ~nengo.neurons.NeuronType or None
+        Or a layer that consists of one.
     options : Options
 
     Returns
@@ -62,6 +94,8 @@ def find_neurons(activation, options):
     found : bool
         Whether the activation has a native form.
     """
+    if isinstance(activation, keras.layers.Layer):
+        activation = activation_of(activation)
     name = activation_name(activation)
     neurons = activation if isinstance(activation, NeuronType) else ACTIVATIONS.get(name)
     for key, swapped in options.swap_activations.items():
@@ -77,6 +111,8 @@ def _means(key, activation, name, neurons):
         return neurons is not None and type(neurons) is key
     if key is activation or (neurons is not None and key == neurons):
         return True
+    if isinstance(key, str) and key == getattr(activation, "__name__", None):
+        return True
     return name is not None and activation_name(key) == name
 
 
@@ -86,25 +122,20 @@ class ConvertElementwise(LayerConverter):
     works_per_step = True
     positionwise = True
 
-    def activation(self):
-        """The Keras activation, or the neuron type."""
-        return self.layer.activation
-
     def refusal(self):
         """Fall back if neither a neuron type nor a swap is known."""
-        activation = self.activation()
-        if activation is not False and find_neurons(activation, self.options)[1]:
+        if find_neurons(self.layer, self.options)[1]:
             return None
         return f"there is no neuron type for {self.describe()}"
 
     def describe(self):
         """The function, for messages."""
-        function = self.layer.activation
+        function = activation_of(self.layer)
         return f"the activation {getattr(function, '__name__', function)!r}"
 
     def convert(self):
         """Connect the input to neurons."""
-        target = self.target(self.activation())
+        target = self.target(self.layer)
         if target.input is target.output and not self.is_neurons(target):
             return self.input.obj
         self.connect(target)
@@ -126,15 +157,10 @@ class ConvertReLU(ConvertElementwise):
     r"""ReLU without ``max_value`` and ``threshold``.
 
     .. math:: f(x) = \max(x, 0) + c \min(x, 0)
-    """
 
-    def activation(self):
-        """The neuron type for the slope; False if there is none."""
-        layer = self.layer
-        if layer.max_value is not None or layer.threshold:
-            return False
-        slope = float(layer.negative_slope)
-        return LeakyReLU(slope) if slope else keras.activations.relu
+    With ``max_value=6`` it is the activation ``relu6``, which can be swapped for a neuron
+    type.
+    """
 
     def describe(self):
         """Its parameters."""
@@ -145,7 +171,3 @@ class ConvertReLU(ConvertElementwise):
 @converters.register(keras.layers.LeakyReLU)
 class ConvertLeakyReLU(ConvertElementwise):
     r"""LeakyReLU: :math:`f(x) = x` if :math:`x \ge 0`, else :math:`c x`."""
-
-    def activation(self):
-        """The neuron type for the slope."""
-        return LeakyReLU(float(self.layer.negative_slope))

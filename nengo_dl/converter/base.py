@@ -214,7 +214,7 @@ class LayerConverter:
         return (axis % rank) - lost
 
     def node(self, size, label=""):
-        """A node that adds up what comes in."""
+        """A node of ``size`` elements that adds up what comes in, with a ``label``."""
         name = self.maker.unique(f"{self.call.path}.{label}" if label else self.call.path)
         return nengo.Node(size_in=int(size), label=name)
 
@@ -295,7 +295,7 @@ class LayerConverter:
         return node
 
     def positions(self, array=None):
-        """The number of each element of an array, in its shape."""
+        """The number of each element of an ``array`` (the input), in its shape."""
         array = self.input if array is None else array
         return np.arange(array.size).reshape(array.shape)
 

@@ -1,6 +1,5 @@
 """From a Keras model to a Nengo network."""
 
-import warnings
 from typing import NamedTuple
 
 import nengo
@@ -100,7 +99,8 @@ class Converter:
     connections from a constant neuron, so that the parameters of two conversions of one
     model can be exchanged with ``save_params`` and ``load_params``, whatever scales,
     synapses and types of neurons they have. Gains and encoders have no equivalent, and
-    are not trained. Regularizers and constraints of layers are not carried over.
+    are not trained. Regularizers and constraints of layers are carried over where these
+    become a TensorNode; elsewhere a warning tells that they are not.
 
     Examples
     --------
@@ -153,7 +153,9 @@ class Converter:
         self.net = nengo.Network(label=self.model.name)
         with self.net:
             self._settings()
-            self._maker = Maker(self.net, self.options, self._activation_fallback)
+            self._maker = Maker(
+                self.net, self.options, self._activation_fallback, self.graph.calls
+            )
             for value, tensor in zip(self.graph.inputs, self.model.inputs, strict=True):
                 self._add_input(value, tensor)
             for call in self.graph.calls:
@@ -161,10 +163,9 @@ class Converter:
             for value, tensor in zip(self.graph.outputs, self.model.outputs, strict=True):
                 self._add_output(value, tensor)
         for argument, key in self.options.unused():
-            warnings.warn(
+            self.options.warn(
                 f"Converter: {argument}[{key!r}] had no effect; no layer of "
-                f"{self.model.name!r} has it",
-                stacklevel=3,
+                f"{self.model.name!r} has it"
             )
 
     # checking and describing -----------------------------------------------------
@@ -215,14 +216,16 @@ class Converter:
         .. math:: c = \frac{r}{P_p(|a|)}
 
         where :math:`a` are a layer's activations on the data, and :math:`P_p` is a
-        percentile of them. Neurons with a rate proportional to their input then fire at
+        percentile of them (of a layer that is called several times, the largest of those
+        of its calls). Neurons with a rate proportional to their input then fire at
         ``rate`` there; a maximum would be set by a few outliers, and leave the rest slow.
         Makes `net`, `inputs`, `outputs` and `layers` anew.
 
         Parameters
         ----------
         data : array or list of array
-            Samples of the inputs, as Keras takes them.
+            Samples of the inputs, as Keras takes them. They go through the model in small
+            batches, so there may be many.
         percentile : float
             :math:`p`, in (0, 100].
         rate : float
@@ -261,8 +264,14 @@ class Converter:
         return self._maker.calls
 
     def why_fallback(self, conversion):
-        """Why something is a TensorNode; None if it is not."""
-        return conversion.reason or self._notes.get(conversion.call)
+        """Why a ``conversion``, or a part of it, is a TensorNode; None if it is not."""
+        inside = f"{conversion.call.path}/"
+        reasons = (
+            reason
+            for call, reason in self._notes.items()
+            if call is conversion.call or call.path.startswith(inside)
+        )
+        return next(reasons, None)
 
     @staticmethod
     def register(*keras_classes):
@@ -353,6 +362,7 @@ class Converter:
         layer = call.operation
         converter, reason = self._choose(call, inputs)
         if reason is not None:
+            self._notes[call] = reason
             temporal = any(array.temporal for array in inputs)
             problem = obstacle(call, temporal)
             if problem is not None:
@@ -360,7 +370,7 @@ class Converter:
                     f"Converter: the layer {call.path!r} ({type(layer).__name__}) cannot "
                     f"be converted: {problem}"
                 )
-            report(call.path, layer, reason, self.options.allow_fallback, stacklevel=5)
+            report(call, reason, self.options)
             converter = Fallback(call, inputs, self._maker)
         else:
             self._warn_of_penalties(call)
@@ -397,19 +407,20 @@ class Converter:
     def _warn_of_penalties(self, call):
         found = [n for n in PENALTIES if getattr(call.operation, n, None) is not None]
         if found and not self.options.inference_only:
-            warnings.warn(
+            self.options.warn(
                 f"Converter: the layer {call.path!r} has a {found[0]}, which is not "
-                "carried over; the network is trained without it",
-                stacklevel=5,
+                "carried over; the network is trained without it"
             )
 
     def _activation_fallback(self, converter, activation, node):
-        name = getattr(activation, "__name__", repr(activation))
+        names = (getattr(activation, key, None) for key in ("__name__", "name"))
+        name = next(filter(None, names), repr(activation))
         call = converter.call
         reason = (
             f"there is no neuron type for the activation {name!r} (the rest is native)"
         )
-        report(call.path, call.operation, reason, self.options.allow_fallback, 8)
+        self._notes[call] = reason
+        report(call, reason, self.options)
         return Fallback(call, converter.inputs, self._maker).activation(activation, node)
 
     def _add_output(self, value, tensor):
@@ -430,7 +441,7 @@ class Converter:
         self.outputs.add(probe, tensor, names)
 
     def array(self, tensor):
-        """The Nengo object and the shape that stand for a symbolic tensor."""
+        """The Nengo object and the shape that stand for a symbolic ``tensor``."""
         for value, array in self._arrays.items():
             if any(tensor is other for other in value.tensors):
                 return array

@@ -17,8 +17,8 @@ import nengo
 import numpy as np
 
 from nengo_dl.converter.base import converters, numbers
-from nengo_dl.converter.dense import unusual_weights
 from nengo_dl.converter.spatial import SpatialConverter, place
+from nengo_dl.converter.weighted import WeightedSums
 from nengo_dl.kernels import windows
 
 __all__ = [
@@ -29,32 +29,21 @@ __all__ = [
 ]
 
 
-@converters.register(keras.layers.Conv1D)
-@converters.register(keras.layers.Conv2D)
-@converters.register(keras.layers.Conv3D)
-class ConvertConvolution(SpatialConverter):
+@converters.register(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+class ConvertConvolution(WeightedSums, SpatialConverter):
     r"""Windows, each times the same filters.
 
     .. math:: y_{p k} = f\Bigl(\sum_{t, c} W_{t c k} \, x_{s p + d t, c} + b_k\Bigr)
     """
 
-    def refusal(self):
-        """Low-rank updates and quantized weights are left to Keras."""
-        return unusual_weights(self.layer)
-
-    def convert(self):
-        """A convolution to a node or neurons."""
+    def weigh(self, target):
+        """One convolution."""
         layer = self.layer
-        target = self.target(layer.activation)
         self.convolve(target, numbers(layer.kernel), layer.kernel, layer.groups)
-        self.add_channel_bias(target)
-        return target.output
 
-    def add_channel_bias(self, target):
-        """Add one value for each channel."""
-        if self.layer.use_bias:
-            channels = self.channels_of(self.channel_axis)
-            self.add_bias(target, self.layer.bias, channels)
+    def bias_channels(self):
+        """One value for each channel."""
+        return self.channels_of(self.channel_axis)
 
     def windows(self):
         """Where the windows lie along each axis; with dilation, from end to end."""
@@ -165,21 +154,16 @@ class ConvertConvolution(SpatialConverter):
         return np.moveaxis(elements[tuple(place_in)], -1, self.channel_axis)
 
 
-@converters.register(keras.layers.DepthwiseConv1D)
-@converters.register(keras.layers.DepthwiseConv2D)
+@converters.register(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 class ConvertDepthwiseConvolution(ConvertConvolution):
     r"""Each channel with its own filters: a convolution with a group for each channel.
 
     .. math:: y_{p, c m + j} = f\Bigl(\sum_t W_{t c j} \, x_{s p + d t, c} + b\Bigr)
     """
 
-    def convert(self):
-        """A convolution to a node or neurons."""
-        layer = self.layer
-        target = self.target(layer.activation)
-        self.convolve_channels(target, layer.kernel)
-        self.add_channel_bias(target)
-        return target.output
+    def weigh(self, target):
+        """One convolution."""
+        self.convolve_channels(target, self.layer.kernel)
 
     def convolve_channels(self, target, variable):
         """Connect each channel of the input to as many as there are filters for it."""
@@ -189,15 +173,13 @@ class ConvertDepthwiseConvolution(ConvertConvolution):
         self.convolve(target, kernel, variable, channels)
 
 
-@converters.register(keras.layers.SeparableConv1D)
-@converters.register(keras.layers.SeparableConv2D)
+@converters.register(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 class ConvertSeparableConvolution(ConvertDepthwiseConvolution):
     """Each channel with its own filters, then weighted sums of the channels."""
 
-    def convert(self):
+    def weigh(self, target):
         """A convolution to a node, and one of single positions from there."""
         layer = self.layer
-        target = self.target(layer.activation)
         pointwise = numbers(layer.pointwise_kernel)
         size = [span.count for span in self.windows()]
         shape = self.with_channels(size, pointwise.shape[-2])
@@ -209,13 +191,13 @@ class ConvertSeparableConvolution(ConvertDepthwiseConvolution):
             variable=layer.pointwise_kernel,
             source=between,
         )
-        self.add_channel_bias(target)
-        return target.output
 
 
-@converters.register(keras.layers.Conv1DTranspose)
-@converters.register(keras.layers.Conv2DTranspose)
-@converters.register(keras.layers.Conv3DTranspose)
+@converters.register(
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 class ConvertTransposedConvolution(ConvertConvolution):
     r"""The transpose of the convolution that makes the input's shape of the output's.
 
@@ -234,12 +216,11 @@ class ConvertTransposedConvolution(ConvertConvolution):
                 f"no convolution makes {self.size} of its output's size {size} "
                 f"(output_padding={layer.output_padding})"
             )
-        return unusual_weights(layer)
+        return super().refusal()
 
-    def convert(self):
-        """A transposed convolution to a node or neurons."""
+    def weigh(self, target):
+        """A transposed convolution."""
         layer = self.layer
-        target = self.target(layer.activation)
         kernel = numbers(layer.kernel).swapaxes(-1, -2)
         transform = nengo.transforms.ConvolutionTranspose(
             n_filters=layer.filters,
@@ -252,5 +233,3 @@ class ConvertTransposedConvolution(ConvertConvolution):
             init=kernel,
         )
         self.connect(target, transform, variable=layer.kernel)
-        self.add_channel_bias(target)
-        return target.output

@@ -4,13 +4,14 @@ import keras
 import nengo
 import numpy as np
 
-from nengo_dl.converter.base import LayerConverter, converters, numbers
+from nengo_dl.converter.base import converters, numbers
+from nengo_dl.converter.weighted import WeightedSums
 
-__all__ = ["ConvertDense"]
+__all__ = ["ConvertDense", "ConvertEinsumDense"]
 
 
 @converters.register(keras.layers.Dense)
-class ConvertDense(LayerConverter):
+class ConvertDense(WeightedSums):
     r"""Weighted sums along the last axis.
 
     .. math:: y_{\ldots j} = f\Bigl(\sum_i x_{\ldots i} W_{ij} + b_j\Bigr)
@@ -22,65 +23,38 @@ class ConvertDense(LayerConverter):
     works_per_step = True
     positionwise = True
 
-    def refusal(self):
-        """Low-rank updates and quantized weights are left to Keras."""
-        return unusual_weights(self.layer)
+    def kernel(self):
+        """The matrix, ``(n_in, n_out)``."""
+        return numbers(self.layer.kernel)
 
-    def convert(self):
-        """A connection to a node or neurons."""
-        layer = self.layer
-        target = self.target(layer.activation)
-        kernel = numbers(layer.kernel)
-        self.connect(
-            target,
-            positionwise(kernel, self.input.shape),
-            variable=layer.kernel,
-        )
-        if layer.use_bias:
-            self.add_bias(target, layer.bias, self.channels_of(-1))
-        return target.output
+    def weigh(self, target):
+        """One connection.
 
-
-def unusual_weights(layer):
-    """A reason why the weights of a layer are not one plain matrix; None if they are."""
-    if getattr(layer, "lora_enabled", False):
-        return "it has low-rank updates (lora_rank)"
-    if getattr(layer, "quantization_mode", None) is not None:
-        return f"its weights are quantized ({layer.quantization_mode})"
-    return None
-
-
-def positionwise(kernel, shape):
-    """The transform that applies a matrix along the last axis.
-
-    Parameters
-    ----------
-    kernel : (n_in, n_out) ndarray
-    shape : tuple of int
-        Of the input.
-
-    Returns
-    -------
-    ~nengo.Dense or ~nengo.Convolution
-    """
-    positions = int(np.prod(shape[:-1], dtype=int))
-    if positions == 1:
-        return nengo.Dense(kernel.T.shape, init=kernel.T)
-    return nengo.Convolution(
-        n_filters=kernel.shape[1],
-        input_shape=(positions, kernel.shape[0]),
-        kernel_size=(1,),
-        strides=(1,),
-        padding="valid",
-        init=kernel[None],
-    )
+        A layer that is called with one position here and several ones there is a
+        convolution everywhere, because connections with the same weights need them in
+        the same form.
+        """
+        kernel = self.kernel()
+        positions = self.input.size // kernel.shape[0]
+        if positions == 1 and len(self.maker.input_shapes(self.layer)) <= 1:
+            transform = nengo.Dense(kernel.T.shape, init=kernel.T)
+        else:
+            transform = nengo.Convolution(
+                n_filters=kernel.shape[1],
+                input_shape=(positions, kernel.shape[0]),
+                kernel_size=(1,),
+                strides=(1,),
+                padding="valid",
+                init=kernel[None],
+            )
+        self.connect(target, transform, variable=self.layer.kernel)
 
 
 @converters.register(keras.layers.EinsumDense)
-class ConvertEinsumDense(LayerConverter):
+class ConvertEinsumDense(ConvertDense):
     """Sums along the last axis, written as an equation such as ``"abc,cd->abd"``."""
 
-    works_per_step = True
+    positionwise = False  # its bias may differ
 
     def transposed(self):
         """Whether the kernel is ``(out, in)``; None if the equation is another one."""
@@ -105,17 +79,15 @@ class ConvertEinsumDense(LayerConverter):
             and len(bias.shape) > len(self.output_shape)
         ):
             return "its bias differs between time steps"
-        return unusual_weights(self.layer)
+        return super().refusal()
 
-    def convert(self):
-        """As for Dense."""
-        layer = self.layer
-        target = self.target(layer.activation)
-        kernel = numbers(layer.kernel)
-        kernel = kernel.T if self.transposed() else kernel
-        transform = positionwise(kernel, self.input.shape)
-        self.connect(target, transform, variable=layer.kernel)
-        if layer.bias is not None:
-            places = np.arange(int(np.prod(layer.bias.shape))).reshape(layer.bias.shape)
-            self.add_bias(target, layer.bias, np.broadcast_to(places, self.output_shape))
-        return target.output
+    def kernel(self):
+        """The matrix, ``(n_in, n_out)``."""
+        kernel = super().kernel()
+        return kernel.T if self.transposed() else kernel
+
+    def bias_channels(self):
+        """The bias has one or several of the axes of the output."""
+        shape = self.layer.bias.shape
+        places = np.arange(int(np.prod(shape))).reshape(shape)
+        return np.broadcast_to(places, self.output_shape)

@@ -1,7 +1,5 @@
 """What has no native form: a TensorNode that runs the Keras layer itself."""
 
-import warnings
-
 import keras
 import nengo
 import numpy as np
@@ -146,7 +144,10 @@ def obstacle(call, temporal):
     if last:
         axes = np.atleast_1d(getattr(layer, "axis", -1))
         last = all(axis % rank == rank - 1 for axis in axes)
-    if last or (isinstance(layer, PER_STEP) and rank > 2):
+    each = isinstance(layer, PER_STEP) and rank > 2
+    if isinstance(layer, keras.layers.PReLU):
+        each = each and layer.alpha.shape[0] == 1  # the same slopes for all steps
+    if last or each:
         return None
     return (
         "with temporal_model=True axis 1 is the time, and it is not known that this "
@@ -155,20 +156,24 @@ def obstacle(call, temporal):
     )
 
 
-def report(path, layer, reason, allowed, stacklevel=3):
+def report(call, reason, options):
     """Warn that a layer becomes a TensorNode, or refuse it.
+
+    Parameters
+    ----------
+    call : LayerCall
+    reason : str
+    options : Options
 
     Raises
     ------
     TypeError
         If that is not allowed.
     """
-    what = f"the layer {path!r} ({type(layer).__name__})"
-    if not allowed:
+    what = f"the layer {call.path!r} ({type(call.operation).__name__})"
+    if not options.allow_fallback:
         raise TypeError(
             f"Converter: {what} has no native form: {reason}. With allow_fallback=True "
             "it becomes a TensorNode; Converter.register adds a form of your own"
         )
-    warnings.warn(
-        f"Converter: {what} becomes a TensorNode: {reason}", stacklevel=stacklevel
-    )
+    options.warn(f"Converter: {what} becomes a TensorNode: {reason}")

@@ -216,6 +216,9 @@ class _Walker:
         if inner is not None:
             return self.run(inner, keras.tree.flatten(args[0]), path)
         outputs = [_value(tensor) for tensor in node.outputs]
+        if isinstance(operation, keras.layers.Layer):
+            # in `fit`, `predict` and `evaluate`, Keras itself decides on it
+            kwargs = {name: a for name, a in kwargs.items() if name != "training"}
         self.calls.append(LayerCall(operation, args, kwargs, outputs, path))
         return outputs
 

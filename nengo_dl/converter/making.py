@@ -1,6 +1,5 @@
 """Makes the Nengo objects that layer converters ask for."""
 
-import warnings
 from collections import Counter
 from functools import cached_property
 
@@ -28,6 +27,8 @@ class Maker:
     fallback : callable
         ``fallback(layer_converter, function, node)`` makes a TensorNode for an
         activation.
+    calls : list of LayerCall
+        All calls that are to be converted.
 
     Attributes
     ----------
@@ -37,7 +38,7 @@ class Maker:
         Neurons -> the `LayerCall` they were made for.
     """
 
-    def __init__(self, net, options, fallback):
+    def __init__(self, net, options, fallback, calls=()):
         self.net = net
         self.options = options
         self.fallback = fallback
@@ -46,6 +47,14 @@ class Maker:
         self._labels = Counter()
         self._weights = {}
         self._biases = {}
+        self._input_shapes = {}
+        for call in calls:
+            shapes = {value.shape[1:] for value in call.inputs}
+            self._input_shapes.setdefault(id(call.operation), set()).update(shapes)
+
+    def input_shapes(self, layer):
+        """(set) All shapes of inputs that a layer is called with, without the batch."""
+        return self._input_shapes.get(id(layer), set())
 
     def unique(self, label):
         """A label that no other object has, so that parameters can be found by it."""
@@ -76,7 +85,7 @@ class Maker:
         """
         scale = self.options.scale_of(converter.layer)
         if scale != 1:
-            neurons, scale = _scaled(neurons, scale, converter.call.path)
+            neurons, scale = _scaled(neurons, scale, converter.call.path, self.options)
         ensemble = nengo.Ensemble(
             int(size),
             1,
@@ -167,24 +176,22 @@ def _short(variable):
     return variable.path.rpartition("/")[2]
 
 
-def _scaled(neurons, scale, path):
+def _scaled(neurons, scale, path, options):
     """The neuron type whose output is divided by a factor, and the factor.
 
     For a wrapper such as `nengo.PoissonSpiking` it is the wrapper's own amplitude that
     is divided: its rate, which the amplitude does not change, is the scaled one.
     """
     if getattr(neurons, "amplitude", None) is None:
-        warnings.warn(
+        options.warn(
             f"Converter: the firing rates of {path!r} are not scaled: {neurons} has "
-            "no amplitude by which the output could be divided again",
-            stacklevel=2,
+            "no amplitude by which the output could be divided again"
         )
         return neurons, 1.0
     if not _is_homogeneous(neurons, scale):
-        warnings.warn(
+        options.warn(
             f"Converter: scale_firing_rates={scale:g} changes what {path!r} computes: "
-            f"the rate of {neurons} is not proportional to its input",
-            stacklevel=2,
+            f"the rate of {neurons} is not proportional to its input"
         )
     state = dict(neurons.__getstate__())
     state["amplitude"] = neurons.amplitude / scale

@@ -98,7 +98,7 @@ class ConvertOperator(LayerConverter):
                 continue
             constant = numbers(argument)
             shape = (1,) * lost + self.output_shape
-            operands.append(np.broadcast_to(constant, shape)[(0,) * lost])
+            operands.append(np.asarray(np.broadcast_to(constant, shape)[(0,) * lost]))
         return operands
 
     def refusal(self):

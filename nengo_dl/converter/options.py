@@ -1,5 +1,8 @@
 """The arguments of a `Converter`, checked."""
 
+import os
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -10,6 +13,9 @@ from nengo.synapses import Lowpass, Synapse
 
 __all__ = ["Options"]
 
+#: the folder of this package, and what separates it from names of files
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+
 
 @dataclass
 class Options:
@@ -19,6 +25,8 @@ class Options:
     ----------
     used : set
         Keys of ``swap_activations`` and ``scale_firing_rates`` that had an effect.
+    warned : set
+        What was warned of.
     """
 
     allow_fallback: bool = True
@@ -30,6 +38,7 @@ class Options:
     synapse: Any = None
     temporal_model: bool = False
     used: set = field(default_factory=set)
+    warned: set = field(default_factory=set)
 
     def __post_init__(self):
         self.swap_activations = dict(self.swap_activations or {})
@@ -58,12 +67,27 @@ class Options:
                 return float(scale)
         return float(self.scale)
 
+    def warn(self, text):
+        """Warn, where the user's code calls this package; of each thing only once."""
+        if text in self.warned:
+            return
+        self.warned.add(text)
+        level, frame = 1, sys._getframe()
+        while frame.f_back and _is_ours(frame):
+            level, frame = level + 1, frame.f_back
+        warnings.warn(text, stacklevel=level)
+
     def unused(self):
         """Keys that had no effect, as pairs (argument, key)."""
         for name in ("swap_activations", "scales"):
             for key in getattr(self, name):
                 if id(key) not in self.used:
                     yield "scale_firing_rates" if name == "scales" else name, key
+
+
+def _is_ours(frame):
+    """Whether a frame runs code of this package."""
+    return os.path.abspath(frame.f_code.co_filename).startswith(PACKAGE)
 
 
 def _synapse(synapse):

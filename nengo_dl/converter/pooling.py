@@ -16,9 +16,11 @@ __all__ = [
 ]
 
 
-@converters.register(keras.layers.AveragePooling1D)
-@converters.register(keras.layers.AveragePooling2D)
-@converters.register(keras.layers.AveragePooling3D)
+@converters.register(
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+)
 class ConvertAveragePooling(SpatialConverter):
     r"""Averages over windows.
 
@@ -76,9 +78,11 @@ def _along_axis(n, length, span):
     return to, origin, 1 / np.bincount(to, minlength=span.count)[to]
 
 
-@converters.register(keras.layers.GlobalAveragePooling1D)
-@converters.register(keras.layers.GlobalAveragePooling2D)
-@converters.register(keras.layers.GlobalAveragePooling3D)
+@converters.register(
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+)
 class ConvertGlobalAveragePooling(ConvertAveragePooling):
     r"""Averages over all positions.
 
@@ -103,15 +107,19 @@ class ConvertMaximum:
         )
 
 
-@converters.register(keras.layers.MaxPooling1D)
-@converters.register(keras.layers.MaxPooling2D)
-@converters.register(keras.layers.MaxPooling3D)
+@converters.register(
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+)
 class ConvertMaxPooling(ConvertMaximum, ConvertAveragePooling):
     """Maxima over windows: averages with ``max_to_avg_pool``, else a TensorNode."""
 
 
-@converters.register(keras.layers.GlobalMaxPooling1D)
-@converters.register(keras.layers.GlobalMaxPooling2D)
-@converters.register(keras.layers.GlobalMaxPooling3D)
+@converters.register(
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
 class ConvertGlobalMaxPooling(ConvertMaximum, ConvertGlobalAveragePooling):
     """Maxima over all positions: averages with ``max_to_avg_pool``, else a TensorNode."""

@@ -130,7 +130,8 @@ class ConvertRecurrent(LayerConverter):
             return "it has go_backwards or return_state"
         if state_sizes(layer.cell) is None:
             return "its cell has states that are no vectors"
-        start = keras.tree.flatten(layer.cell.get_initial_state(batch_size=1))
+        initial = getattr(layer.cell, "get_initial_state", None)  # zeros without one
+        start = [] if initial is None else keras.tree.flatten(initial(batch_size=1))
         if any(np.any(keras.ops.convert_to_numpy(state)) for state in start):
             return "the initial states of its cell are not zero"
         dropout = (getattr(layer.cell, n, 0) for n in ("dropout", "recurrent_dropout"))

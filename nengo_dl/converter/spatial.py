@@ -45,9 +45,11 @@ class SpatialConverter(LayerConverter):
         return [*per_axis, other] if self.channels_last else [other, *per_axis]
 
 
-@converters.register(keras.layers.UpSampling1D)
-@converters.register(keras.layers.UpSampling2D)
-@converters.register(keras.layers.UpSampling3D)
+@converters.register(
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+    keras.layers.UpSampling3D,
+)
 class ConvertUpSampling(SpatialConverter):
     r"""Each position, several times.
 
@@ -70,9 +72,11 @@ class ConvertUpSampling(SpatialConverter):
         return self.rearrange(positions)
 
 
-@converters.register(keras.layers.Cropping1D)
-@converters.register(keras.layers.Cropping2D)
-@converters.register(keras.layers.Cropping3D)
+@converters.register(
+    keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.Cropping3D,
+)
 class ConvertCropping(SpatialConverter):
     """All positions but those at the borders."""
 
@@ -87,9 +91,11 @@ class ConvertCropping(SpatialConverter):
         return self.rearrange(self.positions()[inside])
 
 
-@converters.register(keras.layers.ZeroPadding1D)
-@converters.register(keras.layers.ZeroPadding2D)
-@converters.register(keras.layers.ZeroPadding3D)
+@converters.register(
+    keras.layers.ZeroPadding1D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.ZeroPadding3D,
+)
 class ConvertZeroPadding(SpatialConverter):
     """Zeros around all positions."""
 

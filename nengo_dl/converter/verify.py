@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from nengo_dl.simulator import Simulator
 
@@ -11,17 +12,19 @@ __all__ = ["largest_differences", "verify"]
 N_STEPS = 5
 BATCH = 4
 
+#: how both are trained, by gradient descent
+EPOCHS, RATE = 2, 0.1
+
 
 def verify(converter, training=False, inputs=None, atol=1e-8, rtol=1e-5):
     """See `Converter.verify`."""
     given = _inputs(converter, inputs)
     if training:
-        model, actual = _trained(converter, given)
+        expected, actual = _trained(converter, given)
     else:
-        model = converter.model
+        expected = _flat(_call(converter.model, given))
         with _simulator(converter, given) as sim:
             actual = _predict(converter, sim, given)
-    expected = _flat(_call(model, given))
     labels = [probe.label for probe in converter.probes]
     for label, a, b in zip(labels, actual, expected, strict=True):
         problem = largest_differences(a, b.reshape(a.shape), atol, rtol)
@@ -37,7 +40,8 @@ def largest_differences(actual, expected, atol, rtol):
     allowed = atol + rtol * np.abs(expected)
     if np.all(difference <= allowed):
         return None
-    worst = np.unravel_index(np.nanargmax(difference), difference.shape)
+    size = np.where(np.isnan(difference), np.inf, difference)
+    worst = np.unravel_index(np.argmax(size), difference.shape)
     number = int(np.sum(~(difference <= allowed)))
     return (
         f"differs from Keras in {number} of {difference.size} elements; the largest "
@@ -114,37 +118,59 @@ def _flat(outputs):
 
 
 def _trained(converter, arrays):
-    """A trained copy of the model, and the outputs of the network trained alike.
+    """What model and network compute after both were trained alike.
 
-    TensorNodes train the variables of the layers themselves, so these are put back.
+    TensorNodes train the variables of the layers themselves. So the model is trained
+    first, put back, and put back again in the end.
+
+    Returns
+    -------
+    expected, actual : list of array
     """
     model = converter.model
-    weights = model.get_weights()
-    copy = keras.models.clone_model(model)
-    copy.set_weights(weights)
-    outputs = _flat(_call(copy, arrays))
+    before = [variable.numpy() for variable in model.variables]  # with random seeds
+    outputs = _flat(_call(model, arrays))
     rng = np.random.RandomState(1)
     targets = [rng.uniform(size=array.shape).astype(array.dtype) for array in outputs]
-    settings = {"epochs": 2, "batch_size": len(arrays[0]), "verbose": 0}
-    packed = _packed(copy, arrays)
-    shaped = keras.tree.pack_sequence_as(_call(copy, arrays), targets)
-    copy.compile(
-        keras.optimizers.SGD(0.1), loss=keras.tree.map_structure(lambda _: "mse", shaped)
-    )
-    copy.fit(packed, shaped, shuffle=False, **settings)
     try:
+        _train_model(model, arrays, targets)
+        expected = _flat(_call(model, arrays))
+        _restore(model, before)
         with _simulator(converter, arrays) as sim:
-            sim.compile(keras.optimizers.SGD(0.1), loss="mse")
+            sim.compile(keras.optimizers.SGD(RATE), loss="mse")
             shaped = {
                 probe: y.reshape(len(y), _time(converter, probe, arrays), -1)
                 for probe, y in zip(converter.probes, targets, strict=True)
             }
-            del settings["batch_size"]
-            sim.fit(_data(converter, arrays), shaped, shuffle=False, **settings)
+            data = _data(converter, arrays)
+            sim.fit(data, shaped, epochs=EPOCHS, shuffle=False, verbose=0)
             actual = _predict(converter, sim, arrays)
     finally:
-        model.set_weights(weights)
-    return copy, actual
+        _restore(model, before)
+    return expected, actual
+
+
+def _restore(model, values):
+    for variable, value in zip(model.variables, values, strict=True):
+        variable.assign(value)
+
+
+def _train_model(model, arrays, targets):
+    """What ``fit`` does with mean squares of all outputs; without compiling the model."""
+    optimizer = keras.optimizers.SGD(RATE)
+    variables = model.trainable_variables
+    packed = _packed(model, arrays)
+    for _ in range(EPOCHS):
+        with tf.GradientTape() as tape:
+            outputs = keras.tree.flatten(model(packed, training=True))
+            losses = [tf.cast(tf.reduce_sum(loss), "float64") for loss in model.losses]
+            for output, target in zip(outputs, targets, strict=True):
+                losses.append(tf.cast(tf.reduce_mean((output - target) ** 2), "float64"))
+            total = sum(losses)
+        gradients = tape.gradient(total, [variable.value for variable in variables])
+        known = [(g, v) for g, v in zip(gradients, variables) if g is not None]
+        if known:
+            optimizer.apply(*zip(*known))
 
 
 def _time(converter, probe, arrays):

@@ -15,7 +15,7 @@ from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler import registry
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 
 
@@ -26,7 +26,8 @@ class SumKernel(Kernel):
 
     Parameters: ``terms`` (number of terms), ``scale`` (``(terms * n, 1)`` or None if all
     are one), ``bias`` (``(n, 1)`` or None if all are zero). Input: the terms, all first
-    ones, then all second ones, and so on.
+    ones, then all second ones, and so on; or one input for all first ones, one for all
+    second ones, and so on.
     """
 
     name = "sum"
@@ -38,21 +39,36 @@ class SumKernel(Kernel):
         """Add up the scaled terms."""
         if not inputs:
             return (p.bias,)
-        (x,) = inputs
-        if p.scale is not None:
-            x = x * p.scale
-        n = x.shape[0] // p.terms
-        if 1 < p.terms <= self.longest_chain:
-            y = x[:n]
-            for j in range(1, p.terms):
-                y = y + x[j * n : (j + 1) * n]
-        elif p.terms > 1:
-            y = xp.sum(xp.reshape(x, (p.terms, n, -1)), 0)
+        if len(inputs) > 1:
+            y = self._chain(self._scaled(p, inputs))
         else:
-            y = x
+            y = inputs[0] if p.scale is None else inputs[0] * p.scale
+            n = y.shape[0] // p.terms
+            if 1 < p.terms <= self.longest_chain:
+                y = self._chain([y[j * n : (j + 1) * n] for j in range(p.terms)])
+            elif p.terms > 1:
+                y = xp.sum(xp.reshape(y, (p.terms, n, -1)), 0)
         if p.bias is not None:
             y = y + p.bias
         return (y,)
+
+    @staticmethod
+    def _scaled(p, inputs):
+        """Each input times its part of the factors."""
+        if p.scale is None:
+            return inputs
+        if isinstance(p.scale, float):
+            return [x * p.scale for x in inputs]
+        n = inputs[0].shape[0]
+        return [x * p.scale[j * n : (j + 1) * n] for j, x in enumerate(inputs)]
+
+    @staticmethod
+    def _chain(terms):
+        # what is the same for all items is one column, and cheaper to add up by itself
+        y, *rest = sorted(terms, key=lambda term: term.shape[1] != 1)
+        for term in rest:
+            y = y + term
+        return y
 
 
 class MatVec(Kernel):

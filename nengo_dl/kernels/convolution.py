@@ -14,7 +14,7 @@ import math
 import numpy as np
 from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels import windows
 from nengo_dl.kernels.algebra import VARYING_MATVEC
@@ -37,6 +37,7 @@ class Convolution(Kernel):
     name = "conv"
     matrices = ("W",)
     zero_preserving = True
+    batch_first = True
 
     def merge_key(self, node):
         """Alone."""

@@ -24,10 +24,12 @@ from nengo.builder.signal import Signal, SignalDict
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler import registry
-from nengo_dl.compiler.lowering import OperatorRule, signal_index, unknown_operator
+from nengo_dl.compiler.memory import signal_index
+from nengo_dl.compiler.rules import OperatorRule, unknown_operator
 from nengo_dl.kernels.functions import (
     PYTHON,
     HostFunction,
+    as_slice,
     item_generators,
     step_times,
 )
@@ -250,10 +252,7 @@ class OperatorCall(HostFunction):
 def _positions(signal, mask=None):
     """Where a signal is in its flat base: a slice if possible."""
     index = signal_index(signal)
-    index = np.ravel(index if mask is None else index[mask])
-    if index.size and np.all(np.diff(index) == 1):
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return index
+    return as_slice(np.ravel(index if mask is None else index[mask]))
 
 
 class PythonRule(OperatorRule):
@@ -300,7 +299,7 @@ class PythonRule(OperatorRule):
         host = low.host(op, lambda: PythonOperator(op, low.dt, self.kind(op)))
         if _is_given(op, low):
             for signal in op.sets:
-                low.define(signal, _data(signal, low))
+                low.define(signal, low.data(signal))
             return
         call = OperatorCall(host, _clock(op, low))
         inputs = [low.read(low.model.time)]  # so that it runs in each step
@@ -343,8 +342,8 @@ class PythonRule(OperatorRule):
         for signal in (*op.sets, *op.updates):
             elements = results[first : first + signal.size].reshape(signal.shape)
             first += signal.size
-            if signal.base in low.options.inputs:
-                elements = _data(signal, low)
+            data = low.data(signal)
+            elements = elements if data is None else data
             (low.define if signal in op.sets else low.update)(signal, elements)
         for signal, mask in zip(op.incs, masks):
             size = int(np.count_nonzero(mask))
@@ -360,13 +359,8 @@ def _is_signals(value) -> bool:
 
 def _is_given(op, low) -> bool:
     """Whether all that an operator writes is data of nodes."""
-    fed = [signal.base in low.options.inputs for signal in op.sets]
+    fed = [low.data(signal) is not None for signal in op.sets]
     return bool(fed) and all(fed) and not (op.incs or op.updates)
-
-
-def _data(signal, low):
-    """The elements of a signal that is given data."""
-    return low.input(signal.base, signal.base.size)[signal_index(signal)]
 
 
 def _clock(op, low):

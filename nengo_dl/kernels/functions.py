@@ -8,7 +8,8 @@ from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
 from nengo.utils.numpy import is_array_like
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.digits import COUNT, from_digits, to_digits
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.independence import reachable
 
@@ -22,8 +23,18 @@ class Python(Kernel):
 
     name = "python"
     host = True
+    double = True
     side_effects = True
     differentiable = False
+
+    def giving_digits(self, params, rows):
+        """The function also returns the digits of some rows."""
+        function = InDouble.of(params["function"]).giving(rows)
+        return {**params, "function": function, "sizes": function.sizes}
+
+    def taking_digits(self, params, masks):
+        """The function is given digits."""
+        return {**params, "function": InDouble.of(params["function"]).taking(masks)}
 
     def step(self, xp, p, *inputs):
         """Hand the arrays over."""
@@ -32,6 +43,9 @@ class Python(Kernel):
 
 PYTHON = Python()
 
+#: for fewer columns than this Python is quicker than NumPy
+FEW_COLUMNS = 16
+
 
 def step_times(time: np.ndarray, dt: float) -> list[float]:
     """The time of each column as core Nengo gives it to functions.
@@ -39,7 +53,10 @@ def step_times(time: np.ndarray, dt: float) -> list[float]:
     Core computes it in double precision as a step number times ``dt``; here it arrives in
     the precision of the simulation, so the step number is taken from it.
     """
-    return (np.rint(time[0].astype(np.float64) / dt) * dt).tolist()
+    times = time[0]
+    if times.size < FEW_COLUMNS:
+        return [round(t / dt) * dt for t in times.tolist()]
+    return (np.rint(times.astype(np.float64) / dt) * dt).tolist()
 
 
 def item_generators(first: np.random.RandomState, count: int) -> list:
@@ -85,8 +102,20 @@ class HostFunction:
             "for each column"
         )
 
-    def attempt(self, arrays):
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each output."""
+        return (self.size,) if self.size else ()
+
+    def attempt(self, arrays, dtype=None):
         """Call for as many columns as go well.
+
+        Parameters
+        ----------
+        arrays : list of ndarray
+            The inputs, ``(n, columns)`` each.
+        dtype : dtype, optional
+            Of the result; by default that of the inputs.
 
         Returns
         -------
@@ -97,7 +126,7 @@ class HostFunction:
         error : Exception or None
             What the next one raised.
         """
-        out = np.zeros((self.size, arrays[0].shape[1]), arrays[0].dtype)
+        out = np.zeros((self.size, arrays[0].shape[1]), dtype or arrays[0].dtype)
         done = 0
         try:
             for values in self.column_calls(arrays):
@@ -113,7 +142,100 @@ class HostFunction:
         out, _, error = self.attempt(arrays)
         if error is not None:
             raise error
+        return self.outputs(out)
+
+    def outputs(self, out) -> list[np.ndarray]:
+        """What `attempt` returned, as one array for each output."""
         return [out] if self.size else []
+
+
+class InDouble(HostFunction):
+    """A function that is given or gives digits; see `nengo_dl.compiler.digits`.
+
+    Parameters
+    ----------
+    function : HostFunction
+    taken : tuple of ndarray of bool, optional
+        For each input of the function, which of its rows come as digits: they are the
+        last array that is given. The arrays before are the inputs without those rows.
+    given : ndarray of int, optional
+        The rows of the output whose digits are a second output.
+    """
+
+    def __init__(self, function: HostFunction, taken=(), given=()):
+        self.function = function
+        self.size = function.size
+        self.taken, self.given = taken, given
+        self._given = as_slice(given)
+        # of each input with digits: which it is, its size, its rows with digits and the
+        # others, and where the digits' numbers are
+        self._parts = []
+        first = 0
+        for number, mask in enumerate(taken):
+            exact, others = np.flatnonzero(mask), np.flatnonzero(~mask)
+            if exact.size:
+                part = slice(first, first + exact.size)
+                rows = as_slice(exact), as_slice(others) if others.size else None
+                self._parts.append((number, mask.size, *rows, part))
+                first = part.stop
+
+    @classmethod
+    def of(cls, function) -> "InDouble":
+        """The function, ready for `taking` and `giving`."""
+        return function if isinstance(function, cls) else cls(function)
+
+    def taking(self, masks) -> "InDouble":
+        """The same, but it is given digits."""
+        return InDouble(self.function, masks, self.given)
+
+    def giving(self, rows) -> "InDouble":
+        """The same, but it gives digits, too."""
+        return InDouble(self.function, self.taken, rows)
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages."""
+        return self.function.label
+
+    @property
+    def sizes(self):
+        """Rows of each output."""
+        digits = COUNT * len(self.given)
+        return (self.size, digits) if digits else self.function.sizes
+
+    def attempt(self, arrays, dtype=None):
+        """See `HostFunction`; in double precision if digits are wanted."""
+        dtype = dtype or arrays[0].dtype
+        if self._parts:
+            arrays = self._completed(arrays)
+        return self.function.attempt(arrays, np.float64 if len(self.given) else dtype)
+
+    def _completed(self, arrays):
+        """The inputs of the function, with the rows that came as digits."""
+        *inputs, digits = arrays
+        numbers = from_digits(digits)
+        for number, size, rows, others, part in self._parts:
+            if others is None:
+                inputs.insert(number, numbers[part])
+            else:
+                x = np.empty((size, numbers.shape[1]))
+                x[rows], x[others] = numbers[part], inputs[number]
+                inputs[number] = x
+        return inputs
+
+    def outputs(self, out):
+        """What `attempt` returned and, if they are wanted, its digits."""
+        if len(self.given):
+            return [out, to_digits(out[self._given])]
+        return self.function.outputs(out)
+
+
+def as_slice(rows: np.ndarray) -> slice | np.ndarray:
+    """Rows that follow one another as a slice, others as they are."""
+    rows = np.asarray(rows)
+    if rows.size and np.all(np.diff(rows) == 1):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 class PythonFunction(HostFunction):
@@ -149,7 +271,7 @@ class PythonFunction(HostFunction):
             If it is None, not finite, or does not fit the output.
         """
         try:
-            if y is None or not np.all(np.isfinite(y)):
+            if y is None or not np.isfinite(y).all():
                 raise SimulationError(
                     f"Function {self.label!r} returned non-finite value {y!r} (for "
                     f"{self.op}); expected {self.size} finite numbers"
@@ -167,13 +289,14 @@ class PythonFunction(HostFunction):
     def column_calls(self, arrays):
         """Call the function for each column; see `HostFunction`."""
         times = None if self.op.t is None else step_times(arrays[0], self.dt)
+        shape = () if self.op.x is None else self.op.x.shape
         for b in range(arrays[0].shape[1]):
             arguments = [] if times is None else [times[b]]
             if self.op.x is not None:
                 # memory of its own, as in core: the function may keep or change it
-                x = np.empty(self.op.x.shape)
-                x[...] = arrays[-1][:, b].reshape(x.shape)
-                arguments.append(x)
+                x = arrays[-1][:, b]
+                x = x.reshape(shape) if len(shape) != 1 else x
+                arguments.append(np.array(x, np.float64))
             y = self.function(*arguments)
             yield self.checked(y) if self.size else None
 
@@ -197,15 +320,16 @@ class LowerFunction(OperatorRule):
         A node that is given data takes these instead.
         """
         function = low.host(op, lambda: PythonFunction(op, low.dt))
-        if op.output is not None and op.output.base in low.options.inputs:
-            low.define(op.output, low.input(op.output.base, op.output.size))
+        data = None if op.output is None else low.data(op.output)
+        if data is not None:
+            low.define(op.output, data)
             return
         if op.x is None and not low.stepwise_python:
             low.source(op, op.output)
             return
         # a function of nothing is given the time, to know when to run
         signals = op.reads or [low.model.time]
-        sizes = (function.size,) if function.size else ()
+        sizes = function.sizes
         params = {"function": function, "sizes": sizes}
         inputs = [low.read(signal) for signal in signals]
         label = function.label

@@ -17,7 +17,7 @@ from nengo.exceptions import BuildError
 from nengo.transforms import SparseMatrix
 
 from nengo_dl.compiler.graph import ParameterRef
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
 

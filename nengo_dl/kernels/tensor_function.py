@@ -8,7 +8,7 @@ import numpy as np
 from nengo.builder.operator import Operator
 
 from nengo_dl.compiler.graph import ParameterRef
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 
 
@@ -80,7 +80,8 @@ class TensorCall(Kernel):
     Parameters: ``function``; ``training``, whether layers are to behave as they do in
     training; and the weights, ``w0``, ``w1``, ... Inputs are those of ``function``,
     ``(n, batch)`` each; the first output is what it returns, flattened, the others are
-    its state.
+    its state. If losses are asked for (`.LoweringOptions`), the last output is the sum of
+    those that it adds, the same for the whole batch.
 
     Parameters
     ----------
@@ -92,6 +93,7 @@ class TensorCall(Kernel):
 
     name = "tensor_call"
     tensorflow = True
+    batch_first = True
 
     def __init__(self, n_weights: int = 0, stepwise: bool = False):
         self.matrices = tuple(f"w{i}" for i in range(n_weights))
@@ -135,7 +137,12 @@ class LowerTensorNode(OperatorRule):
             lambda: TensorCall(len(op.weights), stepwise),
         )
         sizes = [op.output.size, *(s.size for s in op.states)]
-        y, *states = low.node(kernel, inputs, sizes, params, label=function.label)
+        if low.options.penalties and function.penalized(low.options.training):
+            params["function"] = function.with_penalties()
+            sizes.append(1)
+        y, *others = low.node(kernel, inputs, sizes, params, label=function.label)
         low.define(op.output, y)
-        for signal, elements in zip(op.states, states):
+        for penalty in others[len(op.states) :]:
+            low.penalize(op, penalty)
+        for signal, elements in zip(op.states, others):
             low.update(signal, elements)

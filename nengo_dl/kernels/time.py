@@ -3,7 +3,7 @@
 from nengo.builder.operator import TimeUpdate
 from nengo.builder.probe import SimProbe
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 
 
 @lowers(TimeUpdate)

@@ -8,7 +8,6 @@ from it, computes a step again and pulls the gradient back through that one step
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.loop import Step, call_step, program
-from nengo_dl.runtime.replay import Recording, Replaying
+from nengo_dl.runtime.loop import Step, program
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.walk import Walk, floats, spread, write
 
 KEEP_BYTES = 2**22
 """With ``checkpoint="auto"`` the states of all steps are kept up to this size. So much
@@ -31,23 +30,6 @@ class _Saved(NamedTuple):
 
     carries: list[tf.Tensor]  # of each carried array, at the start of each segment
     host: tf.Tensor  # what host functions returned, (T, rows, B)
-
-
-def _floats(arrays: Sequence[tf.Tensor], like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Those of ``arrays`` whose companion in ``like`` is of floating point type."""
-    pairs = zip(arrays, like, strict=True)
-    return [x for x, companion in pairs if companion.dtype.is_floating]
-
-
-def _spread(grads: Sequence, like: Sequence[tf.Tensor]) -> list[tf.Tensor | None]:
-    """The inverse of `_floats`, with None for the others."""
-    rest = iter(grads)
-    return [next(rest) if x.dtype.is_floating else None for x in like]
-
-
-def _write(arrays: list, i: Any, values: Sequence[tf.Tensor]) -> list:
-    """Write one value into each array of tensors."""
-    return [array.write(i, x) for array, x in zip(arrays, values, strict=True)]
 
 
 class Scan:
@@ -96,6 +78,9 @@ class Scan:
         If False, no gradient of the inputs is computed (it is zero).
     keep_bytes : int, optional
         See ``checkpoint``; 4 MiB by default.
+    turned : bool, optional
+        The step takes carried arrays ``(B, n_i)`` and inputs ``(B, n_in)``, and so are
+        they here; see `.batch_first`.
     xp : TensorFlowNamespace, optional
         The array namespace, by default the fast one if ``jit``.
 
@@ -141,6 +126,7 @@ class Scan:
         jit: bool = True,
         input_gradient: bool = True,
         keep_bytes: int = KEEP_BYTES,
+        turned: bool = False,
         xp: TensorFlowNamespace | None = None,
     ) -> None:
         self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
@@ -151,6 +137,7 @@ class Scan:
         self.jit = jit
         self.input_gradient = input_gradient
         self.keep_bytes = keep_bytes
+        self.axes = (2, 1) if turned else (1, 2)  # of the inputs' rows and batch
         self._plain = program(self._run_plain, jit)
         self._saving = program(self._run_saving, jit)
         self._backward = program(self._run_backward, jit)
@@ -210,12 +197,12 @@ class Scan:
                     for y, g in zip([ys, *last], upstream, strict=True)
                 ]
                 d_xs, d_carry, d_weights = self._backward(
-                    parts[0], parts[2], state, d[0], _floats(d[1:], last)
+                    parts[0], parts[2], state, d[0], floats(d[1:], last)
                 )
                 return [
                     d_xs,
-                    *_spread(d_carry, parts[1]),
-                    *_spread(d_weights, parts[2]),
+                    *spread(d_carry, parts[1]),
+                    *spread(d_weights, parts[2]),
                 ]
 
             return [ys, *last], grad
@@ -223,6 +210,11 @@ class Scan:
         with self.xp.reraise_host_errors():
             ys, *last = scan(xs, *carry, *weights)
         return ys, last
+
+    def interval(self, carry: Sequence, n_steps: int) -> int:
+        """Number of steps between the states that are kept, see ``checkpoint``."""
+        xs = tf.zeros((n_steps, 0, carry[0].shape[-1]), self.xp.dtype)
+        return Walk(self, xs, []).interval(carry)
 
     # ---- arguments ----------------------------------------------------------------
 
@@ -290,14 +282,14 @@ class Scan:
 
     def _run_plain(self, xs, carry, weights):
         """Outputs and last state."""
-        walk = _Walk(self, xs, weights)
+        walk = Walk(self, xs, weights)
         ys = walk.buffers(walk.length, [walk.spec((self.n_y, walk.batch))])
         _, carry, ys, _, _ = walk.forward(0, walk.length, carry, ys, [], [])
         return ys[0].stack(), carry
 
     def _run_saving(self, xs, carry, weights):
         """Outputs, last state, and what the backward pass needs."""
-        walk = _Walk(self, xs, weights)
+        walk = Walk(self, xs, weights)
         every = walk.interval(carry)
         segments = (walk.length + every - 1) // every
         kept = walk.buffers(segments, carry)
@@ -308,7 +300,7 @@ class Scan:
         else:
 
             def segment(start, carry, ys, kept, host):
-                kept = _write(kept, start // every, carry)
+                kept = write(kept, start // every, carry)
                 stop = tf.minimum(start + every, walk.length)
                 _, carry, ys, _, host = walk.forward(start, stop, carry, ys, [], host)
                 return stop, carry, ys, kept, host
@@ -325,10 +317,10 @@ class Scan:
 
     def _run_backward(self, xs, weights, saved, d_ys, d_carry):
         """Gradients of the inputs, the initial state and the weights."""
-        walk = _Walk(self, xs, weights, saved.host)
+        walk = Walk(self, xs, weights, saved.host)
         specs = [tf.TensorSpec(c.shape[1:], c.dtype) for c in saved.carries]
         every = walk.interval(specs)
-        totals = [tf.zeros_like(w) for w in _floats(weights, weights)]
+        totals = [tf.zeros_like(w) for w in floats(weights, weights)]
         inputs = [walk.spec(xs.shape[1:])] if walk.to_inputs else []
         d_xs = walk.buffers(walk.length, inputs)
         if walk.keeps_all(every):
@@ -343,7 +335,7 @@ class Scan:
                 carry = [c[s] for c in saved.carries]
                 # the states before each step; what the last one leads to is known
                 _, carry, _, kept, _ = walk.forward(start, stop - 1, carry, [], kept, [])
-                kept = _write(kept, stop - 1 - start, carry)
+                kept = write(kept, stop - 1 - start, carry)
                 carries = [array.stack() for array in kept]
                 state = walk.backward(start, stop, carries, d_ys, d_carry, totals, d_xs)
                 return s - 1, *state[1:]
@@ -357,144 +349,3 @@ class Scan:
             )
         _, d_carry, totals, d_xs = state
         return d_xs[0].stack() if d_xs else tf.zeros_like(xs), d_carry, totals
-
-
-class _Walk:
-    """The loops that the two passes of a `Scan` are made of, while it is traced.
-
-    Parameters
-    ----------
-    scan : Scan
-        What is being traced.
-    xs : (T, n_in, B) tensor
-        Inputs.
-    weights : list of tensor
-        Parameters.
-    host : (T, rows, B) tensor, optional
-        Results that host functions are to return; without it they are called.
-    """
-
-    def __init__(self, scan: Scan, xs, weights, host=None) -> None:
-        self.scan = scan
-        self.xs, self.weights, self.host = xs, weights, host
-        self.batch = xs.shape[2]
-        self.length = tf.shape(xs)[0] if xs.shape[0] is None else xs.shape[0]
-        self.to_inputs = scan.input_gradient and xs.shape[1] > 0
-        self.host_rows = 0
-
-    def buffers(self, size: Any, specs: Sequence) -> list[tf.TensorArray]:
-        """Arrays of ``size`` tensors, one for each tensor (or specification) given."""
-        return [
-            tf.TensorArray(x.dtype, size, element_shape=x.shape, clear_after_read=False)
-            for x in specs
-        ]
-
-    def spec(self, shape: Any) -> tf.TensorSpec:
-        """What floating point tensors of one shape look like."""
-        return tf.TensorSpec(shape, self.scan.xp.dtype)
-
-    def interval(self, carry: Sequence) -> Any:
-        """Number of steps between kept states, for the carried arrays given."""
-        every = self.scan.checkpoint
-        if every is None:
-            return 1
-        if every != "auto":
-            return every
-        size = sum(c.dtype.size * c.shape.num_elements() for c in carry)
-        longest = self.scan.keep_bytes // max(size, 1)
-        if isinstance(self.length, int):
-            longer = self.length > longest
-            return math.isqrt(self.length - 1) + 1 if longer else 1
-        root = tf.math.ceil(tf.sqrt(tf.cast(self.length, tf.float32)))
-        return tf.where(self.length > longest, tf.cast(root, tf.int32), 1)
-
-    @staticmethod
-    def keeps_all(every: Any) -> bool:
-        """Whether it is known that the state of every step is kept."""
-        return isinstance(every, int) and every == 1
-
-    def step(self, i: Any, carry: Sequence, x: Any, weights: Sequence) -> tuple:
-        """Step ``i``: next state, output, results of host functions."""
-        host = self.host
-        if host is None:
-            xp = Recording(self.scan.xp)
-        else:
-            xp = Replaying(self.scan.xp, host[i])
-        shape = (self.scan.n_y, self.batch)
-        x = x if self.xs.shape[1] else None
-        carry, y = call_step(self.scan.step, xp, carry, x, list(weights), shape)
-        if host is not None:
-            return carry, y, None
-        rows = xp.rows(self.batch)
-        self.host_rows = rows.shape[0]
-        return carry, y, rows
-
-    def host_results(self, host: list) -> tf.Tensor:
-        """All that host functions returned; nothing if none was called."""
-        if not host or not self.host_rows:
-            return tf.zeros((self.length, 0, self.batch), self.scan.xp.dtype)
-        shape = (self.xs.shape[0], self.host_rows, self.batch)
-        return tf.ensure_shape(host[0].stack(), shape)
-
-    def forward(self, start, stop, carry, ys, kept, host) -> tuple:
-        """Steps ``start`` to ``stop - 1``.
-
-        Each of the buffers ``ys`` (outputs), ``kept`` (state before each step, counted
-        from ``start``) and ``host`` may be an empty list.
-        """
-
-        def body(i, carry, ys, kept, host):
-            kept = _write(kept, i - start, carry if kept else [])
-            carry, y, rows = self.step(i, carry, self.xs[i], self.weights)
-            ys = _write(ys, i, [y] if ys else [])
-            host = _write(host, i, [rows] if host else [])
-            return i + 1, carry, ys, kept, host
-
-        return tf.while_loop(
-            lambda i, *_: i < stop,
-            body,
-            (tf.convert_to_tensor(start), carry, ys, kept, host),
-            parallel_iterations=1,
-        )
-
-    def backward(self, start, stop, carries, d_ys, d_carry, totals, d_xs) -> tuple:
-        """The pull-back of steps ``stop - 1`` to ``start``.
-
-        ``carries`` are the states before each of them; ``d_carry``, ``totals`` (of
-        weights) and ``d_xs`` accumulate gradients.
-        """
-
-        def body(i, d_carry, totals, d_xs):
-            carry = [c[i - start] for c in carries]
-            x = self.xs[i]
-            sources = _floats(carry, carry) + _floats(self.weights, self.weights)
-            sources += [x] if d_xs else []
-            with tf.GradientTape() as tape:
-                tape.watch(sources)
-                after, y, _ = self.step(i, carry, x, self.weights)
-            grads = tape.gradient(
-                [y, *_floats(after, after)],
-                sources,
-                output_gradients=[d_ys[i], *d_carry],
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-            grads = [tf.convert_to_tensor(g) for g in grads]  # makes sparse ones dense
-            n = len(d_carry)
-            d_carry = self.cut(i, grads[:n])
-            totals = [t + g for t, g in zip(totals, grads[n:], strict=False)]
-            return i - 1, d_carry, totals, _write(d_xs, i, grads[n + len(totals) :])
-
-        return tf.while_loop(
-            lambda i, *_: i >= start,
-            body,
-            (tf.convert_to_tensor(stop) - 1, d_carry, totals, d_xs),
-            parallel_iterations=1,
-        )
-
-    def cut(self, i: tf.Tensor, d_carry: list) -> list:
-        """Gradients of the state before step ``i``, zero if a window starts there."""
-        every = self.scan.truncate
-        if every is None:
-            return d_carry
-        ends = (i > 0) & (i % every == 0)
-        return [tf.where(ends, tf.zeros_like(d), d) for d in d_carry]

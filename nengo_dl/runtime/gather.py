@@ -82,7 +82,53 @@ def _table(idx: np.ndarray, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return table
 
 
-def gather(x: tf.Tensor, idx: np.ndarray, fast: bool) -> tf.Tensor:
+def regular(x: tf.Tensor, idx: np.ndarray, axis: int = 0) -> tf.Tensor | None:
+    """Rows ``idx`` of ``x`` where they follow a rule that needs no gather.
+
+    Rows at equal distances, in increasing order, are a slice. A block of rows again and
+    again (a bias of each channel, spread over all positions), or each row of a block the
+    same number of times, is a broadcast, whose gradient is a sum.
+
+    Parameters
+    ----------
+    x : tensor
+    idx : (m,) ndarray of int
+        Not empty; none is negative.
+    axis : int
+        The axis of the rows.
+
+    Returns
+    -------
+    tensor or None
+        None if there is no such rule.
+    """
+    front = (slice(None),) * axis
+    first, last = int(idx[0]), int(idx[-1])
+    step = 1 if idx.size == 1 else int(idx[1]) - first
+    if step > 0 and np.array_equal(idx, first + step * np.arange(idx.size)):
+        if idx.size == x.shape[axis] and step == 1:
+            return x
+        return x[(*front, slice(first, last + 1, step))]
+    n = last - first + 1
+    if n < 1 or idx.size % n:
+        return None
+    block, times = np.arange(first, last + 1), idx.size // n
+    if np.array_equal(idx, np.tile(block, times)):
+        at = axis
+    elif np.array_equal(idx, np.repeat(block, times)):
+        at = axis + 1
+    else:
+        return None
+    rows = tf.expand_dims(x[(*front, slice(first, last + 1))], at)
+    shape = [tf.shape(x)[i] if size is None else size for i, size in enumerate(x.shape)]
+    before, after = shape[:axis], shape[axis + 1 :]
+    sizes = (times, n) if at == axis else (n, times)
+    return tf.reshape(
+        tf.broadcast_to(rows, (*before, *sizes, *after)), (*before, idx.size, *after)
+    )
+
+
+def gather(x: tf.Tensor, idx: np.ndarray, fast: bool, axis: int = 0) -> tf.Tensor:
     """Rows ``idx`` of ``x``.
 
     Parameters
@@ -92,32 +138,42 @@ def gather(x: tf.Tensor, idx: np.ndarray, fast: bool) -> tf.Tensor:
         Not empty; none is negative.
     fast : bool
         Whether it is compiled by XLA: the gradient is no scatter then.
+    axis : int
+        The axis of the rows, 0 or 1.
     """
     rows = tf.constant(idx.astype(np.int32))
-    if not fast or x.shape[0] is None:
-        return tf.gather(x, rows)
-    table = fan_out(idx, x.shape[0])
-    tables, place = ([table], None) if table is not None else buckets(idx, x.shape[0])
+    size = x.shape[axis]
+    if not fast or size is None:
+        return tf.gather(x, rows, axis=axis)
+    table = fan_out(idx, size)
+    tables, place = ([table], None) if table is not None else buckets(idx, size)
 
     @tf.custom_gradient
     def take(x):
-        return tf.gather(x, rows), lambda dy: _transpose(dy, tables, place)
+        y = tf.gather(x, rows, axis=axis)
+        return y, lambda dy: _transpose(dy, tables, place, axis)
 
     return take(x)
 
 
 def _transpose(
-    dy: tf.Tensor, tables: Sequence[np.ndarray], place: np.ndarray | None
+    dy: tf.Tensor, tables: Sequence[np.ndarray], place: np.ndarray | None, axis: int
 ) -> tf.Tensor:
     """What is added up in each row."""
-    if any((table == dy.shape[0]).any() for table in tables):
-        dy = tf.concat([dy, tf.zeros_like(dy[:1])], 0)  # what went nowhere finds zeros
+    size = dy.shape[axis]
+    none = tf.zeros_like(dy[:1] if axis == 0 else dy[:, :1])
+    if any((table == size).any() for table in tables):
+        dy = tf.concat([dy, none], axis)  # what went nowhere finds zeros
     parts = []
     for table in tables:
-        part = tf.gather(dy, tf.constant(table))
-        parts.append(part[0] if len(table) == 1 else tf.reduce_sum(part, 0))
+        if len(table) == 1:
+            parts.append(tf.gather(dy, tf.constant(table[0]), axis=axis))
+        else:
+            part = tf.gather(dy, tf.constant(table), axis=axis)
+            parts.append(tf.reduce_sum(part, axis))
     if place is None:
         return parts[0]
     if (place == sum(table.shape[1] for table in tables)).any():
-        parts.append(tf.zeros_like(dy[:1]))
-    return tf.gather(tf.concat(parts, 0), tf.constant(place.astype(np.int32)))
+        parts.append(none)
+    place = tf.constant(place.astype(np.int32))
+    return tf.gather(tf.concat(parts, axis), place, axis=axis)

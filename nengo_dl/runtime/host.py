@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nengo.exceptions import SimulationError
 
+from nengo_dl.compiler.digits import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
 
@@ -32,15 +33,29 @@ class InputsInterrupted(Exception):
 
 
 class _Column:
-    """Where one source's values go: rows ``start:stop`` of each step (None: nowhere)."""
+    """Where one source's values go: rows ``start:stop`` of each step (None: nowhere).
 
-    def __init__(self, source: HostSource, host, rows: tuple[int, int] | None):
+    ``digits`` are the rows of their digits, if other functions read them.
+    """
+
+    def __init__(self, source: HostSource, host, rows, digits):
         self.op = source.op
         self.key = source.signal
         self.size = source.size
         self.host = host
-        self.rows = rows
+        self.rows: tuple[int, int] | None = rows
+        self.digits: tuple[int, int] | None = digits
         self.per_item = hasattr(host, "reset")
+
+    def put(self, out: np.ndarray, values: np.ndarray) -> None:
+        """Values ``(..., size, items)`` into the rows of steps ``(..., n, batch)``."""
+        if self.rows is None:
+            return
+        a, b = self.rows
+        out[..., a:b, :] = values
+        if self.digits is not None:
+            a, b = self.digits
+            out[..., a:b, :] = to_digits(values)
 
     @property
     def draws(self) -> bool:
@@ -84,8 +99,10 @@ class InputFeed:
         self._rows = {s.key: (s.start, s.start + s.size) for s in inputs}
         clock = {"time": time, "step": step}
         self._clock = {k: self._rows[s] for k, s in clock.items() if s in self._rows}
+        rows = self._rows.get
         self._columns = [
-            _Column(s, hosts[s.op], self._rows.get(s.signal)) for s in sources
+            _Column(s, hosts[s.op], rows(s.signal), rows(Digits(s.signal)))
+            for s in sources
         ]
         self._data: dict[object, np.ndarray] = {}
         self._first = 0
@@ -123,7 +140,11 @@ class InputFeed:
             if signal in self._rows:
                 a, b = self._rows[signal]
                 offset = start - self._first
-                out[:, a:b] = array[:, offset : offset + k].transpose(1, 2, 0)
+                values = array[:, offset : offset + k].transpose(1, 2, 0)
+                out[:, a:b] = values
+                if Digits(signal) in self._rows:
+                    a, b = self._rows[Digits(signal)]
+                    out[:, a:b] = to_digits(values)
         active = [c for c in self._columns if self._is_active(c)]
         if active:
             self._evaluate(active, times, out)
@@ -151,9 +172,7 @@ class InputFeed:
             if not column.size:
                 continue
             value = value.T if column.per_item else column.host.checked(value)[:, None]
-            if column.rows is not None:
-                a, b = column.rows
-                out[a:b] = value
+            column.put(out, value)
 
     def _is_active(self, column: _Column) -> bool:
         return column.key not in self._data
@@ -173,9 +192,7 @@ class InputFeed:
             if column.draws:
                 k = done + 1 if i < started else done
                 values = column.host.draw(times[:k])[:done]
-                if column.rows is not None:
-                    a, b = column.rows
-                    out[:done, a:b] = values.transpose(0, 2, 1)
+                column.put(out[:done], values.transpose(0, 2, 1))
         if failure is not None:
             raise InputsInterrupted(out[:done], failure)
 
@@ -197,8 +214,10 @@ class InputFeed:
                 before = done
                 done, failure = self._first_bad(column, buffer, times, done, failure)
                 failed = failed if done == before else column
-            if buffer is not None and column.rows is not None:
-                self._store(column, buffer, out)
+            if buffer is not None:
+                per_item = column.per_item
+                items = buffer.transpose(0, 2, 1) if per_item else buffer[:, :, None]
+                column.put(out[:done], items[:done])
         return done, failure, failed
 
     def _call(self, active, buffers, times):
@@ -233,13 +252,6 @@ class InputFeed:
             return None
         shape = (k, self.batch, column.size) if column.per_item else (k, column.size)
         return np.empty(shape)
-
-    def _store(self, column: _Column, buffer: np.ndarray, out: np.ndarray) -> None:
-        a, b = column.rows
-        if column.per_item:
-            out[:, a:b] = buffer.transpose(0, 2, 1)
-        else:
-            out[:, a:b] = buffer[:, :, None]
 
     @staticmethod
     def _first_bad(column: _Column, buffer, times, done, failure):

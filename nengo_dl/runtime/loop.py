@@ -156,6 +156,9 @@ class ForwardLoop:
     unrolled : bool, optional
         All ``C`` steps one after the other, without a loop. Of those from ``n`` on, the
         state is dropped.
+    turned : bool, optional
+        The step takes carried arrays ``(B, n_i)`` and ``x`` as ``(B, n_x)``, and so are
+        they here and in what ``pre`` returns; see `.batch_first`.
     pre : callable, optional
         ``pre(xp, inputs, weights) -> list of arrays``, what can be computed for all
         steps before the loop; the first, ``(C, n_x, B)``, is what the loop reads. By
@@ -193,6 +196,7 @@ class ForwardLoop:
         jit: bool = True,
         unroll: int = 1,
         unrolled: bool = False,
+        turned: bool = False,
         pre: Callable | None = None,
         post: Callable | None = None,
         xp: TensorFlowNamespace | None = None,
@@ -205,6 +209,7 @@ class ForwardLoop:
         self.step, self.pre, self.post = step, pre, post
         self.n_y = n_y
         self.unroll, self.unrolled = unroll, unrolled
+        self.turned = turned
         self.jit = jit
         self.run = program(self._run, jit)
         self._traced: dict[tuple, Callable] = {}
@@ -293,7 +298,7 @@ class ForwardLoop:
         buffer = tf.TensorArray(self.xp.dtype, shape[0], element_shape=shape[1:])
 
         def one(row, carry, weights):
-            row = row[0] if row[0].shape[0] else None
+            row = row[0] if row[0].shape[-1 if self.turned else 0] else None
             return call_step(self.step, self.xp, carry, row, weights, shape[1:])
 
         if self.unrolled:

@@ -31,7 +31,7 @@ class ParameterBanks:
         self.signals = []
         self.variables = []
         groups = defaultdict(list)
-        frozen = {entry.signal.base for entry in store.entries if not entry.trainable}
+        frozen = store.fixed
         for entry in store.entries:
             base = entry.signal.base
             if base in store and base not in store.layers.variables:

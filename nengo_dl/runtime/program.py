@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,8 +10,11 @@ import numpy as np
 
 from nengo_dl.compiler import pipeline
 from nengo_dl.compiler.describe import describe
+from nengo_dl.compiler.digits import SINGLE
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
+from nengo_dl.compiler.memory import overlap
+from nengo_dl.compiler.page import page
 from nengo_dl.compiler.pipeline import Compiled
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.staged import StagedTier
@@ -47,12 +51,15 @@ class Specialization:
         What that means for spiking neurons.
     fed : frozenset of Signal
         Signals of constant nodes that are given data.
+    penalties : bool
+        Losses that TensorNodes add to those of training are probed, too.
     """
 
     open: bool = False
     training: bool = False
     fed: frozenset = frozenset()
     spikes: SpikeTraining = SpikeTraining()
+    penalties: bool = False
 
 
 class Program:
@@ -104,9 +111,10 @@ class Program:
         self._active: tuple[Specialization, str] | None = None
         self._stale: set = set()
         self._probe_rows: tuple | None = None
-        self._written = {
-            signal.base for op in model.operators for signal in (*op.sets, *op.updates)
-        }
+        self._writes = defaultdict(list)
+        for op in model.operators:
+            for signal in (*op.sets, *op.updates):
+                self._writes[signal.base].append(signal)
 
     # compiling -------------------------------------------------------------------
 
@@ -119,9 +127,12 @@ class Program:
                 parameters=frozenset(self.parameters) if use.open else frozenset(),
                 inputs=use.fed,
                 hosts=self.hosts,
+                penalties=use.penalties,
             )
             passes = pipeline.OPEN_PASSES if use.open else pipeline.PASSES
-            self._compiled[use] = pipeline.compile_model(self.model, options, passes)
+            self._compiled[use] = pipeline.compile_model(
+                self.model, options, passes, single=self.dtype == SINGLE
+            )
         return self._compiled[use]
 
     def layout(self, use: Specialization, fused: bool = False) -> Layout:
@@ -215,7 +226,11 @@ class Program:
         functions of time run inside the step.
         """
         everything = self.stepwise_python
-        return frozenset(s for s in signals if everything or s not in self._written)
+        return frozenset(s for s in signals if everything or not self._is_written(s))
+
+    def _is_written(self, signal) -> bool:
+        """Whether an operator sets or updates some of a signal."""
+        return any(overlap(signal, other) for other in self._writes.get(signal.base, ()))
 
     def outputs_of_nodes(
         self, signals: set, count: int, start: int, n_steps: int, seed: int | None = None
@@ -241,7 +256,9 @@ class Program:
             be computed step by step.
         """
         values = {}
-        for signal in signals - self._written:
+        for signal in signals:
+            if self._is_written(signal):
+                continue
             value = np.ravel(signal.initial_value).astype(self.dtype)
             values[signal] = np.broadcast_to(value, (count, n_steps, value.size))
         compiled = self.compiled(Specialization(self.is_open))
@@ -411,16 +428,15 @@ class Program:
             if op in hosts:
                 hosts[op].reset(own)
 
-    def describe(self) -> str:
-        """What the compiler made of the network; see `compiler.describe`."""
+    def describe(self, html: bool = False) -> str:
+        """What the compiler made of the network; see `compiler.describe` and ``page``."""
         use = Specialization(self.is_open)
-        return describe(
-            self.layout(use),
-            self.compiled(use).reports,
-            len(self.model.operators),
-            self.dtype.itemsize,
-            self.batch,
-        )
+        layout, compiled = self.layout(use), self.compiled(use)
+        counts = (len(self.model.operators), self.dtype.itemsize, self.batch)
+        if not html:
+            return describe(layout, compiled.reports, *counts)
+        title = str(getattr(self.model, "label", None) or "network")
+        return page(layout, compiled.graph, compiled.reports, *counts, title=title)
 
     # looking ---------------------------------------------------------------------
 

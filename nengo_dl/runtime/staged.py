@@ -39,7 +39,7 @@ class SequenceNamespace(NumpyNamespace):
         out, done, error = fn.attempt(list(inputs))
         if error is not None and (self.done is None or done < self.done):
             self.done, self.error = done, error
-        return [out] if sizes else []
+        return [np.asarray(result, self.dtype) for result in fn.outputs(out)]
 
 
 class StagedTier(TensorFlowTier):

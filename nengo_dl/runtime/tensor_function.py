@@ -9,6 +9,7 @@ variables are read where they are.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import re
@@ -31,7 +32,7 @@ class _Reading(keras.StatelessScope):
     """Inside, no variable is changed; notes which ones are read, and what they become."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(collect_losses=True)
         self.read: dict[int, keras.Variable] = {}
 
     def get_current_value(self, variable):
@@ -51,6 +52,7 @@ class Trace(NamedTuple):
     shape: tuple  # of its output, without the batch
     read: list  # Keras variables that it reads
     updated: list  # Keras variables that it changes
+    penalized: bool  # whether layers in it add losses to those of training
 
 
 class TensorFunction:
@@ -95,11 +97,22 @@ class TensorFunction:
         self._traces: dict[bool, Trace] = {}
         self._on_host: dict[bool, Callable] = {}
         self._obstacles: dict[tuple, str | None] = {}
+        self._penalties = False
         self.warned = False
 
     def __getstate__(self):
         state = dict(self.__dict__)
         return {**state, "_traces": {}, "_on_host": {}, "_obstacles": {}}
+
+    def with_penalties(self) -> TensorFunction:
+        """The same, with one more row of results: the sum of the losses that it adds.
+
+        They are what layers in it hand to ``add_loss``, activity regularization
+        included. All columns have the same value.
+        """
+        function = copy.copy(self)
+        function._penalties = True
+        return function
 
     def _cell_states(self) -> list[tuple]:
         """Shapes of what a cell carries over; none for other functions."""
@@ -125,7 +138,12 @@ class TensorFunction:
     @property
     def sizes(self) -> list[int]:
         """Numbers of rows of all results: the output, and the states of a cell."""
-        return [math.prod(s) for s in (self.shape_out, *self.state_shapes)]
+        sizes = [math.prod(s) for s in (self.shape_out, *self.state_shapes)]
+        return [*sizes, 1] if self._penalties else sizes
+
+    def penalized(self, training: bool) -> bool:
+        """Whether calls add losses to those of training."""
+        return self.trace(training).penalized
 
     @property
     def variables(self) -> list:
@@ -185,7 +203,7 @@ class TensorFunction:
             shape = self._checked(y, arrays)
             values = keras.StatelessScope.get_current_value
             updated = [v for v in read if values(scope, v) is not None]
-            found.append(Trace(shape, read, updated))
+            found.append(Trace(shape, read, updated, bool(scope.losses)))
             return y
 
         function = tf.function(body, autograph=False)
@@ -283,12 +301,15 @@ class TensorFunction:
         Returns
         -------
         results : list of (size, batch) tensor
-            The output, and the states.
+            The output, the states, and losses if it is to give them.
         updates : list of (variable, tensor)
             What variables are to become.
         """
         batch = arrays[0].shape[1]
-        with keras.StatelessScope(state_mapping=list(values)) as scope:
+        scope = keras.StatelessScope(
+            state_mapping=list(values), collect_losses=self._penalties
+        )
+        with scope:
             y, states = self._apply(list(arrays), training)
         shape = self._checked(y, arrays)
         if self.shape_in is None and None not in (y.shape[0], batch):
@@ -304,6 +325,9 @@ class TensorFunction:
             flat = tf.transpose(tf.cast(flat, arrays[0].dtype))
             results.append(tf.broadcast_to(flat, (flat.shape[0], tf.shape(arrays[0])[1])))
             results[-1].set_shape((None, batch))
+        if self._penalties:
+            penalty = _total(scope.losses, arrays[0].dtype)
+            results.append(tf.broadcast_to(penalty, (1, tf.shape(arrays[0])[1])))
         return results, [(v, scope.get_current_value(v)) for v in self.updated(training)]
 
     def in_program(
@@ -423,6 +447,13 @@ def _items(x: tf.Tensor, shape: tuple) -> tf.Tensor:
     """From ``(n, batch)`` to ``(batch, *shape)``."""
     batch = x.shape[1]
     return tf.reshape(tf.transpose(x), (-1 if batch is None else batch, *shape))
+
+
+def _total(losses: Sequence, dtype: tf.DType) -> tf.Tensor:
+    """The sum of what layers gave as losses: tensors, or lists of them, several times."""
+    unique = {id(x): x for x in keras.tree.flatten(losses)}
+    sums = [tf.cast(tf.reduce_sum(x), dtype) for x in unique.values()]
+    return tf.add_n([tf.zeros((), dtype), *sums])
 
 
 def _is_float(variable: Any) -> bool:

@@ -173,6 +173,7 @@ class TensorFlowTier:
         device: str | None = None,
         use_loop: bool = True,
     ):
+        from nengo_dl.runtime.batch_first import turn_step
         from nengo_dl.runtime.loop import ForwardLoop
 
         self.layout = layout
@@ -181,9 +182,12 @@ class TensorFlowTier:
         self.device = device
         self.unrolled = None if use_loop else unroll
         batch = store.batch
-        self.stages = stages = SequenceStages(layout, batch)
         inside = self.stages_on_device
+        self.stages = stages = SequenceStages(layout, batch, tensors=inside)
         step = loop_step(layout, batch) if layout.has_loop else None
+        self.turned = stages.loop_turned
+        if self.turned:
+            step = turn_step(step)
         self.kept = None
         if any(group.kernel.tensorflow for group in layout.loop.groups):
             from nengo_dl.runtime.kept import Kept
@@ -197,6 +201,7 @@ class TensorFlowTier:
             jit=jit,
             unroll=unroll,
             unrolled=not use_loop,
+            turned=self.turned,
             pre=stages.before if stages.needs_before and inside else None,
             post=stages.after if stages.needs_after and inside else None,
         )
@@ -207,12 +212,14 @@ class TensorFlowTier:
     def load(self) -> None:
         """Take the state from the store."""
         carry = self.store.load(self.layout.states, self.layout.carry)
+        if self.turned:
+            carry = [c.T for c in carry]
         with self.scope():
             self.carry = self.loop.tensors(carry)
 
     def save(self) -> None:
         """Put the state into the store."""
-        carry = [np.asarray(c) for c in self.carry]
+        carry = [np.asarray(c).T if self.turned else np.asarray(c) for c in self.carry]
         self.store.save(self.layout.states, carry)
 
     def write(self, weights: Sequence) -> None:
@@ -283,9 +290,16 @@ class SequenceStages:
     They are the same kernels with steps and batch items side by side: arrays
     ``(n, steps * batch)``, step by step. The number of steps may be unknown while a
     TensorFlow program is traced.
+
+    Parameters
+    ----------
+    layout : Layout
+    batch : int
+    tensors : bool
+        Whether the array namespace is that of TensorFlow.
     """
 
-    def __init__(self, layout: Layout, batch: int):
+    def __init__(self, layout: Layout, batch: int, tensors: bool = False):
         self.layout = layout
         self.batch = batch
         given = layout.before.sources.get("given")
@@ -296,40 +310,74 @@ class SequenceStages:
             after.result, reported, layout
         )
         self.needs_before = self.needs_after or not untouched
+        self.turned = tensors and (before.batch_first or after.batch_first)
+        #: whether the loop is given ``(steps, batch, n)``, see `.batch_first`
+        self.loop_turned = tensors and batch > 1 and layout.loop.batch_first
+        self.needs_before |= self.loop_turned
         # tensors of the stage before the loop, which the one after it may read
         self._kept = [n for g in before.groups for n in g.outputs]
         if given is not None:
             self._kept.append(given)
 
     def before(self, xp, inputs, weights) -> list:
-        """Rows given to the loop ``(steps, n, batch)``, then all tensors of the stage."""
-        layout, stage = self.layout, self.layout.before
+        """Rows given to the loop ``(steps, n, batch)``, then all tensors of the stage.
+
+        The former are ``(steps, batch, n)`` if the loop is turned.
+        """
+        stage = self.layout.before
+        if self.turned:
+            xp = self._turned(xp)
         emitter = self._emitter(xp, inputs, weights)
         sources = {}
         if "given" in stage.sources:
-            flat = xp.reshape(xp.transpose(inputs, (1, 0, 2)), (layout.n_given, -1))
-            sources[stage.sources["given"]] = flat
+            sources[stage.sources["given"]] = self._side_by_side(xp, inputs)
         tensors = emitter.stage(stage, sources)
         fed = inputs[:, :0]
         if stage.result.size:
             rows = emitter.rows(stage.result, tensors)
-            fed = xp.reshape(rows, (stage.result.size, inputs.shape[0], self.batch))
-            fed = xp.transpose(fed, (1, 0, 2))
+            fed = self._one_by_one(xp, rows, inputs.shape[0], self.loop_turned)
+        elif self.loop_turned:
+            fed = xp.transpose(fed, (0, 2, 1))
         return [fed, *(tensors[number] for number in self._kept)]
 
     def after(self, xp, tensors, outputs, weights):
         """What is probed, ``(steps, n, batch)``."""
-        layout, stage = self.layout, self.layout.after
+        stage = self.layout.after
         sequence = tensors[0] if outputs is None else outputs
+        if outputs is None and self.loop_turned:
+            sequence = xp.transpose(sequence, (0, 2, 1))
+        if self.turned:
+            xp = self._turned(xp)
         emitter = self._emitter(xp, sequence, weights)
         sources = dict(zip(self._kept, tensors[1:], strict=True))
         if "given" in stage.sources:
-            size = layout.loop.result.size
-            flat = xp.reshape(xp.transpose(outputs, (1, 0, 2)), (size, -1))
-            sources[stage.sources["given"]] = flat
+            sources[stage.sources["given"]] = self._side_by_side(xp, outputs)
         rows = emitter.rows(stage.result, emitter.stage(stage, sources))
-        shape = (stage.result.size, sequence.shape[0], self.batch)
-        return xp.transpose(xp.reshape(rows, shape), (1, 0, 2))
+        return self._one_by_one(xp, rows, sequence.shape[0])
+
+    @staticmethod
+    def _turned(xp):
+        from nengo_dl.runtime.batch_first import BatchFirstNamespace
+
+        return BatchFirstNamespace(xp)
+
+    def _side_by_side(self, xp, sequence):
+        """From ``(steps, n, batch)`` to ``(n, steps * batch)``."""
+        n = sequence.shape[1]
+        if self.turned:
+            # the last transpose is none: so the array lies with the columns first
+            flat = xp.reshape(xp.transpose(sequence, (0, 2, 1)), (-1, n))
+            return xp.transpose(flat, (1, 0))
+        return xp.reshape(xp.transpose(sequence, (1, 0, 2)), (n, -1))
+
+    def _one_by_one(self, xp, rows, n_steps, turn=False):
+        """The inverse of `_side_by_side`; with ``turn`` ``(steps, batch, n)``."""
+        n = rows.shape[0]
+        if self.turned:
+            flat = xp.reshape(xp.transpose(rows, (1, 0)), (n_steps, self.batch, n))
+            return flat if turn else xp.transpose(flat, (0, 2, 1))
+        rows = xp.reshape(rows, (n, n_steps, self.batch))
+        return xp.transpose(rows, (1, 2, 0) if turn else (1, 0, 2))
 
     @property
     def any_order(self) -> bool:
@@ -347,6 +395,8 @@ class SequenceStages:
 
         Parameters
         ----------
+        xp : array namespace
+            Of arrays that lie with the columns first, see `.batch_first`.
         given : (n_given, columns) array
             What steps are given, in any order of steps and items.
         like : (1, columns) array

@@ -22,7 +22,7 @@ class Unrolled:
 
     Parameters
     ----------
-    step, n_y, dtype, truncate, jit, xp
+    step, n_y, dtype, truncate, jit, turned, xp
         See `.bptt.Scan`.
     n_steps : int
         The number of steps.
@@ -47,9 +47,11 @@ class Unrolled:
         n_steps: int,
         truncate: int | None = None,
         jit: bool = True,
+        turned: bool = False,
         xp: TensorFlowNamespace | None = None,
     ) -> None:
         self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
+        self.axes = (2, 1) if turned else (1, 2)  # of rows and of the batch
         self.step = step
         self.n_y = n_y
         self.n_steps = n_steps
@@ -102,8 +104,9 @@ class Unrolled:
         for i in range(self.n_steps):
             if self.truncate and i and i % self.truncate == 0:
                 carry = [tf.stop_gradient(c) for c in carry]
-            x = xs[i] if xs.shape[1] else None
-            shape = (self.n_y, xs.shape[2])
+            rows, batch = (xs.shape[axis] for axis in self.axes)
+            x = xs[i] if rows else None
+            shape = (self.n_y, batch)
             carry, y = call_step(self.step, self.xp, carry, x, weights, shape)
             ys.append(y)
         return tf.stack(ys), carry

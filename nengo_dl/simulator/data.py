@@ -262,7 +262,13 @@ class SimulationData(Mapping):
 
         Examples
         --------
-        >>> bias, weights = sim.data.get_params((ens, "bias"), (conn, "weights"))
+        >>> with nengo.Network() as net:
+        ...     ens = nengo.Ensemble(20, 1)
+        ...     conn = nengo.Connection(ens, ens)
+        >>> with nengo_dl.Simulator(net) as sim:
+        ...     bias, weights = sim.data.get_params((ens, "bias"), (conn, "weights"))
+        >>> bias.shape, weights.shape
+        ((20,), (1, 20))
         """
         values = []
         for obj, attr in obj_attrs:

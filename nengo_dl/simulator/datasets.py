@@ -198,7 +198,7 @@ class Stream:
 
     def begin(self, given):
         """Before anything runs: what elements are like is known."""
-        self.sim._warn_of_synapses(given.steps, self.where)
+        self.sim._warn_of_synapses(given, self.where)
         self.sim._feed(given)
         self.own = self.sim._own_outputs(given, self.stateful)
 

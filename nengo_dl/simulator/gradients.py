@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from nengo.exceptions import SimulationError, ValidationError
 
+from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import get_setting
 from nengo_dl.simulator.inputs import resolve_data
 
@@ -67,8 +68,15 @@ class GradientMethods:
 
         Examples
         --------
-        >>> sim.check_gradients()
-        >>> sim.check_gradients({node: np.ones((1, 20, 1))}, outputs=[probe], rtol=1e-4)
+        >>> with nengo.Network(seed=0) as net:
+        ...     nengo_dl.configure_settings(dtype="float64")
+        ...     node = nengo.Node([0.5])
+        ...     ens = nengo.Ensemble(5, 1, neuron_type=nengo.Tanh())
+        ...     connection = nengo.Connection(node, ens, synapse=None)
+        ...     probe = nengo.Probe(ens)
+        >>> data = {node: np.ones((1, 2, 1))}
+        >>> with nengo_dl.Simulator(net) as sim:
+        ...     sim.check_gradients(data, outputs=[probe], rtol=1e-4)
         """
         side = self._keras_side("check_gradients")
         probes = self._probes_to_check(outputs)
@@ -137,7 +145,7 @@ class _Check:
         self.inputs = dict(inputs)
         self.fixed = {} if sim._nodes else {STEPS: np.ones((items, n_steps, 1))}
         missing = [n for n in sim._nodes if sim._node_names[n] not in inputs]
-        signals = {sim.model.sig[n]["out"].base: n for n in missing}
+        signals = {source_key(sim.model.sig[n]["out"]): n for n in missing}
         own = self.program.outputs_of_nodes(
             set(signals), items, self.first, n_steps, sim.seed
         )

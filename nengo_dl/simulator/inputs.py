@@ -159,8 +159,11 @@ def resolve_data(
 
     Examples
     --------
-    >>> resolve_data({"stimulus": np.ones((32, 100, 2))}, [stimulus])
-    ({<Node 'stimulus'>: array(...)}, 100)
+    >>> with nengo.Network():
+    ...     stimulus = nengo.Node([0, 0], label="stimulus")
+    >>> arrays, n_steps = resolve_data({"stimulus": np.ones((32, 100, 2))}, [stimulus])
+    >>> arrays[stimulus].shape, n_steps
+    ((32, 100, 2), 100)
     """
     kind = _Kind("data", "Node", "input", where, names or nodes_names(nodes), "size_out")
     if isinstance(data, Mapping) and N_STEPS in data and N_STEPS not in kind.keys:

@@ -83,6 +83,7 @@ class NengoModel(TrainsSome, keras.Model):
 
     before_calls = None  # called before methods that train, evaluate or predict
     around_evaluate = contextlib.nullcontext  # of each call, also of those in `fit`
+    jit_training = None  # whether a training step is compiled as a whole; None: as asked
     losses_of_probes = ()
     joint_losses = ()  # of several probes: functions of all targets and outputs by name
     needs_targets = frozenset()  # the names of probes with a loss or a metric
@@ -112,7 +113,13 @@ class NengoModel(TrainsSome, keras.Model):
     def make_train_function(self, force=False):
         """See ``keras.Model``."""
         self._begin()
-        return super().make_train_function(force)
+        asked = self.jit_compile
+        if self.jit_training is not None:
+            self.jit_compile = self.jit_training and not self.run_eagerly
+        try:
+            return super().make_train_function(force)
+        finally:
+            self.jit_compile = asked
 
     def make_test_function(self, force=False):
         """See ``keras.Model``."""
@@ -197,6 +204,8 @@ class KerasSide:
         self.program = live.program
         self.device = device
         self._warned_for = None
+        #: what `Simulator.compile` was given as ``jit_compile``
+        self.jit = "auto"
         dtype = self.program.dtype.name
         with self.defaults():
             self.layer = TensorGraph(
@@ -230,6 +239,21 @@ class KerasSide:
     def defaults(self):
         """Where TensorFlow puts new things, and the type that Keras gives them."""
         return tensorflow_defaults(self.device, self.program.dtype)
+
+    def choose_jit(self, fixed_shapes):
+        """Before training: whether its steps are compiled as a whole.
+
+        Parameters
+        ----------
+        fixed_shapes : bool
+            Whether all batches have one shape, but for the last one. Each shape is
+            compiled anew.
+        """
+        model, jit = self.model, None
+        if self.jit == "auto":
+            jit = fixed_shapes and self.layer.variant(True).fuses
+        if jit != model.jit_training:
+            model.jit_training, model.train_function = jit, None
 
     def feed(self, names):
         """Say which nodes are given data in the next calls; see `Program.fed_among`.

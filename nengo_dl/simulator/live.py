@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nengo_dl.compiler.lowering import signal_index
+from nengo_dl.compiler.memory import signal_index
 from nengo_dl.simulator.params import initial_value
 
 

@@ -64,6 +64,26 @@ class ParameterStore(Mapping):
     def __contains__(self, signal):
         return signal in self._values or signal in self._held
 
+    @property
+    def fixed(self):
+        """Base signals that training leaves as they are, at least in part."""
+        return {entry.signal.base for entry in self.entries if not entry.trainable}
+
+    def merged_with_fixed(self):
+        """Parameters that can only be trained together with what must not be.
+
+        They are parts of one signal with what is not trainable, or with what operators
+        change, which happens where core Nengo optimizes a model.
+        """
+        fixed = self.fixed
+        return [
+            entry
+            for entry in self.entries
+            if entry.trainable
+            and not entry.learned
+            and (entry.signal.base in fixed or entry.signal.base not in self._values)
+        ]
+
     def write(self, values):
         """Take over other values; returns whether any is different."""
         different = {

@@ -213,8 +213,13 @@ def get_nengo_params(model, objs, values, as_dict=False):
 
     Examples
     --------
-    >>> args = get_nengo_params(model, [a, b, conn], values, as_dict=True)
     >>> with nengo.Network() as net:
+    ...     a = nengo.Ensemble(10, 1, label="a")
+    ...     b = nengo.Ensemble(10, 1, label="b")
+    ...     conn = nengo.Connection(a, b, label="conn")
+    >>> with nengo_dl.Simulator(net) as sim:
+    ...     args = sim.get_nengo_params([a, b, conn], as_dict=True)
+    >>> with nengo.Network() as other:
     ...     a = nengo.Ensemble(10, 1, **args["a"])
     ...     b = nengo.Ensemble(10, 1, **args["b"])
     ...     nengo.Connection(a, b, **args["conn"])

@@ -48,9 +48,8 @@ def progress(progress_bar, label, max_value=None, delay=DELAY, last=True):
 
     Examples
     --------
-    >>> with progress(True, "Simulating", 1000) as task:
+    >>> with progress(False, "Simulating", 1000) as task:
     ...     for i in range(0, 1000, 100):
-    ...         run_steps(100)
     ...         task.update(i + 100)
     """
     if not (

@@ -8,6 +8,7 @@ from nengo.exceptions import ReadonlyError, SimulatorClosed, ValidationError
 from nengo.utils.numpy import maxint
 
 import nengo_dl.kernels  # noqa: F401  (registers all kernels)
+from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import (
     get_setting,
     refuse_planned_settings,
@@ -200,10 +201,20 @@ class Simulator(
         """The ``keras.Model`` that trains and evaluates the network."""
         return self._keras_side("keras_model").model
 
-    def describe(self):
-        """What the compiler made of the network, as text: kernels, sizes, timings."""
+    def describe(self, html=False):
+        """What the compiler made of the network: passes, kernels, sizes, timings.
+
+        Parameters
+        ----------
+        html : bool
+            Give a web page with drawings, to be written to a file, instead of text.
+
+        Returns
+        -------
+        str
+        """
         self._require_open("describe")
-        return self._program.describe()
+        return self._program.describe(html)
 
     # running ---------------------------------------------------------------------
 
@@ -331,7 +342,7 @@ class Simulator(
             names=self._node_names,
             dtype=self.dtype,
         )
-        return {self.model.sig[node]["out"].base: a for node, a in arrays.items()}
+        return {source_key(self.model.sig[node]["out"]): a for node, a in arrays.items()}
 
     def reset(
         self,

@@ -46,6 +46,9 @@ class TrainingMethods(DataMethods):
         **kw
             See ``keras.Model.compile``. ``jit_compile`` concerns what is around the
             network; the network's own loop is compiled according to the setting ``jit``.
+            With "auto", the default, XLA compiles whole training steps where it makes
+            them faster: networks without state and without convolutions, trained on
+            arrays. Give False if a loss or a metric cannot be compiled.
 
         Raises
         ------
@@ -54,10 +57,14 @@ class TrainingMethods(DataMethods):
 
         Examples
         --------
-        >>> sim.compile(keras.optimizers.Adam(1e-3), loss={probe: "mse"})
+        >>> with nengo.Network() as net:
+        ...     probe = nengo.Probe(nengo.Ensemble(20, 1))
+        >>> with nengo_dl.Simulator(net) as sim:
+        ...     sim.compile(keras.optimizers.Adam(1e-3), loss={probe: "mse"})
         """
         side = self._keras_side("compile")
-        kw.setdefault("jit_compile", False)
+        side.jit = kw.pop("jit_compile", "auto")
+        kw["jit_compile"] = False if side.jit == "auto" else side.jit
         weighted = kw.pop("weighted_metrics", None)
         with side.defaults():
             side.model.compile(
@@ -127,8 +134,24 @@ class TrainingMethods(DataMethods):
 
         Examples
         --------
-        >>> data = tf.data.Dataset.from_tensor_slices(({"in": x}, {"out": y})).batch(32)
-        >>> sim.fit(data, epochs=5, validation_data=(x_test, y_test))
+        >>> with nengo.Network() as net:
+        ...     a = nengo.Node([0.0], label="in")
+        ...     b = nengo.Ensemble(20, 1, neuron_type=nengo.RectifiedLinear())
+        ...     connection = nengo.Connection(a, b, synapse=None)
+        ...     probe = nengo.Probe(b, label="out")
+        >>> x = np.random.uniform(-1, 1, size=(64, 1, 1))
+        >>> with nengo_dl.Simulator(net, minibatch_size=32) as sim:
+        ...     sim.compile("adam", loss="mse")
+        ...     history = sim.fit(x[:32], x[:32] ** 2, epochs=2, verbose=0)
+
+        The same data in another form:
+
+        >>> data = tf.data.Dataset.from_tensor_slices(({"in": x}, {"out": x**2}))
+        >>> with nengo_dl.Simulator(net, minibatch_size=32) as sim:
+        ...     sim.compile("adam", loss="mse")
+        ...     history = sim.fit(data.batch(32), epochs=2, verbose=0)
+        >>> len(history.history["loss"])
+        2
         """
         side = self._keras_side("fit")
         if self.inference_only:
@@ -142,8 +165,10 @@ class TrainingMethods(DataMethods):
         data, streams = self._keras_data(x, y, n_steps, stateful, where, kwargs)
         shuffled = not stateful and all(s.kind == "PyDataset" for s in streams)
         kwargs.setdefault("shuffle", shuffled)
+        one_shape = not streams
         streams += self._validation(n_steps, kwargs)
         side.warn_before_training()
+        side.choose_jit(one_shape)
         with self._calls(side, stateful, streams, training=True):
             return side.model.fit(**data, **kwargs)
 
@@ -185,8 +210,15 @@ class TrainingMethods(DataMethods):
 
         Examples
         --------
-        >>> sim.predict(np.ones((32, 100, 1)))[probe].shape
-        (32, 100, 2)
+        >>> with nengo.Network() as net:
+        ...     a = nengo.Node([0.0])
+        ...     b = nengo.Ensemble(20, 2)
+        ...     connection = nengo.Connection(a, b[0])
+        ...     probe = nengo.Probe(b, synapse=0.01)
+        >>> with nengo_dl.Simulator(net, minibatch_size=8) as sim:
+        ...     outputs = sim.predict(np.ones((20, 100, 1)))
+        >>> outputs[probe].shape
+        (20, 100, 2)
         """
         kwargs = {"verbose": 0, **kwargs}
         return self._predict("predict", x, n_steps, stateful, kwargs)

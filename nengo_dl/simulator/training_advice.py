@@ -50,6 +50,7 @@ def warn_before_training(layer, store, probes):
         Those with a loss.
     """
     _warn_of_rules(store)
+    _warn_of_merged(store)
     trained = _trained(layer)
     if not layer.trainable_weights:
         warnings.warn(
@@ -74,6 +75,19 @@ def _warn_of_rules(store):
             f"Simulator.fit: {_names(entry.name for entry in both)} should be trained "
             "(trainable=True), but an online learning rule modifies them. The rule alone "
             "changes them; remove either the setting or the rule",
+            stacklevel=5,
+        )
+
+
+def _warn_of_merged(store):
+    merged = store.merged_with_fixed()
+    if merged:
+        warnings.warn(
+            f"Simulator.fit: {_names(entry.name for entry in merged)} should be trained, "
+            "but will not be: core Nengo optimized this model, and put them into one "
+            "signal with what must not change. Build the simulator from the network, "
+            "nengo_dl.Simulator(network), or from a model that is not optimized, as "
+            "after nengo.Simulator(network, optimize=False)",
             stacklevel=5,
         )
 

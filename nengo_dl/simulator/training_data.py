@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from nengo.exceptions import SimulationError, ValidationError
 
+from nengo_dl.compiler.memory import source_key
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.simulator.inputs import (
     N_STEPS,
@@ -62,7 +63,7 @@ class OwnOutputs:
         self.program, self.nodes, self.batch = program, nodes, batch
         self.first, self.seed = first, seed
         sig = program.model.sig
-        self.signals = {node: sig[node]["out"].base for node in nodes}
+        self.signals = {node: source_key(sig[node]["out"]) for node in nodes}
         sources = program.compiled(Specialization(program.is_open)).sources
         wanted = set(self.signals.values())
         self._processes = {
@@ -312,7 +313,7 @@ class DataMethods:
     def _arrays(self, given, stateful, where):
         """What Keras takes: arrays for all inputs, targets and weights, by name."""
         items = given.items or self._batch
-        self._warn_of_synapses(given.steps, where)
+        self._warn_of_synapses(given, where)
         self._feed(given)
         own = self._own_outputs(given, stateful)
         inputs = {**given.inputs, **own.of_items(items, given.steps)}
@@ -345,12 +346,14 @@ class DataMethods:
             weights = {name: w.reshape((items, -1)) for name, w in weights.items()}
         return inputs, targets, weights
 
-    def _warn_of_synapses(self, steps, where):
+    def _warn_of_synapses(self, given, where):
         """One step does not get through a synapse."""
         network = self.network
-        if steps != 1 or network is None:
+        if given.steps != 1 or network is None:
             return
-        parts = network.all_connections + network.all_probes
+        # a probe without target has no influence on what is trained
+        probes = given.targets or network.all_probes
+        parts = [*network.all_connections, *probes]
         delayed = [part for part in parts if part.synapse is not None]
         if delayed:
             warnings.warn(

@@ -6,9 +6,10 @@ import pytest
 from nengo.exceptions import ValidationError
 
 from nengo_dl.benchmarks import networks
-from nengo_dl.benchmarks.networks import BUILDERS, CASES, Case, Waves
+from nengo_dl.benchmarks.networks import BUILDERS, CASES, DEFAULT, Case, Waves
 
-SMALL = {name: Case(builder, {}) for name, builder in BUILDERS.items()}
+DRIVEN = ("basal_ganglia", "cconv", "chain", "integrator", "pes")
+SMALL = {name: Case(BUILDERS[name]) for name in DRIVEN}
 SMALL["random_network"] = Case(
     networks.random_network, {"n_ensembles": 4, "connections_per_ensemble": 2}
 )
@@ -135,10 +136,7 @@ def test_waves(allclose):
 
 
 def test_cases_have_the_standard_sizes():
-    assert list(CASES) == [
-        "chain", "integrator16", "integrator128", "convolution16", "convolution128",
-        "action16", "learner4", "learner64", "web20", "web100",
-    ]  # fmt: skip
+    assert list(networks.chosen_cases()) == list(DEFAULT)
     neurons = {
         "chain": 200,
         "integrator16": 16 * 50,
@@ -150,6 +148,32 @@ def test_cases_have_the_standard_sizes():
         "web100": 100 * 128,
     }
     assert {name: CASES[name]().n_neurons for name in neurons} == neurons
+
+
+def test_chosen_cases():
+    assert list(networks.chosen_cases(["lmu", "chain"])) == ["lmu", "chain"]
+    with pytest.raises(ValidationError, match="networks: unknown: huge; known: .*chain"):
+        networks.chosen_cases(["chain", "huge"])
+
+
+def test_builders_are_attributes():
+    assert networks.chain is BUILDERS["chain"]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = networks.nothing
+
+
+def test_new_networks_are_registered_by_decorators(monkeypatch):
+    monkeypatch.setattr(networks.base, "BUILDERS", {})
+    monkeypatch.setattr(networks.base, "CASES", {})
+
+    @networks.builder
+    @networks.case("relay3", dimensions=3)
+    def relay(dimensions):
+        return dimensions
+
+    assert networks.base.BUILDERS == {"relay": relay}
+    assert networks.base.CASES["relay3"]() == 3
+    assert networks.base.CASES["relay3"](dimensions=4) == 4
 
 
 def test_case_sizes_can_be_replaced():

@@ -128,6 +128,19 @@ def test_node_without_output():
     assert node.size == 0
 
 
+def test_a_node_can_be_given_one_more_output():
+    b = GraphBuilder()
+    x = b.input("x", 2)
+    (first,) = python_node(b, [], "function", [x], [2])
+    other = b.constant([1.0])
+    more = b.widen(0, 3)
+    graph = b.build(probes=[Reading("p", np.concatenate([first, more, other]), (6,))])
+    verify(graph)
+    (node,) = graph.nodes
+    assert node.elements().tolist() == first.tolist()
+    assert node.elements(1).tolist() == more.tolist() == [5, 6, 7]
+
+
 def test_extending_keeps_everything_and_adds(graph, allclose, rng):
     b = GraphBuilder.extending(graph)
     twice = add(b, graph.probes[0].elements, graph.probes[0].elements)

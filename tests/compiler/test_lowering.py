@@ -9,7 +9,7 @@ from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.graph import Kind, ParameterRef
-from nengo_dl.compiler.lowering import LoweringOptions, core_order, lower, signal_index
+from nengo_dl.compiler.lowering import LoweringOptions, core_order, lower
 from nengo_dl.compiler.verify import verify
 from tests import networks
 from tests.compiler.bench import N_STEPS, Bench
@@ -97,25 +97,6 @@ def test_states_are_those_of_the_network(allclose):
 
 
 # -- views, slices, resets, increments
-
-
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda s: s,
-        lambda s: s[1],
-        lambda s: s[:, 2],
-        lambda s: s[::2, 1:],
-        lambda s: s[::-1, ::-1],
-        lambda s: s[2:0:-1],
-        lambda s: s.reshape((2, 6)),
-        lambda s: s.reshape((12,))[3:9],
-    ],
-)
-def test_signal_index_of_views(view):
-    """The positions that a view has in its base, in the view's shape."""
-    signal = view(Signal(np.arange(12.0).reshape(3, 4), name="base"))
-    assert np.array_equal(signal_index(signal), signal.initial_value)
 
 
 def test_reading_and_writing_views(bench, allclose):

@@ -5,8 +5,8 @@ from nengo.builder.operator import Copy, Reset
 
 from nengo_dl import kernels  # noqa: F401, registers all of them
 from nengo_dl.compiler import registry
-from nengo_dl.compiler.lowering import OperatorRule
 from nengo_dl.compiler.registry import Registry
+from nengo_dl.compiler.rules import OperatorRule
 from nengo_dl.compiler.traits import Kernel
 
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 import nengo_dl
-from nengo_dl.converter.activations import activation_name, find_neurons
+from nengo_dl.converter.activations import activation_name, activation_of, find_neurons
 from nengo_dl.converter.options import Options
 
 from .family_checks import compare_outputs
@@ -86,3 +86,40 @@ def test_other_activations_become_tensor_nodes(rng):
     assert "max_value=0.5, threshold=0.2" in text
     with pytest.raises(TypeError, match="activation 'softmax'"):
         nengo_dl.Converter(model, allow_fallback=False)
+
+
+def test_layers_as_activations(rng, allclose):
+    choices = [
+        layers.Dense(3, activation=layers.LeakyReLU(0.1)),
+        layers.Dense(3, activation=layers.ReLU(negative_slope=0.4)),
+        layers.Activation(layers.Activation("tanh")),
+    ]
+    compare_outputs(choices, (4,), rng, allclose)
+
+
+def test_activation_of_layers():
+    class Shifted(layers.ReLU):
+        def call(self, x):
+            return super().call(x - 1)
+
+    shifted, bounded = Shifted(), layers.ReLU(max_value=2)
+    assert activation_of(shifted) is shifted and activation_of(bounded) is bounded
+    assert activation_of(layers.ReLU()) is keras.activations.relu
+    assert activation_of(layers.ReLU(6)) is keras.activations.relu6
+    assert activation_of(layers.ReLU(6, threshold=1)).threshold == 1
+    assert activation_of(layers.LeakyReLU(0.2)) == nengo_dl.LeakyReLU(0.2)
+
+
+@pytest.mark.parametrize("key", ["relu6", keras.activations.relu6])
+def test_swapping_bounded_rectification(key):
+    """As a layer and as an activation; only what is swapped is native."""
+    inputs = keras.Input((3,))
+    x = layers.ReLU(6, name="layer")(layers.Dense(4, activation="relu6")(inputs))
+    model = keras.Model(inputs, x)
+    with pytest.raises(TypeError, match="there is no neuron type"):
+        nengo_dl.Converter(model, allow_fallback=False)
+    converter = nengo_dl.Converter(
+        model, allow_fallback=False, swap_activations={key: nengo.LIF()}
+    )
+    types = [ens.neuron_type for ens in converter.net.ensembles if ens.label != "one"]
+    assert types == [nengo.LIF()] * 2

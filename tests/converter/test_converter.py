@@ -1,6 +1,5 @@
 import keras
 import nengo
-import numpy as np
 import pytest
 from keras import layers
 
@@ -8,7 +7,7 @@ import nengo_dl
 from nengo_dl.converter import LayerConverter
 from nengo_dl.converter.base import converters
 
-from .models import outputs_of, randomized, verified
+from .models import randomized, verified
 
 
 def test_several_inputs_and_outputs_in_mid_model(rng):
@@ -160,81 +159,3 @@ def test_keys_without_effect_are_warned_of():
         nengo_dl.Converter(model, swap_activations={"tanh": nengo.LIF()})
     with pytest.warns(UserWarning, match=r"scale_firing_rates\['dense'\] had no"):
         nengo_dl.Converter(model, scale_firing_rates={"dense": 2})
-
-
-def test_calibration(rng):
-    inputs = keras.Input((3,))
-    shared = layers.Dense(4, activation="relu", name="shared")
-    x = shared(layers.Dense(3, activation="relu", name="first")(inputs))
-    x = layers.Dense(3, activation="relu", name="silent")(x)
-    model = randomized(keras.Model(inputs, x), rng)
-    for variable in model.variables:
-        variable.assign(keras.ops.abs(variable))
-    model.get_layer("silent").set_weights([np.zeros((4, 3)), -np.ones(3)])
-    converter = nengo_dl.Converter(
-        model, swap_activations={"relu": nengo.SpikingRectifiedLinear()}
-    )
-    x = rng.uniform(size=(50, 3)).astype("float32")
-    with pytest.warns(UserWarning, match="'silent' is silent on these data"):
-        scales = converter.calibrate(x, percentile=100, rate=200)
-    first = model.get_layer("first")
-    highest = np.max(keras.ops.convert_to_numpy(first(x)))
-    assert np.isclose(scales[first], 200 / highest)
-    assert scales[model.get_layer("silent")] == 1
-    rates = [
-        ens.gain[0] for ens in converter.net.ensembles if ens.label in ("first", "shared")
-    ]
-    assert np.allclose(rates, [scales[first], scales[shared]])
-    for wrong in ({"percentile": 0}, {"rate": -1}, {"data": [x, x]}):
-        with pytest.raises(ValueError, match="Converter.calibrate"):
-            converter.calibrate(**{"data": x, **wrong})
-
-
-def test_summary():
-    inputs = keras.Input((3,))
-    x = layers.Dense(4, activation="relu", name="hidden")(inputs)
-    x = layers.Softmax(name="classes")(layers.Reshape((2, 2), name="grid")(x))
-    with pytest.warns(UserWarning, match="becomes a TensorNode"):
-        converter = nengo_dl.Converter(keras.Model(inputs, x), scale_firing_rates=3)
-    lines = []
-    converter.summary(print_fn=lines.append)
-    rows = [row.split() for row in lines[0].splitlines()[2:]]
-    assert rows[0] == "hidden (Dense) RectifiedLinear, rates x 3 4 16".split()
-    assert rows[1] == "grid (Reshape) nothing (its input) - -".split()
-    assert rows[2][:4] == "classes (Softmax) TensorNode -".split()
-
-
-def test_verification_finds_differences(rng):
-    inputs = keras.Input((3,))
-    model = keras.Model(inputs, layers.Dense(2, name="out")(inputs))
-    converter = nengo_dl.Converter(model)
-    weights = model.get_weights()
-    assert converter.verify(inputs=np.ones((2, 3)), atol=1e-6)
-    model.layers[-1].bias.assign([0.0, 0.5])
-    with pytest.raises(
-        ValueError, match=r"'out_output' differs .* is 0.5 at \(\d, 0, 1\)"
-    ):
-        converter.verify(atol=1e-6)
-    with pytest.raises(ValueError, match="expected 1 inputs, got 2"):
-        converter.verify(inputs=[np.ones((2, 3))] * 2)
-    model.set_weights(weights)
-    converter.verify(training=True, atol=1e-6)
-    for before, after in zip(weights, model.get_weights(), strict=True):
-        assert np.array_equal(before, after)
-
-
-def test_fallback_with_several_inputs_outputs_and_whole_numbers(rng):
-    a, b = keras.Input((3,)), keras.Input((2,), dtype="int32")
-
-    class Both(layers.Layer):
-        def call(self, x, y):
-            return x + 1, y @ keras.ops.ones((2, 2), y.dtype)
-
-    x, y = Both()(a, y=layers.Embedding(5, 2)(b)[:, 0])
-    model = randomized(keras.Model([a, b], [x, y]), rng)
-    with pytest.warns(UserWarning, match="becomes a TensorNode"):
-        converter = nengo_dl.Converter(model)
-    data = [rng.uniform(size=(4, 3)).astype("float32"), rng.randint(5, size=(4, 2))]
-    expected = model.predict(data, verbose=0)
-    for found, y in zip(outputs_of(converter, data), expected, strict=True):
-        assert np.allclose(found[:, 0], y, atol=1e-6)

@@ -55,3 +55,13 @@ def test_low_rank_updates_fall_back():
     model = keras.Model(inputs, layers.Dense(3, lora_rank=1)(inputs))
     with pytest.raises(TypeError, match="low-rank"):
         nengo_dl.Converter(model, allow_fallback=False)
+
+
+def test_called_for_one_and_for_several_positions(rng):
+    """Shared weights, although one call alone would be another transform."""
+    layer = layers.Dense(3, activation="relu")
+    a, b = keras.Input((4,)), keras.Input((2, 4))
+    converter = verified(keras.Model([a, b], [layer(a), layer(b)]), rng)
+    with nengo_dl.Simulator(converter.net, progress_bar=False) as sim:
+        sizes = [v.shape.num_elements() for v in sim.keras_model.trainable_weights]
+    assert sum(sizes) == (4 + 1) * 3

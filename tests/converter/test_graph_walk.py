@@ -79,3 +79,12 @@ def test_models_without_a_graph_are_refused():
         walk(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(TypeError, match="expected a keras.Model"):
         walk(layers.Dense(2))
+
+
+def test_other_arguments_are_kept_but_for_training():
+    inputs = keras.Input((4, 3))
+    x = layers.MultiHeadAttention(1, 2)(inputs, inputs, use_causal_mask=True)
+    x = layers.Dropout(0.5)(x, training=True)
+    attention, dropout = walk(keras.Model(inputs, x)).calls
+    assert attention.kwargs["use_causal_mask"] is True
+    assert "training" not in dropout.kwargs

@@ -87,3 +87,9 @@ def test_multiplied_tensors_are_a_tensor_node(rng):
     x = layers.Multiply()([layers.Dense(3)(a), b])
     with pytest.warns(UserWarning, match="no converter for Multiply"):
         verified(keras.Model([a, b], x), rng, native=False)
+
+
+def test_scalars(rng):
+    """Inputs without any axis but that of the batch."""
+    inputs = keras.Input(())
+    verified(keras.Model(inputs, 3.0 - inputs * 2.0), rng, training=False)

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import nengo
 import pytest
@@ -27,3 +29,30 @@ def test_scales():
 def test_swaps_are_neuron_types():
     with pytest.raises(TypeError, match=r"swap_activations\['relu'\] must be"):
         Options(swap_activations={"relu": nengo.LIF})
+
+
+def test_warnings_point_at_the_caller():
+    options = Options()
+    with pytest.warns(UserWarning, match="something") as found:
+        options.warn("something")
+        options.warn("something")
+    assert [warning.filename for warning in found] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        options.warn("something")
+        with pytest.raises(UserWarning, match="something else"):
+            options.warn("something else")
+
+
+def test_factors_by_name_and_unused_ones():
+    layer = keras.layers.ReLU(name="a")
+    options = Options(
+        scale_firing_rates={"a": 2},
+        swap_activations={"tanh": nengo.LIF(), "relu": None},
+    )
+    assert options.scale_of(layer) == 2
+    assert options.scale_of(keras.layers.ReLU(name="b")) == 1
+    assert list(options.unused()) == [
+        ("swap_activations", "tanh"),
+        ("swap_activations", "relu"),
+    ]

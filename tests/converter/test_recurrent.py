@@ -91,3 +91,35 @@ def test_masks_are_refused():
     model = keras.Model(inputs, layers.Masking()(inputs))
     with pytest.raises(TypeError, match="masks of time steps"):
         nengo_dl.Converter(model, temporal_model=True)
+
+
+class Decay(layers.Layer):
+    """A cell that does not say what it starts with: then it is zero."""
+
+    state_size = 3
+    output_size = 3
+
+    def build(self, shape):
+        self.rate = self.add_weight(shape=(3,), name="rate")
+
+    def call(self, x, states):
+        state = self.rate * states[0] + x
+        return keras.ops.tanh(state), [state]
+
+
+def test_own_cells(rng):
+    inputs = keras.Input((None, 3))
+    x = layers.RNN(Decay(), return_sequences=True)(inputs)
+    model = keras.Model(inputs, layers.Dense(2, activation="tanh")(x))
+    verified(model, rng, temporal_model=True)
+
+
+def test_slopes_that_differ_between_steps(rng):
+    inputs = keras.Input((4, 3))
+    with pytest.raises(TypeError, match="axis 1 is the time"):
+        nengo_dl.Converter(
+            keras.Model(inputs, layers.PReLU()(inputs)), temporal_model=True
+        )
+    model = keras.Model(inputs, layers.PReLU(shared_axes=[1])(inputs))
+    with pytest.warns(UserWarning, match="becomes a TensorNode"):
+        verified(model, rng, native=False, temporal_model=True)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
-from tests.kernels.kernel_harness import ITEMS, STEPS, Step, core_steps, scale
+from tests.kernels.kernel_harness import ITEMS, STEPS, Step, core_steps, scale, turned
 
 #: states at which gradients are taken, and how far they may be off
 POINTS, GRADIENT = 16, 1e-6
@@ -47,25 +47,29 @@ class Point:
         carry, x, weights = self.arguments
         return [*carry, x, *weights]
 
-    def objective(self, xp, *arguments):
+    def objective(self, xp, *arguments, turn=False):
         """A weighted sum of all results, a number."""
+        function = turned(self.step.function) if turn else self.step.function
         n = len(self.arguments[0])
         carry, x, weights = list(arguments[:n]), arguments[n], list(arguments[n + 1 :])
-        following, y = self.step.function(xp, carry, x, weights)
+        following, y = function(xp, carry, x, weights)
         total = 0.0
         for factor, result in zip(self.factors, (*following, y), strict=True):
             total = total + xp.sum(xp.reshape(result * factor, (-1,)), 0)
         return total
 
 
-def analytic(point, fast, jit=False):
-    """Gradients of `Point.objective` with respect to all its arguments."""
+def analytic(point, fast, jit=False, turn=False):
+    """Gradients of `Point.objective` with respect to all its arguments.
+
+    With ``turn``, arrays lie in memory with the batch first.
+    """
     xp = TensorFlowNamespace("float64", fast=fast)
 
     def gradients(*arguments):
         with tf.GradientTape() as tape:
             tape.watch(arguments)
-            value = xp.constant(point.objective(xp, *arguments))
+            value = xp.constant(point.objective(xp, *arguments, turn=turn))
         return tape.gradient(
             value, arguments, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import nengo
 import numpy as np
+import tensorflow as tf
 from nengo.builder import Model
 from nengo.builder.signal import Signal
 
@@ -28,6 +29,7 @@ from nengo_dl.compiler.pipeline import arrange, compile_model
 from nengo_dl.compiler.stages import Stage
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.functions import item_generators
+from nengo_dl.runtime.batch_first import turn_step
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
@@ -401,7 +403,20 @@ NAMESPACES = {
     "numpy": lambda dtype: NumpyNamespace(dtype),
     "tensorflow": lambda dtype: TensorFlowNamespace(dtype, fast=False),
     "tensorflow fast": lambda dtype: TensorFlowNamespace(dtype, fast=True),
+    "batch first": lambda dtype: TensorFlowNamespace(dtype, fast=True),
 }
+
+
+def turned(function):
+    """A step as of `.turn_step`, with arguments and results as of the step itself."""
+    inner = turn_step(function)
+
+    def step(xp, carry, x, weights):
+        carry = [tf.transpose(c) for c in carry]
+        following, y = inner(xp, carry, tf.transpose(x), weights)
+        return [tf.transpose(c) for c in following], y
+
+    return step
 
 
 def one_step(bench, namespace, dtype):
@@ -414,8 +429,9 @@ def one_step(bench, namespace, dtype):
     step, values, data, expected = core_steps(bench)
     xp = NAMESPACES[namespace](dtype)
     carry, weights = step.carry(dtype, values), step.weights(dtype)
+    function = turned(step.function) if namespace == "batch first" else step.function
     with np.errstate(all="ignore"):
-        _, y = step.function(xp, carry, step.inputs(dtype, data), weights)
+        _, y = function(xp, carry, step.inputs(dtype, data), weights)
     return step.watched(np.asarray(y)), expected
 
 

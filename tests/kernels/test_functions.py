@@ -332,6 +332,9 @@ def test_step_times_recovers_steps_from_single_precision():
     steps = np.r_[np.arange(1, 100_000, 7), np.arange(7_999_000, 8_000_000)]
     rows = (steps * 0.001).astype(np.float32)[None]
     assert step_times(rows, 0.001) == (steps * 0.001).tolist()
+    for first in (0, 5000, len(steps) - 3):  # few columns
+        columns = slice(first, first + 3)
+        assert step_times(rows[:, columns], 0.001) == (steps[columns] * 0.001).tolist()
 
 
 # -- calls -------------------------------------------------------------------------------

@@ -182,10 +182,10 @@ def test_groups_are_not_merged():
 @pytest.mark.parametrize("variants", (1, 2), ids=("alone", "merged"))
 def test_gradients_equal_differences(case, variants):
     point = Point.of(bench_of(case, variants=variants, rough=False))
-    for fast in (False, True):
-        gradients = analytic(point, fast)
+    for fast, turn in ((False, False), (True, False), (True, True)):
+        gradients = analytic(point, fast, turn=turn)
         errors = gradient_errors(point, gradients)
-        assert max(errors) < GRADIENT, (errors, fast)
+        assert max(errors) < GRADIENT, (errors, fast, turn)
         assert max(np.abs(g).max(initial=0) for g in gradients) > 0.01
 
 

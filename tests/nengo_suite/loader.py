@@ -2,33 +2,16 @@
 
 import os
 
-import pytest
-
 #: environment variable that says which simulator is tested; test processes inherit it
 VARIABLE = "NENGO_DL_SUITE"
 
 #: what it may be: types of this package's simulator, or Nengo's own for comparison
 CHOICES = ("float32", "float64", "reference")
 
-#: tests that can only pass in double precision, and why
-ONLY_DOUBLE = {
-    "test_node.py::test_args": "compares an input in single precision with the exact time"
-}
-
 
 def pytest_addoption(parser):
     """Make the setting known, of which the plugin that reads it fails to tell pytest."""
     parser.addini("allclose_tolerances", "tolerances of the fixture allclose")
-
-
-def pytest_collection_modifyitems(items):
-    """Leave out what does not apply to single precision."""
-    if os.environ.get(VARIABLE) != "float32":
-        return
-    for item in items:
-        for name, reason in ONLY_DOUBLE.items():
-            if item.nodeid.endswith(name):
-                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def load(request):
@@ -41,7 +24,7 @@ def load(request):
     import nengo
 
     import nengo_dl
-    from nengo_dl.config import SETTINGS
+    from nengo_dl.settings import SETTINGS
 
     choice = os.environ.get(VARIABLE, "float32")
     if choice not in CHOICES:

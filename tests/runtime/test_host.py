@@ -6,6 +6,8 @@ import pytest
 from nengo.exceptions import SimulationError
 
 import nengo_dl
+from nengo_dl.compiler.digits import COUNT, Digits, from_digits
+from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.program import Specialization
@@ -198,3 +200,58 @@ def test_a_failure_ends_what_is_drawn_where_core_would_have_been(first):
     assert drawn.asked == [4 if first else 3]
     rows = interrupted.value.partial[:, :3] if first else interrupted.value.partial[:, 1:]
     np.testing.assert_array_equal(rows[2] - rows[0], 2.0)
+
+
+class Process:
+    """What runs a process of two items: each gets the time, scaled."""
+
+    label = "process"
+
+    def reset(self, rngs):
+        pass
+
+    def advance(self, t):
+        return np.array([[t / 3], [t / 7]])
+
+
+class Function:
+    label = "function"
+
+    @staticmethod
+    def advance(t):
+        return [t / 3, np.exp(t)]
+
+    @staticmethod
+    def checked(value):
+        return np.asarray(value)
+
+
+def feed_with_digits(host, size):
+    source = HostSource("op", "key", size)
+    inputs = [Source("key", 0, size), Source(Digits("key"), size, COUNT * size)]
+    return InputFeed(inputs, [source], {"op": host}, 0.001, 2, "float32")
+
+
+@pytest.mark.parametrize("host, size", ((Process(), 1), (Function, 2)))
+def test_digits_of_functions_of_time(host, size):
+    feed = feed_with_digits(host, size)
+    rows = feed.chunk(4, 3)
+    assert rows.dtype == np.float32
+    for t, row in zip((5 * 0.001, 6 * 0.001, 7 * 0.001), rows, strict=True):
+        exact = np.broadcast_to(np.reshape(host.advance(t), (-1, size)).T, (size, 2))
+        assert np.array_equal(from_digits(row[size:]), exact)
+        assert np.array_equal(row[:size], exact.astype(np.float32))
+    out = np.empty((feed.n_rows, 2), np.float32)
+    feed.single(6, out)
+    assert np.array_equal(out, rows[-1])
+
+
+def test_digits_of_data(rng):
+    feed = feed_with_digits(Function, 2)
+    data = rng.standard_normal((2, 5, 2))
+    feed.use({"key": data}, 0)
+    rows = feed.chunk(1, 3)
+    rounded = data.astype(np.float32)[:, 1:4].transpose(1, 2, 0)
+    assert np.array_equal(rows[:, :2], rounded)
+    for row, expected in zip(rows, rounded, strict=True):
+        assert np.array_equal(from_digits(row[2:]), expected)

@@ -333,6 +333,22 @@ def test_one_step_through_synapses_warns(sim):
             other.predict(np.ones((1, 1, 1)))
 
 
+def test_one_step_warns_of_the_synapses_of_trained_probes_only():
+    with nengo.Network() as net:
+        ens = nengo.Ensemble(10, 1)
+        nengo.Connection(nengo.Node([1]), ens, synapse=None)
+        probe, filtered = nengo.Probe(ens), nengo.Probe(ens, synapse=0.01)
+    x = np.ones((2, 1, 1))
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.compile("sgd", loss="mse")
+        with pytest.warns(UserWarning, match="one step.*synapse=None"):
+            sim.fit(x, {probe: x, filtered: x}, verbose=0)
+        sim.compile("sgd", loss={probe: "mse"})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Simulator.fit: running one step")
+            sim.fit(x, {probe: x}, verbose=0)
+
+
 def test_a_fit_that_failed_does_not_spoil_the_next(sim):
     def bad(y_true, y_pred):
         raise RuntimeError("a loss with a bug")

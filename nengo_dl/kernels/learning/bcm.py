@@ -2,7 +2,7 @@
 
 from nengo.builder.learning_rules import SimBCM
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, rows, spread
 

@@ -2,7 +2,7 @@
 
 from nengo.builder.learning_rules import SimPES
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.kernels.learning.outer import OuterProduct, spread
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from nengo.builder.learning_rules import SimVoja
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows, spread
 

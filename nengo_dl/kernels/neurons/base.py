@@ -5,9 +5,9 @@ import warnings
 import numpy as np
 from nengo.builder.neurons import SimNeurons
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.registry import Registry
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.traits import LARGE, Kernel
 from nengo_dl.kernels.fallback import UnknownOperator
 from nengo_dl.kernels.gradients import with_gradients
 
@@ -17,6 +17,10 @@ neuron_kernels: Registry = Registry("neuron kernels")
 
 class NeuronKernel(Kernel):
     """Base of all neuron kernels; subclasses register themselves by `neuron_type`.
+
+    Methods are given the neurons, ``neurons`` (a neuron type instance), or the operator
+    ``op`` that computes ``n_neurons`` of them, together with ``low``, the
+    `nengo_dl.compiler.lowering.Lowering`, and the elements of their ``current``.
 
     Attributes
     ----------
@@ -37,7 +41,8 @@ class NeuronKernel(Kernel):
         The first output of `step` is made of spikes, which go through `spikes`.
     draws : type or None
         What gives one random number for each neuron and step, the last argument of
-        `step`: the class of a host object (see `Lowering.drawn`).
+        `step`: the class of a host object (see
+        `nengo_dl.compiler.lowering.Lowering.drawn`).
     """
 
     neuron_type: type | None = None
@@ -49,6 +54,7 @@ class NeuronKernel(Kernel):
     draws: type | None = None
     operations = 20  # transcendental functions count for several
     materialize = (0,)
+    merge_limit = LARGE
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -195,7 +201,7 @@ class NeuronKernel(Kernel):
         return xp.with_gradient(output, slope * height * above)
 
     def detached(self, xp, p, x):
-        """``x``, which a surrogate gradient does not go through."""
+        """``x`` without surrogate gradients; ``xp`` and ``p`` are those of `step`."""
         return x if getattr(p, "surrogate", None) is None else xp.stop_gradient(x)
 
 

@@ -16,8 +16,8 @@ from nengo.dists import Distribution
 from nengo.exceptions import SimulationError
 from nengo.params import iter_params
 
-from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.registry import Registry
+from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.kernels.functions import PYTHON, HostFunction, step_times
 from nengo_dl.kernels.independence import reachable
 
@@ -156,13 +156,13 @@ class PythonProcess(HostFunction):
             self._put(out, 0, self.steps[b % len(self.steps)](t, *items))
             yield out.ravel()
 
-    def attempt(self, arrays):
+    def attempt(self, arrays, dtype=None):
         """See `nengo_dl.kernels.functions.HostFunction`."""
         if not self.draws:
-            return super().attempt(arrays)
+            return super().attempt(arrays, dtype)
         times = step_times(arrays[0], self.dt)
         values = self.draw(times[:: len(self.steps)]).reshape(len(times), self.size)
-        return values.T.astype(arrays[0].dtype), len(times), None
+        return values.T.astype(dtype or arrays[0].dtype), len(times), None
 
 
 def _functions_of_users(process):
@@ -229,9 +229,10 @@ class LowerProcess(OperatorRule):
 
     def lower(self, op, low):
         """Find out what the output is, then set, increment or update the signal."""
-        if op.mode == "set" and op.output.base in low.options.inputs:
+        data = low.data(op.output) if op.mode == "set" else None
+        if data is not None:
             low.host(op, lambda: PythonProcess(op, low.dt))
-            low.define(op.output, low.input(op.output.base, op.output.size))
+            low.define(op.output, data)
             return
         ahead = op.input is None and not low.stepwise_python
         if ahead and op.mode == "set":

@@ -3,7 +3,7 @@
 import numpy as np
 from nengo.synapses import LinearFilter
 
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import LARGE, Kernel
 from nengo_dl.kernels.processes.base import process_rules
 
 
@@ -18,6 +18,7 @@ class OneStateFilter(Kernel):
     name = "filter"
     vectors = ("a", "b")
     zero_preserving = True
+    merge_limit = LARGE
 
     def step(self, xp, p, u, y):
         """One time step; every array is ``(n, batch)``."""
@@ -42,6 +43,7 @@ class StateSpaceFilter(Kernel):
 
     name = "state_space_filter"
     zero_preserving = True
+    merge_limit = LARGE
 
     def step(self, xp, p, u, *x):
         """One time step."""

@@ -6,7 +6,7 @@ import warnings
 
 from nengo.exceptions import ValidationError
 
-from nengo_dl.config import validate_setting
+from nengo_dl.settings import validate_setting
 
 #: for what cannot be translated: what to write instead
 INSTEAD = {

@@ -1,9 +1,5 @@
-"""Measurements of training: beside plain TensorFlow, and beside plain Keras.
+"""Training: beside plain TensorFlow, and beside plain Keras."""
 
-Each figure is a ratio of two times that are taken in turns, in one process.
-"""
-
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,72 +7,26 @@ import keras
 import nengo
 import numpy as np
 import tensorflow as tf
+from nengo.exceptions import ValidationError
 
-from nengo_dl.benchmarks.compare import take_turns
-from nengo_dl.benchmarks.networks import integrator
+from nengo_dl.benchmarks import beside, charts
+from nengo_dl.benchmarks.networks.integrators import integrator
+from nengo_dl.benchmarks.registry import Names, Row, measurement
+from nengo_dl.benchmarks.report import Column
+from nengo_dl.benchmarks.timing import check_positive, take_turns
 from nengo_dl.config import configure_settings
-from nengo_dl.runtime.bptt import _Walk
 from nengo_dl.runtime.loop import call_step
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.simulator import Simulator
 
-
-@dataclasses.dataclass(frozen=True)
-class TrainRow:
-    """Two ways to do the same training.
-
-    Times are of the fastest repeat, in milliseconds per batch.
-    """
-
-    case: str
-    """What was trained."""
-    ours_ms: float
-    reference: str
-    """What it is compared with."""
-    reference_ms: float
-    steps: int
-    """Steps of each item."""
-    ours_mb: float | None = None
-    """Size of the states held for gradients, where it is compared."""
-    reference_mb: float | None = None
-
-    @property
-    def ratio(self) -> float:
-        """Our time as a fraction of the other."""
-        return self.ours_ms / self.reference_ms
-
-    @property
-    def memory_ratio(self) -> float | None:
-        """Our memory as a fraction of the other; None if it is not compared."""
-        if self.ours_mb is None or not self.reference_mb:
-            return None
-        return self.ours_mb / self.reference_mb
-
-    @property
-    def step_ms(self) -> float:
-        """Our milliseconds per step of a batch."""
-        return self.ours_ms / self.steps
-
-    def as_dict(self) -> dict:
-        """All fields and the figures derived from them, for JSON."""
-        derived = ("ratio", "memory_ratio", "step_ms")
-        return dataclasses.asdict(self) | {name: getattr(self, name) for name in derived}
-
-
-HEADER = (
-    f"{'training of':<34}  {'ms/batch':>9}  {'ms/step':>8}  {'beside':<26}  "
-    f"{'ms/batch':>9}  {'ratio':>6}  {'memory':>7}"
+COLUMNS = (
+    *beside.COLUMNS,
+    Column("ms/step", "step_ms", ".4f", 8),
+    Column("memory", "memory_ratio", ".2f"),
 )
-"""The titles of the table's columns."""
 
-
-def format_train_row(row: TrainRow) -> str:
-    """One line of the table."""
-    memory = "-" if row.memory_ratio is None else f"{row.memory_ratio:.2f}"
-    return (
-        f"{row.case:<34}  {row.ours_ms:>9.3f}  {row.step_ms:>8.4f}  "
-        f"{row.reference:<26}  {row.reference_ms:>9.3f}  {row.ratio:>6.2f}  {memory:>7}"
-    )
+NOTES = f"""{beside.NOTES} Memory: size of the states held for gradients, as a fraction
+of the other's."""
 
 
 class PlainLoop:
@@ -139,8 +89,7 @@ def states_megabytes(sim: Simulator, n_steps: int) -> float:
     Those that the forward pass keeps, and those that the backward pass computes again.
     """
     variant = sim.tensor_graph.variant(True)
-    xs = tf.zeros((n_steps, 0, sim.minibatch_size or 1), variant.scan.xp.dtype)
-    every = _Walk(variant.scan, xs, []).interval(variant.state)
+    every = variant.scan.interval(variant.state, n_steps)
     states = -(-n_steps // every) + (every if every > 1 else 0)
     return states * sum(state.numpy().nbytes for state in variant.state) / 2**20
 
@@ -162,15 +111,17 @@ def _loop_trainer(dimensions, neurons_per_d, n_steps, batch, batches, plain, set
     return sim, _fit(lambda **kwargs: sim.fit({node: x}, {probe: y}, **kwargs), batches)
 
 
-def _beside(case, n_steps, ours, reference, name, repeats) -> TrainRow:
-    """Both in turns, after each has run once."""
+def _beside(case, n_steps, ours, reference, name, repeats) -> Row:
+    """Both in turns, after each has run once; they tell their times themselves."""
+    check_positive(repeats=repeats)
     ours()
     reference()
     times: list[list[float]] = [[], []]
     take_turns(
         [lambda: times[0].append(ours()), lambda: times[1].append(reference())], repeats
     )
-    return TrainRow(case, min(times[0]), name, min(times[1]), n_steps)
+    row = beside.beside_row(case, times[0], name, times[1], "ms/batch")
+    return {**row, "steps": n_steps, "step_ms": row["ours"] / n_steps}
 
 
 def measure_loop(
@@ -181,7 +132,7 @@ def measure_loop(
     batches: int = 4,
     repeats: int = 5,
     **settings,
-) -> TrainRow:
+) -> Row:
     """Training through time, beside ``tf.while_loop`` with a gradient tape.
 
     Parameters
@@ -195,7 +146,7 @@ def measure_loop(
     batches : int
         Batches of an epoch.
     repeats : int
-        Epochs, of which the fastest counts.
+        Epochs of each.
     **settings
         See `.configure_settings`.
     """
@@ -214,7 +165,7 @@ def measure_checkpoints(
     batches: int = 2,
     repeats: int = 5,
     **settings,
-) -> TrainRow:
+) -> Row:
     """``checkpoint="auto"`` beside keeping the state of every step.
 
     The arguments are those of `measure_loop`. The row has the size of the states, too.
@@ -224,8 +175,9 @@ def measure_checkpoints(
     other, every = _loop_trainer(*sizes, False, {**settings, "checkpoint": None})
     case = f"integrator {dimensions}x{neurons_per_d}, T={n_steps}, auto"
     row = _beside(case, n_steps, auto, every, "every state kept", repeats)
-    ours_mb, reference_mb = (states_megabytes(s, n_steps) for s in (sim, other))
-    return dataclasses.replace(row, ours_mb=ours_mb, reference_mb=reference_mb)
+    held, theirs = (states_megabytes(s, n_steps) for s in (sim, other))
+    memory = {"ours_mb": held, "theirs_mb": theirs, "memory_ratio": held / theirs}
+    return row | memory
 
 
 def feed_forward(sizes=(784, 512, 256, 10)) -> nengo.Network:
@@ -257,7 +209,7 @@ def measure_feed_forward(
     sizes=(784, 512, 256, 10),
     batches: int = 50,
     repeats: int = 5,
-) -> TrainRow:
+) -> Row:
     """Rate training of a network without state, beside the same layers in Keras.
 
     In Keras all steps are items of one batch.
@@ -293,7 +245,7 @@ def measure_feed_forward(
     return _beside(case, n_steps, ours, reference, "keras.Model", repeats)
 
 
-CASES: dict[str, Callable[..., TrainRow]] = {
+CASES: dict[str, Callable[..., Row]] = {
     "loop": measure_loop,
     "checkpoints": measure_checkpoints,
     "layers": measure_feed_forward,
@@ -303,26 +255,31 @@ CASES: dict[str, Callable[..., TrainRow]] = {
 """Everything that the command measures, by name."""
 
 
-def measure_training(names=None, **kwargs) -> Iterator[TrainRow]:
-    """Measure some of `CASES`, or all of them.
+@measurement(COLUMNS, NOTES, plot=charts.ratio_bars)
+def train(cases: Names | None = None, repeats: int = 5) -> Iterator[Row]:
+    """Measure training beside plain TensorFlow and Keras.
 
     Parameters
     ----------
-    names : list of str or None
-        Which; None for all.
-    **kwargs
-        For each measurement: ``batch``, ``batches``, ``repeats``.
+    cases : list of str or None
+        Any of loop, checkpoints, layers, layers20, overhead.
+    repeats : int
+        Epochs of each.
+
+    Yields
+    ------
+    dict
 
     Raises
     ------
     ~nengo.exceptions.ValidationError
         If there is none of such a name.
     """
-    names = list(CASES) if names is None else names
+    names = list(CASES) if cases is None else cases
     unknown = [name for name in names if name not in CASES]
     if unknown:
-        raise nengo.exceptions.ValidationError(
+        raise ValidationError(
             f"there are no cases {unknown}; known: {', '.join(CASES)}", attr="train"
         )
     for name in names:
-        yield CASES[name](**kwargs)
+        yield CASES[name](repeats=repeats)

@@ -1,0 +1,19 @@
+"""Figures that examples write to files, on the pages of the examples.
+
+Sphinx-Gallery shows what is drawn with ``matplotlib.pyplot``. Examples draw into files,
+as they do when they are run by hand. Here those files are moved to the pages.
+"""
+
+import shutil
+from pathlib import Path
+
+from sphinx_gallery.scrapers import figure_rst
+
+
+def scrape(block, block_vars, gallery_conf):
+    """Move the pictures that a block of an example has written; give their RST."""
+    moved = []
+    for written in sorted(Path.cwd().glob("*.png")):
+        moved.append(next(block_vars["image_path_iterator"]))
+        shutil.move(written, moved[-1])
+    return figure_rst(moved, gallery_conf["src_dir"])

@@ -1,0 +1,145 @@
+"""First results: from a network to the output of the first steps."""
+
+from collections.abc import Iterator
+
+import nengo
+import numpy as np
+
+from nengo_dl.benchmarks import beside, charts
+from nengo_dl.benchmarks.networks import Case, chosen_cases
+from nengo_dl.benchmarks.registry import Names, Row, measurement
+from nengo_dl.benchmarks.report import Column
+from nengo_dl.benchmarks.runs import JIT, Tier, built, warm_up
+from nengo_dl.benchmarks.timing import (
+    check_positive,
+    median,
+    private_decoder_cache,
+    seconds,
+)
+from nengo_dl.simulator import Simulator
+
+NETWORKS = ("chain", "learner4", "learner64", "integrator16", "convolution16", "action16")
+"""The standard networks of at most 1,000 operators."""
+
+COLUMNS = (
+    *beside.COLUMNS,
+    Column("operators", "operators", ",d"),
+    Column("very first s", "very_first", ",.3f"),
+)
+
+NOTES = f"""{beside.NOTES} Import, and what TensorFlow does once in a process, come
+before. Each round has another seed, so that weights differ; Nengo's cache has the
+decoders. First result: build and run of the first steps, in the structure's first and
+in all later simulators (the very first takes no part in the median). Compiled: the same
+with the loop compiled from the first step on; the second simulator of a structure
+beside the first one."""
+
+
+@measurement(COLUMNS, NOTES, beside.goals_met, charts.ratio_bars)
+def first(
+    networks: Names | None = None,
+    steps: int = 1000,
+    repeats: int = 5,
+    compiled: bool = True,
+) -> Iterator[Row]:
+    """Measure build and first steps beside core, and the second simulator's.
+
+    Parameters
+    ----------
+    networks : list of str or None
+        By default all standard ones of at most 1,000 operators.
+    steps : int
+        First steps.
+    repeats : int
+        Rounds, each with another seed.
+    compiled : bool
+        Whether to measure with the loop compiled, too.
+
+    Yields
+    ------
+    dict
+        For each network, two rows.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If a name is unknown or a number is less than 1.
+    """
+    check_positive(steps=steps, repeats=repeats)
+    cases = chosen_cases(list(NETWORKS) if networks is None else networks)
+    warm_up(steps)
+    warm_up(steps, jit=True)
+    for name, case in cases.items():
+        yield _beside_core(name, case, steps, repeats)
+        if compiled:
+            yield _second(name, case, steps, repeats)
+
+
+def first_result(simulator: type, net: nengo.Network, steps: int) -> tuple[float, int]:
+    """Seconds of build and run, and the number of operators.
+
+    Parameters
+    ----------
+    simulator : type
+    net : ~nengo.Network
+    steps : int
+    """
+    sims: list = []
+
+    def build_and_run():
+        sims.append(simulator(net, progress_bar=False))
+        sims[0].run_steps(steps, progress_bar=False)
+
+    elapsed = seconds(build_and_run)
+    with sims[0] as sim:
+        return elapsed, len(sim.model.operators)
+
+
+def _network(case: Case, seed: int, tier: Tier = "auto") -> nengo.Network:
+    """A network with a seed, whose decoders are in Nengo's cache."""
+    net = built(case, seed, {"jit": JIT[tier]})
+    nengo.Simulator(net, progress_bar=False).close()
+    return net
+
+
+def _beside_core(name: str, case: Case, steps: int, repeats: int) -> Row:
+    """Build and first steps of both simulators in turn."""
+    core, ours, operators = [], [], 0
+    with private_decoder_cache():
+        very_first, operators = first_result(Simulator, _network(case, 0), steps)
+        for seed in range(1, repeats + 1):
+            net, turns = (
+                _network(case, seed),
+                [(Simulator, ours), (nengo.Simulator, core)],
+            )
+            for simulator, times in turns[:: (-1) ** seed]:
+                times.append(first_result(simulator, net, steps)[0])
+    return beside.beside_row(
+        f"{name}, build and {steps} steps",
+        ours,
+        "core",
+        core,
+        "s",
+        1.0,
+        operators=operators,
+        very_first=very_first,
+    )
+
+
+def _second(name: str, case: Case, steps: int, repeats: int) -> Row:
+    """The later simulators of one structure, compiled, beside its first one."""
+    with private_decoder_cache():
+        times = [
+            first_result(Simulator, _network(case, seed, "tensorflow"), steps)[0]
+            for seed in range(repeats + 1)
+        ]
+    very_first, later = times[0], times[1:]
+    row = beside.beside_row(
+        f"{name}, compiled, another seed",
+        later,
+        "the structure's first",
+        [very_first] * len(later),
+        "s",
+        very_first=very_first,
+    )
+    return row | {"saved": float(np.subtract(very_first, median(later)))}

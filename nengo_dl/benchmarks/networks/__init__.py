@@ -1,0 +1,46 @@
+"""Networks to measure simulators on.
+
+Every module in this folder is imported, so that a new network is a function with the
+decorator `~base.builder` in a file of its own, and nothing else. `BUILDERS` are the
+functions by name, `CASES` those with standard sizes.
+"""
+
+import importlib
+import pkgutil
+
+from nengo_dl.benchmarks.networks.base import (
+    BUILDERS,
+    CASES,
+    DEFAULT,
+    PROBE_SYNAPSE,
+    SEED,
+    Case,
+    Waves,
+    builder,
+    case,
+    chosen_cases,
+)
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+
+
+def __getattr__(name):
+    """A builder by its name."""
+    if name in BUILDERS:
+        return BUILDERS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "BUILDERS",
+    "CASES",
+    "DEFAULT",
+    "PROBE_SYNAPSE",
+    "SEED",
+    "Case",
+    "Waves",
+    "builder",
+    "case",
+    "chosen_cases",
+]

@@ -1,0 +1,59 @@
+"""Circular convolution."""
+
+import nengo
+import numpy as np
+
+from nengo_dl.benchmarks.networks.base import (
+    LIF,
+    SEED,
+    Waves,
+    builder,
+    case,
+    count,
+    new_network,
+    probed,
+)
+
+
+@builder
+@case("convolution128", dimensions=128, neurons_per_d=64)
+@case("convolution16", dimensions=16, neurons_per_d=50)
+def cconv(dimensions, neurons_per_d, neuron_type=LIF):
+    """Circular convolution of a vector that changes with one that does not.
+
+    Parameters
+    ----------
+    dimensions : int
+        Dimensions of the vectors.
+    neurons_per_d : float
+        Neurons for each product of two numbers, rounded; there are about two products
+        per dimension, and each has two ensembles that share its neurons.
+    neuron_type : ~nengo.neurons.NeuronType
+        Neurons of all ensembles.
+
+    Returns
+    -------
+    ~nengo.Network
+        With ``inp`` and ``p`` of ``dimensions`` dimensions, and ``other``, the node of
+        the constant vector.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If a size is less than 1.
+
+    Examples
+    --------
+    >>> net = cconv(dimensions=16, neurons_per_d=50, neuron_type=nengo.LIF())
+    """
+    dimensions = count("dimensions", dimensions)
+    neurons = count("neurons_per_d", neurons_per_d)
+    with new_network("cconv", neuron_type, d=dimensions, n=neurons) as net:
+        net.inp = nengo.Node(Waves(dimensions), label="inp")
+        constant = np.random.RandomState(SEED).standard_normal(dimensions)
+        net.other = nengo.Node(constant / np.linalg.norm(constant), label="other")
+        product = nengo.networks.CircularConvolution(neurons, dimensions)
+        # sines have a mean square of 1/2; this makes the vector about one unit long
+        nengo.Connection(net.inp, product.input_a, transform=np.sqrt(2 / dimensions))
+        nengo.Connection(net.other, product.input_b)
+    return probed(net, product.output)

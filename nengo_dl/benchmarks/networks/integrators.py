@@ -1,0 +1,51 @@
+"""Integrators."""
+
+import nengo
+
+from nengo_dl.benchmarks.networks.base import (
+    LIF,
+    Waves,
+    builder,
+    case,
+    count,
+    new_network,
+    probed,
+)
+
+
+@builder
+@case("integrator128", dimensions=128, neurons_per_d=32)
+@case("integrator16", dimensions=16, neurons_per_d=50)
+def integrator(dimensions, neurons_per_d, neuron_type=LIF):
+    """Integrators, one ensemble per dimension, that feed back to themselves.
+
+    Parameters
+    ----------
+    dimensions : int
+        Number of ensembles, each of one dimension.
+    neurons_per_d : float
+        Neurons in each of them, rounded.
+    neuron_type : ~nengo.neurons.NeuronType
+        Neurons of all ensembles.
+
+    Returns
+    -------
+    ~nengo.Network
+        With ``inp`` and ``p`` of ``dimensions`` dimensions.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If a size is less than 1.
+    """
+    dimensions = count("dimensions", dimensions)
+    neurons = count("neurons_per_d", neurons_per_d)
+    feedback = 0.1  # seconds: the longer the time constant, the less it drifts
+    with new_network("integrator", neuron_type, d=dimensions, n=neurons) as net:
+        net.inp = nengo.Node(Waves(dimensions), label="inp")
+        array = nengo.networks.EnsembleArray(neurons, dimensions)
+        # an input u adds `feedback * u` through the filter, so the value grows by u
+        # per second; the factor 5 makes use of the range of the neurons
+        nengo.Connection(net.inp, array.input, transform=5 * feedback, synapse=feedback)
+        nengo.Connection(array.output, array.input, synapse=feedback)
+    return probed(net, array.output)

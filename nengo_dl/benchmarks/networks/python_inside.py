@@ -1,0 +1,165 @@
+"""Networks with Python functions in them."""
+
+import nengo
+import numpy as np
+
+from nengo_dl.benchmarks.networks.base import (
+    LIF,
+    Waves,
+    builder,
+    case,
+    count,
+    new_network,
+    probed,
+    sizes_of,
+)
+
+
+def squashed(t, x):
+    """What the Python nodes in loops compute."""
+    return np.tanh(x)
+
+
+class Recorder:
+    """Keeps what it is called with, as a Python node at the end of a network.
+
+    Attributes
+    ----------
+    last : ndarray
+        The latest value.
+    calls : int
+        How many there were.
+    """
+
+    def __init__(self):
+        self.last, self.calls = None, 0
+
+    def __call__(self, t, x):
+        """Keep a value."""
+        self.last = x.copy()
+        self.calls += 1
+
+
+@builder
+@case("closed_loop", dimensions=1, neurons_per_d=100)
+def closed_loop(dimensions=1, neurons_per_d=100, neuron_type=LIF):
+    """Two ensembles and a Python node in a loop.
+
+    ::
+
+        inp -> first -> Python -> second -> first
+
+    Parameters
+    ----------
+    dimensions : int
+        Of all of them.
+    neurons_per_d : float
+        Neurons per dimension in each ensemble.
+    neuron_type : ~nengo.neurons.NeuronType
+        Neurons of both ensembles.
+
+    Returns
+    -------
+    ~nengo.Network
+        With ``inp`` and ``p``, what the second ensemble represents.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If a size is less than 1.
+    """
+    dimensions, neurons = sizes_of(dimensions, neurons_per_d)
+    with new_network("closed_loop", neuron_type, d=dimensions, n=neurons) as net:
+        net.inp = nengo.Node(Waves(dimensions), label="inp")
+        first, second = (nengo.Ensemble(neurons, dimensions) for _ in range(2))
+        python = nengo.Node(squashed, dimensions, dimensions, label="python")
+        nengo.Connection(net.inp, first)
+        nengo.Connection(first, python)
+        nengo.Connection(python, second)
+        nengo.Connection(second, first, transform=0.5)
+    return probed(net, second)
+
+
+@builder
+@case("action_loop", dimensions=16, neurons_per_d=50)
+def action_loop(dimensions=16, neurons_per_d=50, neuron_type=LIF):
+    """Action selection with a Python node in the loop: an environment.
+
+    What is selected goes to a Python function, which makes that action less attractive.
+
+    Parameters
+    ----------
+    dimensions : int
+        Number of actions.
+    neurons_per_d : float
+        Neurons per ensemble; there are six ensembles per action.
+    neuron_type : ~nengo.neurons.NeuronType
+        Neurons of all ensembles.
+
+    Returns
+    -------
+    ~nengo.Network
+        With ``inp`` and ``p``, as `basal_ganglia`.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If a size is less than 1.
+    """
+    actions, neurons = count("dimensions", dimensions), count("n", neurons_per_d)
+    with new_network("action_loop", neuron_type, d=actions, n=neurons) as net:
+        net.inp = nengo.Node(Waves(actions), label="inp")
+        selection = nengo.networks.BasalGanglia(actions, neurons)
+        thalamus = nengo.networks.Thalamus(actions, neurons)
+        middle = nengo.Node(np.full(actions, 0.5), label="middle")
+        environment = nengo.Node(squashed, actions, actions, label="environment")
+        nengo.Connection(net.inp, selection.input, transform=0.5, synapse=None)
+        nengo.Connection(middle, selection.input, synapse=None)
+        nengo.Connection(selection.output, thalamus.input)
+        nengo.Connection(thalamus.output, environment)
+        nengo.Connection(environment, selection.input, transform=-0.2)
+    return probed(net, thalamus.output)
+
+
+@builder
+@case("recorded", dimensions=1, neurons_per_d=100, driven=False)
+def recorded(
+    dimensions=1, neurons_per_d=100, neuron_type=LIF, driven=True, recorder=True
+):
+    """Two ensembles in a row, with or without Python at the ends.
+
+    Parameters
+    ----------
+    dimensions : int
+        Of the ensembles.
+    neurons_per_d : float
+        Neurons per dimension in each ensemble.
+    neuron_type : ~nengo.neurons.NeuronType
+        Neurons of both ensembles.
+    driven : bool
+        True: a Python function of time is the input. False: a constant.
+    recorder : bool
+        Whether the output goes to a Python node (`Recorder`, as ``recorder``), too.
+
+    Returns
+    -------
+    ~nengo.Network
+        With ``inp`` and ``p``, what the last ensemble represents.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If a size is less than 1.
+    """
+    dimensions, neurons = sizes_of(dimensions, neurons_per_d)
+    with new_network("recorded", neuron_type, d=dimensions, n=neurons) as net:
+        value = Waves(dimensions) if driven else np.full(dimensions, 0.7)
+        net.inp = nengo.Node(value, label="inp")
+        first, second = (nengo.Ensemble(neurons, dimensions) for _ in range(2))
+        nengo.Connection(net.inp, first)
+        nengo.Connection(first, second, function=np.square)
+        if recorder:
+            net.recorder = Recorder()
+            node = nengo.Node(net.recorder, size_in=dimensions, label="recorder")
+            nengo.Connection(second, node, synapse=0.01)
+    return probed(net, second)

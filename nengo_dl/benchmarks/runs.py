@@ -1,0 +1,173 @@
+"""Simulators that run: settings, first results, runs and single steps."""
+
+import re
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import nengo
+import numpy as np
+from nengo.exceptions import ValidationError
+
+from nengo_dl.benchmarks.networks import Case
+from nengo_dl.benchmarks.networks.chains import chain
+from nengo_dl.benchmarks.timing import Times, no_collection, seconds, take_turns
+from nengo_dl.config import configure_settings
+from nengo_dl.simulator import Simulator
+
+Tier = Literal["auto", "numpy", "tensorflow"]
+"""What runs the loop over time."""
+
+JIT = {"auto": "auto", "numpy": False, "tensorflow": True}
+"""The setting ``jit`` for each tier."""
+
+Precision = Literal["float32", "float64"]
+
+DIFFERENCE_STEPS = 100
+"""Steps over which outputs are compared. After that the float32 outputs of a spiking
+network with feedback drift apart: one spike that comes a step later shifts others."""
+
+
+def built(
+    case: Case | Callable[[], nengo.Network],
+    seed: int | None = None,
+    settings: dict[str, Any] | None = None,
+) -> nengo.Network:
+    """A network with a seed and settings.
+
+    Parameters
+    ----------
+    case : callable
+        Makes it.
+    seed : int or None
+        Instead of the one that the network has.
+    settings : dict or None
+        For `.configure_settings`.
+    """
+    net = case()
+    if seed is not None:
+        net.seed = seed
+    if settings:
+        with net:
+            configure_settings(**settings)
+    return net
+
+
+def warm_up(steps: int = 1, **settings) -> float:
+    """Let TensorFlow and both simulators do what they do once per process.
+
+    Parameters
+    ----------
+    steps : int
+        Of the runs.
+    **settings
+        For `.configure_settings`.
+
+    Returns
+    -------
+    float
+        Seconds that it took.
+    """
+
+    def run():
+        net = built(lambda: chain(1, 10), settings=settings)
+        for simulator in (nengo.Simulator, Simulator):
+            with simulator(net, progress_bar=False) as sim:
+                sim.run_steps(steps, progress_bar=False)
+                sim.step()
+
+    return seconds(run)
+
+
+def run_times(sims: Sequence, steps: int, repeats: int) -> list[Times]:
+    """Seconds per step of ``run_steps``, for each simulator and round.
+
+    Parameters
+    ----------
+    sims : sequence of simulator
+    steps : int
+        Of each run.
+    repeats : int
+        Number of rounds.
+    """
+    runs = [lambda sim=sim: sim.run_steps(steps, progress_bar=False) for sim in sims]
+    with no_collection():
+        times = take_turns(runs, repeats)
+    return [tuple(t / steps for t in row) for row in times]
+
+
+def step_times(sims: Sequence, calls: int, repeats: int) -> list[Times]:
+    """Seconds per call of ``step``, for each simulator and round.
+
+    Parameters
+    ----------
+    sims : sequence of simulator
+    calls : int
+        Of each round.
+    repeats : int
+        Number of rounds.
+    """
+
+    def call(sim, times):
+        for _ in range(times):
+            sim.step()
+
+    for sim in sims:
+        call(sim, 10)  # the first calls may have something to prepare
+    with no_collection():
+        runs = [lambda sim=sim: call(sim, calls) for sim in sims]
+        times = take_turns(runs, repeats)
+    return [tuple(t / calls for t in row) for row in times]
+
+
+def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference as a fraction of the largest absolute value expected.
+
+    Parameters
+    ----------
+    found : np.ndarray
+        Probe data ``(T, d)`` or, in batches, ``(B, T, d)``.
+    expected : np.ndarray
+        Probe data ``(T, d)``; each batch item is compared with it.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If all values expected are zero: agreeing on them would show nothing.
+    """
+    scale = np.abs(expected).max(initial=0)
+    if scale == 0:
+        raise ValidationError(
+            "the output of nengo.Simulator is zero in all steps that are compared; "
+            "a benchmark network has to be driven with a signal",
+            attr="probe",
+        )
+    return float(np.abs(found - expected).max() / scale)
+
+
+def count_kernels(sim: Any) -> int | None:
+    """The number of kernels per step that the simulator's description tells.
+
+    Parameters
+    ----------
+    sim : simulator
+        An open one.
+
+    Returns
+    -------
+    int or None
+        None if it does not describe itself, or does not mention kernels.
+    """
+    if not hasattr(sim, "describe"):
+        return None
+    found = re.search(r"([\d,]+) kernels", str(sim.describe()))
+    return None if found is None else int(found[1].replace(",", ""))
+
+
+def known_tiers() -> tuple[str, ...]:
+    """The names of all tiers."""
+    return typing.get_args(Tier)

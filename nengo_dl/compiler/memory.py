@@ -1,0 +1,153 @@
+"""Where signals are in memory, and what was written there that nobody has read yet."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+from nengo.builder.signal import Signal
+from nengo.exceptions import BuildError
+
+
+def signal_index(signal: Signal) -> np.ndarray:
+    """Positions of a signal's entries in its flattened base, in the signal's shape."""
+    if not signal.is_view:
+        return np.arange(signal.size).reshape(signal.shape)
+    index = np.full(signal.shape, signal.elemoffset, np.int64)
+    for axis, (length, stride) in enumerate(zip(signal.shape, signal.elemstrides)):
+        along = [1] * len(signal.shape)
+        along[axis] = length
+        index += (np.arange(length) * stride).reshape(along)
+    return index
+
+
+def source_key(signal: Signal) -> Signal:
+    """What stands for the output of a node among what is given to each step.
+
+    Its base, unless other things are in there as well, as in models that Nengo optimized;
+    then the signal itself.
+    """
+    return signal.base if signal.size == signal.base.size else signal
+
+
+def overlap(first: Signal, second: Signal) -> bool:
+    """Whether two signals have entries in common."""
+    if first.base is not second.base:
+        return False
+    return bool(np.isin(signal_index(first), signal_index(second)).any())
+
+
+def check_views(signals: Iterable[Signal]) -> None:
+    """Whether core Nengo finds signals in memory where they were made.
+
+    A view of a view that does not start where the first view does has an offset from the
+    first view, but core counts it from the base of both. So core takes other entries of
+    the base than the ones that the view was made of, and so do we; the user should know.
+
+    Parameters
+    ----------
+    signals : iterable of Signal
+
+    Raises
+    ------
+    BuildError
+        If the first values of the two places differ. Core refuses these, too.
+    """
+    for signal in signals:
+        if not signal.is_view or not signal.size:
+            continue
+        base = signal.base
+        start = _address(signal) - _address(base)
+        shared = 0 <= start < base.nbytes  # else it is a copy, and has the offset alone
+        if not shared or start == signal.offset:
+            continue
+        problem = (
+            f"the signal {signal.name} is a view of a view: it was made of the entries "
+            f"of {base.name} from number {start // signal.itemsize} on, but Nengo looks "
+            f"for it from number {signal.elemoffset} on, since its offset is counted "
+            "from the first view"
+        )
+        way_out = f"Take it from {base.name} with a single index"
+        index = signal_index(signal)
+        values = np.ravel(base.initial_value)
+        inside = index.min() >= 0 and index.max() < base.size
+        if not inside or not np.array_equal(values[index], signal.initial_value):
+            raise BuildError(f"{problem}, where there are other values. {way_out}")
+        warnings.warn(f"{problem}, and uses those entries. {way_out}", stacklevel=2)
+
+
+def _address(signal: Signal) -> int:
+    """Where the first entry of a signal is in memory."""
+    return signal.initial_value.__array_interface__["data"][0]
+
+
+def covers(sets: list[Signal], incs: list[Signal]) -> bool:
+    """Whether all that is incremented was set before, in the same step."""
+    base = incs[0].base
+    if any(signal.size == base.size for signal in sets):
+        return True
+    covered = np.zeros(base.size, bool)
+    for signal in sets:
+        covered[signal_index(signal)] = True
+    return all(covered[signal_index(signal)].all() for signal in incs)
+
+
+class Pending:
+    """Writes to one base signal that nobody has read yet.
+
+    Attributes
+    ----------
+    terms : list of (positions, elements, factors)
+        What is added.
+    bias : ndarray
+        Constants that were set.
+    covered, frozen : ndarray of bool
+        Which entries were set, so that older values do not count; which were read, so
+        that they cannot change any more in this step.
+    """
+
+    def __init__(self, size: int):
+        self.terms: list[tuple[np.ndarray, np.ndarray, np.ndarray | float]] = []
+        self.bias = np.zeros(size)
+        self.covered = np.zeros(size, bool)
+        self.frozen = np.zeros(size, bool)
+
+    def region(self, wanted: np.ndarray | None) -> np.ndarray:
+        """Which entries there are to freeze: all, or among those that are wanted."""
+        if wanted is None:
+            return ~self.frozen
+        region = np.zeros(self.frozen.size, bool)
+        region[wanted] = True
+        return region & ~self.frozen
+
+    def sums(self, region: np.ndarray, current: np.ndarray):
+        """What the entries of a region are: arguments of `.graph.GraphBuilder.sum`.
+
+        Parameters
+        ----------
+        region : ndarray of bool
+        current : ndarray
+            The elements that hold the signal before these writes.
+
+        Returns
+        -------
+        bias, rows, sources, factors : ndarray
+            Rows are counted within the region.
+        """
+        row_of = np.where(region, np.cumsum(region) - 1, -1)
+        rows, sources, factors = [], [], []
+        for position, source, factor in self.terms:
+            row = row_of[position]
+            inside = row >= 0
+            factor = np.broadcast_to(np.asarray(factor, np.float64), position.shape)
+            if not inside.all():
+                row, source, factor = row[inside], source[inside], factor[inside]
+            rows.append(row)
+            sources.append(source)
+            factors.append(factor)
+        remaining = np.flatnonzero(region & ~self.covered)
+        rows.append(row_of[remaining])
+        sources.append(current[remaining])
+        factors.append(np.ones(remaining.size))
+        return self.bias[region], *map(np.concatenate, (rows, sources, factors))

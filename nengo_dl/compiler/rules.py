@@ -1,0 +1,83 @@
+"""How one kind of operator becomes elements, and which rule is for which operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nengo.builder.signal import Signal
+
+from nengo_dl.compiler.registry import operators as rules
+
+
+class OperatorRule:
+    """How operators ``op`` of one kind become elements; see `lowers`."""
+
+    def covers(self, op, registered: type) -> bool:
+        """Whether the rule of the class ``registered`` is right for the operator ``op``.
+
+        By default operators of a subclass are lowered by the rule of their base class
+        unless they have a ``make_step`` of their own, and so do something else.
+        """
+        own = getattr(type(op), "make_step", None)
+        return own is getattr(registered, "make_step", None)
+
+    def carries(self, op) -> Iterable[Signal]:
+        """Signals whose previous value the operator uses, although it sets them."""
+        return ()
+
+    def reaches(self, op) -> frozenset | None:
+        """Tokens of the objects that the operator's Python code may share with others.
+
+        None: any object. Empty: it runs no Python, or nothing that could be shared.
+        """
+        return frozenset()
+
+    def stepwise(self, op) -> bool:
+        """Whether the operator runs Python that needs other signals of its step."""
+        return False
+
+    def lower(self, op, low) -> None:
+        """Describe one operator to ``low``, a `nengo_dl.compiler.lowering.Lowering`."""
+        raise NotImplementedError(
+            f"{type(self).__name__}.lower is missing: it must say which elements "
+            f"{type(op).__name__} reads and writes"
+        )
+
+
+def lowers(*operator_classes: type):
+    """Class decorator: this `OperatorRule` lowers these operators.
+
+    Operators of subclasses, too, if the rule `covers <OperatorRule.covers>` them.
+    """
+
+    def decorate(rule_class):
+        for cls in operator_classes:
+            rules.add(cls, rule_class())
+        return rule_class
+
+    return decorate
+
+
+def rule_of(op) -> OperatorRule | None:
+    """The rule for an operator: of its class, of an ancestor, or of all others.
+
+    None if there is none at all (the kernels, which bring the rules, are not imported).
+    """
+    for cls in type(op).__mro__:
+        rule = rules.exact(cls)
+        if rule is not None and rule.covers(op, cls):
+            return rule
+    return rules.default
+
+
+def unknown_operator(op) -> str:
+    """What to tell about an operator without a rule and without a step function."""
+    name = type(op).__name__
+    known = ", ".join(sorted(cls.__name__ for cls, _ in rules.items()))
+    return (
+        f"NengoDL has no rule for the operator {name} ({op}), and cannot run it as "
+        f"Python either, since {name} has no make_step(signals, dt, rng). Add that "
+        f"method, or a rule: a subclass of nengo_dl.builder.OpBuilder with the decorator "
+        f"@nengo_dl.builder.Builder.register({name}), anywhere that is imported before "
+        f"the Simulator is made. Known operators: {known}"
+    )

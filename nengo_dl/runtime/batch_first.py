@@ -1,0 +1,316 @@
+"""Arrays of the TensorFlow tier that lie in memory with the batch first.
+
+Kernels see arrays ``(n, batch)``. That is the better order where many small matrices are
+multiplied and rows are gathered. But library code for convolutions wants ``(batch, ...,
+channels)``, and to turn an array of a few megabytes around before and after each of them
+takes as long as the convolution. Here an array only *looks* feature-major: it lies in
+memory with the last axis first, elementwise functions work on it as it lies, and a
+transpose that asks for the batch first gets it for nothing.
+
+A converted network (two convolutions, two dense layers, 28 x 28, batch 64, two cores),
+milliseconds: a batch of training 11 instead of 27 (Keras 10.5); a step of spikes 2.7
+instead of 12 (the forward pass of Keras 1.6).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from nengo_dl.runtime.gather import gather, regular
+from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+
+
+class BatchFirst:
+    """An array ``(*sizes, batch)`` that lies in memory as ``(batch, *sizes)``.
+
+    Parameters
+    ----------
+    value : tensor
+        It as it lies in memory.
+    """
+
+    __array_ufunc__ = None  # NumPy arrays on the left leave operators to this class
+
+    def __init__(self, value: tf.Tensor) -> None:
+        self.value = value
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        """As kernels see it, ``(*sizes, batch)``."""
+        shape = self.value.shape
+        return shape[1:].concatenate(shape[:1])
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Of its entries."""
+        return self.value.dtype
+
+    def plain(self) -> tf.Tensor:
+        """It as a tensor that lies as it looks."""
+        rank = self.value.shape.rank
+        return tf.transpose(self.value, (*range(1, rank), 0))
+
+    def __getitem__(self, key: Any) -> BatchFirst | tf.Tensor:
+        if isinstance(key, slice):
+            return BatchFirst(self.value[:, key])
+        return self.plain()[key]
+
+    def __neg__(self) -> BatchFirst:
+        return BatchFirst(-self.value)
+
+
+def _aligned(arrays: Sequence[Any]) -> list:
+    """Arrays that are to be combined entry by entry, all as they lie batch first."""
+    shapes = [len(x.shape) for x in arrays if hasattr(x, "shape")]
+    rank = max(shapes, default=0)
+    dtype = next(x.dtype for x in arrays if isinstance(x, BatchFirst))
+    return [_turned(x, rank, dtype) for x in arrays]
+
+
+def _turned(x: Any, rank: int, dtype: Any) -> Any:
+    """An array of any kind with the last of its ``rank`` axes first in memory."""
+    if isinstance(x, BatchFirst):
+        x = x.value
+        for _ in range(rank - x.shape.rank):
+            x = tf.expand_dims(x, 1)
+        return x
+    if not tf.is_tensor(x):
+        if np.ndim(x) == 0:
+            return x
+        kind = np.asarray(x).dtype.kind
+        x = tf.constant(x, tf.bool if kind == "b" else dtype)
+    if x.shape.rank == 0:
+        return x
+    x = tf.convert_to_tensor(x)  # reads a variable
+    for _ in range(rank - x.shape.rank):
+        x = tf.expand_dims(x, 0)
+    if x.shape[-1] == 1 and x.shape.is_fully_defined():
+        return tf.reshape(x, (1, *x.shape[:-1]))
+    return tf.transpose(x, (rank - 1, *range(rank - 1)))
+
+
+def _operator(name: str) -> Callable:
+    """A binary operator of Python on arrays as they lie."""
+
+    def operate(self, other):
+        a, b = _aligned([self, other])
+        return BatchFirst(getattr(tf.convert_to_tensor(a), name)(b))
+
+    return operate
+
+
+for _name in ("add", "sub", "mul", "truediv", "and", "or"):
+    setattr(BatchFirst, f"__{_name}__", _operator(f"__{_name}__"))
+    setattr(BatchFirst, f"__r{_name}__", _operator(f"__r{_name}__"))
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(BatchFirst, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+def plain(x: Any) -> Any:
+    """An array that lies as it looks; others than `BatchFirst` as they are."""
+    return x.plain() if isinstance(x, BatchFirst) else x
+
+
+def _elementwise(name: str) -> Callable:
+    """A function of the namespace that works entry by entry."""
+
+    def function(self, *arrays, **options):
+        method = getattr(self.xp, name)
+        if not any(isinstance(x, BatchFirst) for x in arrays):
+            return method(*arrays, **options)
+        return BatchFirst(method(*_aligned(arrays), **options))
+
+    function.__name__ = name
+    function.__doc__ = f"See `.TensorFlowNamespace.{name}`."
+    return function
+
+
+class BatchFirstNamespace:
+    """A namespace whose arrays may lie in memory with the batch first.
+
+    Results are those of the namespace below, to rounding. What this one does not do with
+    arrays as they lie, it does with arrays that lie as they look.
+
+    Parameters
+    ----------
+    xp : TensorFlowNamespace
+        The namespace below.
+
+    Examples
+    --------
+    >>> xp = BatchFirstNamespace(TensorFlowNamespace("float32"))
+    >>> pictures = BatchFirst(tf.ones((2, 3)))  # two of them, three pixels each
+    >>> pictures.shape, (2 * pictures).value.shape
+    (TensorShape([3, 2]), TensorShape([2, 3]))
+    """
+
+    def __init__(self, xp: TensorFlowNamespace) -> None:
+        self.xp = xp
+        self.dtype, self.eps, self.fast = xp.dtype, xp.eps, xp.fast
+        self.float, self.zeros = xp.float, xp.zeros
+
+    for _name in (
+        *("zeros_like", "ones_like", "where", "maximum", "minimum", "clip", "relu"),
+        *("abs", "sign", "sqrt", "floor", "exp", "log", "tanh", "sigmoid", "power"),
+        *("expm1", "log1p", "stop_gradient", "with_gradient"),
+    ):
+        locals()[_name] = _elementwise(_name)
+    del _name
+
+    def constant(self, x: Any) -> Any:
+        """An array as it is; anything else as a constant."""
+        return x if isinstance(x, BatchFirst) else self.xp.constant(x)
+
+    # ---- shapes and rows ----------------------------------------------------------
+
+    def take(self, x: Any, idx: Any) -> Any:
+        """Rows ``idx`` of ``x``."""
+        if not isinstance(x, BatchFirst):
+            return self.xp.take(x, idx)
+        idx = np.asarray(idx)
+        flat, rest = idx.ravel(), x.value.shape[2:]
+        if flat.size == 0 or rest.rank:
+            return self.xp.take(x.plain(), idx)
+        y = regular(x.value, flat, axis=1)
+        y = gather(x.value, flat, self.fast, axis=1) if y is None else y
+        y = y if idx.ndim == 1 else tf.reshape(y, (self._batch(x), *idx.shape))
+        return BatchFirst(y)
+
+    def concat(self, arrays: Sequence[Any]) -> Any:
+        """The arrays one below the other."""
+        if not any(isinstance(x, BatchFirst) for x in arrays):
+            return self.xp.concat(arrays)
+        values = _aligned(arrays)
+        return BatchFirst(values[0] if len(values) == 1 else tf.concat(values, 1))
+
+    def reshape(self, x: Any, shape: Sequence[int]) -> Any:
+        """The same entries in another shape; as it lies if the last axis stays."""
+        if not isinstance(x, BatchFirst):
+            return self.xp.reshape(x, shape)
+        sizes, batch = list(shape[:-1]), shape[-1]
+        n, known = math.prod(x.value.shape[1:]), x.value.shape[0]
+        if -1 in sizes:
+            if batch in (-1, None) or batch != known:
+                return self.xp.reshape(x.plain(), shape)
+            rest = math.prod(size for size in sizes if size != -1)
+            sizes[sizes.index(-1)] = n // rest
+        if math.prod(sizes) != n or (batch not in (-1, None) and batch != known):
+            return self.xp.reshape(x.plain(), shape)
+        return BatchFirst(tf.reshape(x.value, (self._batch(x), *sizes)))
+
+    def transpose(self, x: Any, perm: Sequence[int]) -> Any:
+        """Axes in the order ``perm``."""
+        x = self.constant(x)
+        last = len(perm) - 1
+        if not isinstance(x, BatchFirst):
+            if perm[-1] != 0 or last == 0:
+                return self.xp.transpose(x, perm)
+            return BatchFirst(_permuted(x, (0, *perm[:-1])))
+        lies = [0 if axis == last else axis + 1 for axis in perm]
+        if perm[-1] == last:
+            return BatchFirst(_permuted(x.value, (0, *lies[:-1])))
+        return _permuted(x.value, lies)
+
+    def broadcast(self, x: Any, shape: Sequence[int]) -> Any:
+        """The array repeated to ``shape``."""
+        x = self.constant(x)
+        one = x.shape[-1] == 1 and shape[-1] not in (1, None, -1)
+        if not isinstance(x, BatchFirst) and not one:
+            return self.xp.broadcast(x, shape)
+        value = _turned(x, len(shape), x.dtype)
+        batch = tf.shape(value)[0] if shape[-1] in (None, -1) else shape[-1]
+        return BatchFirst(tf.broadcast_to(value, (batch, *shape[:-1])))
+
+    # ---- contractions -------------------------------------------------------------
+
+    def sum(self, x: Any, axis: int) -> Any:
+        """Sum over one axis."""
+        if not isinstance(x, BatchFirst):
+            return self.xp.sum(x, axis)
+        rank = x.value.shape.rank
+        axis = axis % rank
+        if axis == rank - 1:
+            return tf.reduce_sum(x.value, 0)
+        return BatchFirst(tf.reduce_sum(x.value, axis + 1))
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        """The matrix product of the last two axes."""
+        shape = a.shape
+        if isinstance(a, BatchFirst) or not isinstance(b, BatchFirst):
+            return self.xp.matmul(plain(a), plain(b))
+        if shape[-1] == 1:
+            return a * b if len(shape) == len(b.shape) else self.xp.matmul(a, b.plain())
+        a = self.xp.constant(a)
+        if len(shape) == 2 and b.value.shape.rank == 2:
+            return BatchFirst(tf.matmul(b.value, a, transpose_b=True))
+        if len(shape) == 3 and b.value.shape.rank == 3 and shape[0] == b.shape[0] == 1:
+            y = tf.matmul(b.value[:, 0], a[0], transpose_b=True)
+            return BatchFirst(y[:, None])
+        return self.xp.matmul(a, b.plain())
+
+    def conv(self, x: Any, w: Any, *options: Any) -> tf.Tensor:
+        """See `.TensorFlowNamespace.conv`."""
+        return self.xp.conv(plain(x), plain(w), *options)
+
+    def conv_transpose(self, x: Any, w: Any, *options: Any) -> tf.Tensor:
+        """See `.TensorFlowNamespace.conv_transpose`."""
+        return self.xp.conv_transpose(plain(x), plain(w), *options)
+
+    # ---- hints and calls ----------------------------------------------------------
+
+    def materialize(self, x: Any) -> Any:
+        """See `.TensorFlowNamespace.materialize`; one that lies batch first as it is."""
+        return x if isinstance(x, BatchFirst) else self.xp.materialize(x)
+
+    def host_call(self, fn: Callable, inputs: Sequence, sizes: Sequence[int]) -> list:
+        """See `.TensorFlowNamespace.host_call`."""
+        return self.xp.host_call(fn, [plain(x) for x in inputs], sizes)
+
+    def tensor_call(
+        self, function: Any, inputs: Sequence, weights: Sequence, training: bool
+    ) -> list:
+        """See `.TensorFlowNamespace.tensor_call`."""
+        inputs = [plain(x) for x in inputs]
+        return self.xp.tensor_call(function, inputs, weights, training)
+
+    # ---- inside -------------------------------------------------------------------
+
+    @staticmethod
+    def _batch(x: BatchFirst) -> Any:
+        known = x.value.shape[0]
+        return tf.shape(x.value)[0] if known is None else known
+
+
+def _permuted(x: tf.Tensor, perm: Sequence[int]) -> tf.Tensor:
+    """A transpose, unless the axes are in order."""
+    return x if list(perm) == list(range(len(perm))) else tf.transpose(x, perm)
+
+
+def turn_step(step: Callable | None) -> Callable | None:
+    """A step whose carried arrays and inputs lie in memory with the batch first.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(xp, carry, x, weights) -> (carry, y)``; see `.loop.ForwardLoop`.
+
+    Returns
+    -------
+    callable
+        The same for carried arrays ``(batch, n_i)`` and ``x`` of shape ``(batch, n_x)``.
+    """
+    if step is None:
+        return None
+
+    def turned(xp, carry, x, weights):
+        inside = BatchFirstNamespace(xp)
+        x = None if x is None else BatchFirst(x)
+        carry, y = step(inside, [BatchFirst(c) for c in carry], x, weights)
+        return [_turned(c, 2, xp.dtype) for c in carry], plain(y)
+
+    return turned

@@ -1,0 +1,187 @@
+"""Every setting of a network: its default, and which values it takes."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from nengo import Connection, Ensemble, Network, Node, Probe
+from nengo.ensemble import Neurons
+from nengo.exceptions import ValidationError
+from nengo.params import Parameter
+
+from nengo_dl.surrogates import Surrogate
+
+#: The classes whose objects hold something that can be trained.
+TRAINABLE_CLASSES = (Ensemble, Neurons, Connection, Node, Probe)
+
+
+class Setting(NamedTuple):
+    """What a setting may be, and where it is kept."""
+
+    default: Any
+    expected: str
+    """In words, for error messages."""
+    convert: Callable[[Any], Any]
+    """Gives the value to store; raises ``ValueError`` or ``TypeError`` if invalid."""
+    classes: tuple = (Network,)
+    """The classes on which the setting is a parameter."""
+
+
+def _flag(value):
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError
+    return bool(value)
+
+
+def _optional(convert):
+    return lambda value: None if value is None else convert(value)
+
+
+def _word_or(words, convert):
+    def either(value):
+        if isinstance(value, str):
+            if value not in words:
+                raise ValueError
+            return value
+        return convert(value)
+
+    return either
+
+
+def _positive_float(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return float(value)
+
+
+def _positive_int(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError
+    if value < 1:
+        raise ValueError
+    return int(value)
+
+
+def _dtype(value):
+    name = value if isinstance(value, str) else getattr(value, "name", None)
+    name = np.dtype(value).name if name is None else name
+    if name not in ("float32", "float64"):
+        raise ValueError
+    return name
+
+
+def _function(value):
+    if not callable(value):
+        raise TypeError
+    return value
+
+
+def _functions(value):
+    return [_function(item) for item in value]
+
+
+def _surrogate(value):
+    if not isinstance(value, Surrogate):
+        raise TypeError
+    return value
+
+
+SETTINGS = {
+    "trainable": Setting(
+        None, "True, False or None", _optional(_flag), TRAINABLE_CLASSES
+    ),
+    "keep_history": Setting(True, "True or False", _flag, (Probe,)),
+    "inference_only": Setting(False, "True or False", _flag),
+    "dtype": Setting("float32", "'float32' or 'float64'", _dtype),
+    "stateful": Setting(True, "True or False", _flag),
+    "use_loop": Setting(True, "True or False", _flag),
+    "lif_smoothing": Setting(
+        None, "None or a number greater than 0", _optional(_positive_float)
+    ),
+    "learning_phase": Setting(None, "True, False or None", _optional(_flag)),
+    "planner": Setting(None, "None or a function", _optional(_function)),
+    "sorter": Setting(None, "None or a function", _optional(_function)),
+    "simplifications": Setting(
+        None, "None or a list of functions", _optional(_functions)
+    ),
+    "spiking_training": Setting(False, "True or False", _flag),
+    "surrogate": Setting(
+        None, "None or one of nengo_dl.surrogates", _optional(_surrogate), (Ensemble,)
+    ),
+    "jit": Setting("auto", "'auto', True or False", _word_or(("auto",), _flag)),
+    "checkpoint": Setting(
+        "auto",
+        "'auto', None or an integer of at least 1",
+        _word_or(("auto",), _optional(_positive_int)),
+    ),
+    "truncate": Setting(
+        None, "None or an integer of at least 1", _optional(_positive_int)
+    ),
+}
+"""Every setting that `configure_settings` knows, by name."""
+
+
+class SettingParam(Parameter):
+    """A setting as a parameter of Nengo's config system.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SETTINGS`.
+    """
+
+    def __init__(self, name):
+        super().__init__(
+            name, default=SETTINGS[name].default, optional=True, readonly=False
+        )
+
+    def coerce(self, instance, value):
+        """The value to store; `~nengo.exceptions.ValidationError` if it is invalid."""
+        return validate_setting(self.name, super().coerce(instance, value))
+
+
+def validate_setting(name, value):
+    """Check one setting.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SETTINGS`.
+    value : object
+        The value a user gave.
+
+    Returns
+    -------
+    object
+        The value to use (NumPy scalars become Python ones, dtypes become names).
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If the value is not one that the setting takes.
+    """
+    try:
+        return SETTINGS[name].convert(value)
+    except (TypeError, ValueError):
+        raise ValidationError(
+            f"the setting '{name}' must be {SETTINGS[name].expected}; got {value!r}",
+            attr="configure_settings",
+        ) from None
+
+
+#: settings of earlier versions -> what to write instead
+REMOVED = {
+    "session_config": "TensorFlow has no sessions any more, so instead of "
+    "'session_config' write tf.config, for example "
+    "tf.config.experimental.set_memory_growth(gpu, True)",
+}
+
+#: settings that are part of the interface but not carried out yet
+PLANNED = (
+    "planner",
+    "simplifications",
+    "sorter",
+)

@@ -1,0 +1,252 @@
+"""Each measurement with tiny sizes: what its rows consist of."""
+
+import nengo
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from nengo.exceptions import ValidationError
+
+from nengo_dl.benchmarks.measurements import (
+    batch,
+    big,
+    first,
+    gpu,
+    long,
+    python_functions,
+    scale,
+    step,
+)
+from nengo_dl.benchmarks.networks.learning import pes
+from nengo_dl.benchmarks.registry import load_measurements
+from nengo_dl.compiler import pipeline
+from tests.benchmarks import tiny
+
+
+@pytest.fixture(autouse=True)
+def tiny_case(monkeypatch):
+    tiny.add_tiny(monkeypatch)
+    for module in (batch, big, first, gpu, long, python_functions, scale, step):
+        monkeypatch.setattr(module, "warm_up", lambda *args, **kwargs: 0.0)
+
+
+def drawn(name, rows):
+    """The chart of a measurement; returns its panels."""
+    figure = Figure()
+    load_measurements()[name].plot(figure, rows)
+    return figure.axes
+
+
+def test_step():
+    (row,) = step.measure_step(["tiny"], calls=3, repeats=2, steps=20)
+    assert row["case"] == "step() of tiny" and row["rounds"] == 2
+    assert row["ours"] > 0 and row["theirs"] > 0 and row["ratio"] > 0
+    assert row["data"] == 2 * 4  # two dimensions in float32
+    assert abs(row["growth"]) < 1e6 and abs(row["core_growth"]) < 1e6
+    assert set(step.LIMITS) == {"chain", "action16"}
+    assert len(drawn("step", [row])) == 1
+
+
+def test_growth_per_step(monkeypatch):
+    class Growing:
+        steps = 0
+
+        def step(self):
+            self.steps += 1
+
+    sim = Growing()
+    monkeypatch.setattr(step, "settled", lambda: sim.steps * 3 / 2**20)
+    assert step.growth_per_step(sim, 50) == pytest.approx(3)
+    assert sim.steps == 55
+
+
+def test_python_functions():
+    rows = list(python_functions.python_functions(steps=5, repeats=2, small=True))
+    assert [row["case"] for row in rows] == [
+        "closed loop, 2 ensembles",
+        "action selection, Python in the loop",
+        "function of time, with the network",
+        "function of time, alone",
+        "recorder at the end, with the network",
+        "recorder at the end, alone",
+    ]
+    assert [row["limit"] for row in rows] == [0.7, 0.35, None, 1, None, 1]
+    assert all(row["ratio"] >= 0 for row in rows)
+    assert all(row["ours"] > 0 for row in rows if "alone" not in row["case"])
+
+
+def test_first():
+    beside_core, second = first.first(["tiny"], steps=5, repeats=2)
+    assert beside_core["case"] == "tiny, build and 5 steps"
+    assert beside_core["operators"] > 10 and beside_core["limit"] == 1
+    assert beside_core["very_first"] > 0 and beside_core["ratio"] > 0
+    assert second["case"] == "tiny, compiled, another seed"
+    assert second["theirs"] == pytest.approx(second["very_first"])
+    assert list(first.first(["tiny"], 5, 1, compiled=False))[1:] == []
+
+
+def test_long(monkeypatch):
+    monkeypatch.setattr(long, "settled", lambda: 500.0)
+    rows = list(long.long("tiny", steps=30, recorded_steps=20))
+    assert [row["part"] for row in rows] == 2 * list(range(1, 11))
+    assert rows[9]["done"] == 30 and rows[19]["done"] == 20
+    assert all(row["us"] > 0 and row["memory"] > 0 for row in rows)
+    assert rows[9]["rest"] == rows[9]["memory"]
+    assert rows[19]["memory"] - rows[19]["rest"] == pytest.approx(20 * 8 / 2**20)
+    summary = long._flatness(rows)
+    assert summary["tiny, recorded, slowest part / fastest"] >= 1
+    assert len(summary) == 6
+    assert len(drawn("long", rows)) == 2
+    with pytest.raises(ValidationError, match="network: unknown: huge"):
+        next(long.long("huge"))
+
+
+def test_scale(monkeypatch):
+    sizes = {"lengthens": (4, 8), "batched": (1, 2)}
+    axes = {
+        name: scale.Axis(values, lambda n: tiny.TINY(), **{name: True})
+        for name, values in sizes.items()
+    }
+    monkeypatch.setattr(scale, "AXES", axes)
+    rows = list(scale.scale(steps=3, repeats=1))
+    assert [(row["axis"], row["size"]) for row in rows] == [
+        ("lengthens", 4), ("lengthens", 8), ("batched", 1), ("batched", 2),
+    ]  # fmt: skip
+    for row in rows:
+        assert min(row[key] for key in ("build", "first", "run", "core", "us")) > 0
+        assert row["speedup"] == pytest.approx(row["core"] / row["run"])
+    summary = scale._exponents(rows)
+    assert set(summary) == {"exponents for lengthens", "exponents for batched"}
+    assert len(drawn("scale", rows)) == 2
+
+    (row,) = scale.scale(["batched"], points=1, steps=3, repeats=1, core=False)
+    assert row["speedup"] is None and "core" not in row
+    assert scale._exponents([row]) == {}
+    with pytest.raises(ValidationError, match="axes: unknown: depth; known: lengthens"):
+        next(scale.scale(["depth"]))
+
+
+def test_exponents_are_those_of_the_costs():
+    costs = [(1, 1.0), (10, 10.0), (100, 1000.0), (1000, 1e5)]
+    rows = [
+        {"axis": "n", "size": n, "build": c, "first": 1.0, "run": c} for n, c in costs
+    ]
+    (text,) = scale._exponents(rows).values()
+    assert "first 0.00" in text and "run of the larger 2 2.00" in text
+    assert "build 1.70" in text and "core" not in text
+
+
+def test_axes_make_the_networks_larger():
+    grown = {}
+    for name, axis in scale.AXES.items():
+        small, large = (axis.network(size) for size in axis.sizes[:2])
+        count = {
+            "neurons": lambda net: net.n_neurons,
+            "ensembles": lambda net: len(net.all_ensembles),
+            "connections": lambda net: len(net.all_connections),
+        }.get(name, lambda net: 1)
+        grown[name] = count(large) > count(small)
+    assert grown == {
+        "neurons": True, "ensembles": True, "connections": True,
+        "batch": False, "steps": False,
+    }  # fmt: skip
+
+
+def test_batch():
+    small = {"dimensions": 2, "neurons_per_d": 5}
+    rows = list(batch.batch(["tiny"], items=3, steps=10, repeats=2, **small))
+    assert [row["case"] for row in rows] == [
+        "tiny, 3 items",
+        "PES, 2 d, 10 neurons, 3 items",
+    ]
+    assert [row["limit"] for row in rows] == [2, pytest.approx(1 / 3)]
+    assert all(row["ours"] > 0 and row["theirs"] > 0 and row["us"] > 0 for row in rows)
+    assert rows[0]["us"] == pytest.approx(rows[0]["ours"] * 20 * 3 / 1e3)
+
+
+def test_learning_with_matrices_is_what_core_computes(allclose):
+    net = pes(3, 15)
+    with net:
+        probe = nengo.Probe(net.p.target, synapse=None)
+    matrices = batch.MatrixLearning(net, 2, "float64")
+    found = np.concatenate([matrices.run(30), matrices.run(20)])
+    with nengo.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(50)
+    assert np.abs(sim.data[probe]).max() > 0.1
+    assert allclose(found[:, :, 0], sim.data[probe], atol=1e-12)
+    assert np.array_equal(found[:, :, 0], found[:, :, 1])
+
+
+def test_bare_neurons_spike():
+    run = batch.bare_lif(neurons=5, items=2, steps=4)
+    assert [0 <= run() <= 1 for _ in range(3)] == [True] * 3  # a voltage
+
+
+def test_big():
+    before = {name: getattr(pipeline, name) for name in big.PASSES}
+    rows = big.measure_passes(12, 6, 30, steps=3, core=True)
+    assert {name: getattr(pipeline, name) for name in big.PASSES} == before
+    phases = [row["phase"] for row in rows]
+    assert phases[0] == "describe the network"
+    assert {"  lower", "  simplify", "  simplify 2", "build and compile"} <= set(phases)
+    assert phases[-2:] == ["core: build", "core: 3 steps"]
+    assert all(row["ensembles"] == 12 and row["seconds"] >= 0 for row in rows)
+    assert all(row["peak"] > 10 and row["after"] > 10 for row in rows)
+    assert len(drawn("big", rows)) == 2
+
+
+def test_big_makes_sizes_in_processes_of_their_own(monkeypatch):
+    asked = []
+
+    def in_new_process(function, n, *args):
+        asked.append((function, n, *args))
+        seconds = {"all": n / 10, "small": 0.001}
+        return [{"ensembles": n, "phase": p, "seconds": s} for p, s in seconds.items()]
+
+    monkeypatch.setattr(big, "in_new_process", in_new_process)
+    rows = list(big.big(n_ensembles=160, sizes=3, steps=7))
+    assert asked == [
+        (big.measure_passes, n, 60, round(4.5 * n), 7, False) for n in (10, 40, 160)
+    ]
+    assert big._growth(rows) == {"exponent of all": pytest.approx(1)}
+
+
+def test_phases_in_phases(allclose):
+    phases = big.Phases(3)
+    with phases("outer"), phases("inner"):
+        pass
+    with phases("inner"):
+        pass
+    assert [row["phase"] for row in phases.rows] == ["  inner", "outer", "inner 2"]
+
+
+def test_gpu_says_that_there_is_none(monkeypatch):
+    monkeypatch.setattr(gpu, "devices", list)
+    (row,) = gpu.gpu(["tiny"])
+    assert row == {"case": "TensorFlow finds no GPU here: nothing was measured"}
+    assert load_measurements()["gpu"].summary([row]) == {}
+    drawn("gpu", [row])
+
+
+def test_gpu_measures_devices(monkeypatch):
+    # the CPU in the place of a GPU: the same path
+    monkeypatch.setattr(gpu, "devices", lambda: [("/cpu:0", "A processor")])
+    (row,) = gpu.gpu(["tiny"], items=["2"], steps=4, repeats=1)
+    assert row["case"] == "tiny, 2 items, /cpu:0" and row["gpu"] == "A processor"
+    assert row["ns"] == pytest.approx(row["ours"] / (20 * 2) * 1e3)
+    assert row["memory"] is None and row["ratio"] > 0
+
+
+def test_gpu_mistakes():
+    with pytest.raises(ValidationError, match="whole numbers such as 1,64; got 2,many"):
+        next(gpu.gpu(["tiny"], items=["2", "many"]))
+    with pytest.raises(ValidationError, match="items: must be at least 1"):
+        next(gpu.gpu(["tiny"], items=["0"]))
+
+
+def test_gpu_devices_have_names(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    details = {"a": {"device_name": "H"}, "b": {}}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
+    assert gpu.devices() == [("/gpu:0", "H"), ("/gpu:1", "GPU")]

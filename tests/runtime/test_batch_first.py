@@ -1,0 +1,215 @@
+"""Arrays that lie in memory with the batch first: the same numbers as any others."""
+
+import keras
+import nengo
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import nengo_dl
+from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, plain
+from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+
+BELOW = TensorFlowNamespace("float64")
+XP = BatchFirstNamespace(BELOW)
+
+
+def turned(array):
+    """An array ``(*sizes, batch)`` that lies batch first."""
+    return BatchFirst(tf.constant(np.moveaxis(array, -1, 0)))
+
+
+def turned_tensor(x):
+    """As `turned`, of a tensor ``(n, batch)`` that a tape watches."""
+    return BatchFirst(tf.transpose(x))
+
+
+def both(function, *arrays):
+    """A function of arrays that lie as they look, and of arrays that lie batch first."""
+    expected = function(BELOW, *[tf.constant(x) for x in arrays])
+    return function(XP, *[turned(x) for x in arrays]), expected
+
+
+# -- functions -------------------------------------------------------------------------
+
+ROWS = np.array([3, 0, 2, 2, 5, 1])
+KEEPS = {
+    "slice": lambda xp, x: x[1:4],
+    "negative": lambda xp, x: -x,
+    "number on the left": lambda xp, x: 2.0 / (x + 3.0),
+    "array on the left": lambda xp, x: np.arange(6.0)[:, None] - x,
+    "column": lambda xp, x: x * tf.constant(np.arange(6.0)[:, None]),
+    "same shape": lambda xp, x: x + tf.constant(np.arange(24.0).reshape(6, 4)),
+    "other ranks": lambda xp, x: x[:3] * xp.reshape(x, (2, 3, 4)),
+    "condition": lambda xp, x: xp.where(x > 0, x, xp.exp(x)),
+    "two conditions": lambda xp, x: xp.where((x > 0) & (x < 1), x, xp.zeros_like(x)),
+    "constant condition": lambda xp, x: xp.where(np.arange(6)[:, None] < 3, x, 0.0),
+    "bounded": lambda xp, x: xp.expm1(x / 100, 0.1) + xp.log1p(x / 100, 0.1),
+    "clip": lambda xp, x: xp.clip(x, -0.5, np.linspace(0, 1, 6)[:, None]),
+    "power": lambda xp, x: xp.power(xp.abs(x), 1.5),
+    "take": lambda xp, x: xp.take(x, ROWS),
+    "take a table": lambda xp, x: xp.take(x, ROWS.reshape(2, 3)),
+    "take every second": lambda xp, x: xp.take(x, np.array([0, 2, 4])),
+    "take a block again": lambda xp, x: xp.take(x, np.tile([1, 2], 3)),
+    "take each again": lambda xp, x: xp.take(x, np.repeat([1, 2], 3)),
+    "concat": lambda xp, x: xp.concat([x, tf.constant(np.ones((2, 4))), x[:1]]),
+    "reshape": lambda xp, x: xp.reshape(x, (3, 2, -1)),
+    "reshape with the batch": lambda xp, x: xp.reshape(x, (-1, 2, 4)),
+    "transpose": lambda xp, x: xp.transpose(xp.reshape(x, (3, 2, 4)), (1, 0, 2)),
+    "broadcast": lambda xp, x: xp.broadcast(x[:1], (6, 4)),
+    "sum of rows": lambda xp, x: xp.sum(xp.reshape(x, (3, 2, 4)), 1),
+    "matmul": lambda xp, x: xp.matmul(tf.constant(np.arange(12.0).reshape(2, 6)), x),
+    "matmul of one": lambda xp, x: xp.matmul(
+        tf.constant(np.arange(12.0).reshape(1, 2, 6)), xp.reshape(x, (1, 6, 4))
+    ),
+    "column times rows": lambda xp, x: xp.matmul(
+        tf.constant(np.arange(6.0).reshape(2, 3, 1)), xp.reshape(x[:2], (2, 1, 4))
+    ),
+    "gradient of another": lambda xp, x: xp.with_gradient(xp.sign(x), x * 2),
+}
+GIVES_UP = {
+    "matmul of several": lambda xp, x: xp.matmul(
+        tf.constant(np.arange(12.0).reshape(2, 2, 3)), xp.reshape(x, (2, 3, 4))
+    ),
+    "batch in the middle": lambda xp, x: xp.transpose(
+        xp.reshape(x, (3, 2, 4)), (0, 2, 1)
+    ),
+    "batch first": lambda xp, x: xp.transpose(x, (1, 0)),
+    "sum over the batch": lambda xp, x: xp.sum(x, 1),
+    "batch mixed with rows": lambda xp, x: xp.reshape(x, (8, 3)),
+    "one row": lambda xp, x: x[2],
+}
+
+
+@pytest.mark.parametrize("name", [*KEEPS, *GIVES_UP])
+def test_functions(name, rng):
+    function = {**KEEPS, **GIVES_UP}[name]
+    found, expected = both(function, rng.normal(size=(6, 4)))
+    assert isinstance(found, BatchFirst) == (name in KEEPS)
+    assert tuple(found.shape) == tuple(expected.shape)
+    assert np.allclose(plain(found), expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", [*KEEPS, *GIVES_UP])
+def test_gradients(name, rng):
+    function = {**KEEPS, **GIVES_UP}[name]
+    x = tf.constant(rng.normal(size=(6, 4)))
+    gradients = []
+    for wrap, xp in ((lambda x: x, BELOW), (turned_tensor, XP)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = plain(function(xp, wrap(x)))
+            factors = np.arange(1.0, y.shape.num_elements() + 1).reshape(y.shape)
+            total = tf.reduce_sum(y * factors)
+        gradients.append(tape.gradient(total, x))
+    assert np.allclose(*gradients, rtol=1e-12, atol=1e-12)
+
+
+def test_transposes_move_nothing(rng):
+    pictures = tf.constant(rng.normal(size=(4, 6)))
+    x = XP.reshape(BatchFirst(pictures), (3, 2, -1))
+    first = XP.transpose(x, (2, 0, 1))
+    assert tf.is_tensor(first)
+    assert np.array_equal(first, tf.reshape(pictures, (4, 3, 2)))
+    back = XP.transpose(first, (1, 2, 0))
+    assert back.value is first
+
+
+def test_python_sees_arrays_as_they_look(rng):
+    x, seen = rng.normal(size=(3, 4)), []
+
+    def function(arrays):
+        seen.append(arrays[0])
+        return [arrays[0][:2]]
+
+    (y,) = XP.host_call(function, [turned(x)], [2])
+    assert np.array_equal(seen[0], x) and np.array_equal(y, x[:2])
+
+
+# -- whole programs --------------------------------------------------------------------
+
+
+def pictures(neuron_type, synapse=0.005):
+    """Convolutions between spiking neurons, so that they are in the loop."""
+    with nengo.Network(seed=1) as net:
+        net.inp = nengo.Node(np.zeros(36))
+        first = nengo.Convolution(3, (6, 6, 1), kernel_size=(3, 3))
+        second = nengo.Convolution(2, first.output_shape, kernel_size=(2, 2))
+        layers = [
+            nengo.Ensemble(conv.output_shape.size, 1, neuron_type=neuron_type).neurons
+            for conv in (first, second)
+        ]
+        nengo.Connection(net.inp, layers[0], transform=first, synapse=None)
+        nengo.Connection(layers[0], layers[1], transform=second, synapse=synapse)
+        out = nengo.Node(size_in=3)
+        weights = np.random.RandomState(2).normal(size=(3, layers[1].size_in)) / 100
+        nengo.Connection(layers[1], out, transform=weights, synapse=synapse)
+        net.p = nengo.Probe(out)
+        net.spikes = nengo.Probe(layers[1])
+    return net
+
+
+def test_a_loop_equals_core(rng, allclose):
+    net = pictures(nengo.LIF())
+    with net:
+        nengo_dl.configure_settings(dtype="float64", jit=True)
+    x = rng.normal(size=(3, 40, 36))
+    with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+        sim.run_steps(15, data={net.inp: x[:, :15]})
+        sim.run_steps(25, data={net.inp: x[:, 15:]})
+        ours = [sim.data[net.p], sim.data[net.spikes]]
+        assert all(t.turned for t in sim._live.program._tiers.values())
+    for item in range(3):
+        with pictures_with(x[item]) as (core_net, core):
+            core.run_steps(40)
+            assert allclose(ours[0][item], core.data[core_net.p], atol=1e-10)
+            assert allclose(ours[1][item], core.data[core_net.spikes], atol=1e-7)
+
+
+class pictures_with:
+    """Core Nengo on one item."""
+
+    def __init__(self, x):
+        self.net = pictures(nengo.LIF())
+        self.net.inp.output = lambda t: x[int(round(t / 0.001)) - 1]
+
+    def __enter__(self):
+        self.sim = nengo.Simulator(self.net, progress_bar=False)
+        return self.net, self.sim.__enter__()
+
+    def __exit__(self, *args):
+        self.sim.__exit__(*args)
+
+
+@pytest.mark.parametrize("use_loop", (True, False))
+def test_training_equals_one_item_at_a_time(use_loop, rng):
+    """With one item nothing is turned."""
+    x, y = rng.normal(size=(4, 5, 36)), rng.normal(size=(4, 5, 3))
+    trained = []
+    for batch in (4, 1):
+        net = pictures(nengo.LIF(), synapse=0.01)
+        with net:
+            nengo_dl.configure_settings(
+                dtype="float64", spiking_training=True, use_loop=use_loop
+            )
+        unroll = 1 if use_loop else 5
+        with nengo_dl.Simulator(
+            net, minibatch_size=batch, unroll_simulation=unroll, progress_bar=False
+        ) as sim:
+            assert sim.tensor_graph.variant(True).turned == (batch > 1)
+            gradient = 0
+            for first in range(0, 4, batch):
+                sim.compile(keras.optimizers.SGD(0.1), loss={net.p: "mse"})
+                before = [v.numpy() for v in sim.keras_model.trainable_weights]
+                part = slice(first, first + batch)
+                sim.fit({net.inp: x[part]}, {net.p: y[part]}, verbose=0)
+                after = [v.numpy() for v in sim.keras_model.trainable_weights]
+                change = [a - b for a, b in zip(after, before)]
+                for variable, b in zip(sim.keras_model.trainable_weights, before):
+                    variable.assign(b)
+                gradient = gradient + batch / 4 * np.concatenate(
+                    [c.ravel() for c in change]
+                )
+        trained.append(gradient)
+    assert np.abs(trained[1]).max() > 1e-6
+    assert np.allclose(*trained, rtol=1e-8, atol=1e-12)
