@@ -94,7 +94,7 @@ test_x = as_input(test_utterances, mean, deviation)
 #
 # Twelve coefficients go to spiking neurons that are connected with each other, and these
 # to nine outputs, one for each speaker. With a gain and a bias of one, neurons are just
-# at the threshold when nothing comes in. A spike is `amplitude / dt` high and one step
+# at the threshold when nothing comes in. A spike is ``amplitude / dt`` high and one step
 # long; an amplitude of 0.02 gives weights the size that optimizers are made for.
 
 
@@ -105,7 +105,7 @@ def draw(n_out, n_in, scale=1.0):
 
 with nengo.Network(seed=0) as net:
     nengo_dl.configure_settings(
-        spiking_training=True, surrogate=nengo_dl.surrogates.Triangle()
+        spiking_training=True, surrogate=nengo_dl.surrogates.FastSigmoid(slope=5)
     )
     sound = nengo.Node(np.zeros(12), label="sound")
     neurons = nengo.Ensemble(
@@ -119,9 +119,9 @@ with nengo.Network(seed=0) as net:
     speaker = nengo.Node(size_in=9, label="speaker")
     nengo.Connection(sound, neurons, transform=draw(N_NEURONS, 12), synapse=None)
     nengo.Connection(
-        neurons, neurons, transform=draw(N_NEURONS, N_NEURONS, float(os.environ.get("RS",0.5))), synapse=0.01
+        neurons, neurons, transform=draw(N_NEURONS, N_NEURONS, 0.5), synapse=0.01
     )
-    nengo.Connection(neurons, speaker, transform=draw(9, N_NEURONS, float(os.environ.get("OS",3))), synapse=0.04)
+    nengo.Connection(neurons, speaker, transform=draw(9, N_NEURONS), synapse=0.1)
     answer = nengo.Probe(speaker, label="answer")
 
 # %%
@@ -145,11 +145,12 @@ class Utterances(keras.utils.PyDataset):
     def __getitem__(self, index):
         items = self.order[index * BATCH : (index + 1) * BATCH]
         silent = train_x[items] == 0
-        noise = rng.normal(scale=0.3, size=silent.shape)
+        noise = rng.normal(scale=0.2, size=silent.shape)
         x = train_x[items] + np.where(silent, 0, noise)
         return x, train_speakers[items, None, None]
 
     def on_epoch_end(self):
+        """Shuffle."""
         self.order = rng.permutation(len(train_x))
 
 
@@ -157,15 +158,25 @@ with net:
     nengo_dl.configure_settings(keep_history=True)
 net.config[answer].keep_history = False
 
+utterances = Utterances()
+rates = keras.optimizers.schedules.CosineDecay(0.01, EPOCHS * len(utterances))
 with nengo_dl.Simulator(net, dt=DT, minibatch_size=BATCH, progress_bar=False) as sim:
     sim.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(float(os.environ.get("LR",0.01)), 10 * EPOCHS)),
+        keras.optimizers.Adam(rates),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    history = sim.fit(Utterances(), epochs=EPOCHS, verbose=0).history
+    history = sim.fit(utterances, epochs=EPOCHS, verbose=0).history
     sim.freeze_params(net)
-print({k: np.round(v[::4],3) for k,v in history.items()})
+learned = history["answer_accuracy"]
+print(f"training accuracy: {learned[0]:.3f} in epoch 1, {learned[-1]:.3f} in {EPOCHS}")
+
+# %%
+# Listening
+# ---------
+#
+# `freeze_params` has written what was learned into the network. Now the probe keeps every
+# step, and another one sees the spikes.
 
 net.config[answer].keep_history = True
 with net:
@@ -173,6 +184,52 @@ with net:
 with nengo_dl.Simulator(net, dt=DT, minibatch_size=74, progress_bar=False) as sim:
     result = sim.predict(test_x, verbose=0)
 right = result[answer].argmax(axis=-1) == test_speakers[:, None]
-print(f"accuracy: {right[:, -1].mean():.4f}")
-rates = np.count_nonzero(result[spikes], axis=1) / (N_FRAMES * FRAME)
-print(f"firing rates: {rates.mean():.0f} Hz on average")
+print(f"spiking accuracy:  {right[:, -1].mean():.4f} on {len(right)} utterances")
+
+n_frames = np.array([len(utterance) for utterance in test_utterances])
+spoken = np.arange(N_FRAMES) >= N_FRAMES - n_frames[:, None]
+heard = np.repeat(spoken, STEPS, axis=1)
+frequency = np.count_nonzero(result[spikes][heard]) / (heard.sum() * N_NEURONS * DT)
+print(f"firing rate:       {frequency:.0f} Hz on average while someone speaks")
+
+# %%
+# How soon does it know? Here is the accuracy after so many frames of each utterance; one
+# that is over keeps its answer.
+
+first = N_FRAMES - n_frames
+after = [
+    np.mean([item[min(start + n, N_FRAMES) * STEPS - 1] for item, start in zip(right, first)])
+    for n in range(1, N_FRAMES + 1)
+]
+
+# %%
+# The figure
+# ----------
+#
+# One utterance and the answers over time. The dotted line is where speech begins.
+
+example = int(np.flatnonzero(right[:, -1] & (n_frames >= 18))[0])
+seconds = np.arange(1, N_FRAMES * STEPS + 1) * DT
+figure = Figure(figsize=(11, 7), layout="constrained")
+(sounds, raster), (answers, soon) = figure.subplots(2, 2)
+
+sounds.plot(1000 * seconds, test_x[example], linewidth=0.9)
+sounds.set(title="what is heard", ylabel="cepstrum coefficients (scaled)")
+step, neuron = np.nonzero(result[spikes][example])
+raster.plot(1000 * seconds[step], neuron, "|", color="black", markersize=3)
+raster.set(title="spikes", ylabel="neuron")
+for speaker_number, values in enumerate(result[answer][example].T):
+    said = speaker_number == test_speakers[example]
+    label = f"speaker {speaker_number + 1}" if said else None
+    answers.plot(1000 * seconds, values, linewidth=2.5 if said else 0.8, label=label)
+answers.set(title="nine outputs", ylabel="output")
+answers.legend()
+for axes in (sounds, raster, answers):
+    axes.axvline(1000 * first[example] * FRAME, color="0.5", linestyle=":")
+    axes.set(xlabel="time (ms)", xlim=(0, 1000 * seconds[-1]))
+soon.plot(np.arange(1, N_FRAMES + 1) * FRAME * 1000, 100 * np.array(after), "o-")
+soon.axhline(100 / 9, color="black", linestyle=":", label="chance")
+soon.set(title="how soon", xlabel="speech heard (ms)", ylabel="correct answers (%)")
+soon.legend()
+figure.savefig("time_series.png")
+print("figure written to time_series.png")

@@ -6,11 +6,16 @@ as a few batched kernels and can be trained like a Keras model.
 
 import importlib
 
-from nengo_dl.environment import quiet_tensorflow, select_keras_backend
+from nengo_dl.environment import (
+    keep_programs_on_disk,
+    quiet_tensorflow,
+    select_keras_backend,
+)
 
 # before anything below imports Keras or TensorFlow
 select_keras_backend()
 quiet_tensorflow()
+keep_programs_on_disk()
 
 from nengo_dl import dists, surrogates  # noqa: E402
 from nengo_dl.config import configure_settings  # noqa: E402

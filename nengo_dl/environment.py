@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from importlib.abc import Loader, MetaPathFinder
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+CACHE = "NENGO_DL_CACHE_DIR"
+XLA_FLAGS = "TF_XLA_FLAGS"
 BACKEND = "KERAS_BACKEND"
 
 # Level 2 still shows "failed call to cuInit" on every machine without a GPU. What fails
@@ -55,6 +57,23 @@ def select_keras_backend() -> None:
             f"{found!r}. Set {BACKEND}=tensorflow, or leave it unset and import "
             "nengo_dl before keras, in a new Python process."
         )
+
+
+def keep_programs_on_disk() -> None:
+    """Let XLA keep what it compiles in the folder ``NENGO_DL_CACHE_DIR``, if that is set.
+
+    A later process that needs the same program loads it from there. Programs are found
+    by their code, so another network, version or processor gets its own. TensorFlow
+    looks at its flags when it first compiles something.
+    """
+    folder = os.environ.get(CACHE)
+    flags = os.environ.get(XLA_FLAGS, "")
+    if not folder or "persistent_cache_directory" in flags:
+        return
+    folder = os.path.abspath(os.path.expanduser(folder))
+    os.makedirs(folder, exist_ok=True)
+    flag = f"--tf_xla_persistent_cache_directory={folder}"
+    os.environ[XLA_FLAGS] = f"{flags} {flag}".strip()
 
 
 def is_log_line(line: bytes) -> bool:

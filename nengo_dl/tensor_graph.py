@@ -306,7 +306,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         given = parts[0] if len(parts) == 1 else tf.concat([like[:, :0], *parts], 1)
         xp = BatchFirstNamespace(variant.xp)
         outputs = variant.stages.columns(xp, BatchFirst(given), BatchFirst(like), weights)
-        return outputs.value
+        # what a function of tensors gives may be all there is, and lies as it looks
+        return outputs.value if isinstance(outputs, BatchFirst) else tf.transpose(outputs)
 
     def _given(self, variant, inputs, items):
         """Rows given to each step, ``(steps, n, batch)``.

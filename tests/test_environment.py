@@ -181,3 +181,39 @@ def test_processes_started_from_here_are_quiet_too(fresh_imports):
     assert os.environ[environment.LOG_LEVEL] == environment.SILENT
     environment.quiet_tensorflow()  # as a child that inherits the variable does
     assert sum(isinstance(f, environment.QuietImport) for f in sys.meta_path) == 1
+
+
+def test_programs_are_kept_on_disk(tmp_path):
+    folder = tmp_path / "programs"
+    variables = {environment.CACHE: str(folder), environment.XLA_FLAGS: ""}
+    times = []
+    for _ in range(2):
+        assert run_python(TINY_NETWORK, **variables).returncode == 0
+        files = sorted(folder.iterdir())
+        times.append([(file.name, file.stat().st_mtime_ns) for file in files])
+    assert times[0] and times[1] == times[0]  # nothing was compiled the second time
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    (
+        ("", "--tf_xla_persistent_cache_directory={}"),
+        ("--a=1", "--a=1 --tf_xla_persistent_cache_directory={}"),
+        (
+            "--tf_xla_persistent_cache_directory=mine",
+            "--tf_xla_persistent_cache_directory=mine",
+        ),
+    ),
+)
+def test_flags_for_programs_on_disk(flags, expected, tmp_path, monkeypatch):
+    monkeypatch.setenv(environment.CACHE, str(tmp_path))
+    monkeypatch.setenv(environment.XLA_FLAGS, flags)
+    environment.keep_programs_on_disk()
+    assert os.environ[environment.XLA_FLAGS] == expected.format(tmp_path)
+
+
+def test_no_programs_are_kept_unless_asked_for(monkeypatch):
+    monkeypatch.delenv(environment.CACHE, raising=False)
+    monkeypatch.setenv(environment.XLA_FLAGS, "--a=1")
+    environment.keep_programs_on_disk()
+    assert os.environ[environment.XLA_FLAGS] == "--a=1"

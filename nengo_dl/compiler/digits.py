@@ -103,7 +103,7 @@ def add_digits(graph: Graph, given: Collection[Hashable]) -> Graph:
         A function that others read has one more output, and what they read of it (and of
         ``given`` inputs and constants) is in one more input.
     """
-    readers = [i for i, node in enumerate(graph.nodes) if node.kernel.double]
+    readers = [i for i, node in enumerate(graph.nodes) if node.kernel.in_double(node)]
     if not readers:
         return graph
     origin = _origins(graph)
@@ -139,14 +139,15 @@ def _known(graph: Graph, given: frozenset) -> np.ndarray:
     """Elements of which more is known than single precision holds."""
     known = np.zeros(graph.size, bool)
     for node in graph.nodes:
-        if node.kernel.double:
+        if node.kernel.in_double(node):
             known[_outputs(node)] = True
     for source in graph.inputs:
         if source.key in given:
             known[source.elements] = True
     constant = graph.kind == Kind.CONSTANT
     values = graph.value[constant]
-    known[constant] = values != values.astype(SINGLE)
+    with np.errstate(over="ignore"):
+        known[constant] = values != values.astype(SINGLE)
     return known
 
 

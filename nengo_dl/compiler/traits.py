@@ -41,9 +41,6 @@ class Kernel:
         Which inputs are enough for that, whatever the others are. None: all of them.
     host : bool
         Calls Python: it cannot be compiled, and it is never merged or shared.
-    double : bool
-        Computes in double precision, whatever that of the simulation, so numbers
-        can pass from one such node to another as digits: `nengo_dl.compiler.digits`.
     batch_first : bool
         Calls library code that wants the batch as the first axis of its arrays.
     tensorflow : bool
@@ -72,7 +69,6 @@ class Kernel:
     zero_preserving = False
     zero_inputs: tuple[int, ...] | None = None
     host = False
-    double = False
     batch_first = False
     tensorflow = False
     stepwise = False
@@ -131,6 +127,13 @@ class Kernel:
             return float(np.prod(node.params[self.matrices[0]].shape))
         return float(self.operations * sum(size for _, size in node.outputs))
 
+    def in_double(self, node) -> bool:
+        """Whether a node computes in double precision, whatever the simulation does.
+
+        Then numbers pass from one such node to another as `nengo_dl.compiler.digits`.
+        """
+        return False
+
     def giving_digits(self, params: Mapping, rows: np.ndarray) -> Mapping[str, Any]:
         """The parameters of a node with one more output, the digits of some rows.
 
@@ -142,8 +145,8 @@ class Kernel:
             Rows of its outputs, counted through.
         """
         raise NotImplementedError(
-            f"{type(self).__name__}.giving_digits is missing: a kernel with the trait "
-            "'double' must be able to give them (see nengo_dl.compiler.digits)"
+            f"{type(self).__name__}.giving_digits is missing: a kernel that computes "
+            "in_double must be able to give them (see nengo_dl.compiler.digits)"
         )
 
     def taking_digits(
@@ -162,8 +165,8 @@ class Kernel:
             For each input, which of its rows come as digits.
         """
         raise NotImplementedError(
-            f"{type(self).__name__}.taking_digits is missing: a kernel with the trait "
-            "'double' must be able to take them (see nengo_dl.compiler.digits)"
+            f"{type(self).__name__}.taking_digits is missing: a kernel that computes "
+            "in_double must be able to take them (see nengo_dl.compiler.digits)"
         )
 
     def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,9 +23,12 @@ class Python(Kernel):
 
     name = "python"
     host = True
-    double = True
     side_effects = True
     differentiable = False
+
+    def in_double(self, node):
+        """Functions that know how to give and to take digits."""
+        return isinstance(node.params["function"], HostFunction)
 
     def giving_digits(self, params, rows):
         """The function also returns the digits of some rows."""

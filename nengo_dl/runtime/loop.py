@@ -7,6 +7,7 @@ once, and the memory on the device does not grow with the length of the run.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -213,6 +214,7 @@ class ForwardLoop:
         self.jit = jit
         self.run = program(self._run, jit)
         self._traced: dict[tuple, Callable] = {}
+        self._tracing = threading.Lock()
 
     def __call__(
         self, n: int, inputs: Any, carry: Sequence, weights: Sequence
@@ -265,14 +267,15 @@ class ForwardLoop:
         """
         shapes = (tuple(t.shape) for t in (*carry, *weights))
         key = (chunk, n_in, batch, *shapes)
-        if key not in self._traced:
-            self._traced[key] = self.run.get_concrete_function(
-                tf.TensorSpec((), tf.int32),
-                tf.TensorSpec((chunk, n_in, batch), self.xp.dtype),
-                [tf.TensorSpec(c.shape, c.dtype) for c in carry],
-                [tf.TensorSpec(w.shape, w.dtype) for w in weights],
-            )
-        return self._traced[key]
+        with self._tracing:  # simulators in several threads may share this program
+            if key not in self._traced:
+                self._traced[key] = self.run.get_concrete_function(
+                    tf.TensorSpec((), tf.int32),
+                    tf.TensorSpec((chunk, n_in, batch), self.xp.dtype),
+                    [tf.TensorSpec(c.shape, c.dtype) for c in carry],
+                    [tf.TensorSpec(w.shape, w.dtype) for w in weights],
+                )
+            return self._traced[key]
 
     def _run(self, n, inputs, carry, weights):
         if None in inputs.shape.as_list():

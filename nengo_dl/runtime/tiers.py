@@ -17,6 +17,7 @@ from nengo_dl.compiler.layout import Layout, Read, Weight
 from nengo_dl.runtime.emit import Emitter, loop_step, whole_step
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.numpy_tier import NumpyStep
+from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.state import StateStore
 
 #: steps whose probe data are handed over at once by the NumPy tier
@@ -173,41 +174,52 @@ class TensorFlowTier:
         device: str | None = None,
         use_loop: bool = True,
     ):
-        from nengo_dl.runtime.batch_first import turn_step
-        from nengo_dl.runtime.loop import ForwardLoop
-
         self.layout = layout
         self.feed = feed
         self.store = store
         self.device = device
         self.unrolled = None if use_loop else unroll
-        batch = store.batch
         inside = self.stages_on_device
-        self.stages = stages = SequenceStages(layout, batch, tensors=inside)
-        step = loop_step(layout, batch) if layout.has_loop else None
-        self.turned = stages.loop_turned
-        if self.turned:
-            step = turn_step(step)
+        self.stages = SequenceStages(layout, store.batch, tensors=inside)
+        self.turned = self.stages.loop_turned
         self.kept = None
         if any(group.kernel.tensorflow for group in layout.loop.groups):
             from nengo_dl.runtime.kept import Kept
 
             self.kept = Kept(layout, store.dtype)
-            step = self.kept.wrap(step)
-        self.loop = ForwardLoop(
-            step,
-            layout.loop.result.size,
-            store.dtype,
-            jit=jit,
-            unroll=unroll,
-            unrolled=not use_loop,
-            turned=self.turned,
-            pre=stages.before if stages.needs_before and inside else None,
-            post=stages.after if stages.needs_after and inside else None,
-        )
+        options = {"jit": jit, "unroll": unroll, "unrolled": not use_loop}
+        key = key_of(layout) if inside else None
+        if key is not None:
+            key = (key, store.batch, store.dtype, device, *options.values())
+        self.loop = programs.get(key, lambda: self._program(key is not None, options))
         self.write(weights)
         self.carry = None
         self._chunks: set[int] = set()
+
+    def _program(self, shared: bool, options: dict):
+        """The loop and its stages; ``shared``, if other networks may use it too."""
+        from nengo_dl.runtime.batch_first import turn_step
+        from nengo_dl.runtime.loop import ForwardLoop
+
+        layout, stages, batch = self.layout, self.stages, self.store.batch
+        inside = self.stages_on_device
+        if shared:
+            layout = without_numbers(layout)
+            stages = SequenceStages(layout, batch, tensors=inside)
+        step = loop_step(layout, batch) if layout.has_loop else None
+        if self.turned:
+            step = turn_step(step)
+        if self.kept:
+            step = self.kept.wrap(step)
+        return ForwardLoop(
+            step,
+            layout.loop.result.size,
+            self.store.dtype,
+            turned=self.turned,
+            pre=stages.before if stages.needs_before and inside else None,
+            post=stages.after if stages.needs_after and inside else None,
+            **options,
+        )
 
     def load(self) -> None:
         """Take the state from the store."""

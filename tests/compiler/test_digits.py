@@ -152,11 +152,21 @@ def test_a_function_is_given_its_inputs_in_double_precision(columns, rng):
 
 def test_a_kernel_that_promises_double_precision_must_keep_it():
     class Promising(Kernel):
-        double = True
+        def in_double(self, node):
+            return True
 
     for call in (Promising().giving_digits, Promising().taking_digits):
-        with pytest.raises(NotImplementedError, match="'double' must be able to"):
+        with pytest.raises(NotImplementedError, match="in_double must be able to"):
             call({}, ())
+
+
+def test_plain_callables_know_nothing_of_digits():
+    builder = GraphBuilder()
+    first = python(builder, builder.input("x", 1))
+    params = {"function": lambda arrays: arrays, "sizes": (1,)}
+    (output,) = builder.node(PYTHON, [first], (1,), params)
+    before, after = finished(builder, output)
+    assert after is before
 
 
 def test_only_simulations_in_single_precision_have_digits():

@@ -362,6 +362,23 @@ def test_constants_that_are_fed(bench, allclose):
     agree(allclose, interpret(graph, inputs, N_STEPS), -bench.core())
 
 
+def test_parts_of_signals_that_are_fed(bench, allclose):
+    """As where core merged the outputs of nodes: some are given, others stay."""
+    both, y = Signal(np.ones(10), name="both"), zeros(5)
+    first, second = both[:5], both[5:]
+    bench.add(Copy(first, y), ElementwiseInc(second, bench.x, y))
+    bench.watch(y, both)
+    expected = bench.core()
+    graph = bench.lower(inputs=frozenset([second])).graph
+    assert [s.size for s in graph.inputs if s.key is second] == [5]
+    inputs = {**bench.inputs(), second: np.ones((N_STEPS, 5, 1))}
+    agree(allclose, interpret(graph, inputs, N_STEPS), expected)
+    inputs[second] = 3 * inputs[second]
+    found = interpret(graph, inputs, N_STEPS)
+    assert allclose(found[:, :5], 1 + 3 * (expected[:, :5] - 1))
+    assert allclose(found[:, 5:], np.repeat([[1.0, 3.0]], 5, axis=1)[0][:, None])
+
+
 def test_training_takes_the_rate_form():
     model = case("lif").model
     spiking, rates = lower(model), lower(model, LoweringOptions(training=True))

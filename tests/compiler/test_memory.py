@@ -10,7 +10,14 @@ from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 import nengo_dl
-from nengo_dl.compiler.memory import Pending, check_views, covers, signal_index
+from nengo_dl.compiler.memory import (
+    Pending,
+    check_views,
+    covers,
+    overlap,
+    signal_index,
+    source_key,
+)
 from tests.compiler.bench import Bench
 
 
@@ -104,6 +111,22 @@ def test_slices_of_objects(neurons, allclose):
             assert allclose(sim.data[probe], core.data[probe], atol=1e-9)
     with pytest.raises(TypeError, match="not subscriptable"):
         post[2:20][::2]
+
+
+def test_what_stands_for_a_node():
+    base = Signal(np.arange(6.0), name="y")
+    part = base[2:4]
+    assert source_key(base) is base
+    assert source_key(base.reshape((2, 3))) is base
+    assert source_key(part) is part
+
+
+def test_signals_overlap_or_not():
+    base = Signal(np.arange(6.0), name="y")
+    assert overlap(base, base[1:2]) and overlap(base[1:2], base)
+    assert overlap(base[::2], base[2:4])
+    assert not overlap(base[::2], base[1::2])
+    assert not overlap(base[:2], Signal(np.zeros(2), name="z"))
 
 
 def test_what_is_incremented_is_covered_or_not():

@@ -6,6 +6,10 @@ In the root of the repository::
 
 Further options go to pytest: ``-n 2`` for two processes, ``-k name`` for some tests.
 ``--dtype reference`` runs the same tests with ``nengo.Simulator``.
+
+``--spa --slow`` adds those of Nengo's SPA, and some that take long. Two of them,
+``test_cortical.py::test_convolution`` and ``test_thalamus.py::test_thalamus``, fail with
+``nengo.Simulator`` as well, with the same values.
 """
 
 import argparse

@@ -96,3 +96,30 @@ def test_labels():
     assert TensorFunction(tf.exp, (2,), pass_time=False).label == "exp"
     assert TensorFunction(keras.layers.Dense(2, name="d"), (2,), None, False).label == "d"
     assert TensorFunction(tf.exp, (2,), pass_time=False, label="mine").label == "mine"
+
+
+class Penalized(keras.layers.Layer):
+    """Adds losses, one of them only in training."""
+
+    def call(self, x, training=False):
+        self.add_loss([tf.reduce_sum(x), tf.ones(2)])
+        if training:
+            self.add_loss(10 * tf.reduce_mean(x))
+        return x
+
+
+def test_losses_are_one_more_row():
+    function = TensorFunction(Penalized(), (2,), pass_time=False)
+    assert function.penalized(False) and function.penalized(True)
+    assert not TensorFunction(tf.exp, (2,), pass_time=False).penalized(True)
+    with_losses = function.with_penalties()
+    assert function.sizes == [2] and with_losses.sizes == [2, 1]
+    x = np.float32([[1, 2, 3], [4, 5, 6]])
+    (y,), _ = function([tf.constant(x)])
+    assert np.array_equal(y, x)
+    for training, expected in ((False, 23), (True, 58)):
+        (y, losses), _ = with_losses([tf.constant(x)], training=training)
+        assert np.array_equal(y, x)
+        assert np.array_equal(losses, [[expected] * 3])
+    (y, losses), _ = with_losses([tf.zeros((2, 3))])
+    assert np.array_equal(losses, [[2, 2, 2]])

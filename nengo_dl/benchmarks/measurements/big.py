@@ -16,7 +16,7 @@ from nengo_dl.benchmarks.report import Column
 from nengo_dl.benchmarks.runs import warm_up
 from nengo_dl.benchmarks.timing import check_positive, exponent, no_decoder_cache
 from nengo_dl.compiler import pipeline
-from nengo_dl.simulator import Simulator
+from nengo_dl.simulator import Simulator, simulator
 
 COLUMNS = (
     Column("ensembles", "ensembles", ",d"),
@@ -32,8 +32,12 @@ Peak: the most memory that the process had in a phase. Exponents: slopes of stra
 through the logarithms over all sizes; 1 is growth in proportion. Decoders are drawn, not
 solved for."""
 
-PASSES = ("lower", "stages", "one_stage", "plan", "layout")
-"""Functions of the compiler that are watched besides those in its list of passes."""
+WATCHED = (
+    (simulator, "built_model"),
+    *((pipeline, name) for name in ("PASSES", "OPEN_PASSES", "lower")),
+    *((pipeline, name) for name in ("stages", "one_stage", "plan", "layout")),
+)
+"""Where functions that are phases of their own, and lists of such, are called from."""
 
 LEAST = 0.05
 """Seconds: phases that are always shorter say nothing about growth."""
@@ -202,7 +206,7 @@ class Phases:
 
 @contextlib.contextmanager
 def watched_passes(phases: Phases) -> Iterator[None]:
-    """Inside, each pass of the compiler is a phase.
+    """Inside, Nengo's builder and each pass of the compiler are phases.
 
     Parameters
     ----------
@@ -217,14 +221,12 @@ def watched_passes(phases: Phases) -> Iterator[None]:
 
         return call
 
-    before = {name: getattr(pipeline, name) for name in PASSES}
-    lists = {name: getattr(pipeline, name) for name in ("PASSES", "OPEN_PASSES")}
-    for name, function in before.items():
-        setattr(pipeline, name, watched(function))
-    for name, functions in lists.items():
-        setattr(pipeline, name, tuple(map(watched, functions)))
+    before = [(owner, name, getattr(owner, name)) for owner, name in WATCHED]
+    for owner, name, value in before:
+        several = isinstance(value, tuple)
+        setattr(owner, name, tuple(map(watched, value)) if several else watched(value))
     try:
         yield
     finally:
-        for name, value in {**before, **lists}.items():
-            setattr(pipeline, name, value)
+        for owner, name, value in before:
+            setattr(owner, name, value)

@@ -19,7 +19,7 @@ from nengo_dl.benchmarks.timing import (
 from nengo_dl.simulator import Simulator
 
 NETWORKS = ("chain", "learner4", "learner64", "integrator16", "convolution16", "action16")
-"""The standard networks of at most 1,000 operators."""
+"""The standard networks of about 1,000 operators at most."""
 
 COLUMNS = (
     *beside.COLUMNS,
@@ -47,7 +47,7 @@ def first(
     Parameters
     ----------
     networks : list of str or None
-        By default all standard ones of at most 1,000 operators.
+        By default all standard ones of about 1,000 operators at most.
     steps : int
         First steps.
     repeats : int

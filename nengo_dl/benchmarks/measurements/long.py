@@ -56,8 +56,11 @@ def _plot(figure, rows):
         upper.plot(x, [row["us"] for row in part], "o-", label=name, **options)
         lower.plot(x, [row["memory"] for row in part], "o-", **options)
         lower.plot(x, [row["rest"] for row in part], "o--", **options)
-    upper.set(ylim=(0, None), ylabel="us/step")
-    lower.set(ylim=(0, None), ylabel="MB (dashed: without data)", xlabel="part")
+    for axes in (upper, lower):
+        axes.margins(y=0.15)
+        axes.set_ylim(bottom=0)
+    upper.set(ylabel="us/step")
+    lower.set(ylabel="MB (dashed: without data)", xlabel="part")
     upper.legend()
 
 

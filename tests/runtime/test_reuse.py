@@ -1,0 +1,157 @@
+"""Programs that fit another network of the same structure."""
+
+from threading import Thread
+
+import nengo
+import numpy as np
+import pytest
+
+import nengo_dl
+from nengo_dl.runtime import reuse
+from nengo_dl.runtime.program import Specialization
+from nengo_dl.runtime.reuse import Programs, key_of
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """No programs of other tests, and none left behind."""
+    programs = Programs()
+    monkeypatch.setattr("nengo_dl.runtime.tiers.programs", programs)
+    return programs
+
+
+def network(seed=0, neurons=20, tau=0.01, tau_rc=0.02, function=None, **settings):
+    with nengo.Network(seed=seed) as net:
+        nengo_dl.configure_settings(jit=True, **settings)
+        stimulus = nengo.Node([0.5] if function is None else function)
+        net.config[nengo.Ensemble].neuron_type = nengo.LIF(tau_rc=tau_rc)
+        a, b = nengo.Ensemble(neurons, 1), nengo.Ensemble(neurons + 3, 2)
+        nengo.Connection(stimulus, a)
+        nengo.Connection(a, b[1], transform=2, synapse=tau)
+        net.p = nengo.Probe(b, synapse=0.02)
+    return net
+
+
+def run(net, steps=20, **kwargs):
+    with nengo_dl.Simulator(net, progress_bar=False, **kwargs) as sim:
+        sim.run_steps(steps)
+        return sim.data[net.p]
+
+
+def key(net):
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        return key_of(sim._live.program.layout(Specialization()))
+
+
+def test_another_seed_runs_the_same_program(fresh, allclose):
+    for seed in range(3):
+        net = network(seed, dtype="float64")
+        ours = run(net)
+        with nengo.Simulator(net, progress_bar=False) as core:
+            core.run_steps(20)
+        assert allclose(ours, core.data[net.p], atol=1e-12)
+    assert len(fresh) == 1
+    (program,) = fresh._programs.values()
+    assert len(program._traced) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    (
+        {"neurons": 21},
+        {"tau_rc": 0.03},
+        {"tau": None},
+        {"dtype": "float64"},
+        {"unroll": 2},
+        {"batch": 2},
+    ),
+    ids=str,
+)
+def test_another_structure_is_another_program(other, fresh):
+    other = dict(other)
+    unroll, batch = other.pop("unroll", 1), other.pop("batch", None)
+    run(network())
+    run(network(**other), unroll_simulation=unroll, minibatch_size=batch)
+    assert len(fresh) == 2
+
+
+def test_numbers_in_the_program_are_in_the_key():
+    assert key(network()) == key(network(seed=3)) == key(network(tau=0.02))
+    assert key(network()) != key(network(tau_rc=0.03))
+
+
+def test_python_functions_are_never_shared():
+    with nengo.Network() as net:
+        a, b = nengo.Node(size_in=1), nengo.Ensemble(10, 1)
+        c = nengo.Node(lambda t, x: -x, size_in=1)
+        nengo.Connection(a, b)
+        nengo.Connection(b, c)
+        nengo.Connection(c, b)
+        net.p = nengo.Probe(b)
+    assert key(net) is None
+
+
+def test_functions_of_time_do_not_matter(fresh):
+    first = run(network(function=lambda t: np.sin(100 * t)))
+    second = run(network(function=lambda t: np.cos(100 * t)))
+    assert len(fresh) == 1 and not np.allclose(first, second)
+
+
+def test_what_is_equal_in_python_may_differ_here():
+    values = (True, 1, 1.0, np.float32(1), 0.0, -0.0, "1", (1,), None)
+    keys = [reuse._key(value) for value in values]
+    assert len(set(keys)) == len(values)
+    arrays = (np.zeros(2), np.zeros((2, 1)), np.zeros(2, np.float32), np.ones(2))
+    assert len({reuse._key(array) for array in arrays}) == len(arrays)
+    assert reuse._key({"a": 1, "b": 2}) == reuse._key({"b": 2, "a": 1})
+
+
+def test_what_has_no_key():
+    with pytest.raises(reuse.Unique):
+        reuse._key(np.array([object()]))
+    with pytest.raises(reuse.Unique):
+        reuse._key({"a": set()})
+
+
+def test_the_last_programs_are_kept():
+    programs, made = Programs(size=2), []
+
+    def make(name):
+        made.append(name)
+        return name
+
+    for name in ("a", "b", "a", "c", "a", "b"):
+        assert programs.get(name, lambda name=name: make(name)) == name
+    assert made == ["a", "b", "c", "b"]
+    assert len(programs) == 2
+    assert programs.get(None, lambda: make("once")) == "once" and len(programs) == 2
+    programs.clear()
+    assert len(programs) == 0
+
+
+def test_kept_programs_hold_no_arrays_of_the_network():
+    with nengo_dl.Simulator(network(), progress_bar=False) as sim:
+        layout = sim._live.program.layout(Specialization())
+    bare = reuse.without_numbers(layout)
+    assert bare.plan is None and bare.weights == () and bare.states == ()
+    assert not any(values.any() for values in bare.carry)
+    assert bare.n_given == layout.n_given and bare.has_loop == layout.has_loop
+
+
+def test_one_program_in_two_threads(fresh, allclose):
+    nets = [network(seed) for seed in (0, 1)]
+    alone = [run(net, 50) for net in nets]
+    fresh.clear()
+    found = [None, None]
+
+    def work(i):
+        found[i] = run(nets[i], 50)
+
+    threads = [Thread(target=work, args=(i,)) for i in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fresh) == 1
+    for i in (0, 1):
+        assert allclose(found[i], alone[i])
