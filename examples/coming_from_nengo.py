@@ -85,9 +85,9 @@ with nengo.Network(seed=0) as net:
 # The same in both simulators
 # ---------------------------
 #
-# Only the name of the class differs. Both build the network with the same random numbers
-# and the same decoders. ``nengo.Simulator`` computes in double precision; to compare spike
-# by spike, ``nengo_dl.Simulator`` is asked to do the same.
+# Only the name of the class differs. Both build the network with the same random
+# numbers and the same decoders. ``nengo.Simulator`` computes in double precision; to
+# compare spike by spike, ``nengo_dl.Simulator`` is asked to do the same.
 
 with net:
     nengo_dl.configure_settings(dtype="float64")

@@ -16,7 +16,7 @@ The images are the 1,797 digits of 8 by 8 pixels that come with scikit-learn: 1,
 training, 360 to choose by, and 360 for the test.
 
 Run it with ``python examples/hyperparameter_search.py``. It needs the extra ``optuna``,
-takes about two minutes and writes ``hyperparameter_search.png`` to the current folder.
+takes one to two minutes and writes ``hyperparameter_search.png`` to the current folder.
 """
 
 import os
@@ -40,7 +40,7 @@ except ImportError as error:
 
 QUICK = os.environ.get("NENGO_DL_EXAMPLES_QUICK") == "1"
 
-TRIALS = 4 if QUICK else 30
+TRIALS = 3 if QUICK else 20
 EPOCHS = 3 if QUICK else 8
 N_STEPS = 40  # of 1 ms, for each image
 DT = 0.001  # seconds per step
@@ -62,8 +62,8 @@ train, choose, test = (slice(0, 1077), slice(1077, 1437), slice(1437, None))
 # -----------
 #
 # Pixels go to a layer of neurons, and the layer to ten outputs. An input of one makes a
-# neuron fire at `rate` Hz, and its spikes count `1 / rate` each: the rate changes how
-# many spikes carry the same numbers, and so how exactly. `PoissonSpiking` and others
+# neuron fire at ``rate`` Hz, and its spikes count ``1 / rate`` each: the rate changes how
+# many spikes carry the same numbers, and so how exactly. ``PoissonSpiking`` and others
 # could be tried in the same way.
 
 
@@ -103,7 +103,9 @@ def learn(net, learning_rate, seed):
     with nengo_dl.Simulator(net, minibatch_size=32, progress_bar=False) as sim:
         sim.compile(
             keras.optimizers.Adam(learning_rate),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            loss={
+                net.digit: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            },
         )
         sim.fit(x, y, epochs=EPOCHS, verbose=0)
         sim.freeze_params(net)
@@ -131,9 +133,9 @@ def measure(net, part):
 # The search
 # ----------
 #
-# `suggest_int` and `suggest_float` name a parameter and say where to look; the sampler
-# chooses a value by what earlier trials gave. `clear_session` forgets what earlier
-# trials left in Keras, so that memory does not grow.
+# ```suggest_int``` and ```suggest_float``` name a parameter and say where to look; the
+# sampler chooses a value by what earlier trials gave. ```clear_session``` forgets what
+# earlier trials left in Keras, so that memory does not grow.
 
 
 def suggested(trial):
@@ -213,7 +215,11 @@ dots = parameters.scatter(
     cmap="magma",
 )
 parameters.set(
-    xscale="log", yscale="log", xlabel="neurons", ylabel="rate (Hz)", title="what was tried"
+    xscale="log",
+    yscale="log",
+    xlabel="neurons",
+    ylabel="rate (Hz)",
+    title="what was tried",
 )
 figure.colorbar(dots, ax=parameters, label="correct answers (%)")
 figure.savefig("hyperparameter_search.png")

@@ -2,8 +2,8 @@
 A Keras model in a Nengo network
 ================================
 
-Put a trained Keras model into a spiking network, as an eye that looks for the network, and
-train it on there.
+Put a trained Keras model into a spiking network, as an eye that looks for the network,
+and train it on there.
 
 Someone looks at a digit through heavy noise, such as that of an old television set. A
 single glance tells little. So what was seen is added up, until there is enough evidence
@@ -115,9 +115,7 @@ with nengo.Network(seed=0) as net:
     nengo.Connection(image, screen, synapse=None)
     nengo.Connection(nengo.Node(noise, size_out=64), screen, synapse=None)
     nengo.Connection(screen, eye, synapse=None)
-    nengo.Connection(
-        eye, evidence.input, transform=RATE * TAU * difference, synapse=TAU
-    )
+    nengo.Connection(eye, evidence.input, transform=RATE * TAU * difference, synapse=TAU)
     nengo.Connection(evidence.output, evidence.input, synapse=TAU)
 
     seen = nengo.Probe(screen, label="seen")
@@ -154,9 +152,9 @@ print(f"before: evidence:       accuracy {accuracy(before[decision])[-1]:.4f}")
 # Training on
 # -----------
 #
-# The weights of the model are parameters of the network, so ``fit`` trains them. A loss is
-# given for the eye alone, and nothing after it is needed for that. Each image is shown
-# for four steps, which is four glances, each with a noise of its own.
+# The weights of the model are parameters of the network, so ``fit`` trains them. A loss
+# is given for the eye alone, and nothing after it is needed for that. Each image is
+# shown for four steps, which is four glances, each with a noise of its own.
 
 with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as sim:
     sim.compile(keras.optimizers.Adam(0.002), loss={glance: loss})
@@ -165,7 +163,7 @@ with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as sim:
         {glance: train_labels[:, None, None].repeat(4, axis=1)},
         epochs=2 * EPOCHS,
         verbose=0,
-        # other noise in each batch, and not the same as in the batch before
+        # goes on with the noise; otherwise each epoch would have the same
         stateful=True,
     ).history
 print(f"loss: {history['loss'][0]:.3f} in the first epoch, ", end="")

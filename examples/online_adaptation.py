@@ -2,8 +2,9 @@
 Online adaptation
 =================
 
-Hold an arm where it is wanted, while it carries a load that nobody has told the controller
-about. Spiking neurons learn what torque it takes, during the movement itself.
+Hold an arm where it is wanted, while it carries a load that nobody has told the
+controller about. Spiking neurons learn what torque it takes, during the movement
+itself.
 
 The arm turns in the vertical plane. A controller pulls it towards the wanted angle like a
 spring and brakes it like a damper, and that would do if there was no gravity. With a load
@@ -42,9 +43,9 @@ DT = 0.001  # seconds per step
 # The arm
 # -------
 #
-# A process with an input: in each step it is given the torque and the load, and it returns
-# angle and angular velocity. The state is an argument of ``make_step``, and not an
-# attribute of the process: each copy of the network then has an arm of its own, and
+# A process with an input: in each step it is given the torque and the load, and it
+# returns angle and angular velocity. The state is an argument of ``make_step``, and not
+# an attribute of the process: each copy of the network then has an arm of its own, and
 # ``Simulator.reset`` puts it back where it was.
 
 
@@ -142,9 +143,9 @@ def build(learning_rate):
 # -------
 #
 # Every two seconds the arm is to move somewhere else. The data for the nodes have the
-# shape ``(arms, steps, 1)``. Since the arm is a part of the feedback loop, its function is
-# called for each step and each arm, and everything runs step by step in NumPy. A warning
-# says so.
+# shape ``(arms, steps, 1)``. Since the arm is a part of the feedback loop, its function
+# is called for each step and each arm, and everything runs step by step in NumPy. A
+# warning says so.
 
 n_steps = round(SECONDS / DT)
 seconds = np.arange(1, n_steps + 1) * DT
@@ -170,8 +171,8 @@ adaptive, learned = run(learning_rate=1e-4)
 # What it learned
 # ---------------
 #
-# How far an arm is from where it should be counts in the second half of each movement, when
-# it could have arrived, and of the run, when there was time to learn.
+# How far an arm is from where it should be counts in the second half of each movement,
+# when it could have arrived, and of the run, when there was time to learn.
 
 arrived = (seconds % PERIOD > PERIOD / 2) & (seconds > SECONDS / 2)
 
@@ -183,7 +184,9 @@ def error(angle):
 
 
 for load, before, after in zip(LOADS, error(rigid), error(adaptive), strict=True):
-    print(f"load {load:.1f} kg: error {before:5.2f} degrees, adaptive {after:5.2f} degrees")
+    print(
+        f"load {load:.1f} kg: error {before:5.2f} degrees, adaptive {after:5.2f} degrees"
+    )
 print(f"mean error: {error(rigid).mean():.2f} degrees")
 print(f"mean error with adaptation: {error(adaptive).mean():.2f} degrees")
 

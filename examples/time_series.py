@@ -18,8 +18,8 @@ say /ae/, 640 times in total (Kudo, Toyama and Shimbo, 1999, *Multidimensional c
 classification using passing-through regions*). A frame has twelve cepstrum coefficients,
 an utterance has 7 to 29 frames, and the frames are 6.4 ms apart.
 
-Run it with ``python examples/time_series.py``. It takes about a minute and writes
-``time_series.png`` to the current folder.
+Run it with ``python examples/time_series.py``. It needs the extra ``aeon``, takes about a
+minute and writes ``time_series.png`` to the current folder.
 """
 
 import os
@@ -30,8 +30,15 @@ import nengo_dl  # isort: split
 import keras
 import nengo
 import numpy as np
-from aeon.datasets import load_japanese_vowels
 from matplotlib.figure import Figure
+
+try:
+    from aeon.datasets import load_japanese_vowels
+except ImportError as error:
+    raise ImportError(
+        "The recordings of this example come with aeon, which is not installed. The "
+        "extra 'aeon' brings it: pip install \"nengo-dl[aeon]\""
+    ) from error
 
 QUICK = os.environ.get("NENGO_DL_EXAMPLES_QUICK") == "1"
 
@@ -94,8 +101,8 @@ test_x = as_input(test_utterances, mean, deviation)
 #
 # Twelve coefficients go to spiking neurons that are connected with each other, and these
 # to nine outputs, one for each speaker. With a gain and a bias of one, neurons are just
-# at the threshold when nothing comes in. A spike is ``amplitude / dt`` high and one step
-# long; an amplitude of 0.02 gives weights the size that optimizers are made for.
+# at the threshold when nothing comes in. A spike is one step long and ``amplitude / dt``
+# high; an amplitude of 0.02 gives weights the size that optimizers are made for.
 
 
 def draw(n_out, n_in, scale=1.0):
@@ -105,7 +112,9 @@ def draw(n_out, n_in, scale=1.0):
 
 with nengo.Network(seed=0) as net:
     nengo_dl.configure_settings(
-        spiking_training=True, surrogate=nengo_dl.surrogates.FastSigmoid(slope=5)
+        spiking_training=True,
+        surrogate=nengo_dl.surrogates.FastSigmoid(slope=5),
+        keep_history=True,
     )
     sound = nengo.Node(np.zeros(12), label="sound")
     neurons = nengo.Ensemble(
@@ -154,8 +163,6 @@ class Utterances(keras.utils.PyDataset):
         self.order = rng.permutation(len(train_x))
 
 
-with net:
-    nengo_dl.configure_settings(keep_history=True)
 net.config[answer].keep_history = False
 
 utterances = Utterances()
@@ -175,8 +182,8 @@ print(f"training accuracy: {learned[0]:.3f} in epoch 1, {learned[-1]:.3f} in {EP
 # Listening
 # ---------
 #
-# `freeze_params` has written what was learned into the network. Now the probe keeps every
-# step, and another one sees the spikes.
+# ``freeze_params`` has written what was learned into the network. Now the probe keeps
+# every step, and another one sees the spikes.
 
 net.config[answer].keep_history = True
 with net:
@@ -198,7 +205,9 @@ print(f"firing rate:       {frequency:.0f} Hz on average while someone speaks")
 
 first = N_FRAMES - n_frames
 after = [
-    np.mean([item[min(start + n, N_FRAMES) * STEPS - 1] for item, start in zip(right, first)])
+    np.mean(
+        [item[min(start + n, N_FRAMES) * STEPS - 1] for item, start in zip(right, first)]
+    )
     for n in range(1, N_FRAMES + 1)
 ]
 

@@ -63,7 +63,7 @@ class Variant:
         #: whether XLA makes a training step around it faster: it fuses what is between
         #: products, but its convolutions are slower (see `.tensorflow_convolution`)
         self.fuses = self.feed_forward and settings["jit"] is not False
-        self.fuses &= not any(g.kernel.batch_first for g in self.layout.groups())
+        self.fuses &= all(g.kernel.batch_first is None for g in self.layout.groups())
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         #: whether carried arrays lie in memory with the batch first
         self.turned = self.stages.loop_turned
@@ -205,6 +205,15 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
     def describe(self, html=False):
         """What the compiler made of the network: text, or a web page with drawings."""
         return self.program.describe(html)
+
+    @property
+    def metrics(self):
+        """None; a model around finds those of the layers inside by itself.
+
+        Not those that a Keras model inside was compiled with, however: its ``"loss"`` is
+        none of the model around.
+        """
+        return []
 
     @property
     def fixed_steps(self):

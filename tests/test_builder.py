@@ -115,7 +115,7 @@ def test_a_native_operator(allclose, jit):
     with net:
         nengo_dl.configure_settings(jit=jit)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         sim = simulator(net)
     assert allclose(output(sim), expected, atol=1e-12)
     assert np.ptp(expected) > 0.1
@@ -137,7 +137,7 @@ def test_a_python_operator_without_a_warning(allclose, complete):
         nengo_dl.configure_settings(jit=True)
     for batch in (None, 3):
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", UserWarning)
             sim = simulator(net, minibatch_size=batch)
         program = sim._program
         found = output(sim)

@@ -63,3 +63,123 @@ def test_keras_to_snn(tmp_path):
     difference = re.search(r"largest difference of the outputs: (\S+)", out)[1]
     assert float(difference) <= 1e-4
     assert (tmp_path / "keras_to_snn.png").read_bytes().startswith(b"\x89PNG")
+
+
+#: examples, the packages that they need, and figures that they print: what stands before
+#: each of them, and between which values it lies in the reduced form
+FIGURES = [
+    (
+        "coming_from_nengo.py",
+        ["sklearn"],
+        {
+            "largest difference before training": (0, 1e-6),
+            "accuracy with decoders solved for": (0.7, 1),
+            "accuracy after training": (0.85, 1),
+            "largest difference after training": (0, 1e-6),
+        },
+    ),
+    (
+        "coming_from_keras.py",
+        ["mlxtend"],
+        {
+            "Keras accuracy": (0.8, 1),
+            "Nengo accuracy": (0.8, 1),
+            "largest difference of the losses": (0, 1e-3),
+            "spiking accuracy": (0.75, 1),
+        },
+    ),
+    (
+        "keras_model_in_nengo.py",
+        ["sklearn"],
+        {
+            "Keras model, clear images: accuracy": (0.8, 1),
+            "before: evidence: +accuracy": (0.3, 1),
+            "after: single glances: accuracy": (0.3, 0.9),
+            "after: evidence: +accuracy": (0.5, 1),
+        },
+    ),
+    (
+        "lmu_digits.py",
+        ["sklearn", "scipy"],
+        {"accuracy": (0.5, 1), "error of the memory": (0, 0.3)},
+    ),
+    (
+        "online_adaptation.py",
+        [],
+        {"mean error": (5, 90), "mean error with adaptation": (0, 4)},
+    ),
+    (
+        "semantic_pointers.py",
+        [],
+        {
+            "exact accuracy": (0.7, 0.9),
+            "untrained accuracy": (0.5, 0.8),
+            "trained accuracy": (0.9, 1),
+            "analogies": (0.7, 1),
+            "spiking accuracy": (0.8, 1),
+        },
+    ),
+    (
+        "cognitive_dynamics.py",
+        ["sklearn"],
+        {
+            "memory as built: accuracy": (0.3, 1),
+            "memory trained: accuracy": (0.4, 1),
+        },
+    ),
+    (
+        "unsupervised_digits.py",
+        ["sklearn"],
+        {
+            "accuracy with random weights": (0.1, 0.5),
+            "accuracy with learned weights": (0.6, 1),
+        },
+    ),
+    (
+        "hyperparameter_search.py",
+        ["sklearn", "optuna"],
+        {"test accuracy": (0.7, 1)},
+    ),
+    (
+        "time_series.py",
+        ["aeon"],
+        {"spiking accuracy": (0.8, 1)},
+    ),
+]
+
+
+@pytest.mark.parametrize("name, packages, figures", FIGURES)
+def test_figures_that_are_printed(name, packages, figures, tmp_path):
+    for package in ("matplotlib", *packages):
+        pytest.importorskip(package)
+    out = run_example(name, folder=tmp_path, quick=True)
+    for text, (low, high) in figures.items():
+        found = re.search(rf"^{text}:? +([\d.e+-]+)", out, re.MULTILINE)
+        assert found, f"{text!r} is not in:\n{out}"
+        assert low <= float(found[1]) <= high, found[0]
+    picture = (tmp_path / name).with_suffix(".png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "name, package",
+    [("hyperparameter_search.py", "optuna"), ("time_series.py", "aeon")],
+)
+def test_a_missing_package_is_named_with_its_extra(name, package, tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
+    run = (
+        "import runpy, sys; "
+        f"sys.modules[{package!r}] = None; "  # the way to make an import fail
+        f"runpy.run_path({str(ROOT / 'examples' / name)!r})"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", run],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 1
+    assert f'pip install "nengo-dl[{package}]"' in result.stderr

@@ -75,6 +75,11 @@ def test_metadata():
     )
 
 
+def test_installation_page_has_all_extras():
+    rows = re.findall(r"^   \* - ``(\w+)``$", read("docs/installation.rst"), re.MULTILINE)
+    assert sorted(rows) == sorted(project()["optional-dependencies"])
+
+
 def test_installed_metadata():
     distribution = installed()
     assert distribution.version == version

@@ -183,3 +183,19 @@ def test_networks_around_layers_with_losses(rng, allclose):
     with simulator(net) as sim:
         fit(sim, x, y)
         assert allclose(sim.data[net.conn].weights, expected, atol=1e-6)
+
+
+def test_losses_and_metrics_of_a_compiled_model_stay_its_own(rng, allclose):
+    """Also where not all batches are full, so that the number of items is not known."""
+    seeded()
+    model = keras.Sequential([keras.Input((SIZE,)), keras.layers.Dense(SIZE)])
+    model.compile("sgd", "mse", metrics=["accuracy"])
+    x, y = data(rng, batch=5), data(rng, batch=5)
+    net = network(model)
+    with simulator(net) as sim:
+        sim.compile(keras.optimizers.SGD(0.0), loss="mse", metrics=["mae"])
+        history = sim.fit({net.stimulus: x}, {net.probe: y}, verbose=0).history
+        result = sim.evaluate({net.stimulus: x}, {net.probe: y}, verbose=0)
+    expected = np.mean((model(x.reshape(-1, SIZE)).numpy() - y.reshape(-1, SIZE)) ** 2)
+    assert set(history) == set(result) == {"loss", "probe_loss", "probe_mae"}
+    assert allclose([history["loss"][0], result["loss"]], expected, rtol=1e-5)

@@ -315,17 +315,20 @@ class _Maker:
     def _term_reads(self, stage: Stage, sources: np.ndarray) -> tuple[Read, ...]:
         """All terms as one read, or one read for all first terms, and so on.
 
-        One by one where that saves a gather, as for a bias of each channel and a
-        convolution.
+        One by one where that saves putting them one below the other, or a gather, as for
+        a bias of each channel and a convolution.
         """
         view = self.views[stage]
         together = view.read(sources)
         kernel = registry.structural["sum"]
-        if together.form != "gather" or len(sources) > kernel.longest_chain:
+        if together.form == "slice" or len(sources) > kernel.longest_chain:
             return (together,)
         apart = tuple(view.read(term) for term in sources)
+        if all(read.form == "slice" for read in apart):
+            return apart
         gathered = sum(read.size for read in apart if read.form == "gather")
-        return apart if 2 * gathered <= together.size else (together,)
+        saves = together.form == "gather" and 2 * gathered <= together.size
+        return apart if saves else (together,)
 
     def _node_group(self, stage: Stage, batch: Batch, tensors) -> Group:
         nodes, kernel = batch.nodes, batch.kernel

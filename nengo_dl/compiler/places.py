@@ -100,8 +100,9 @@ class StageLayout:
         """
         wanted = gathered = 0
         for group in self.groups:
-            if group.kernel.batch_first:
-                wanted += sum(read.size for read in group.reads)
+            rows, least = sum(r.size for r in group.reads), group.kernel.batch_first
+            if least is not None and rows >= least:
+                wanted += rows
             gathered += sum(r.size for r in group.reads if r.form == "gather")
         return wanted > gathered
 

@@ -41,8 +41,9 @@ class Kernel:
         Which inputs are enough for that, whatever the others are. None: all of them.
     host : bool
         Calls Python: it cannot be compiled, and it is never merged or shared.
-    batch_first : bool
-        Calls library code that wants the batch as the first axis of its arrays.
+    batch_first : int or None
+        Calls library code that wants the batch as the first axis of its arrays; from so
+        many rows on it is worth it.
     tensorflow : bool
         Calls a function of TensorFlow tensors; the program makes sure that it can.
     stepwise : bool
@@ -69,7 +70,7 @@ class Kernel:
     zero_preserving = False
     zero_inputs: tuple[int, ...] | None = None
     host = False
-    batch_first = False
+    batch_first: int | None = None
     tensorflow = False
     stepwise = False
     side_effects = False

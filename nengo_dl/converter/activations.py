@@ -6,6 +6,7 @@ import tensorflow as tf
 from nengo.neurons import NeuronType
 
 from nengo_dl.converter.base import LayerConverter, converters
+from nengo_dl.converter.graph_walk import operation_of
 from nengo_dl.neurons import LeakyReLU
 
 __all__ = ["ACTIVATIONS", "activation_name", "find_neurons"]
@@ -26,6 +27,17 @@ FUNCTIONS = {
     "leaky_relu": (keras.activations.leaky_relu, keras.ops.leaky_relu, tf.nn.leaky_relu),
     "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
     "tanh": (keras.activations.tanh, keras.ops.tanh, tf.nn.tanh),
+}
+
+
+#: operation -> the activation; None if it depends on its parameters
+OPERATIONS = {
+    operation_of(keras.activations.relu): None,
+    operation_of(keras.ops.leaky_relu): None,
+    operation_of(keras.ops.relu): keras.activations.relu,
+    operation_of(keras.ops.relu6): keras.activations.relu6,
+    operation_of(keras.ops.sigmoid): keras.activations.sigmoid,
+    operation_of(keras.ops.tanh): keras.activations.tanh,
 }
 
 
@@ -52,7 +64,7 @@ def activation_of(layer):
 
     Parameters
     ----------
-    layer : keras.layers.Layer
+    layer : keras.layers.Layer or keras.Operation
         Layers may also stand where Keras wants an activation.
 
     Returns
@@ -61,7 +73,7 @@ def activation_of(layer):
         The layer itself, if there is no simpler form of it.
     """
     layers = keras.layers
-    for cls in (layers.Activation, layers.LeakyReLU, layers.ReLU):
+    for cls in (layers.Activation, layers.LeakyReLU, layers.ReLU, *OPERATIONS):
         if isinstance(layer, cls) and type(layer).call is cls.call:
             break
     else:
@@ -69,8 +81,10 @@ def activation_of(layer):
     if cls is layers.Activation:
         inside = layer.activation
         return activation_of(inside) if isinstance(inside, layers.Layer) else inside
+    if OPERATIONS.get(cls) is not None:
+        return OPERATIONS[cls]
     slope = float(layer.negative_slope)
-    if cls is layers.LeakyReLU:
+    if not hasattr(layer, "max_value"):
         return LeakyReLU(slope)
     if layer.max_value is None and not layer.threshold:
         return LeakyReLU(slope) if slope else keras.activations.relu
@@ -84,7 +98,7 @@ def find_neurons(activation, options):
     Parameters
     ----------
     activation : callable or ~nengo.neurons.NeuronType or None
-        Or a layer that consists of one.
+        Or a layer (or an operation) that consists of one.
     options : Options
 
     Returns
@@ -94,7 +108,7 @@ def find_neurons(activation, options):
     found : bool
         Whether the activation has a native form.
     """
-    if isinstance(activation, keras.layers.Layer):
+    if isinstance(activation, keras.Operation):
         activation = activation_of(activation)
     name = activation_name(activation)
     neurons = activation if isinstance(activation, NeuronType) else ACTIVATIONS.get(name)
@@ -171,3 +185,8 @@ class ConvertReLU(ConvertElementwise):
 @converters.register(keras.layers.LeakyReLU)
 class ConvertLeakyReLU(ConvertElementwise):
     r"""LeakyReLU: :math:`f(x) = x` if :math:`x \ge 0`, else :math:`c x`."""
+
+
+@converters.register(*OPERATIONS)
+class ConvertActivationFunction(ConvertElementwise):
+    """An activation that is called as a function, such as ``keras.ops.relu(x)``."""

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-__all__ = ["LayerCall", "ModelGraph", "Value", "calls_of", "walk"]
+__all__ = ["LayerCall", "ModelGraph", "Value", "calls_of", "operation_of", "walk"]
 
 
 @dataclass(eq=False)
@@ -163,6 +163,23 @@ def calls_of(layer, value, path):
         return walker.calls, output
     output = Value(tuple(layer.compute_output_shape(value.shape)), value.dtype)
     return [LayerCall(layer, (value,), {}, [output], path)], output
+
+
+def operation_of(function):
+    """The class that stands for a function of ``keras.ops`` in models.
+
+    Parameters
+    ----------
+    function : callable
+        Is tried out with a symbolic tensor.
+
+    Returns
+    -------
+    type
+        A subclass of ``keras.Operation``.
+    """
+    result = keras.tree.flatten(function(keras.KerasTensor((None, 2, 2))))[0]
+    return type(result._keras_history.operation)
 
 
 def _functional(model):

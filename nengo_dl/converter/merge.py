@@ -4,18 +4,13 @@ import keras
 import numpy as np
 
 from nengo_dl.converter.base import LayerConverter, converters, numbers
+from nengo_dl.converter.graph_walk import operation_of
 
 __all__ = ["ConvertWeightedSum"]
 
 
-def _operations():
-    """The classes of ``a + b``, ``a - b``, ``a * b``, ``a / b``, which have no name."""
-    x = keras.KerasTensor((None, 1))
-    results = (x + x, x - x, x * x, x / x)
-    return [type(result._keras_history.operation) for result in results]
-
-
-ADD, SUBTRACT, MULTIPLY, DIVIDE = _operations()
+ADD, SUBTRACT = operation_of(lambda x: x + x), operation_of(lambda x: x - x)
+MULTIPLY, DIVIDE = operation_of(lambda x: x * x), operation_of(lambda x: x / x)
 
 
 class ConvertWeightedSum(LayerConverter):

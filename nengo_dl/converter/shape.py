@@ -1,9 +1,13 @@
 """Layers that rearrange their input."""
 
+from functools import cached_property
+
 import keras
 import numpy as np
+import tensorflow as tf
 
 from nengo_dl.converter.base import LayerConverter, converters
+from nengo_dl.converter.graph_walk import operation_of
 
 __all__ = []
 
@@ -43,7 +47,9 @@ class ConvertPermute(LayerConverter):
         return self.rearrange(self.positions().transpose(axes))
 
 
-@converters.register(keras.layers.Concatenate)
+@converters.register(
+    keras.layers.Concatenate, operation_of(lambda x: keras.ops.concatenate([x, x], 1))
+)
 class ConvertConcatenate(LayerConverter):
     """Concatenate: a node that has all inputs, each at its places."""
 
@@ -69,3 +75,58 @@ class ConvertConcatenate(LayerConverter):
             index = slice(part[0], part[-1] + 1) if contiguous else part.tolist()
             self.connect(node[index], source=array)
         return node
+
+
+@converters.register(
+    operation_of(lambda x: x[:, 0]),
+    operation_of(lambda x: keras.ops.expand_dims(x, 1)),
+    operation_of(lambda x: keras.ops.flip(x, 1)),
+    operation_of(lambda x: keras.ops.moveaxis(x, 1, 2)),
+    operation_of(lambda x: keras.ops.repeat(x, 2, 1)),
+    operation_of(lambda x: keras.ops.reshape(x, (-1, 4))),
+    operation_of(lambda x: keras.ops.roll(x, 1, 1)),
+    operation_of(lambda x: keras.ops.split(x, 2, 1)),
+    operation_of(lambda x: keras.ops.squeeze(x[:, :1], 1)),
+    operation_of(lambda x: keras.ops.swapaxes(x, 1, 2)),
+    operation_of(lambda x: keras.ops.tile(x, (1, 2, 1))),
+    operation_of(lambda x: keras.ops.transpose(x, (0, 2, 1))),
+    operation_of(lambda x: keras.ops.unstack(x, axis=1)),
+)
+class ConvertRearrangement(LayerConverter):
+    """A function of ``keras.ops`` that gives elements of its input in another order.
+
+    In which one is found out by applying it to their numbers.
+    """
+
+    def refusal(self):
+        """Batch items have to stay apart."""
+        if len(self.inputs) != 1:
+            return "it has several inputs"
+        return None if self.indices else "it mixes the items of a batch"
+
+    @cached_property
+    def indices(self):
+        """Which elements of the input the outputs have; None if items are mixed."""
+        size = self.input.size
+        items = np.stack([self.positions(), self.positions() + size])
+        try:
+            found = self.call.apply([keras.ops.convert_to_tensor(items)])
+        except (ValueError, tf.errors.OpError):
+            return None  # it is only meant for another number of items
+        found = [keras.ops.convert_to_numpy(array) for array in found]
+        for array, shape in zip(found, self.output_shapes, strict=True):
+            if array.shape != (2, *shape) or np.any(array[1] != array[0] + size):
+                return None
+            if np.any(array[0] >= size):
+                return None
+        return [array[0] for array in found]
+
+    def convert(self):
+        """Nodes that pick elements."""
+        unchanged = np.arange(self.input.size)
+        return [
+            self.input.obj
+            if np.array_equal(indices.ravel(), unchanged)
+            else self.rearrange(indices)
+            for indices in self.indices
+        ]

@@ -109,6 +109,7 @@ class VaryingMatVec(Kernel):
 
     name = "varying_matmul"
     zero_preserving = True
+    batch_first = 2**14
 
     def cost(self, node):
         """One multiplication for each entry of the matrix."""
@@ -127,7 +128,7 @@ class VaryingMatVec(Kernel):
             y = xp.matmul(matrix, xp.reshape(x, (p.groups, k, 1)))
         else:
             matrix = xp.reshape(a, (p.groups, m, k, -1))
-            y = xp.sum(matrix * xp.reshape(x, (p.groups, 1, k, -1)), 2)
+            y = xp.matvec(matrix, xp.reshape(x, (p.groups, k, -1)))
         return (xp.reshape(y, (p.groups * m, -1)),)
 
 

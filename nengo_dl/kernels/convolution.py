@@ -37,7 +37,7 @@ class Convolution(Kernel):
     name = "conv"
     matrices = ("W",)
     zero_preserving = True
-    batch_first = True
+    batch_first = 1
 
     def merge_key(self, node):
         """Alone."""

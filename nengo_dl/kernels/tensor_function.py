@@ -93,7 +93,7 @@ class TensorCall(Kernel):
 
     name = "tensor_call"
     tensorflow = True
-    batch_first = True
+    batch_first = 1
 
     def __init__(self, n_weights: int = 0, stepwise: bool = False):
         self.matrices = tuple(f"w{i}" for i in range(n_weights))

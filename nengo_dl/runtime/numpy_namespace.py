@@ -249,6 +249,14 @@ class NumpyNamespace:
             return self.reshape(x, x.shape[:axis] + x.shape[axis + 1 :])
         return self._apply(Sum(axis), self._number(x))
 
+    def matvec(self, a: Any, x: Any) -> Any:
+        """Products of matrices and vectors that both differ between batch items.
+
+        ``(groups, m, k, batch)`` and ``(groups, k, batch)`` give ``(groups, m, batch)``.
+        """
+        groups, _, k, _ = a.shape
+        return self.sum(a * self.reshape(x, (groups, 1, k, -1)), 2)
+
     # -- convolutions
 
     def conv(

@@ -89,10 +89,21 @@ def measure(xp, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> list[tu
     list of tuple of int
         See `Measure.shapes`.
     """
-    xp.scratch = scratch = Measure()
+
+    def trace():
+        xp.scratch = Measure()
+        step(*([tf.zeros(t.shape, t.dtype) for t in spec] for spec in specs))
+        return xp.scratch.shapes
+
+    shapes = []
     try:
         with tf.Graph().as_default():
-            step(*([tf.zeros(t.shape, t.dtype) for t in spec] for spec in specs))
+            return trace()
+    except RuntimeError:
+        # the step reads variables or tensors from outside, which only the graph of a
+        # function can do; that one takes longer to make
+        function = tf.function(lambda: shapes.extend(trace()), autograph=False)
+        function.get_concrete_function()
+        return shapes
     finally:
         xp.scratch = None
-    return scratch.shapes

@@ -112,6 +112,7 @@ class TensorFunction:
         """
         function = copy.copy(self)
         function._penalties = True
+        function._on_host, function._obstacles = {}, {}
         return function
 
     def _cell_states(self) -> list[tuple]:

@@ -284,6 +284,11 @@ class TensorFlowNamespace:
             return tf.reduce_sum(product, 1, keepdims=True)
         return tf.matmul(a, b)
 
+    def matvec(self, a: Array, x: Array) -> tf.Tensor:
+        """Products of matrices and vectors, see `.NumpyNamespace.matvec`."""
+        groups, _, k, _ = a.shape
+        return self.sum(self.constant(a) * self.reshape(x, (groups, 1, k, -1)), 2)
+
     # ---- convolutions -------------------------------------------------------------
 
     def conv(

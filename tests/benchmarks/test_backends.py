@@ -37,6 +37,7 @@ def other(monkeypatch):
         Point("other", "elsewhere:Simulator", Other),
     ]
     monkeypatch.setattr(backends, "entry_points", lambda group: points)
+    monkeypatch.setattr(compare, "SETTLED", 0)
 
 
 def test_registered_backends(other):

@@ -15,6 +15,7 @@ FEW = {"seeds": 2, "steps": 20, "repeats": 2, "step_calls": 2, "memory": False}
 @pytest.fixture(autouse=True)
 def no_warm_up(monkeypatch):
     monkeypatch.setattr(compare, "warm_up", lambda *args, **kwargs: 0.0)
+    monkeypatch.setattr(compare, "SETTLED", 0)
 
 
 def test_warm_up():
@@ -39,6 +40,20 @@ def test_compare(minibatch_size, monkeypatch, allclose):
     assert ours["minibatch_size"] == (minibatch_size or 1)
     assert ours["speedup_low"] <= ours["speedup"] <= ours["speedup_high"]
     assert "speedup" not in core and "memory" not in ours
+
+
+def test_runs_are_compared_once_ours_has_settled(monkeypatch):
+    tiny.add_tiny(monkeypatch)
+    monkeypatch.setattr(compare, "SETTLED", 77)
+    seen = []
+
+    def run_times(sims, steps, repeats):
+        seen.extend(sim.n_steps for sim in sims)
+        return [(1.0,)] * len(sims)
+
+    monkeypatch.setattr(compare, "run_times", run_times)
+    list(compare.compare(["tiny"], **{**FEW, "seeds": 1, "repeats": 1}))
+    assert seen == [40, 77]
 
 
 def test_float32_and_each_tier(monkeypatch):

@@ -78,6 +78,18 @@ def test_lmu_as_a_tensor_node_is_the_native_one(allclose):
     assert allclose(native, layer, atol=1e-6)
 
 
+def test_lmu_as_a_tensor_node_in_the_compiled_loop(allclose):
+    # its matrices A and B are variables that nothing trains and nothing changes
+    results = []
+    for jit in (False, True):
+        net = lmu(units=4, order=3, theta=10, native=False)
+        with net:
+            nengo_dl.configure_settings(jit=jit)
+        results.append(run(net, 20))
+    assert np.abs(results[0]).max() > 0.01
+    assert allclose(results[1], results[0], atol=1e-6)
+
+
 def test_lmu_cell_in_keras(allclose):
     weights, system = draw_weights(1, 4, 3), legendre_delay(3, 10)
     layer = keras.layers.RNN(LMUCell(4, 3, system, weights), return_sequences=True)

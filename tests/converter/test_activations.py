@@ -123,3 +123,25 @@ def test_swapping_bounded_rectification(key):
     )
     types = [ens.neuron_type for ens in converter.net.ensembles if ens.label != "one"]
     assert types == [nengo.LIF()] * 2
+
+
+def test_functions_instead_of_layers(rng):
+    """With swaps, too."""
+    inputs = keras.Input((3,))
+    x = layers.Dense(4)(inputs)
+    functions = [
+        keras.ops.relu,
+        keras.ops.sigmoid,
+        keras.ops.tanh,
+        lambda x: keras.ops.leaky_relu(x, 0.1),
+        keras.activations.relu,
+        lambda x: keras.activations.relu(x, negative_slope=0.3),
+    ]
+    model = keras.Model(inputs, [function(x) for function in functions])
+    verified(model, rng)
+    bounded = keras.Model(inputs, [keras.ops.relu6(x), keras.activations.relu(x, 0, 2)])
+    with pytest.warns(UserWarning, match="becomes a TensorNode: there is no neuron type"):
+        converter = nengo_dl.Converter(bounded, swap_activations={"relu6": nengo.LIF()})
+    first, second = (converter.layers[tensor] for tensor in bounded.outputs)
+    assert first.ensemble.neuron_type == nengo.LIF()
+    assert isinstance(second, nengo_dl.TensorNode)

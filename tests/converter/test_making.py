@@ -127,3 +127,41 @@ def test_runs_in_core_nengo(rng, allclose):
         sim.step()
     expected = model.predict(x[None], verbose=0)
     assert allclose(sim.data[converter.outputs[model.output]], expected, atol=1e-6)
+
+
+def test_factors_of_each_layer(rng):
+    """By layer and by name, inside of models and of other layers; exact for rates."""
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3, activation="relu", name="inside")]
+    )
+    inputs = keras.Input((2, 4))
+    x = layers.TimeDistributed(inner)(inputs)
+    x = layers.LeakyReLU(0.3, name="leaky")(layers.Dense(3)(x))
+    model = keras.Model(inputs, layers.Dense(2, activation="relu", name="out")(x))
+    factors = {inner.get_layer("inside"): 10, "leaky": 200}
+    converter = nengo_dl.Converter(randomized(model, rng), scale_firing_rates=factors)
+    found = {n.ensemble.label: scale for n, scale in converter.scales.items()}
+    assert found["leaky"] == 200 and found["out"] == 1
+    assert {scale for label, scale in found.items() if "inside" in label} == {10}
+    assert converter.verify(atol=1e-5)
+    assert converter.verify(training=True, atol=1e-5)
+
+
+def test_regular_spikes_are_those_of_the_wrapped_type(rng, allclose):
+    """A wrapper's amplitude is divided, and the rate of what it wraps is scaled."""
+    model = two_layers(rng)
+    x = rng.uniform(size=(3, 4)).astype("float32")
+    spikes = []
+    for neurons in (
+        nengo.SpikingRectifiedLinear(),
+        nengo.RegularSpiking(nengo.RectifiedLinear()),
+    ):
+        converter = nengo_dl.Converter(
+            model, swap_activations={"relu": neurons}, scale_firing_rates=150
+        )
+        (ensemble,) = (e for e in converter.net.ensembles if e.label == "hidden")
+        assert np.isclose(ensemble.neuron_type.amplitude, 1 / 150)
+        (found,) = outputs_of(converter, x, n_steps=200)
+        spikes.append(found.mean(axis=1))
+    assert np.ptp(spikes[0]) > 0.5
+    assert allclose(spikes[0], spikes[1], atol=0.15)

@@ -6,7 +6,7 @@ from keras import layers
 import nengo_dl
 
 from .family_checks import compare_outputs
-from .models import verified
+from .models import randomized, verified
 
 
 def test_batch_normalization(rng, allclose):
@@ -60,3 +60,18 @@ def test_layers_after_it_are_trained(rng):
 
 def test_rescaling_of_channels(rng, allclose):
     compare_outputs([layers.Rescaling([1.0, 2.0])], (3, 2), rng, allclose)
+
+
+def test_nothing_is_lost_through_batch_normalization(rng):
+    """In double precision the output is that of Keras to rounding."""
+    double = {"dtype": "float64"}
+    inputs = keras.Input((4, 4, 2), **double)
+    x = inputs
+    for _ in range(3):
+        x = layers.Conv2D(3, 2, padding="same", **double)(x)
+        x = layers.ReLU(**double)(layers.BatchNormalization(epsilon=1e-3, **double)(x))
+    x = layers.Dense(2, **double)(layers.GlobalAveragePooling2D(**double)(x))
+    model = randomized(keras.Model(inputs, x), rng)
+    converter = nengo_dl.Converter(model, allow_fallback=False, inference_only=True)
+    assert np.ptp(model.predict(rng.uniform(size=(4, 4, 4, 2)), verbose=0)) > 0.1
+    assert converter.verify(atol=1e-12, rtol=1e-12)

@@ -21,6 +21,7 @@ else:
 #: programs that pages may call: those of a shell, and those that an extra or a page
 #: installs
 PROGRAMS = {
+    "nengo",  # of Nengo GUI
     "nox",
     "pip",
     "pre-commit",

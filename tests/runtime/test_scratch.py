@@ -45,6 +45,18 @@ def test_measure_tells_the_shapes_and_leaves_no_trace():
     assert xp.scratch is None
 
 
+def test_measure_of_a_step_that_reads_variables_and_tensors_from_outside():
+    xp = TensorFlowNamespace("float32")
+    variable, tensor = tf.Variable([[2.0]]), tf.constant([[3.0]])
+
+    def step(carry):
+        xp.materialize(carry[0] * variable)
+        return [xp.materialize(carry[0][:2] + tensor)]
+
+    assert measure(xp, step, ([tf.ones((3, 2))],)) == [(3, 2), (2, 2)]
+    assert xp.scratch is None
+
+
 def test_failing_step_leaves_no_scratch_behind():
     xp = TensorFlowNamespace("float32")
 

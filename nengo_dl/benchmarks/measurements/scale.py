@@ -117,8 +117,11 @@ def _exponents(rows: list[Row]) -> dict:
 def _plot(figure, rows):
     """One panel for each axis: run times of both, and their fitted lines."""
     names = list(dict.fromkeys(row["axis"] for row in rows))
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
+    columns = min(3, len(names))
+    panels = figure.subplots(-(-len(names) // columns), columns, squeeze=False)
+    for axes in panels.flat[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels.flat, names, strict=False):
         chosen = [row for row in rows if row["axis"] == name]
         sizes = [row["size"] for row in chosen]
         for i, key in enumerate(("run", "core")):
@@ -136,8 +139,11 @@ def _plot(figure, rows):
             line = middle * np.array(sizes, float) ** slope
             axes.plot(sizes, line, color=color, label=f"{label}: {slope:.2f}")
         axes.set(xscale="log", yscale="log", xlabel=name)
+        axes.minorticks_off()
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize="x-small")
         axes.legend(title="exponent", fontsize="small")
-    panels[0].set_ylabel("seconds of a run")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("seconds of a run")
 
 
 @measurement(COLUMNS, NOTES, _exponents, _plot)
