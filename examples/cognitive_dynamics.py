@@ -9,15 +9,15 @@ against its own drift.
    image that counts.
 2. *Memory* is an integrator of the Neural Engineering Framework: neurons that feed back
    to themselves what they represent. With few neurons it is not exact, and what it holds
-   drifts away within a second.
+   drifts away.
 3. First only *vision* is trained, with the memory as it is. Then the *feedback* is
-   trained as well, through all time steps of a sequence, and holds the answer for much
-   longer, with spikes, and longer than any sequence in training.
+   trained as well, through all time steps of a sequence. Now it holds the answer better,
+   with spikes, and for longer than any sequence in training lasts.
 
 The images are the 1,797 digits of 8 by 8 pixels that come with scikit-learn. The first
 1,437 are for training; the last 360, written by other people, are for testing.
 
-Run it with ``python examples/cognitive_dynamics.py``. It takes about two minutes and
+Run it with ``python examples/cognitive_dynamics.py``. It takes about a minute and
 writes ``cognitive_dynamics.png`` to the current folder.
 """
 
@@ -49,7 +49,7 @@ rng = np.random.RandomState(0)
 # Sequences
 # ---------
 #
-# Ten images follow one another. One of them, at any place, is to be remembered; during
+# Images follow one another. One of them, at any place, is to be remembered; during
 # all others the second input is one: "ignore this". What is asked for is the digit, at
 # the end.
 
