@@ -2,7 +2,7 @@
 Keeping a digit in mind
 =======================
 
-A working memory that is told which of ten images to remember, and learns to hold it
+A working memory that is told which of many images to remember, and learns to hold it
 against its own drift.
 
 1. *Attention*: a signal inhibits the neurons that look at images, except for the one

@@ -151,7 +151,9 @@ def objective(trial):
     keras.backend.clear_session()
     net = build(n_neurons, rate)
     learn(net, learning_rate, seed=trial.number)
-    return measure(net, choose)
+    accuracy, n_spikes = measure(net, choose)
+    print(f"trial {trial.number:2d}: accuracy {accuracy:.4f}, {n_spikes:.0f} spikes")
+    return accuracy, n_spikes
 
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -15,8 +15,8 @@ it, and training that makes it answer better than the mathematics behind it.
 4. It draws *analogies*: what the peso is to Mexico, what is that to Sweden? (Kanerva,
    2010, asked for the dollar of Mexico.) And it does all that with spikes.
 
-Run it with ``python examples/semantic_pointers.py``. It takes about half a minute and writes
-``semantic_pointers.png`` to the current folder.
+Run it with ``python examples/semantic_pointers.py``. It takes about half a minute and
+writes ``semantic_pointers.png`` to the current folder.
 """
 
 import os

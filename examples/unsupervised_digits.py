@@ -21,8 +21,8 @@ digit recognition using spike-timing-dependent plasticity*, with a simpler rule.
 The images are the 1,797 digits of 8 by 8 pixels that come with scikit-learn. The first
 1,437 are for learning; the last 360, written by other people, are for testing.
 
-Run it with ``python examples/unsupervised_digits.py``. It takes about half a minute and writes
-``unsupervised_digits.png`` to the current folder.
+Run it with ``python examples/unsupervised_digits.py``. It takes about half a minute and
+writes ``unsupervised_digits.png`` to the current folder.
 """
 
 import os
