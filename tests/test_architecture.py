@@ -31,7 +31,8 @@ FLOORS = (
     ("tensor_node",),
     ("tensor_graph", "callbacks", "objectives"),
     ("simulator",),
-    ("benchmarks", "converter"),
+    ("converter",),
+    ("benchmarks",),
 )
 
 # Which packages besides the standard library the lower floors may import. The compiler

@@ -15,8 +15,8 @@ from nengo_dl.benchmarks.report import Column
 
 def test_all_measurements_are_there():
     assert set(load_measurements()) >= {
-        "batch", "big", "compare", "first", "gpu", "long", "python", "scale", "step",
-        "train",
+        "batch", "big", "compare", "convert", "first", "gpu", "long", "python", "scale",
+        "step", "train",
     }  # fmt: skip
 
 
