@@ -208,10 +208,10 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
 
     @property
     def metrics(self):
-        """None; a model around finds those of the layers inside by itself.
+        """(list) No metrics of its own, and none of the layers inside.
 
-        Not those that a Keras model inside was compiled with, however: its ``"loss"`` is
-        none of the model around.
+        A Keras model inside may have been compiled: its ``"loss"`` is not that of the
+        model around.
         """
         return []
 

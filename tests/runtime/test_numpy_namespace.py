@@ -159,6 +159,13 @@ CASES = [
         lambda x, p: (np.arange(12.0).reshape(6, 2, 1) * x[:, None]).reshape(12, -1),
     ),
     (
+        "matvec",
+        lambda xp, x, p: flat(
+            xp, xp.matvec(xp.reshape(x, (1, 3, 2, -1)), xp.reshape(x[:2], (1, 2, -1)))
+        ),
+        lambda x, p: np.einsum("mkb,kb->mb", x.reshape(3, 2, -1), x[:2]),
+    ),
+    (
         "sum",
         lambda xp, x, p: xp.sum(xp.reshape(x, (6, 1, -1)), 0),
         lambda x, p: x.sum(0)[None],

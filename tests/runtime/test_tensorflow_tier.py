@@ -97,6 +97,12 @@ CASES = {  # name -> (what a kernel writes, the same in NumPy)
         lambda xp, a, b, p: xp.matmul(b[:4, :1] * xp.ones_like(a[:1, :1]), a[:1]),
         lambda a, b, p: b[:4, :1] @ a[:1],
     ),
+    "matvec": (
+        lambda xp, a, b, p: xp.matvec(
+            xp.reshape(a, (1, 3, 2, -1)), xp.reshape(b[:2], (1, 2, -1))
+        ),
+        lambda a, b, p: np.einsum("mkb,kb->mb", a.reshape(3, 2, -1), b[:2])[None],
+    ),
     "sum": (
         lambda xp, a, b, p: xp.sum(xp.reshape(a, (3, 2, -1)), 0),
         lambda a, b, p: a.reshape(3, 2, -1).sum(0),
