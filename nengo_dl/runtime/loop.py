@@ -34,7 +34,7 @@ def chunk_length(
     n_out: int,
     batch: int,
     itemsize: int,
-    limit_bytes: int = 2**21,
+    limit_bytes: int = 2**22,
 ) -> int:
     """Number of steps in a chunk: a power of two.
 
@@ -58,14 +58,14 @@ def chunk_length(
     itemsize : int
         Bytes of one number.
     limit_bytes : int, optional
-        Bytes of both buffers, 2 MiB by default.
+        Bytes of both buffers, 4 MiB by default.
 
     Examples
     --------
     >>> chunk_length(100, n_in=1, n_out=1, batch=1, itemsize=4)
     128
     >>> chunk_length(1000, n_in=784, n_out=10, batch=64, itemsize=4)
-    8
+    16
     """
     chunk = SHORTEST_CHUNK
     while chunk < min(n_steps, LONGEST_CHUNK):
