@@ -138,12 +138,12 @@ def test_several_programs_do_not_warn_of_retracing(caplog):
     "n_steps, rows, batch, expected",
     [(1, 2, 1, 64), (64, 2, 1, 64), (65, 2, 1, 128), (512, 2, 1, 512)]
     + [(513, 2, 1, 1024), (10**6, 2, 1, 1024), (10**6, 0, 1, 1024)]
-    + [(10**6, 800, 64, 8), (1000, 10**6, 8, 1), (10, 2**14, 1, 32)],
+    + [(10**6, 800, 64, 16), (1000, 10**6, 8, 1), (10, 2**14, 1, 64)],
 )
 def test_chunk_length(n_steps, rows, batch, expected):
     chunk = chunk_length(n_steps, rows // 2, rows - rows // 2, batch, 4)
     assert chunk == expected
-    assert chunk == 1 or chunk * rows * batch * 4 <= 2**21
+    assert chunk == 1 or chunk * rows * batch * 4 <= 2**22
 
 
 def chunked(loop, n_steps, data, carry, weights, overlap=True, asked=None, fail=None):
