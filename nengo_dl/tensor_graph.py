@@ -52,7 +52,7 @@ class Variant:
         self.stages = SequenceStages(self.layout, program.batch, tensors=True)
         python = any(group.kernel.host for group in self.layout.loop.groups)
         loop = self.layout.has_loop
-        # without a loop there are a few large operations, which gain nothing by compiling
+        # without a loop it is compiled with the training step around it, see `fuses`
         jit = settings["jit"] is not False and not python and loop
         jit = jit and compilable(self.layout.loop.groups, program.batch)
         #: variables of Keras layers that the loop carries

@@ -66,10 +66,10 @@ class Operation:
         self._emit(code, args, *outs)
 
     def _compute(self, *args: np.ndarray) -> Any:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _compute()")
 
     def _emit(self, code: Code, args: Sequence[np.ndarray], *outs: np.ndarray) -> None:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method _emit()")
 
 
 def same_place(a: np.ndarray, b: np.ndarray) -> bool:
