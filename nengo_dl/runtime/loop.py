@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -312,7 +313,13 @@ class ForwardLoop:
                 ys.append(y)
             return tf.stack(ys), carry
 
-        kept = measure(self.xp, one, ([x[0]], carry, weights)) if self.jit else []
+        kept, flat = [], [tuple(c.shape[1:]) for c in carry]
+        if self.jit:
+            found = measure(self.xp, one, ([x[0]], carry, weights))
+            if found.forms:
+                carry = _formed(carry, found.forms)
+                found = measure(self.xp, one, ([x[0]], carry, weights))
+            kept = found.shapes
         part = tf.minimum(n, 0)
 
         def steps(i, ys, carry, buffers, count):
@@ -339,7 +346,15 @@ class ForwardLoop:
         if self.unroll > 1:
             state = loop(*state, n - n % self.unroll, self.unroll)
         _, ys, carry, _ = loop(*state, n, 1)
-        return ys.stack(), carry
+        return ys.stack(), _formed(carry, flat)
+
+
+def _formed(carry: Sequence[tf.Tensor], forms: Sequence[tuple]) -> list[tf.Tensor]:
+    """Carried arrays ``(batch, *form)``; those without a form as they are."""
+    return [
+        tf.reshape(c, (c.shape[0], *form)) if form is not None else c
+        for c, form in zip_longest(carry, forms)
+    ]
 
 
 def run_chunks(

@@ -26,10 +26,14 @@ class Measure:
     ----------
     shapes : list of tuple of int
         Shapes of what was kept.
+    forms : list of tuple of int
+        Forms in which carried arrays that lie batch first come out of the step, without
+        the batch; see `.batch_first.turn_step`.
     """
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
+        self.forms: list[tuple[int, ...]] = []
 
     def keep(self, x: tf.Tensor) -> tf.Tensor:
         """The array itself."""
@@ -72,8 +76,8 @@ class Scratch:
         return buffer.read(0)
 
 
-def measure(xp, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> list[tuple]:
-    """Shapes of what a step keeps, from a trace that is thrown away.
+def measure(xp, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> Measure:
+    """What a step keeps and carries in which shapes, from a trace that is thrown away.
 
     Parameters
     ----------
@@ -86,24 +90,23 @@ def measure(xp, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> list[tu
 
     Returns
     -------
-    list of tuple of int
-        See `Measure.shapes`.
+    Measure
     """
 
-    def trace():
+    def trace() -> Measure:
         xp.scratch = Measure()
         step(*([tf.zeros(t.shape, t.dtype) for t in spec] for spec in specs))
-        return xp.scratch.shapes
+        return xp.scratch
 
-    shapes = []
     try:
         with tf.Graph().as_default():
             return trace()
     except RuntimeError:
         # the step reads variables or tensors from outside, which only the graph of a
         # function can do; that one takes longer to make
-        function = tf.function(lambda: shapes.extend(trace()), autograph=False)
+        measures: list[Measure] = []
+        function = tf.function(lambda: measures.append(trace()), autograph=False)
         function.get_concrete_function()
-        return shapes
+        return measures[-1]
     finally:
         xp.scratch = None

@@ -324,7 +324,7 @@ class SequenceStages:
         self.needs_before = self.needs_after or not untouched
         self.turned = tensors and (before.batch_first or after.batch_first)
         #: whether the loop is given ``(steps, batch, n)``, see `.batch_first`
-        self.loop_turned = tensors and batch > 1 and layout.loop.batch_first
+        self.loop_turned = tensors and layout.loop.batch_first
         self.needs_before |= self.loop_turned
         # tensors of the stage before the loop, which the one after it may read
         self._kept = [n for g in before.groups for n in g.outputs]

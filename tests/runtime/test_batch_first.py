@@ -7,7 +7,15 @@ import pytest
 import tensorflow as tf
 
 import nengo_dl
-from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, plain
+from nengo_dl.compiler.places import StageLayout
+from nengo_dl.kernels.algebra import VaryingMatVec
+from nengo_dl.runtime.batch_first import (
+    BatchFirst,
+    BatchFirstNamespace,
+    plain,
+    turn_step,
+)
+from nengo_dl.runtime.scratch import measure
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
 BELOW = TensorFlowNamespace("float64")
@@ -33,6 +41,14 @@ def both(function, *arrays):
 # -- functions -------------------------------------------------------------------------
 
 ROWS = np.array([3, 0, 2, 2, 5, 1])
+
+
+def matrix_form(xp, x):
+    """Rows of 2 x 3 matrices that were computed as such and look flat."""
+    columns = tf.constant([[[1.0], [2.0], [3.0]]], tf.float64)
+    return xp.reshape(xp.reshape(x, (2, 3, 4)) * columns, (6, 4))
+
+
 KEEPS = {
     "slice": lambda xp, x: x[1:4],
     "negative": lambda xp, x: -x,
@@ -69,6 +85,21 @@ KEEPS = {
         xp.reshape(x, (1, 3, 2, 4)), xp.reshape(x[:2], (1, 2, 4))
     ),
     "gradient of another": lambda xp, x: xp.with_gradient(xp.sign(x), x * 2),
+    "matrix and flat": lambda xp, x: xp.exp(x) - matrix_form(xp, x),
+    "two matrices": lambda xp, x: (
+        matrix_form(xp, x) * xp.reshape(xp.reshape(x, (3, 2, 4)), (6, 4))
+    ),
+    "matrix and column": lambda xp, x: (
+        matrix_form(xp, x) * tf.constant(np.arange(6.0)[:, None]) + 1
+    ),
+    "matrix and items": lambda xp, x: (
+        matrix_form(xp, x) + tf.constant(np.arange(24.0).reshape(6, 4))
+    ),
+    "matrix and row": lambda xp, x: (
+        matrix_form(xp, x) + tf.constant(np.arange(4.0)[None])
+    ),
+    "some of a matrix": lambda xp, x: xp.take(-matrix_form(xp, x)[1:], ROWS[2:] - 1),
+    "matrix or nothing": lambda xp, x: xp.where(x > 0, matrix_form(xp, x), 0.0),
 }
 GIVES_UP = {
     "matmul of several": lambda xp, x: xp.matmul(
@@ -106,6 +137,15 @@ def test_gradients(name, rng):
             total = tf.reduce_sum(y * factors)
         gradients.append(tape.gradient(total, x))
     assert np.allclose(*gradients, rtol=1e-12, atol=1e-12)
+
+
+def test_matrices_stay_matrices_where_they_look_flat(rng):
+    x = turned(rng.normal(size=(6, 4)))
+    matrix = matrix_form(XP, x)
+    assert matrix.form == (2, 3) and matrix.sizes == (6,) and matrix.shape[0] == 6
+    for y in (matrix + x, x * matrix, -matrix, XP.exp(matrix), 1.0 - matrix):
+        assert y.form == (2, 3) and y.sizes == (6,)
+    assert XP.reshape(matrix, (2, 3, 4)).value is matrix.kept
 
 
 def test_transposes_move_nothing(rng):
@@ -184,12 +224,72 @@ class pictures_with:
         self.sim.__exit__(*args)
 
 
+class learning:
+    """A learning connection with 4 x 60 weights, and what it is asked for."""
+
+    def __init__(self, dtype="float64"):
+        with nengo.Network(seed=3) as self.net:
+            nengo_dl.configure_settings(dtype=dtype, jit=True)
+            inp = nengo.Node(lambda t: np.sin(20 * t * np.arange(1, 5)))
+            pre, error = nengo.Ensemble(60, 4), nengo.Node(size_in=4)
+            out = nengo.Node(size_in=4)
+            rule = nengo.PES(learning_rate=1e-3)
+            learned = nengo.Connection(pre, out, learning_rule_type=rule)
+            nengo.Connection(inp, pre)
+            nengo.Connection(out, error)
+            nengo.Connection(inp, error, transform=-1)
+            nengo.Connection(error, learned.learning_rule)
+            self.probe = nengo.Probe(out)
+            self.weights = nengo.Probe(learned, "weights", sample_every=0.02)
+
+
+@pytest.mark.parametrize("batch", (1, 3))
+def test_learned_matrices_equal_core(batch, monkeypatch, allclose):
+    """Weights are carried as matrices, chunk after chunk, and read as such."""
+    monkeypatch.setattr(VaryingMatVec, "batch_first", 1)
+    model = learning()
+    options = {"minibatch_size": batch, "progress_bar": False}
+    with nengo_dl.Simulator(model.net, **options) as sim:
+        sim.run_steps(30)
+        sim.run_steps(70)
+        (tier,) = (t for t in sim._live.program._tiers.values())
+        assert tier.turned and max(c.shape[-1] for c in tier.carry) >= 240
+        ours = [sim.data[model.probe], sim.data[model.weights]]
+    with nengo.Simulator(model.net, progress_bar=False) as core:
+        core.run_steps(100)
+    assert np.ptp(core.data[model.weights], axis=0).max() > 1e-5
+    for mine, probe in zip(ours, (model.probe, model.weights)):
+        for item in np.reshape(mine, (batch, *core.data[probe].shape)):
+            assert allclose(item, core.data[probe], atol=1e-10)
+
+
+def test_a_step_returns_carried_arrays_as_they_were_given(rng):
+    """And tells in which form they come out of it."""
+
+    def step(xp, carry, x, weights):
+        columns = tf.constant([[[1.0], [2.0]]], tf.float64)
+        matrix = xp.reshape(carry[0], (3, 2, -1)) * columns
+        return [xp.reshape(matrix, (6, -1)), carry[1] + 1.0], None
+
+    state = [tf.constant(rng.normal(size=(4, 6))), tf.zeros((4, 5), tf.float64)]
+    turned_step, xp = turn_step(step), TensorFlowNamespace("float64")
+    found = measure(xp, lambda carry: turned_step(xp, carry, None, []), [state])
+    assert found.forms == [(3, 2), (5,)]
+    flat, _ = turned_step(xp, state, None, [])
+    formed, _ = turned_step(xp, [tf.reshape(state[0], (4, 3, 2)), state[1]], None, [])
+    assert flat[0].shape == (4, 6) and formed[0].shape == (4, 3, 2)
+    assert np.array_equal(flat[0], np.tile([1.0, 2.0], 3) * state[0])
+    assert np.array_equal(tf.reshape(formed[0], (4, 6)), flat[0])
+    assert np.array_equal(formed[1], np.ones((4, 5)))
+
+
 @pytest.mark.parametrize("use_loop", (True, False))
-def test_training_equals_one_item_at_a_time(use_loop, rng):
-    """With one item nothing is turned."""
+def test_training_equals_arrays_that_lie_as_they_look(use_loop, rng, monkeypatch):
     x, y = rng.normal(size=(4, 5, 36)), rng.normal(size=(4, 5, 3))
     trained = []
-    for batch in (4, 1):
+    for turns in (True, False):
+        if not turns:
+            monkeypatch.setattr(StageLayout, "batch_first", False)
         net = pictures(nengo.LIF(), synapse=0.01)
         with net:
             nengo_dl.configure_settings(
@@ -197,22 +297,15 @@ def test_training_equals_one_item_at_a_time(use_loop, rng):
             )
         unroll = 1 if use_loop else 5
         with nengo_dl.Simulator(
-            net, minibatch_size=batch, unroll_simulation=unroll, progress_bar=False
+            net, minibatch_size=4, unroll_simulation=unroll, progress_bar=False
         ) as sim:
-            assert sim.tensor_graph.variant(True).turned == (batch > 1)
-            gradient = 0
-            for first in range(0, 4, batch):
-                sim.compile(keras.optimizers.SGD(0.1), loss={net.p: "mse"})
-                before = [v.numpy() for v in sim.keras_model.trainable_weights]
-                part = slice(first, first + batch)
-                sim.fit({net.inp: x[part]}, {net.p: y[part]}, verbose=0)
-                after = [v.numpy() for v in sim.keras_model.trainable_weights]
-                change = [a - b for a, b in zip(after, before)]
-                for variable, b in zip(sim.keras_model.trainable_weights, before):
-                    variable.assign(b)
-                gradient = gradient + batch / 4 * np.concatenate(
-                    [c.ravel() for c in change]
-                )
-        trained.append(gradient)
+            assert sim.tensor_graph.variant(True).turned == turns
+            sim.compile(keras.optimizers.SGD(0.1), loss={net.p: "mse"})
+            before = [v.numpy() for v in sim.keras_model.trainable_weights]
+            sim.fit({net.inp: x}, {net.p: y}, verbose=0)
+            after = [v.numpy() for v in sim.keras_model.trainable_weights]
+            trained.append(
+                np.concatenate([np.ravel(a - b) for a, b in zip(after, before)])
+            )
     assert np.abs(trained[1]).max() > 1e-6
     assert np.allclose(*trained, rtol=1e-8, atol=1e-12)
