@@ -25,11 +25,31 @@ def share(graph: Graph) -> Graph:
     count = -1
     while refiner.elements.size and count != (count := refiner.refine(classes)):
         pass
-    _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
-    mapping = first[inverse]
-    if (mapping == np.arange(graph.size)).all():
+    alike = refiner.elements  # all others are alone in their class
+    _, first, inverse = np.unique(classes[alike], return_index=True, return_inverse=True)
+    if first.size == alike.size:
         return graph
+    mapping = np.arange(graph.size)
+    mapping[alike] = alike[first[inverse]]
     return prune(graph.rename(mapping))
+
+
+#: bits of a hash that tell most classes apart: 2**20 counters stay in the cache
+COUNTED = np.uint64(2**20 - 1)
+
+
+def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:
+    """Which entries may occur more than once, and how many different ones there are.
+
+    Counters of some bits also take a few for repeated that are not: those are only
+    looked at again, and to find them costs a third of a search among the repeated ones.
+    """
+    ordered = np.sort(classes)
+    again = np.count_nonzero(ordered[1:] == ordered[:-1])
+    if again == 0:
+        return np.zeros(classes.size, bool), classes.size
+    bits = (classes & COUNTED).view(np.int64)
+    return np.bincount(bits, minlength=int(COUNTED) + 1)[bits] > 1, classes.size - again
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -91,13 +111,14 @@ class _Refiner:
         self.place = _places(graph)
         self._keep(np.ones(graph.size, bool), static)
 
-    def _keep(self, chosen: np.ndarray, classes: np.ndarray) -> None:
-        """Go on with those of the chosen elements that share their class."""
+    def _keep(self, chosen: np.ndarray, classes: np.ndarray) -> int:
+        """Go on with those of the chosen elements that share their class.
+
+        Returns how many classes the chosen elements have.
+        """
         elements = np.flatnonzero(chosen)
-        _, inverse, counts = np.unique(
-            classes[elements], return_inverse=True, return_counts=True
-        )
-        elements = elements[counts[inverse] > 1]
+        several, different = _several(classes[elements])
+        elements = elements[several]
         self.elements = elements
         graph = self.graph
         active = np.zeros(graph.size, bool)
@@ -116,6 +137,7 @@ class _Refiner:
         self.first = np.flatnonzero(np.diff(self.readers, prepend=-1))
         self.states = elements[graph.next[elements] >= 0]
         self.active = active
+        return different
 
     def refine(self, classes: np.ndarray) -> int:
         """One round: writes ``classes``; returns how many there are among the rest."""
@@ -132,6 +154,4 @@ class _Refiner:
             total[self.states] = classes[graph.next[self.states]]
             mine = self.elements
             classes[mine] = _mix(self.static[mine] + _mix(total[mine]))
-        count = np.unique(classes[mine]).size + (graph.size - mine.size)
-        self._keep(self.active, classes)
-        return count
+        return graph.size - mine.size + self._keep(self.active, classes)

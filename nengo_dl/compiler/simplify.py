@@ -20,10 +20,12 @@ def simplify(graph: Graph, rules: tuple[Callable[[Graph], Graph], ...] = ()) -> 
     """
     graph = prune(graph)
     while True:
-        before = _measure(graph)
+        before, simpler = _measure(graph), graph
         for rule in rules or DEFAULT_RULES:
-            graph = rule(graph)
-        graph = prune(graph)
+            simpler = rule(simpler)
+        if simpler is graph:
+            return graph
+        graph = prune(simpler)
         if _measure(graph) == before:
             return graph
 
@@ -42,13 +44,13 @@ def prune(graph: Graph) -> Graph:
     frontier = [reading.elements for reading in graph.probes]
     _visit_nodes(graph, effects, node_seen, frontier)
     sources = (*graph.inputs, *graph.parameters)
-    while frontier:
-        reached = np.zeros(graph.size, bool)
-        for elements in frontier:
-            reached[elements] = True
-        reached &= ~needed
-        needed |= reached
-        fresh = np.flatnonzero(reached)
+    place = np.zeros(graph.size, np.int64)
+    while frontier:  # each round costs what it reaches, however large the graph is
+        fresh = np.concatenate(frontier)
+        fresh = fresh[~needed[fresh]]
+        place[fresh] = np.arange(fresh.size)
+        fresh = fresh[place[fresh] == np.arange(fresh.size)]  # each of them once
+        needed[fresh] = True
         frontier = []
         kind = graph.kind[fresh]
         sums = fresh[kind == Kind.SUM]
@@ -57,8 +59,10 @@ def prune(graph: Graph) -> Graph:
         states = fresh[kind == Kind.STATE]
         if states.size:
             frontier.append(graph.next[states])
-        owners = np.unique(graph.owner[fresh[kind == Kind.NODE]])
-        _visit_nodes(graph, owners[~node_seen[owners]].tolist(), node_seen, frontier)
+        reached = np.zeros(len(graph.nodes), bool)
+        reached[graph.owner[fresh[kind == Kind.NODE]]] = True
+        visited = np.flatnonzero(reached & ~node_seen).tolist()
+        _visit_nodes(graph, visited, node_seen, frontier)
         frontier = [f for f in frontier if f.size]
     for node, seen in zip(graph.nodes, node_seen):
         if seen:
@@ -95,6 +99,10 @@ def fold(graph: Graph) -> Graph:
     kind[still] = Kind.CONSTANT
     _fold_nodes(graph, kind, value)
     constant = kind[graph.src] == Kind.CONSTANT
+    if not constant.any() and graph.scale.all() and (kind == graph.kind).all():
+        empty = (kind == Kind.SUM) & (graph.fan_in == 0)
+        if not empty.any():
+            return graph
     rows = graph.term_owner
     np.add.at(value, rows[constant], graph.scale[constant] * value[graph.src[constant]])
     rest = ~constant & (graph.scale != 0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
-from nengo_dl.compiler.share import share
+from nengo_dl.compiler.share import _several, share
 from nengo_dl.compiler.simplify import simplify
 from nengo_dl.kernels.algebra import PRODUCT
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
@@ -257,3 +257,13 @@ def test_the_first_of_several_stays():
     nodes = [b.node(SQUASH, [x], [1], {}, label=name)[0] for name in names]
     (node,) = share(b.build([probe(*nodes[::-1])])).nodes
     assert node.label == "node 0"
+
+
+def test_no_repeated_class_is_missed(rng):
+    classes = rng.randint(0, 2**60, size=3000).astype(np.uint64)
+    classes[rng.permutation(3000)[:600]] = np.repeat(classes[:200], 3)
+    _, inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    several, different = _several(classes)
+    assert different == counts.size < 3000
+    assert several[counts[inverse] > 1].all()
+    assert np.count_nonzero(several & (counts[inverse] == 1)) < 100
