@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 
@@ -180,8 +181,6 @@ class TensorFlowTier:
         self.device = device
         self.unrolled = None if use_loop else unroll
         inside = self.stages_on_device
-        self.stages = SequenceStages(layout, store.batch, tensors=inside)
-        self.turned = self.stages.loop_turned
         self.kept = None
         if any(group.kernel.tensorflow for group in layout.loop.groups):
             from nengo_dl.runtime.kept import Kept
@@ -191,23 +190,61 @@ class TensorFlowTier:
         key = key_of(layout) if inside else None
         if key is not None:
             key = (key, store.batch, store.dtype, device, *options.values())
-        self.loop = programs.get(key, lambda: self._program(key is not None, options))
+        turned = self._orientation(key, options, weights)
+        self.stages = SequenceStages(layout, store.batch, inside, turned)
+        self.turned = self.stages.loop_turned
+        self.loop = self._program(key, options, self.turned)
         self.write(weights)
         self.carry = None
         self._chunks: set[int] = set()
 
-    def _program(self, shared: bool, options: dict):
-        """The loop and its stages; ``shared``, if other networks may use it too."""
+    def _orientation(self, key, options: dict, weights: Sequence) -> bool | None:
+        """Whether the loop's arrays lie batch first; None leaves it to the rule."""
+        from nengo_dl.runtime.orientation import (
+            STEPS,
+            batch_first_is_faster,
+            on_accelerator,
+        )
+
+        layout, batch, dtype = self.layout, self.store.batch, self.store.dtype
+        loops = layout.has_loop and self.unrolled is None and options["jit"]
+        if key is None or batch == 1 or not loops or not on_accelerator(self.device):
+            return None
+
+        def run_for(turned: bool):
+            loop = self._program(key, options, turned)
+            inputs = np.zeros((STEPS, layout.n_given, batch), dtype)
+            carry = [np.zeros((values.size, batch), dtype) for values in layout.carry]
+            carry = [c.T for c in carry] if turned else carry
+            with self.scope():
+                arguments = [loop.tensors(x) for x in ([inputs], carry, weights)]
+
+            def run():
+                with self.scope():
+                    outputs, _ = loop(STEPS, arguments[0][0], *arguments[1:])
+                    return outputs.numpy()  # waits until they are there
+
+            return run
+
+        return batch_first_is_faster(key, run_for)
+
+    def _program(self, key, options: dict, turned: bool):
+        """The loop and its stages, with a ``key`` that of all such networks."""
+        if key is None:
+            return self._new_program(False, options, turned)
+        make = partial(self._new_program, True, options, turned)
+        return programs.get((key, turned), make)
+
+    def _new_program(self, shared: bool, options: dict, turned: bool):
+        """As `_program`; ``shared``, if other networks may use it too."""
         from nengo_dl.runtime.batch_first import turn_step
         from nengo_dl.runtime.loop import ForwardLoop
 
-        layout, stages, batch = self.layout, self.stages, self.store.batch
-        inside = self.stages_on_device
-        if shared:
-            layout = without_numbers(layout)
-            stages = SequenceStages(layout, batch, tensors=inside)
+        layout, batch, inside = self.layout, self.store.batch, self.stages_on_device
+        layout = without_numbers(layout) if shared else layout
+        stages = SequenceStages(layout, batch, inside, turned)
         step = loop_step(layout, batch) if layout.has_loop else None
-        if self.turned:
+        if turned:
             step = turn_step(step)
         if self.kept:
             step = self.kept.wrap(step)
@@ -215,7 +252,7 @@ class TensorFlowTier:
             step,
             layout.loop.result.size,
             self.store.dtype,
-            turned=self.turned,
+            turned=turned,
             pre=stages.before if stages.needs_before and inside else None,
             post=stages.after if stages.needs_after and inside else None,
             **options,
@@ -309,9 +346,18 @@ class SequenceStages:
     batch : int
     tensors : bool
         Whether the array namespace is that of TensorFlow.
+    turned : bool, optional
+        Whether arrays in the loop lie in memory with the batch first, by default as its
+        kernels want it.
     """
 
-    def __init__(self, layout: Layout, batch: int, tensors: bool = False):
+    def __init__(
+        self,
+        layout: Layout,
+        batch: int,
+        tensors: bool = False,
+        turned: bool | None = None,
+    ):
         self.layout = layout
         self.batch = batch
         given = layout.before.sources.get("given")
@@ -324,7 +370,9 @@ class SequenceStages:
         self.needs_before = self.needs_after or not untouched
         self.turned = tensors and (before.batch_first or after.batch_first)
         #: whether the loop is given ``(steps, batch, n)``, see `.batch_first`
-        self.loop_turned = tensors and layout.loop.batch_first
+        self.loop_turned = tensors and (
+            layout.loop.batch_first if turned is None else turned
+        )
         self.needs_before |= self.loop_turned
         # tensors of the stage before the loop, which the one after it may read
         self._kept = [n for g in before.groups for n in g.outputs]
