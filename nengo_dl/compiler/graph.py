@@ -107,6 +107,22 @@ class Node:
         start, size = self.outputs[output]
         return np.arange(start, start + size)
 
+    def reading(
+        self, mapping: np.ndarray, outputs: tuple[tuple[int, int], ...] | None = None
+    ) -> Node:
+        """The same that reads element ``mapping[e]`` instead of ``e``.
+
+        Written out, because graphs have many nodes and `dataclasses.replace` is slow.
+        """
+        return Node(
+            self.kernel,
+            tuple([mapping[i] for i in self.inputs]),
+            self.outputs if outputs is None else outputs,
+            self.params,
+            self.order,
+            self.label,
+        )
+
     def __repr__(self):
         return f"<Node {self.kernel.name} {[size for _, size in self.outputs]}>"
 
@@ -208,10 +224,7 @@ class Graph:
             self,
             next=np.where(lasting, mapping[self.next], -1),
             src=mapping[self.src],
-            nodes=tuple(
-                replace(node, inputs=tuple(mapping[i] for i in node.inputs))
-                for node in self.nodes
-            ),
+            nodes=tuple(node.reading(mapping) for node in self.nodes),
             probes=tuple(_renamed(r, mapping) for r in self.probes),
             states=tuple(_renamed(r, mapping) for r in self.states),
         )
@@ -264,8 +277,12 @@ class Graph:
 
 
 def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
-    elements = np.where(reading.elements >= 0, mapping[reading.elements], -1)
-    return replace(reading, elements=elements)
+    elements = reading.elements
+    moved = mapping[elements]
+    held = elements >= 0
+    if not held.all():
+        moved = np.where(held, moved, -1)
+    return Reading(reading.key, moved, reading.shape)
 
 
 def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:
@@ -277,13 +294,8 @@ def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:
 
 
 def _moved(node: Node, mapping: np.ndarray) -> Node:
-    return replace(
-        node,
-        inputs=tuple(mapping[i] for i in node.inputs),
-        outputs=tuple(
-            (int(mapping[start]) if size else 0, size) for start, size in node.outputs
-        ),
-    )
+    outputs = [(int(mapping[a]) if size else 0, size) for a, size in node.outputs]
+    return node.reading(mapping, tuple(outputs))
 
 
 def _kept_sources(sources, elements, mapping):

@@ -75,24 +75,36 @@ def _static_hash(graph: Graph) -> np.ndarray:
     out = _mix(_bits(graph.value) + graph.kind.astype(np.uint64))
     alone = np.isin(graph.kind, (Kind.INPUT, Kind.PARAMETER))
     out[alone] = _mix(np.flatnonzero(alone).astype(np.uint64) + np.uint64(1 << 40))
+    pieces, keys = [], []
     for number, node in enumerate(graph.nodes):
         fingerprint = node.kernel.fingerprint(node)
-        key = ("alone", number) if fingerprint is None else fingerprint
-        base = _mix(_hash(key))
-        for part, (start, size) in enumerate(node.outputs):
-            offset = np.arange(size, dtype=np.uint64) + np.uint64(part << 40)
-            out[start : start + size] = _mix(_mix(offset) ^ base)
+        key = _hash(("alone", number) if fingerprint is None else fingerprint)
+        pieces += [(start, size, part) for part, (start, size) in enumerate(node.outputs)]
+        keys += [key] * len(node.outputs)
+    if pieces:
+        starts, sizes, parts = np.array(pieces).T
+        within = _counted(sizes)
+        offset = within.astype(np.uint64) + np.repeat(parts << 40, sizes).astype(
+            np.uint64
+        )
+        base = np.repeat(_mix(np.array(keys, np.uint64)), sizes)
+        out[np.repeat(starts, sizes) + within] = _mix(_mix(offset) ^ base)
     return out
+
+
+def _counted(sizes: np.ndarray) -> np.ndarray:
+    """0, 1, 2, ... for each of the sizes, one after the other."""
+    offsets = np.cumsum(sizes) - sizes
+    return np.arange(sizes.sum()) - np.repeat(offsets, sizes)
 
 
 def _places(graph: Graph) -> np.ndarray:
     """A hash of each node input's position among the inputs of its node."""
-    places = [
-        np.arange(array.size, dtype=np.uint64) + np.uint64(k << 40)
-        for node in graph.nodes
-        for k, array in enumerate(node.inputs)
-    ]
-    return _mix(np.concatenate(places)) if places else np.zeros(0, np.uint64)
+    pieces = [(a.size, k << 40) for n in graph.nodes for k, a in enumerate(n.inputs)]
+    if not pieces:
+        return np.zeros(0, np.uint64)
+    sizes, parts = np.array(pieces).T
+    return _mix((_counted(sizes) + np.repeat(parts, sizes)).astype(np.uint64))
 
 
 class _Refiner:

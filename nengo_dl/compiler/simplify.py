@@ -9,6 +9,8 @@ import numpy as np
 
 from nengo_dl.compiler.graph import Graph, GraphBuilder, Kind
 
+NODE = int(Kind.NODE)  # the name of an enumeration's member costs more than a comparison
+
 #: a row of a matrix with at most this many nonzeros is cheaper as a sum
 SPARSE_ROW = 4
 
@@ -121,11 +123,12 @@ def fold(graph: Graph) -> Graph:
 
 def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> None:
     """Mark outputs of nodes as constants, where they are known."""
+    constant = kind == Kind.CONSTANT
     for node in graph.nodes:
         kernel = node.kernel
         if kernel.side_effects or not node.outputs or not node.inputs:
             continue
-        if not all((kind[i] == Kind.CONSTANT).all() for i in node.inputs):
+        if not all(constant[i].all() for i in node.inputs):
             continue
         matrix = node.params.get(kernel.matrix)
         if isinstance(matrix, np.ndarray):
@@ -136,6 +139,7 @@ def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> None:
             continue
         for (start, size), result in zip(node.outputs, results):
             kind[start : start + size] = Kind.CONSTANT
+            constant[start : start + size] = True
             value[start : start + size] = result
 
 
@@ -241,7 +245,7 @@ def retime(graph: Graph) -> Graph:
     for reading in graph.states:
         elements = reading.elements
         is_factor = isinstance(reading.key, tuple)  # else names would depend on values
-        if is_factor or elements.size == 0 or (elements < 0).any():
+        if is_factor or elements.size == 0:
             continue
         node = _whole_output(graph, elements)
         if node is None:
@@ -284,20 +288,22 @@ def _free_inputs(node) -> list[int]:
 
 def _whole_output(graph: Graph, elements: np.ndarray):
     """The retimable node whose only output these zero-initialised states take."""
+    # the first element tells of most that they need not be looked at as a whole
+    first = graph.next[elements[0]] if elements[0] >= 0 else -1
+    if first < 0 or graph.kind[first] != NODE:
+        return None
+    node = graph.nodes[graph.owner[first]]
+    # With a matrix, whether it is a node depends on its values while they are folded;
+    # then the state of that program would have no place in the open one.
+    kernel = node.kernel
+    if not kernel.zero_preserving or kernel.host or kernel.matrices:
+        return None
+    if len(node.outputs) != 1 or (elements < 0).any():
+        return None
     is_state = (graph.kind[elements] == Kind.STATE).all()
     if not is_state or graph.value[elements].any():
         return None
-    following = graph.next[elements]
-    if graph.kind[following[0]] != Kind.NODE:
-        return None
-    node = graph.nodes[graph.owner[following[0]]]
-    # With a matrix, whether it is a node depends on its values while they are folded;
-    # then the state of that program would have no place in the open one.
-    retimable = node.kernel.zero_preserving and not (
-        node.kernel.host or node.kernel.matrices
-    )
-    whole = len(node.outputs) == 1 and np.array_equal(following, node.elements())
-    return node if retimable and whole else None
+    return node if np.array_equal(graph.next[elements], node.elements()) else None
 
 
 def _forget(graph: Graph, mapping: np.ndarray) -> Graph:
