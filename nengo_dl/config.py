@@ -242,10 +242,21 @@ def _own_objects(network):
     yield from network.probes
 
 
-def _lookup(chain, obj, name):
-    """Settings that apply to an object: its own, then its class's, nearest first."""
-    own = [v for net in chain for v in _object_setting(net, obj, name)]
-    return own, [v for net in chain for v in _class_setting(net, type(obj), name)]
+def _choices(network, objects, name):
+    """Values that a setting of single objects may take, the one that counts first.
+
+    Yields each object with those of its own and those of its class, both from the
+    nearest network to the outermost. None counts as no setting.
+    """
+    for chain in _with_ancestors(network):
+        for obj in objects(chain[0]):
+            own = (v for net in chain for v in _object_setting(net, obj, name))
+            of_class = (v for net in chain for v in _class_setting(net, type(obj), name))
+            yield (
+                obj,
+                [v for v in own if v is not None],
+                [v for v in of_class if v is not None],
+            )
 
 
 def learned_objects(network):
@@ -296,24 +307,15 @@ def resolve_trainable(network):
     """
     learned = learned_objects(network)
     trainable = {}
-    for chain in _with_ancestors(network):
-        for obj in _own_objects(chain[0]):
-            own, by_class = _lookup(chain, obj, "trainable")
-            choices = own + ([False] if obj in learned else by_class)
-            choices = [choice for choice in choices if choice is not None]
-            trainable[obj] = choices[0] if choices else True
+    for obj, own, by_class in _choices(network, _own_objects, "trainable"):
+        trainable[obj] = [*own, *([False] if obj in learned else by_class), True][0]
     return trainable
 
 
 def resolve_surrogates(network):
     """`.Surrogate` by ensemble, looked up as in `resolve_trainable`; None for none."""
-    surrogates = {}
-    for chain in _with_ancestors(network):
-        for ens in chain[0].ensembles:
-            own, by_class = _lookup(chain, ens, "surrogate")
-            choices = [choice for choice in own + by_class if choice is not None]
-            surrogates[ens] = choices[0] if choices else None
-    return surrogates
+    choices = _choices(network, lambda net: net.ensembles, "surrogate")
+    return {ens: [*own, *by_class, None][0] for ens, own, by_class in choices}
 
 
 def resolve_keep_history(network):
@@ -329,9 +331,6 @@ def resolve_keep_history(network):
     dict
         True or False for each `~nengo.Probe`.
     """
-    keep = {}
-    for chain in _with_ancestors(network):
-        for probe in chain[0].probes:
-            own, by_class = _lookup(chain, probe, "keep_history")
-            keep[probe] = [*own, *by_class, SETTINGS["keep_history"].default][0]
-    return keep
+    choices = _choices(network, lambda net: net.probes, "keep_history")
+    default = SETTINGS["keep_history"].default
+    return {probe: [*own, *by_class, default][0] for probe, own, by_class in choices}

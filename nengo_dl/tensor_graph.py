@@ -245,6 +245,14 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         """(list of Variant) All that were needed so far."""
         return list(self._variants.values())
 
+    def get_config(self):
+        """Raises an error: Keras has no description of a network that it could save."""
+        raise NotImplementedError(
+            "Keras cannot save a Nengo network as a whole. Write its parameters with "
+            "sim.save_params(path) or sim.keras_model.save_weights(path), or write them "
+            "into the network with sim.freeze_params(network), which can be pickled"
+        )
+
     def compute_output_spec(self, inputs, training=None):
         """Shapes of the outputs, without running anything."""
         items, n_steps, _ = next(iter(inputs.values())).shape

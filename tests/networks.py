@@ -163,6 +163,17 @@ def recurrent_rates(**settings):
     return net
 
 
+def small(probe=True):
+    """One ensemble of a few neurons; everything has a label."""
+    with nengo.Network(seed=0) as net:
+        net.node = nengo.Node([0.5], label="stimulus")
+        net.ens = nengo.Ensemble(10, 1, label="ens")
+        net.conn = nengo.Connection(net.node, net.ens)
+        if probe:
+            net.probe = nengo.Probe(net.ens, synapse=0.01, label="out")
+    return net
+
+
 def autoencoder(n_probes=1, neuron_type=None, synapse=None, **settings):
     """Two rate populations without state."""
     with nengo.Network(seed=3) as net:

@@ -118,6 +118,25 @@ def test_it_runs_once_over_all_steps(rng):
         assert not sim.tensor_graph.variant(False).layout.has_loop
 
 
+def test_layers_around_spiking_neurons(rng, allclose):
+    # what the layer in front hands to the loop lies in memory with the batch first
+    seeded()
+    with nengo.Network(seed=0) as net:
+        image = nengo.Node(np.zeros(25))
+        conv = nengo_dl.Layer(keras.layers.Conv2D(2, 3))(image, shape_in=(5, 5, 1))
+        neurons = nengo_dl.Layer(nengo.LIF(amplitude=0.01))(conv)
+        probe = nengo.Probe(nengo_dl.Layer(keras.layers.Dense(3))(neurons), synapse=0.1)
+    x = rng.uniform(1, 5, size=(2, 12, 25))
+    with nengo_dl.Simulator(net, minibatch_size=2) as sim:
+        predicted = sim.predict(x)[probe]
+        sim.run_steps(12, data={image: x})  # NumPy
+        assert np.abs(predicted).max() > 0
+        assert allclose(predicted, sim.data[probe], atol=1e-5)
+        sim.compile("sgd", loss="mse")
+        losses = sim.fit(x, np.ones((2, 12, 3)), epochs=2, verbose=0).history["loss"]
+        assert losses[1] < losses[0]
+
+
 @pytest.mark.parametrize("jit", (False, "auto"))
 def test_recurrent_loop(jit, rng, allclose):
     seeded()

@@ -15,6 +15,7 @@ from tests.tensor_networks import (
     STEPS,
     data,
     fit,
+    fit_keras,
     network,
     seeded,
     simulator,
@@ -111,9 +112,7 @@ def test_regularizers_and_constraints(rng, allclose):
     with simulator(net) as sim:
         reference.set_weights(dense.get_weights())
         fit(sim, x, y)
-        reference.compile(keras.optimizers.SGD(0.1), loss="mse")
-        flat = x.reshape(-1, SIZE), y.reshape(-1, SIZE)
-        reference.fit(*flat, batch_size=BATCH * STEPS, shuffle=False, verbose=0)
+        fit_keras(reference, x, y)
     for mine, other in zip(dense.weights, reference.weights, strict=True):
         assert allclose(mine.numpy(), other.numpy(), atol=1e-6)
     assert np.all(np.linalg.norm(dense.kernel, axis=0) < 0.4 + 1e-6)

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 import nengo_dl
 from tests.tensor_networks import (
-    BATCH,
     SIZE,
     STEPS,
     data,
     descended,
     fit,
+    fit_keras,
     network,
     seeded,
     simulator,
@@ -63,9 +63,7 @@ def test_layers_that_learn_statistics(rng, allclose):
         for variable, value in zip(model.variables, before, strict=True):
             assert np.array_equal(variable, value)
         fit(sim, x, y)
-        reference.compile(keras.optimizers.SGD(0.1), loss="mse")
-        flat = x.reshape(-1, SIZE), y.reshape(-1, SIZE)
-        reference.fit(*flat, batch_size=BATCH * STEPS, shuffle=False, verbose=0)
+        fit_keras(reference, x, y)
         for mine, other in zip(model.variables, reference.variables, strict=True):
             assert allclose(mine.numpy(), other.numpy(), atol=1e-6)
         expected = reference(x.reshape(-1, SIZE)).numpy().reshape(x.shape)

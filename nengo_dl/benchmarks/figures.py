@@ -11,11 +11,10 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from nengo.exceptions import ValidationError
-
 from nengo_dl.benchmarks import charts
 from nengo_dl.benchmarks.registry import load_measurements
 from nengo_dl.benchmarks.report import rst_section
+from nengo_dl.benchmarks.timing import chosen_names
 
 LABEL = "These figures are of one machine, and of the versions named here."
 
@@ -62,7 +61,7 @@ def measure_in_new_process(name: str, folder: pathlib.Path) -> bool:
     """
     command = [sys.executable, "-m", "nengo_dl.benchmarks", name]
     command += ["--json", str(folder / f"{name}.json")]
-    print(f"$ {' '.join(command[1:])}", flush=True)
+    print("$ python", *command[1:], flush=True)
     return subprocess.run(command, check=False).returncode == 0
 
 
@@ -98,17 +97,12 @@ def make_report(
     ~nengo.exceptions.ValidationError
         If a name is unknown (before anything is measured).
     """
-    known = load_measurements()
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValidationError(
-            f"unknown: {', '.join(unknown)}; known: {', '.join(known)}", attr="report"
-        )
+    names = chosen_names("report", names or None, load_measurements())
     if plots:
         charts.require_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
-    for name in names or known:
+    for name in names:
         if again or not (folder / f"{name}.json").exists():
             failed += [] if measure_in_new_process(name, folder) else [name]
     write_report(folder, rst, plots)

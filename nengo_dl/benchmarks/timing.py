@@ -128,6 +128,41 @@ def check_positive(**numbers: int) -> None:
             raise ValidationError(f"must be at least 1; got {number!r}", attr=name)
 
 
+def chosen_names(
+    what: str,
+    names: Iterable[str] | None,
+    known: Iterable[str],
+    default: Iterable[str] | None = None,
+) -> list[str]:
+    """The names that a measurement was given, or those that it takes otherwise.
+
+    Parameters
+    ----------
+    what : str
+        The argument.
+    names : iterable of str or None
+        What it was given.
+    known : iterable of str
+        All names that there are.
+    default : iterable of str or None
+        What is taken for None; by default all.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If a name is unknown.
+    """
+    if names is None:
+        names = known if default is None else default
+    names, known = list(names), list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValidationError(
+            f"unknown: {', '.join(unknown)}; known: {', '.join(known)}", attr=what
+        )
+    return names
+
+
 @contextlib.contextmanager
 def _decoder_cache(**values: str) -> Iterator[None]:
     """Inside, Nengo's cache of solved decoders has other settings."""

@@ -10,6 +10,9 @@ import numpy as np
 from nengo_dl.compiler.graph import Graph, Kind
 from nengo_dl.compiler.layout import Layout
 
+STAGES = {"before": "before the loop", "loop": "in the loop", "after": "after the loop"}
+"""The stages of a layout, and how they are called."""
+
 
 @dataclass(frozen=True)
 class PassReport:
@@ -48,14 +51,13 @@ def weight_size(weight) -> int:
 def summarize(layout: Layout, operators: int, itemsize: int, batch: int) -> Summary:
     """Count what runs in a step and how large it is."""
     groups = layout.groups()
-    names = ("before", "loop", "after")
     return Summary(
         operators=operators,
         kernels=len(groups),
         carried_bytes=sum(c.size for c in layout.carry) * itemsize * batch,
         weight_bytes=sum(weight_size(w) for w in layout.weights) * itemsize,
         reads=dict(Counter(read.form for g in groups for read in g.reads)),
-        stages={name: len(getattr(layout, name).groups) for name in names},
+        stages={name: len(getattr(layout, name).groups) for name in STAGES},
         python=tuple(label for g in groups if g.kernel.host for label in g.labels),
     )
 
@@ -85,10 +87,10 @@ def describe(layout: Layout, reports, operators: int, itemsize: int, batch: int)
         lines.append(
             f"{r.name:<12}{r.elements:>10}{r.nodes:>9}{r.terms:>9}{r.seconds:>9.3f}"
         )
-    for name in ("before", "loop", "after"):
+    for name, when in STAGES.items():
         groups = getattr(layout, name).groups
         if groups:
-            lines.append(f"{name} the loop:" if name != "loop" else "in the loop:")
+            lines.append(f"{when}:")
         for group in groups:
             rows = sum(layout.sizes[t] for t in group.outputs)
             merged = group.params.get("groups")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from nengo_dl.compiler.describe import summarize, weight_size
+from nengo_dl.compiler.describe import STAGES, summarize, weight_size
 from nengo_dl.compiler.drawing import COLOURS
 from nengo_dl.compiler.graph import Graph
 from nengo_dl.compiler.layout import Layout, WeightRef
@@ -57,7 +57,7 @@ def _legend() -> str:
 
 def _kernels(layout: Layout):
     """For each kernel call: when, what, how much, how it reads, whence."""
-    for stage, when in (("before", "before"), ("loop", "in"), ("after", "after")):
+    for stage, when in STAGES.items():
         for group in getattr(layout, stage).groups:
             weights = sum(
                 weight_size(layout.weights[value.number])
@@ -67,7 +67,7 @@ def _kernels(layout: Layout):
             labels = list(dict.fromkeys(map(short, group.labels)))
             more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
             yield (
-                f"{when} the loop",
+                when,
                 group.kernel.name,
                 group.params.get("groups") or 1,
                 sum(layout.sizes[tensor] for tensor in group.outputs),

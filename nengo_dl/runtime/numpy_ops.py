@@ -348,8 +348,8 @@ class HostCall(Operation):
     def _compute(self, *args: np.ndarray) -> list[np.ndarray]:
         results = self.results(args)
         for i, (result, size) in enumerate(zip(results, self.sizes, strict=True)):
-            batch = args[0].shape[-1] if args else result.shape[-1]
-            self.check(i, result, (size, batch))
+            batch = args[0].shape[-1:] if args else result.shape[-1:]
+            self.check(i, result, (size, *batch))
         return results
 
     def _emit(self, code: Code, args: Sequence[np.ndarray], *outs: np.ndarray) -> None:

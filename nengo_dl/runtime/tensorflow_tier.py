@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from nengo.exceptions import SimulationError, ValidationError
+from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime import tensorflow_convolution as convolution
 from nengo_dl.runtime.gather import fan_out, gather, regular
+from nengo_dl.runtime.numpy_ops import HostCall
 from nengo_dl.runtime.scratch import Measure, Scratch
 from nengo_dl.runtime.series import expm1_coefficients, log1p_coefficients
 
@@ -380,25 +381,28 @@ class TensorFlowNamespace:
             In the call, if the number or the shapes of the results are wrong.
         """
         inputs = [tf.stop_gradient(self.constant(x)) for x in inputs]
-        sizes = [int(size) for size in sizes]
+        checked = HostCall(fn, sizes)
         batch = inputs[0].shape[-1] if inputs else None
 
         def call(*arrays: np.ndarray) -> list[np.ndarray]:
+            for x in arrays:
+                x.flags.writeable = False
             try:
-                return self._host(fn, arrays, sizes)
+                # copies, as TensorFlow takes the memory over and ``fn`` may reuse it
+                return [np.array(r, self.dtype, order="C") for r in checked(*arrays)]
             except BaseException as error:
                 self.host_errors.append(error)
                 raise
 
-        types = [tf.as_dtype(self.dtype)] * len(sizes)
+        types = [tf.as_dtype(self.dtype)] * len(checked.sizes)
         results = tf.numpy_function(call, inputs, types)
-        if not sizes:  # called for its side effects
+        if not checked.sizes:  # called for its side effects
             return []
         if tf.is_tensor(results):  # one result, not in a trace
             results = [results]
         return [
             tf.ensure_shape(result, (size, batch))
-            for result, size in zip(results, sizes, strict=True)
+            for result, size in zip(results, checked.sizes, strict=True)
         ]
 
     def tensor_call(
@@ -482,28 +486,3 @@ class TensorFlowNamespace:
         for coefficient in reversed(c[:-1]):  # Horner
             result = result * x + coefficient
         return x * result
-
-    def _host(
-        self, fn: Callable, arrays: Sequence[np.ndarray], sizes: list[int]
-    ) -> list[np.ndarray]:
-        """Call ``fn`` and check what it returns."""
-        name = getattr(fn, "__qualname__", repr(fn))
-        for x in arrays:
-            x.flags.writeable = False
-        results = list(fn(list(arrays)))
-        if len(results) != len(sizes):
-            raise SimulationError(
-                f"host_call({name}): the function returned {len(results)} arrays; "
-                f"expected {len(sizes)}, one for each of the sizes {sizes}."
-            )
-        # copies, since TensorFlow takes the memory over and the function may reuse it
-        results = [np.array(r, self.dtype, order="C") for r in results]
-        for i, (result, size) in enumerate(zip(results, sizes, strict=True)):
-            batch = arrays[0].shape[-1] if arrays else result.shape[-1:]
-            expected = (size, batch) if arrays else (size, *batch)
-            if result.shape != expected:
-                raise SimulationError(
-                    f"host_call({name}): result {i} has shape {result.shape}; expected "
-                    f"{expected}, which is (size, batch)."
-                )
-        return results

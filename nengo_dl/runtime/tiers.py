@@ -288,7 +288,7 @@ class TensorFlowTier:
 
         One that was compiled before is taken if it is not much too long.
         """
-        from nengo_dl.runtime.loop import chunk_length
+        from nengo_dl.runtime.chunks import chunk_length
 
         if self.unrolled and self.layout.has_loop:
             return self.unrolled
@@ -304,7 +304,7 @@ class TensorFlowTier:
 
     def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
         """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
-        from nengo_dl.runtime.loop import run_chunks
+        from nengo_dl.runtime.chunks import run_chunks
 
         chunk = self.chunk(n_steps)
         self._chunks.add(chunk)
@@ -434,8 +434,10 @@ class SequenceStages:
         """The inverse of `_side_by_side`; with ``turn`` ``(steps, batch, n)``."""
         n = rows.shape[0]
         if self.turned:
+            from nengo_dl.runtime.batch_first import plain
+
             flat = xp.reshape(xp.transpose(rows, (1, 0)), (n_steps, self.batch, n))
-            return flat if turn else xp.transpose(flat, (0, 2, 1))
+            return plain(flat) if turn else xp.transpose(flat, (0, 2, 1))
         rows = xp.reshape(rows, (n, n_steps, self.batch))
         return xp.transpose(rows, (1, 2, 0) if turn else (1, 0, 2))
 

@@ -1,7 +1,8 @@
-"""Comparing many layers of a family with Keras, in one network."""
+"""Comparing many layers of a family with Keras, in one network; those without a form."""
 
 import keras
 import numpy as np
+import pytest
 
 import nengo_dl
 
@@ -49,3 +50,21 @@ def compare_outputs(layers, shape, rng, allclose, reference=None, **options):
         result = found[converter.outputs[tensor]].reshape(y.shape)
         assert np.ptp(y) > 0, layer.get_config()
         assert allclose(result, y, atol=1e-5, rtol=1e-5), layer.get_config()
+
+
+def check_fallback(model, rng, reason, warning="becomes a TensorNode"):
+    """A model without a native form is refused, or left to Keras with a warning.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With one input.
+    rng : numpy.random.RandomState
+    reason, warning : str
+        What the error and the warning say.
+    """
+    with pytest.raises(TypeError, match=reason):
+        nengo_dl.Converter(model, allow_fallback=False)
+    with pytest.warns(UserWarning, match=warning):
+        converter = nengo_dl.Converter(model)
+    converter.verify(inputs=rng.uniform(size=(2, *model.input_shape[1:])))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from tests.converter.family_checks import compare_outputs, randomize
+from tests.converter.family_checks import check_fallback, compare_outputs, randomize
 
 L = keras.layers
 FIRST = {"data_format": "channels_first"}
@@ -99,11 +99,8 @@ def test_maxima_stay_exact(rng):
     inputs = keras.Input((4, 4, 1))
     x = L.MaxPooling2D(2)(inputs)
     model = keras.Model(inputs, [x, L.GlobalMaxPooling2D()(x)])
-    with pytest.raises(TypeError, match="MaxPooling2D.*max_to_avg_pool=True"):
-        nengo_dl.Converter(model, allow_fallback=False)
-    with pytest.warns(UserWarning, match="max_to_avg_pool=True"):
-        converter = nengo_dl.Converter(model)
-    converter.verify(inputs=rng.uniform(size=(2, 4, 4, 1)))
+    option = "max_to_avg_pool=True"
+    check_fallback(model, rng, f"MaxPooling2D.*{option}", option)
 
 
 def test_trained_through(rng):

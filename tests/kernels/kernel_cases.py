@@ -254,15 +254,15 @@ def processes_of_time(bench, variant):
 # -- synapses --------------------------------------------------------------------------
 
 
-def synapse(bench, filter_, u, mode="set"):
-    """A filter between an input and a signal to watch."""
+def synapse(bench, filter_, u, mode="set", watch_state=True):
+    """A filter between an input and a signal to watch, perhaps with its state."""
     y = bench.signal(u.shape)
     initial = filter_.make_state(u.shape, y.shape, bench.model.dt)
     state = {name: bench.signal(value, name) for name, value in initial.items()}
     if mode == "inc":
         bench.add(Reset(y, value=0.5))
     bench.add(SimProcess(filter_, u, y, bench.model.time, mode=mode, state=state))
-    bench.watch(y, *state.values())
+    bench.watch(y, *(state.values() if watch_state else ()))
 
 
 @case()

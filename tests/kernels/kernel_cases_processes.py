@@ -1,21 +1,14 @@
 """Cases of synapses and of noise, beyond those that every network has."""
 
+from functools import partial
+
 import nengo
 from nengo.builder.operator import Reset
 from nengo.builder.processes import SimProcess
 
 from tests.kernels.kernel_cases import case, synapse
 
-
-def unseen(bench, filter_, u, mode="set"):
-    """A synapse between an input and a signal to watch; its state is not watched."""
-    y = bench.signal(u.shape)
-    initial = filter_.make_state(u.shape, y.shape, bench.model.dt)
-    state = {name: bench.signal(value, name) for name, value in initial.items()}
-    if mode == "inc":
-        bench.add(Reset(y, value=0.5))
-    bench.add(SimProcess(filter_, u, y, bench.model.time, mode=mode, state=state))
-    bench.watch(y)
+unseen = partial(synapse, watch_state=False)
 
 
 @case(own_state=True)

@@ -163,6 +163,22 @@ def test_a_product_of_another_kind_runs_as_python():
 # -- shapes ----------------------------------------------------------------------------
 
 
+def check_shapes(operator, shape_a, shape_x, shape_y, kind):
+    """An increment by arrays of these shapes, the first of some kind."""
+
+    def build(bench):
+        y = bench.signal(shape_y)
+        a = {
+            "constant": lambda: bench.signal(bench.values(*shape_a)),
+            "parameter": lambda: bench.parameter(values=bench.values(*shape_a)),
+            "varying": lambda: bench.feed(*shape_a),
+        }[kind]()
+        bench.add(Reset(y, value=1.5), operator(a, bench.feed(*shape_x), y))
+        bench.watch(y)
+
+    assert_equals_core(bench_of_operators(build))
+
+
 @pytest.mark.parametrize(
     "shape_a, shape_x, shape_y",
     (
@@ -178,17 +194,7 @@ def test_a_product_of_another_kind_runs_as_python():
 )
 @pytest.mark.parametrize("kind", ("constant", "parameter", "varying"))
 def test_elementwise_shapes(shape_a, shape_x, shape_y, kind):
-    def build(bench):
-        y = bench.signal(shape_y)
-        a = {
-            "constant": lambda: bench.signal(bench.values(*shape_a)),
-            "parameter": lambda: bench.parameter(values=bench.values(*shape_a)),
-            "varying": lambda: bench.feed(*shape_a),
-        }[kind]()
-        bench.add(Reset(y, value=1.5), ElementwiseInc(a, bench.feed(*shape_x), y))
-        bench.watch(y)
-
-    assert_equals_core(bench_of_operators(build))
+    check_shapes(ElementwiseInc, shape_a, shape_x, shape_y, kind)
 
 
 @pytest.mark.parametrize(
@@ -207,17 +213,7 @@ def test_elementwise_shapes(shape_a, shape_x, shape_y, kind):
 )
 @pytest.mark.parametrize("kind", ("constant", "parameter", "varying"))
 def test_dot_shapes(shape_a, shape_x, shape_y, kind):
-    def build(bench):
-        y = bench.signal(shape_y)
-        a = {
-            "constant": lambda: bench.signal(bench.values(*shape_a)),
-            "parameter": lambda: bench.parameter(values=bench.values(*shape_a)),
-            "varying": lambda: bench.feed(*shape_a),
-        }[kind]()
-        bench.add(Reset(y, value=1.5), DotInc(a, bench.feed(*shape_x), y))
-        bench.watch(y)
-
-    assert_equals_core(bench_of_operators(build))
+    check_shapes(DotInc, shape_a, shape_x, shape_y, kind)
 
 
 # -- memory that operators share -------------------------------------------------------

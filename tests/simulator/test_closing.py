@@ -12,16 +12,7 @@ from nengo.exceptions import (
 )
 
 import nengo_dl
-
-
-def small(probe=True, label="stimulus"):
-    with nengo.Network(seed=0) as net:
-        net.node = nengo.Node([0.5], label=label)
-        net.ens = nengo.Ensemble(10, 1, label="ens")
-        net.conn = nengo.Connection(net.node, net.ens)
-        if probe:
-            net.probe = nengo.Probe(net.ens, synapse=0.01, label="out")
-    return net
+from tests.networks import small
 
 
 def test_a_closed_simulator_says_so_and_keeps_its_data():

@@ -13,16 +13,7 @@ from nengo.exceptions import (
 
 import nengo_dl
 from tests import networks
-
-
-def small(probe=True, label="stimulus"):
-    with nengo.Network(seed=0) as net:
-        net.node = nengo.Node([0.5], label=label)
-        net.ens = nengo.Ensemble(10, 1, label="ens")
-        net.conn = nengo.Connection(net.node, net.ens)
-        if probe:
-            net.probe = nengo.Probe(net.ens, synapse=0.01, label="out")
-    return net
+from tests.networks import small
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import io
 import re
+import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -17,7 +19,13 @@ from nengo.utils.progress import (
 )
 
 from nengo_dl.simulator import progress as module
-from nengo_dl.simulator.progress import NoTask, Task, TerminalBar, progress
+from nengo_dl.simulator.progress import (
+    DelayedBar,
+    NoTask,
+    Task,
+    TerminalBar,
+    progress,
+)
 
 
 class Terminal(io.StringIO):
@@ -30,8 +38,44 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def terminal(monkeypatch):
     terminal = Terminal()
-    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=terminal))
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=terminal, modules={}))
     return terminal
+
+
+class Notebook:
+    """Takes the place of the package IPython where a kernel runs.
+
+    ``outputs`` has the bundles that each output has shown, one after the other.
+    """
+
+    def __init__(self, shell):
+        self.outputs = []
+        self.get_ipython = lambda: shell
+        self.display = SimpleNamespace(display=self._display)
+
+    def _display(self, bundle, raw, display_id):
+        assert raw and display_id is True
+        output = [bundle]
+        self.outputs.append(output)
+        return SimpleNamespace(update=lambda bundle, raw: output.append(bundle))
+
+    def texts(self):
+        return [[bundle["text/plain"] for bundle in output] for output in self.outputs]
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    return fake_notebook(monkeypatch, SimpleNamespace(kernel="ipykernel"))
+
+
+def fake_notebook(monkeypatch, shell, stderr=None):
+    notebook = Notebook(shell)
+    modules = {"IPython": notebook, "IPython.display": notebook.display}
+    fake = SimpleNamespace(stderr=stderr or io.StringIO(), modules=modules)
+    monkeypatch.setattr(module, "sys", fake)
+    for name, fake_module in modules.items():
+        monkeypatch.setitem(sys.modules, name, fake_module)
+    return notebook
 
 
 class Record(ProgressBar):
@@ -80,7 +124,7 @@ def test_nothing_is_shown_if_not_wanted(progress_bar, terminal, ticking):
 
 def test_nothing_is_shown_without_a_terminal(monkeypatch, ticking):
     for stderr in (io.StringIO(), None):
-        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stderr))
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stderr, modules={}))
         assert isinstance(progress(True, "Simulating", 10), NoTask)
 
 
@@ -114,6 +158,114 @@ def test_failed_tasks_are_not_shown_as_complete(terminal, ticking):
         raise KeyError
     assert "50%" in terminal.getvalue()
     assert "100%" not in terminal.getvalue()
+
+
+def test_notebook_shows_one_output_that_changes(notebook, ticking):
+    for label in ("Simulating", "once more"):
+        with progress(True, label, 4) as task:
+            for i in range(4):
+                task.update(i + 1)
+    assert len(notebook.outputs) == 2
+    first, second = notebook.texts()
+    assert re.fullmatch(r"Simulating: 0%, 0:00:\d\d so far", first[0])
+    assert re.fullmatch(r"Simulating: 50%, 0:00:\d\d left", first[2])
+    assert re.fullmatch(r"Simulating: 100%, took 0:00:\d\d", first[-1])
+    assert second[-1].startswith("once more: 100%, took")
+    html = [bundle["text/html"] for bundle in notebook.outputs[0]]
+    assert 'value="0.500"' in html[2] and 'value="1.000"' in html[-1]
+    assert "script" not in "".join(html)
+
+
+def test_notebook_without_number_of_steps(notebook, ticking):
+    with progress(True, "a < b") as task:
+        task.step()
+    (texts,) = notebook.texts()
+    assert re.fullmatch(r"a < b: 0:00:\d\d so far", texts[0])
+    assert re.fullmatch(r"a < b: took 0:00:\d\d", texts[-1])
+    html = [bundle["text/html"] for bundle in notebook.outputs[0]]
+    assert "a &lt; b" in html[0]
+    assert 'value="' not in html[0] and 'value="1"' in html[-1]
+
+
+def test_notebook_shows_neither_short_tasks_nor_those_that_failed_as_complete(
+    notebook, monkeypatch
+):
+    now = [7.0]
+    set_clock(monkeypatch, lambda: now[0])
+    with progress(True, "Simulating", 10) as task:
+        task.update(5)
+    assert notebook.outputs == []
+    with pytest.raises(KeyError), progress(True, "Simulating", 10) as task:
+        now[0] += 60
+        task.update(5)
+        raise KeyError
+    (texts,) = notebook.texts()
+    assert texts[-1] == "Simulating: 50%, stopped after 0:01:00"
+
+
+@pytest.mark.parametrize("shell, bar", [(None, None), (SimpleNamespace(), TerminalBar)])
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch, shell, bar):
+    stderr = Terminal() if bar else io.StringIO()
+    notebook = fake_notebook(monkeypatch, shell, stderr)
+    task = progress(True, "Simulating", 10)
+    assert isinstance(task, NoTask) if bar is None else type(task._display) is bar
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stderr, modules={}))
+    assert type(progress(True, "Simulating", 10)) is type(task)
+    assert notebook.outputs == []
+
+
+class Waited(DelayedBar):
+    """A bar without delay that tells when, and in which thread, it was updated."""
+
+    def __init__(self):
+        super().__init__(delay=0)
+        self.seen = []
+        self.early = threading.Event()
+
+    def update(self, progress):
+        self.seen.append((threading.current_thread(), progress.finished))
+        if threading.current_thread() is not threading.main_thread():
+            self.early.set()
+
+
+@pytest.mark.parametrize("max_steps", [module.MANY_STEPS, None])
+def test_long_first_steps_are_shown(max_steps):
+    bar, here = Waited(), threading.current_thread()
+    with progress(bar, "Simulating", max_steps) as task:
+        assert bar.early.wait(timeout=60)  # nothing else would have updated it
+    task._thread.join(timeout=60)
+    assert not task._thread.is_alive()
+    threads = [thread for thread, _ in bar.seen]
+    assert threads[0] is here and task._thread in threads
+    assert bar.seen[-1] == (here, True)
+    task._next_update, n_seen = 0.0, len(bar.seen)
+    task._show()  # what a thread would do that comes too late
+    assert len(bar.seen) == n_seen
+
+
+@pytest.mark.parametrize("bar, n_steps", [(Waited(), 10), (Record(), 10**6)])
+def test_no_thread_for_few_steps_and_for_bars_of_others(bar, n_steps):
+    with progress(bar, "Simulating", n_steps) as task:
+        assert task._thread is None
+
+
+def test_the_thread_ends_with_the_task():
+    with progress(TerminalBar(60), "Simulating", module.MANY_STEPS) as task:
+        assert task._thread.is_alive() and task._thread.daemon
+    task._thread.join(timeout=60)
+    assert not task._thread.is_alive()
+
+
+def test_terminal_that_is_away_for_a_while(terminal, ticking, monkeypatch):
+    task = progress(True, "Simulating", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(terminal, "isatty", lambda: False)
+        task.__enter__()
+        task.update(0)
+    assert terminal.getvalue() == ""
+    task.update(0)
+    assert re.search(r"Simulating .*0%.* so far", terminal.getvalue())
+    task.__exit__(None, None, None)
 
 
 def test_configuration_of_nengo_counts(terminal):

@@ -1,10 +1,5 @@
 """Training with spikes forward, and with surrogate or rate gradients backward."""
 
-import re
-import textwrap
-import warnings
-from pathlib import Path
-
 import nengo
 import numpy as np
 import pytest
@@ -21,48 +16,12 @@ from nengo_dl.surrogates import (
     RateDerivative,
     Triangle,
 )
+from tests.simulator.spiking import SPIKING, driven, inputs, simulator
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
 DT = 0.001
-
-
-def driven(*neuron_types, n=5, **settings):
-    """A population of each type, which gets the input by trained weights."""
-    with nengo.Network(seed=1) as net:
-        nengo_dl.configure_settings(**{"dtype": "float64", "jit": False, **settings})
-        net.inp = nengo.Node(np.zeros(2), label="inp")
-        net.ens, net.conns, net.out = [], [], []
-        for i, neuron_type in enumerate(neuron_types):
-            ens = nengo.Ensemble(
-                n,
-                1,
-                neuron_type=neuron_type,
-                gain=np.ones(n),
-                bias=np.zeros(n),
-                label=f"ens{i}",
-            )
-            weights = np.random.RandomState(i).uniform(0.5, 3, (n, 2))
-            base = getattr(neuron_type, "base_type", neuron_type)
-            if isinstance(neuron_type, nengo.Izhikevich):
-                weights *= 5
-            elif not isinstance(base, nengo.LIFRate | nengo.Sigmoid | nengo.Tanh):
-                weights *= 100
-            net.ens.append(ens)
-            net.conns.append(
-                nengo.Connection(net.inp, ens.neurons, transform=weights, synapse=None)
-            )
-            net.out.append(nengo.Probe(ens.neurons, label=f"out{i}"))
-    return net
-
-
-def inputs(rng, items=2, n_steps=20):
-    return rng.uniform(0.2, 1.2, (items, n_steps, 2))
-
-
-def simulator(net, items=2):
-    return nengo_dl.Simulator(net, minibatch_size=items, progress_bar=False, seed=0)
 
 
 def run(sim, x, training):
@@ -98,27 +57,13 @@ def weights_of(net):
 # -- forward -----------------------------------------------------------------------------
 
 
-SPIKING = (
-    nengo.LIF(tau_rc=0.01, amplitude=2),
-    nengo.AdaptiveLIF(),
-    nengo.SpikingRectifiedLinear(),
-    nengo_dl.SpikingLeakyReLU(),
-    nengo.RegularSpiking(nengo.RectifiedLinear()),
-    nengo.Izhikevich(),
-)
-
-
-@pytest.mark.parametrize(
-    "surrogate, dtype, jit",
-    (
-        (None, "float64", False),
-        (None, "float32", "auto"),
-        (Triangle(), "float32", "auto"),
-    ),
-)
-def test_the_forward_pass_is_that_of_inference(surrogate, dtype, jit, rng):
-    settings = {"spiking_training": True, "surrogate": surrogate, "dtype": dtype}
-    net = driven(*SPIKING, jit=jit, **settings)
+@pytest.mark.parametrize("dtype, jit", (("float64", False), ("float32", "auto")))
+def test_the_forward_pass_is_that_of_inference(dtype, jit, rng):
+    """With the derivative of rates, and with surrogates."""
+    settings = {"dtype": dtype, "jit": jit, "spiking_training": True, "surrogate": None}
+    net = driven(*SPIKING, *SPIKING, **settings)
+    for ens in net.ens[len(SPIKING) :]:
+        net.config[ens].surrogate = Triangle()
     x = inputs(rng)
     with simulator(net) as sim:
         inference, training = run(sim, x, False), run(sim, x, True)
@@ -397,106 +342,3 @@ def test_gradients_are_finite_at_the_threshold(neurons, surrogate):
     valid = np.all([np.isfinite(y) for y in outputs], axis=0)
     assert valid.mean() > 0.8 and found
     assert all(np.isfinite(g[valid]).all() for g in found)
-
-
-# -- warnings ----------------------------------------------------------------------------
-
-
-def training_warnings(net, loss="mse"):
-    """What is warned of before training."""
-    with simulator(net) as sim:
-        sim.compile(keras.optimizers.SGD(0.0), loss=loss)
-        with warnings.catch_warnings(record=True) as record:
-            warnings.simplefilter("always")
-            for _ in range(2):
-                sim._keras_side("fit").warn_before_training()
-    messages = [str(w.message) for w in record]
-    return [message for message in messages if message.startswith("Simulator.fit: ")]
-
-
-def test_fit_warns_once_where_it_is_called(rng):
-    net = driven(nengo.Izhikevich(), trainable=False)
-    x, y = inputs(rng, n_steps=3), np.zeros((2, 3, 5))
-    with simulator(net) as sim:
-        sim.compile(keras.optimizers.SGD(0.0), loss="mse")
-        with pytest.warns(UserWarning, match="nothing to train") as record:
-            sim.fit(x, y, verbose=0)
-            sim.fit(x, y, verbose=0)
-    (ours,) = [w for w in record if "Simulator.fit" in str(w.message)]
-    assert ours.filename == __file__
-
-
-def test_what_can_be_trained_is_not_warned_of():
-    assert training_warnings(driven(*SPIKING[:5])) == []
-    assert training_warnings(driven(*SPIKING[:5], spiking_training=True)) == []
-    net = driven(*SPIKING, spiking_training=True, surrogate=Triangle())
-    assert training_warnings(net) == []
-
-
-@pytest.mark.parametrize("settings", ({}, {"spiking_training": True}), ids=repr)
-def test_spikes_without_gradient_are_named(settings):
-    (found,) = training_warnings(driven(nengo.Izhikevich(), nengo.LIF(), **settings))
-    assert "Izhikevich() in <Ensemble 'ens0'>" in found and "ens1" not in found
-    assert "spiking_training=True, surrogate=..." in found
-
-
-def test_inference_in_fit_has_no_gradient():
-    (found,) = training_warnings(driven(nengo.LIF(), learning_phase=False))
-    assert "LIF() in <Ensemble 'ens0'>" in found
-
-
-def test_python_functions_are_named_where_they_matter():
-    net = driven(nengo.LIF())
-    with net:
-        between = nengo.Node(lambda t, x: x**2, size_in=5, label="between")
-        nengo.Connection(net.ens[0].neurons, between, synapse=0.01)
-        behind = nengo.Node(size_in=5, label="behind")
-        nengo.Connection(between, behind)
-        probe = nengo.Probe(behind)
-        aside = nengo.Node(lambda t, x: x, size_in=2, label="aside")
-        conn = nengo.Connection(net.inp, aside, synapse=None)
-        nengo.Probe(aside)
-        nengo_dl.configure_settings(trainable=None)
-    net.config[conn].trainable = False
-    (found,) = training_warnings(net)
-    assert "'between'" in found and "Python functions have no gradient" in found
-    assert "aside" not in found and "surrogate" not in found
-    assert training_warnings(net, loss={net.out[0]: "mse"}) == []
-    assert len(training_warnings(net, loss={probe: "mse"})) == 1
-
-
-def test_trained_objects_with_a_learning_rule_are_named():
-    net = driven(nengo.LIFRate(), trainable=None)
-    with net:
-        post, pre = nengo.Node(size_in=1), nengo.Ensemble(10, 1)
-        conn = nengo.Connection(
-            pre, post, learning_rule_type=nengo.PES(), label="learned"
-        )
-        nengo.Connection(post, conn.learning_rule)
-        nengo.Probe(post)
-    assert training_warnings(net) == []
-    net.config[conn].trainable = True
-    (found,) = training_warnings(net)
-    assert "learned" in found and "learning rule modifies" in found
-
-
-def test_nothing_to_train_is_said():
-    (found,) = training_warnings(driven(nengo.LIF(), trainable=False))
-    assert "there is nothing to train" in found
-
-
-# -- tasks -------------------------------------------------------------------------------
-
-
-def test_the_example_of_the_manual_learns():
-    """`docs/spikes.rst` runs from top to bottom; spikes learn an exclusive or in time."""
-    page = (Path(__file__).parents[2] / "docs" / "spikes.rst").read_text("utf-8")
-    blocks = re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", page)
-    names = {}
-    for block in blocks:
-        exec(textwrap.dedent(block), names)
-    losses = names["history"].history["loss"]
-    assert len(blocks) == 3 and len(losses) == 40
-    assert names["result"]["loss"] < 0.2 * losses[0] and losses[-1] < 0.2 * losses[0]
-    h = names["Box"]().derivative(np, np.array([-0.6, 0, 0.2, 1]))
-    assert h.tolist() == [0, 1, 1, 0]

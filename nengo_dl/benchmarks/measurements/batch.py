@@ -81,7 +81,7 @@ def batch(
         If a name is unknown or a number is less than 1.
     """
     check_positive(items=items, steps=steps, repeats=repeats, dimensions=dimensions)
-    cases = chosen_cases(list(NETWORKS) if networks is None else networks)
+    cases = chosen_cases(networks, NETWORKS)
     warm_up(steps, **COMPILED)
     for name, case in cases.items():
         net = built(case, settings=COMPILED)

@@ -66,7 +66,7 @@ def first(
         If a name is unknown or a number is less than 1.
     """
     check_positive(steps=steps, repeats=repeats)
-    cases = chosen_cases(list(NETWORKS) if networks is None else networks)
+    cases = chosen_cases(networks, NETWORKS)
     warm_up(steps)
     warm_up(steps, jit=True)
     for name, case in cases.items():

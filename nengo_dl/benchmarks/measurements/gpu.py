@@ -69,7 +69,7 @@ def gpu(
         If a name is unknown or a number is less than 1.
     """
     check_positive(steps=steps, repeats=repeats)
-    cases = chosen_cases(list(NETWORKS) if networks is None else networks)
+    cases = chosen_cases(networks, NETWORKS)
     batches = BATCHES if items is None else _whole_numbers(items)
     found = devices()
     if not found:

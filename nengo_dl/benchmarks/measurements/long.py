@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from nengo.exceptions import ValidationError
 
 from nengo_dl.benchmarks import charts
 from nengo_dl.benchmarks.memory import settled
@@ -11,7 +10,7 @@ from nengo_dl.benchmarks.networks import CASES
 from nengo_dl.benchmarks.registry import Row, measurement
 from nengo_dl.benchmarks.report import Column
 from nengo_dl.benchmarks.runs import warm_up
-from nengo_dl.benchmarks.timing import check_positive, seconds
+from nengo_dl.benchmarks.timing import check_positive, chosen_names, seconds
 from nengo_dl.config import configure_settings
 from nengo_dl.simulator import Simulator
 
@@ -90,10 +89,7 @@ def long(
         If the network is unknown or a number is less than 1.
     """
     check_positive(steps=steps, recorded_steps=recorded_steps)
-    if network not in CASES:
-        raise ValidationError(
-            f"unknown: {network}; known: {', '.join(CASES)}", attr="network"
-        )
+    chosen_names("network", [network], CASES)
     warm_up(2000)
     yield from run_in_parts("keep_history=False", network, steps, False)
     yield from run_in_parts("recorded", network, recorded_steps, True)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import nengo
 import numpy as np
-from nengo.exceptions import ValidationError
 
 from nengo_dl.benchmarks import charts
 from nengo_dl.benchmarks.networks.integrators import integrator
@@ -17,6 +16,7 @@ from nengo_dl.benchmarks.report import Column
 from nengo_dl.benchmarks.runs import built, warm_up
 from nengo_dl.benchmarks.timing import (
     check_positive,
+    chosen_names,
     exponent,
     median,
     no_collection,
@@ -179,12 +179,7 @@ def scale(
     ~nengo.exceptions.ValidationError
         If a name is unknown or a number is less than 1 (before anything is measured).
     """
-    names = list(AXES) if axes is None else axes
-    unknown = [name for name in names if name not in AXES]
-    if unknown:
-        raise ValidationError(
-            f"unknown: {', '.join(unknown)}; known: {', '.join(AXES)}", attr="axes"
-        )
+    names = chosen_names("axes", axes, AXES)
     check_positive(points=points, steps=steps, repeats=repeats)
     warm_up(2000)  # so many that the loop is compiled
     for name in names:

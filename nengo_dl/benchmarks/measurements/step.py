@@ -60,7 +60,7 @@ def measure_step(
         If a name is unknown or a number is less than 1.
     """
     check_positive(calls=calls, repeats=repeats, steps=steps)
-    cases = chosen_cases(list(LIMITS) if networks is None else networks)
+    cases = chosen_cases(networks, LIMITS)
     warm_up()
     for name, case in cases.items():
         net = case()

@@ -3,15 +3,7 @@
 import nengo
 import numpy as np
 
-from nengo_dl.benchmarks.networks.base import (
-    LIF,
-    Waves,
-    builder,
-    case,
-    count,
-    new_network,
-    probed,
-)
+from nengo_dl.benchmarks.networks.base import LIF, builder, case, counts, network, probed
 
 
 @builder
@@ -39,14 +31,30 @@ def basal_ganglia(dimensions, neurons_per_d, neuron_type=LIF):
     ~nengo.exceptions.ValidationError
         If a size is less than 1.
     """
-    actions = count("dimensions", dimensions)
-    neurons = count("neurons_per_d", neurons_per_d)
-    with new_network("basal_ganglia", neuron_type, d=actions, n=neurons) as net:
-        net.inp = nengo.Node(Waves(actions), label="inp")
+    net, _, thalamus = selecting("basal_ganglia", neuron_type, dimensions, neurons_per_d)
+    return probed(net, thalamus.output)
+
+
+def selecting(name, neuron_type, dimensions, neurons_per_d):
+    """Basal ganglia and thalamus, driven.
+
+    Parameters
+    ----------
+    name : str
+    neuron_type, dimensions, neurons_per_d
+        See `basal_ganglia`.
+
+    Returns
+    -------
+    net, selection, thalamus : ~nengo.Network
+        All of it, and the two in it.
+    """
+    actions, neurons = counts(dimensions=dimensions, neurons_per_d=neurons_per_d)
+    with network(name, neuron_type, actions, d=actions, n=neurons) as net:
         selection = nengo.networks.BasalGanglia(actions, neurons)
         thalamus = nengo.networks.Thalamus(actions, neurons)
         middle = nengo.Node(np.full(actions, 0.5), label="middle")
         nengo.Connection(net.inp, selection.input, transform=0.5, synapse=None)
         nengo.Connection(middle, selection.input, synapse=None)
         nengo.Connection(selection.output, thalamus.input)
-    return probed(net, thalamus.output)
+    return net, selection, thalamus

@@ -9,12 +9,14 @@ and its output says nothing about whether it was computed correctly.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
+
+from nengo_dl.benchmarks.timing import chosen_names
 
 LIF = nengo.LIF()
 """The neurons of all builders, unless they are told otherwise."""
@@ -99,21 +101,22 @@ def case(name: str, everywhere: bool = True, **sizes) -> Callable:
     return register
 
 
-def chosen_cases(names: list[str] | None = None) -> dict[str, Case]:
+def chosen_cases(
+    names: Iterable[str] | None = None, default: Iterable[str] = DEFAULT
+) -> dict[str, Case]:
     """The standard networks of these names; None: those measured by default.
+
+    Parameters
+    ----------
+    names, default : iterable of str
+        See `.timing.chosen_names`.
 
     Raises
     ------
     ~nengo.exceptions.ValidationError
         If a name is unknown.
     """
-    names = DEFAULT if names is None else names
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        raise ValidationError(
-            f"unknown: {', '.join(unknown)}; known: {', '.join(CASES)}",
-            attr="networks",
-        )
+    names = chosen_names("networks", names, CASES, default)
     return {name: CASES[name] for name in names}
 
 
@@ -162,17 +165,34 @@ def count(what, value, least=1):
     return rounded
 
 
+def counts(**values):
+    """Several sizes as integers, checked, in the order of the arguments."""
+    return tuple(count(what, value) for what, value in values.items())
+
+
 def sizes_of(dimensions, neurons_per_d):
     """Number of dimensions, and of neurons in an ensemble that has all of them."""
     dimensions = count("dimensions", dimensions)
     return dimensions, count("neurons_per_d", neurons_per_d * dimensions)
 
 
-def new_network(name, neuron_type, **sizes):
-    """An empty network with a seed, whose ensembles have these neurons."""
+def network(name, neuron_type, source, **sizes):
+    """A network with a seed, whose ensembles have these neurons, and its input node.
+
+    Parameters
+    ----------
+    name : str
+    neuron_type : ~nengo.neurons.NeuronType
+    source : int or callable or array_like
+        How many dimensions of `Waves` the input has; or what else its node puts out.
+    **sizes
+        For the label.
+    """
     described = ", ".join(f"{key}={value}" for key, value in sizes.items())
-    net = nengo.Network(label=f"{name}({described})", seed=SEED)
-    net.config[nengo.Ensemble].neuron_type = neuron_type
+    with nengo.Network(label=f"{name}({described})", seed=SEED) as net:
+        net.config[nengo.Ensemble].neuron_type = neuron_type
+        output = Waves(source) if isinstance(source, int) else source
+        net.inp = nengo.Node(output, label="inp")
     return net
 
 

@@ -5,11 +5,10 @@ import numpy as np
 
 from nengo_dl.benchmarks.networks.base import (
     LIF,
-    Waves,
     builder,
     case,
     count,
-    new_network,
+    network,
     probed,
     sizes_of,
 )
@@ -49,8 +48,7 @@ def chain(dimensions=1, neurons_per_d=100, neuron_type=LIF, n_ensembles=2):
     """
     dimensions, neurons = sizes_of(dimensions, neurons_per_d)
     n_ensembles = count("n_ensembles", n_ensembles)
-    with new_network("chain", neuron_type, d=dimensions, n=n_ensembles) as net:
-        net.inp = nengo.Node(Waves(dimensions), label="inp")
+    with network("chain", neuron_type, dimensions, d=dimensions, n=n_ensembles) as net:
         row = [nengo.Ensemble(neurons, dimensions) for _ in range(n_ensembles)]
         nengo.Connection(net.inp, row[0])
         for pre, post in zip(row, row[1:], strict=False):

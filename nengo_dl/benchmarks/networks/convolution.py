@@ -6,11 +6,10 @@ import numpy as np
 from nengo_dl.benchmarks.networks.base import (
     LIF,
     SEED,
-    Waves,
     builder,
     case,
-    count,
-    new_network,
+    counts,
+    network,
     probed,
 )
 
@@ -46,10 +45,8 @@ def cconv(dimensions, neurons_per_d, neuron_type=LIF):
     --------
     >>> net = cconv(dimensions=16, neurons_per_d=50, neuron_type=nengo.LIF())
     """
-    dimensions = count("dimensions", dimensions)
-    neurons = count("neurons_per_d", neurons_per_d)
-    with new_network("cconv", neuron_type, d=dimensions, n=neurons) as net:
-        net.inp = nengo.Node(Waves(dimensions), label="inp")
+    dimensions, neurons = counts(dimensions=dimensions, neurons_per_d=neurons_per_d)
+    with network("cconv", neuron_type, dimensions, d=dimensions, n=neurons) as net:
         constant = np.random.RandomState(SEED).standard_normal(dimensions)
         net.other = nengo.Node(constant / np.linalg.norm(constant), label="other")
         product = nengo.networks.CircularConvolution(neurons, dimensions)

@@ -6,15 +6,7 @@ import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
 
-from nengo_dl.benchmarks.networks.base import (
-    SEED,
-    Waves,
-    builder,
-    case,
-    count,
-    new_network,
-    probed,
-)
+from nengo_dl.benchmarks.networks.base import SEED, builder, case, count, network, probed
 
 SPIKING = nengo.SpikingRectifiedLinear(amplitude=0.01)
 """A neuron with the current J fires at J Hz, and puts out 0.01 J on average."""
@@ -65,8 +57,7 @@ def mnist(filters=(16, 32), size=28, neuron_type=SPIKING, native=True):
     filters = [count("filters", n) for n in filters]
     if not filters:
         raise ValidationError("expected at least one convolution; got none", "filters")
-    with new_network("mnist", neuron_type, size=size, filters=filters) as net:
-        net.inp = nengo.Node(Waves(size * size), label="inp")
+    with network("mnist", neuron_type, size**2, size=size, filters=filters) as net:
         output = nengo.Node(size_in=CLASSES, label="output")
         layers = _native_layers if native else _keras_layers
         last = layers(net.inp, filters, size)

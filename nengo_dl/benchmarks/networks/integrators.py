@@ -2,15 +2,7 @@
 
 import nengo
 
-from nengo_dl.benchmarks.networks.base import (
-    LIF,
-    Waves,
-    builder,
-    case,
-    count,
-    new_network,
-    probed,
-)
+from nengo_dl.benchmarks.networks.base import LIF, builder, case, counts, network, probed
 
 
 @builder
@@ -38,11 +30,9 @@ def integrator(dimensions, neurons_per_d, neuron_type=LIF):
     ~nengo.exceptions.ValidationError
         If a size is less than 1.
     """
-    dimensions = count("dimensions", dimensions)
-    neurons = count("neurons_per_d", neurons_per_d)
+    dimensions, neurons = counts(dimensions=dimensions, neurons_per_d=neurons_per_d)
     feedback = 0.1  # seconds: the longer the time constant, the less it drifts
-    with new_network("integrator", neuron_type, d=dimensions, n=neurons) as net:
-        net.inp = nengo.Node(Waves(dimensions), label="inp")
+    with network("integrator", neuron_type, dimensions, d=dimensions, n=neurons) as net:
         array = nengo.networks.EnsembleArray(neurons, dimensions)
         # an input u adds `feedback * u` through the filter, so the value grows by u
         # per second; the factor 5 makes use of the range of the neurons

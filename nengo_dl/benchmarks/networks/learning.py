@@ -5,10 +5,9 @@ import numpy as np
 
 from nengo_dl.benchmarks.networks.base import (
     LIF,
-    Waves,
     builder,
     case,
-    new_network,
+    network,
     probed,
     sizes_of,
 )
@@ -41,8 +40,7 @@ def pes(dimensions, neurons_per_d, neuron_type=LIF):
         If a size is less than 1.
     """
     dimensions, neurons = sizes_of(dimensions, neurons_per_d)
-    with new_network("pes", neuron_type, d=dimensions, n=neurons) as net:
-        net.inp = nengo.Node(Waves(dimensions), label="inp")
+    with network("pes", neuron_type, dimensions, d=dimensions, n=neurons) as net:
         pre = nengo.Ensemble(neurons, dimensions, radius=np.sqrt(dimensions))
         output = nengo.Node(size_in=dimensions, label="output")
         nengo.Connection(net.inp, pre)

@@ -3,15 +3,7 @@
 import nengo
 import numpy as np
 
-from nengo_dl.benchmarks.networks.base import (
-    SEED,
-    Waves,
-    builder,
-    case,
-    count,
-    new_network,
-    probed,
-)
+from nengo_dl.benchmarks.networks.base import SEED, builder, case, counts, network, probed
 
 TERMS = 18
 """Of the Taylor series of the exponential, for matrices with a norm of at most one half:
@@ -155,12 +147,11 @@ def lmu(dimensions=1, units=212, order=256, theta=784, native=True):
     --------
     >>> net = lmu(units=20, order=12, theta=50)
     """
-    dimensions, units = count("dimensions", dimensions), count("units", units)
-    order, weights = count("order", order), draw_weights(dimensions, units, order)
+    dimensions, units, order = counts(dimensions=dimensions, units=units, order=order)
+    weights = draw_weights(dimensions, units, order)
     system = legendre_delay(order, theta)
     sizes = {"d": dimensions, "units": units, "order": order}
-    with new_network("lmu", nengo.Tanh(tau_ref=1), **sizes) as net:
-        net.inp = nengo.Node(Waves(dimensions), label="inp")
+    with network("lmu", nengo.Tanh(tau_ref=1), dimensions, **sizes) as net:
         make = _native_lmu if native else _keras_lmu
         output = make(net.inp, units, order, system, weights)
     return probed(net, output)

@@ -6,11 +6,10 @@ import numpy as np
 from nengo_dl.benchmarks.networks.base import (
     LIF,
     SEED,
-    Waves,
     builder,
     case,
-    count,
-    new_network,
+    counts,
+    network,
     probed,
 )
 
@@ -52,14 +51,14 @@ def many_ensembles(n_ensembles=20_000, neurons=60, n_connections=90_000, neuron_
     .. [1] C. Eliasmith et al. (2012). A large-scale model of the functioning brain.
        Science 338(6111).
     """
-    total, mean = count("n_ensembles", n_ensembles), count("neurons", neurons)
-    links = count("n_connections", n_connections)
+    total, mean, links = counts(
+        n_ensembles=n_ensembles, neurons=neurons, n_connections=n_connections
+    )
     rng = np.random.RandomState(SEED)
     sizes = [max(1, round(mean * fraction)) for fraction in SIZES]
-    with new_network("many_ensembles", neuron_type, n=total, connections=links) as net:
+    with network("many_ensembles", neuron_type, 1, n=total, connections=links) as net:
         # decoders are given, so there is no need for many points
         net.config[nengo.Ensemble].n_eval_points = 10
-        net.inp = nengo.Node(Waves(1), label="inp")
         ensembles = [nengo.Ensemble(sizes[i % len(sizes)], 1) for i in range(total)]
         fed = ensembles[: max(1, min(total // 20, links // 10))]
         for ens in fed:

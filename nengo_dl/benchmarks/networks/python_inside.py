@@ -3,13 +3,12 @@
 import nengo
 import numpy as np
 
+from nengo_dl.benchmarks.networks.action_selection import selecting
 from nengo_dl.benchmarks.networks.base import (
     LIF,
-    Waves,
     builder,
     case,
-    count,
-    new_network,
+    network,
     probed,
     sizes_of,
 )
@@ -69,8 +68,7 @@ def closed_loop(dimensions=1, neurons_per_d=100, neuron_type=LIF):
         If a size is less than 1.
     """
     dimensions, neurons = sizes_of(dimensions, neurons_per_d)
-    with new_network("closed_loop", neuron_type, d=dimensions, n=neurons) as net:
-        net.inp = nengo.Node(Waves(dimensions), label="inp")
+    with network("closed_loop", neuron_type, dimensions, d=dimensions, n=neurons) as net:
         first, second = (nengo.Ensemble(neurons, dimensions) for _ in range(2))
         python = nengo.Node(squashed, dimensions, dimensions, label="python")
         nengo.Connection(net.inp, first)
@@ -106,16 +104,12 @@ def action_loop(dimensions=16, neurons_per_d=50, neuron_type=LIF):
     ~nengo.exceptions.ValidationError
         If a size is less than 1.
     """
-    actions, neurons = count("dimensions", dimensions), count("n", neurons_per_d)
-    with new_network("action_loop", neuron_type, d=actions, n=neurons) as net:
-        net.inp = nengo.Node(Waves(actions), label="inp")
-        selection = nengo.networks.BasalGanglia(actions, neurons)
-        thalamus = nengo.networks.Thalamus(actions, neurons)
-        middle = nengo.Node(np.full(actions, 0.5), label="middle")
+    net, selection, thalamus = selecting(
+        "action_loop", neuron_type, dimensions, neurons_per_d
+    )
+    with net:
+        actions = net.inp.size_out
         environment = nengo.Node(squashed, actions, actions, label="environment")
-        nengo.Connection(net.inp, selection.input, transform=0.5, synapse=None)
-        nengo.Connection(middle, selection.input, synapse=None)
-        nengo.Connection(selection.output, thalamus.input)
         nengo.Connection(thalamus.output, environment)
         nengo.Connection(environment, selection.input, transform=-0.2)
     return probed(net, thalamus.output)
@@ -152,9 +146,8 @@ def recorded(
         If a size is less than 1.
     """
     dimensions, neurons = sizes_of(dimensions, neurons_per_d)
-    with new_network("recorded", neuron_type, d=dimensions, n=neurons) as net:
-        value = Waves(dimensions) if driven else np.full(dimensions, 0.7)
-        net.inp = nengo.Node(value, label="inp")
+    source = dimensions if driven else np.full(dimensions, 0.7)
+    with network("recorded", neuron_type, source, d=dimensions, n=neurons) as net:
         first, second = (nengo.Ensemble(neurons, dimensions) for _ in range(2))
         nengo.Connection(net.inp, first)
         nengo.Connection(first, second, function=np.square)

@@ -7,11 +7,10 @@ from nengo.exceptions import ValidationError
 from nengo_dl.benchmarks.networks.base import (
     LIF,
     SEED,
-    Waves,
     builder,
     case,
     count,
-    new_network,
+    network,
     probed,
     sizes_of,
 )
@@ -75,9 +74,8 @@ def random_network(
             f"{connections_per_ensemble!r}",
             attr="connections_per_ensemble",
         )
-    with new_network("random_network", neuron_type, d=dimensions, n=total) as net:
+    with network("random_network", neuron_type, dimensions, d=dimensions, n=total) as net:
         rng = np.random.RandomState(SEED)
-        net.inp = nengo.Node(Waves(dimensions), label="inp")
         average = nengo.Node(size_in=dimensions, label="average")
         ensembles = [nengo.Ensemble(neurons, dimensions) for _ in range(total)]
         for pre in ensembles:

@@ -3,13 +3,12 @@
 import nengo
 import numpy as np
 import pytest
-from nengo.builder.learning_rules import SimPES
-from nengo.builder.operator import Copy, DotInc, Reset
 
 from nengo_dl.compiler.pipeline import compile_model
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.learning.pes import PES_DELTA
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from tests.kernels.kernel_cases import pes
 from tests.kernels.kernel_harness import (
     ITEMS,
     Bench,
@@ -24,14 +23,7 @@ from tests.kernels.kernel_harness import (
 def rule(bench, m, n, rate, watch_delta=False):
     """A rule of one shape, whose weights are in use and watched."""
     activities, error = bench.feed(n), bench.feed(m)
-    weights, delta = bench.signal(bench.values(m, n)), bench.signal((m, n))
-    y = bench.signal((m,))
-    bench.add(
-        Reset(y),
-        DotInc(weights, activities, y),
-        Copy(delta, weights, inc=True),
-        SimPES(activities, error, delta, rate),
-    )
+    y, weights, delta = pes(bench, error, activities, rate)
     bench.watch(y, weights, *([delta] if watch_delta else []))
 
 

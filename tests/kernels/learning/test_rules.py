@@ -44,6 +44,15 @@ def assert_same(ours, theirs, probes, tolerance=1e-10):
         assert np.abs(mine - expected).max() <= limit, probe
 
 
+def check_items(sim, name):
+    """Run; each item has what core has with its data."""
+    net = sim.network
+    sim.run_steps(STEPS, data={net.inp: data()})
+    for item in range(ITEMS):
+        ours = [sim.data[probe][item] for probe in net.probes]
+        assert_same(ours, core(name, item), net.probes)
+
+
 @each_variant
 def test_one_item(name):
     net = network(name, data()[0], **NUMPY)
@@ -58,10 +67,7 @@ def test_one_item(name):
 def test_each_item_learns_by_itself(name):
     net = network(name, **NUMPY)
     with quiet(net, ITEMS) as sim:
-        sim.run_steps(STEPS, data={net.inp: data()})
-        for item in range(ITEMS):
-            ours = [sim.data[probe][item] for probe in net.probes]
-            assert_same(ours, core(name, item), net.probes)
+        check_items(sim, name)
         for probe in filter(shows_what_is_learned, net.probes):
             values = sim.data[probe]
             assert np.abs(values - values[:, :1]).max() > 1e-7
@@ -81,10 +87,7 @@ def shows_what_is_learned(probe):
 def test_compiled(name):
     net = network(name, **COMPILED)
     with quiet(net, ITEMS) as sim:
-        sim.run_steps(STEPS, data={net.inp: data()})
-        for item in range(ITEMS):
-            ours = [sim.data[probe][item] for probe in net.probes]
-            assert_same(ours, core(name, item), net.probes)
+        check_items(sim, name)
 
 
 @pytest.mark.parametrize("name", ("dict_for_weights", "voja_with_a_signal", "rls"))
