@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault("MPLBACKEND", "Agg")  # figures without windows
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 from nengo_dl.version import version

@@ -196,7 +196,7 @@ def test():
     accuracy : (steps,) ndarray
     """
     with nengo_dl.Simulator(net, dt=DT, minibatch_size=BATCH, progress_bar=False) as sim:
-        output = sim.predict(dict(zip((pixels, ignore), test_x)), verbose=0)[answer]
+        output = sim.predict(dict(zip((pixels, ignore), test_x)))[answer]
     return output, np.mean(output.argmax(axis=2) == test_labels[:, None], axis=0)
 
 
@@ -251,8 +251,11 @@ built, trained, curves = bottom.subplots(1, 3)
 for axes, output in ((built, output_built), (trained, output_trained)):
     for number, values in enumerate(output[example].T):
         shown = number == test_labels[example]
-        label = f"{number}, which was shown" if shown else None
-        axes.plot(seconds, values, linewidth=2.5 if shown else 0.8, label=label)
+        if shown:
+            style = {"color": "black", "linewidth": 2, "label": f"{number} (shown)"}
+        else:
+            style = {"color": "0.7", "linewidth": 0.8}
+        axes.plot(seconds, values, zorder=2 + shown, **style)
     axes.set(xlabel="time (s)", ylabel="output")
     axes.legend()
 built.set_title("memory as built")

@@ -152,10 +152,9 @@ with net:
 
 data = test_images[:, None, :].repeat(N_STEPS, axis=1)
 with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as sim:
-    seen = sim.predict({pixels: data}, verbose=0)
+    seen = sim.predict({pixels: data})
 
-right = seen[filtered].argmax(axis=-1) == test_labels[:, None]
-spiking_accuracy = right.mean(axis=0)
+spiking_accuracy = nengo_dl.plots.step_accuracy(seen[filtered], test_labels)
 print(f"spiking accuracy: {spiking_accuracy[-1]:.4f} after {N_STEPS} ms")
 n_spikes = np.count_nonzero(seen[spikes], axis=1)  # (images, neurons)
 print(f"firing rate:      {n_spikes.mean() / (N_STEPS * 0.001):.1f} Hz on average")
@@ -170,25 +169,25 @@ print(f"firing rate:      {n_spikes.mean() / (N_STEPS * 0.001):.1f} Hz on averag
 figure = Figure(figsize=(13, 4.5), layout="constrained")
 left, middle, right = figure.subfigures(1, 3)
 losses, over_time = left.subplots(), middle.subplots()
-epochs = np.arange(1, EPOCHS + 1)
-losses.plot(epochs, keras_history["loss"], linewidth=6, color="0.8", label="Keras")
-losses.plot(epochs, nengo_history["loss"], color="C0", label="Nengo")
-losses.set(xlabel="epoch", ylabel="loss")
-losses.legend()
+nengo_dl.plots.training_curves(
+    keras_history, label="Keras", ax=losses, linewidth=6, color="0.8"
+)
+nengo_dl.plots.training_curves(nengo_history, label="Nengo", ax=losses, color="C0")
 
-milliseconds = np.arange(1, N_STEPS + 1)
-over_time.plot(milliseconds, 100 * spiking_accuracy, label="spikes")
-over_time.axhline(100 * keras_accuracy, color="black", linestyle=":", label="Keras")
-over_time.set(xlabel="time that the image is seen (ms)", ylabel="correct answers (%)")
-over_time.legend(loc="lower right")
+over_time.set_xlabel("time that the image is seen (s)")
+nengo_dl.plots.accuracy_over_time(
+    0.001,
+    spiking_accuracy,
+    label="spikes",
+    references={"Keras": keras_accuracy},
+    ax=over_time,
+)
 
 raster, decoded = right.subplots(2, 1, sharex=True)
-step, neuron = np.nonzero(seen[spikes][0])
-raster.plot(milliseconds[step], neuron, "|", color="black", markersize=2)
 raster.set(ylabel="hidden neuron", title=f"an image of the digit {test_labels[0]}")
-for digit in range(10):
-    decoded.plot(milliseconds, seen[filtered][0, :, digit], label=str(digit))
-decoded.set(xlabel="time (ms)", ylabel="output")
-decoded.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+nengo_dl.plots.raster(0.001, seen[spikes][0], ax=raster)
+nengo_dl.plots.traces(0.001, seen[filtered][0], ax=decoded)
+decoded.set_ylabel("output")
+decoded.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, title="digit")
 figure.savefig("coming_from_keras.png")
 print("figure written to coming_from_keras.png")

@@ -119,12 +119,12 @@ with net:
 def classify(sim):
     """The filtered output over time, ``(images, N_STEPS, 10)``, for each test image."""
     data = test_images[:, None, :].repeat(N_STEPS, axis=1)
-    return sim.predict({stimulus: data}, verbose=0)[filtered]
+    return sim.predict({stimulus: data})[filtered]
 
 
 def accuracy(result):
     """The fraction of images with the right answer, after each step."""
-    return np.mean(result.argmax(axis=-1) == test_labels[:, None], axis=0)
+    return nengo_dl.plots.step_accuracy(result, test_labels)
 
 
 with nengo_dl.Simulator(net, minibatch_size=60, progress_bar=False) as sim:
@@ -192,19 +192,13 @@ print(f"largest difference after training:  {np.abs(ours - core).max():.1e}")
 figure = Figure(figsize=(11, 5), layout="constrained")
 left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
 over_time = left.subplots()
-milliseconds = np.arange(1, N_STEPS + 1)
-over_time.plot(milliseconds, 100 * solved, label="decoders solved for")
-over_time.plot(milliseconds, 100 * trained, label="trained")
-over_time.set(xlabel="time that the image is seen (ms)", ylabel="correct answers (%)")
-over_time.legend()
+over_time.set_xlabel("time that the image is seen (s)")
+for curve, name in ((solved, "decoders solved for"), (trained, "trained")):
+    nengo_dl.plots.accuracy_over_time(0.001, curve, label=name, ax=over_time)
 
 raster, decoded = right.subplots(2, 1, sharex=True)
-seconds = np.arange(1, len(core) + 1) * 0.001
-step, neuron = np.nonzero(after)
-raster.plot(seconds[step], neuron, "|", color="black", markersize=2)
-raster.set_ylabel("neuron")
-for digit in range(10):
-    decoded.plot(seconds, core[:, digit], label=str(digit))
+nengo_dl.plots.raster(0.001, after, ax=raster)
+nengo_dl.plots.traces(0.001, core, ax=decoded)
 for index in range(N_SEQUENCE):
     middle = (index + 0.5) * N_STEPS * 0.001
     raster.annotate(
@@ -214,7 +208,7 @@ for index in range(N_SEQUENCE):
         ha="center",
     )
     decoded.axvline(index * N_STEPS * 0.001, color="0.8", zorder=0)
-decoded.set(xlabel="time (s)", ylabel="output", xlim=(0, seconds[-1]))
+decoded.set_ylabel("output")
 decoded.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="digit")
 figure.savefig("coming_from_nengo.png")
 print("figure written to coming_from_nengo.png")

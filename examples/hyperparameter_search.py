@@ -123,7 +123,7 @@ def measure(net, part):
     """
     x = np.repeat(images[part, None], N_STEPS, axis=1)
     with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as sim:
-        result = sim.predict(x, verbose=0)
+        result = sim.predict(x)
     answers = result[net.digit].mean(axis=1).argmax(axis=1)
     n_spikes = np.count_nonzero(result[net.spikes]) / len(x)
     return np.mean(answers == labels[part]), n_spikes
@@ -133,8 +133,8 @@ def measure(net, part):
 # The search
 # ----------
 #
-# ```suggest_int``` and ```suggest_float``` name a parameter and say where to look; the
-# sampler chooses a value by what earlier trials gave. ```clear_session``` forgets what
+# ``suggest_int`` and ``suggest_float`` name a parameter and say where to look; the
+# sampler chooses a value by what earlier trials gave. ``clear_session`` forgets what
 # earlier trials left in Keras, so that memory does not grow.
 
 
@@ -181,7 +181,8 @@ for trial in front:
 # %%
 # Say that one percent of accuracy less than the best is acceptable. The network with the
 # fewest spikes among those is trained once more, with the images that were there to
-# choose by, and tested.
+# choose by, and tested. The images for the test were written by other people, and are
+# harder to read.
 
 best = max(accuracy for accuracy, _ in (trial.values for trial in front))
 chosen = next(trial for trial in front if trial.values[0] >= best - 0.01)
@@ -209,11 +210,12 @@ costs.set(
     xscale="log", xlabel="spikes per image", ylabel="correct answers (%)",
     title="what accuracy costs (red: chosen)",
 )  # fmt: skip
-figure.colorbar(dots, ax=costs, label="trial")
+figure.colorbar(dots, ax=costs, label="trial", ticks=range(0, TRIALS, 5))
 dots = parameters.scatter(
     [t.params["n_neurons"] for t in tried],
     [t.params["rate"] for t in tried],
     c=100 * found,
+    vmin=80,
     cmap="magma",
 )
 parameters.set(
@@ -223,6 +225,6 @@ parameters.set(
     ylabel="rate (Hz)",
     title="what was tried",
 )
-figure.colorbar(dots, ax=parameters, label="correct answers (%)")
+figure.colorbar(dots, ax=parameters, label="correct answers (%)", extend="min")
 figure.savefig("hyperparameter_search.png")
 print("figure written to hyperparameter_search.png")

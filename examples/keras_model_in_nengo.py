@@ -136,7 +136,7 @@ x = test_images[:, None, :].repeat(N_STEPS, axis=1)
 def look():
     """What the probes see."""
     with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as sim:
-        return sim.predict({image: x}, verbose=0)
+        return sim.predict({image: x})
 
 
 def accuracy(output):
@@ -192,6 +192,8 @@ for index, row in enumerate(left.subplots(4, 2)):
     for axes, picture in zip(row, (test_images, after[seen][:, 0]), strict=True):
         axes.imshow(picture[index].reshape(8, 8), cmap="gray", vmin=-1, vmax=2)
         axes.set_axis_off()
+        if index == 0:
+            axes.set_title("image" if picture is test_images else "a glance")
 
 over_time, traces = middle.subplots(), right.subplots()
 milliseconds = np.arange(1, N_STEPS + 1)

@@ -110,17 +110,14 @@ def run(converter, n_steps, observed=()):
     node, probe = converter.inputs[inputs], converter.outputs[outputs]
     with converter.net:
         spikes = [nengo.Probe(converter.layers[name][::20]) for name in observed]
-    output, counts, seconds = [], 0, 0
+    data = np.repeat(test_images.reshape(N_TEST, 1, -1), n_steps, axis=1)
     with nengo_dl.Simulator(
         converter.net, dt=DT, minibatch_size=BATCH, progress_bar=False
     ) as sim:
-        for first in range(0, len(test_images), BATCH):
-            batch = test_images[first : first + BATCH].reshape(BATCH, 1, -1)
-            result = sim.predict({node: np.repeat(batch, n_steps, axis=1)}, verbose=0)
-            output.append(result[probe])
-            counts += sum(np.count_nonzero(result[p]) for p in spikes)
-            seconds += sum(result[p].size for p in spikes) * DT
-    return np.concatenate(output), counts / max(seconds, DT)
+        result = sim.predict({node: data})
+    n_spikes = sum(np.count_nonzero(result[p]) for p in spikes)
+    seconds = sum(result[p].size for p in spikes) * DT
+    return result[probe], n_spikes / max(seconds, DT)
 
 
 def accuracy(output):
@@ -162,9 +159,7 @@ for rate in RATES:
     )
     converter.calibrate(train_images[:500], rate=rate)
     output, frequencies[rate] = run(converter, N_STEPS, ["conv_1", "conv_2", "dense"])
-    n = np.arange(1, N_STEPS + 1)
-    means = np.cumsum(output, axis=1) / n[:, None]
-    curves[rate] = np.array([accuracy(means[:, i]) for i in range(N_STEPS)])
+    curves[rate] = nengo_dl.plots.step_accuracy(output, test_labels, mean=True)
     print(
         f"spiking accuracy:  {curves[rate][-1]:.4f} after {N_STEPS} steps, if calibrated "
         f"for {rate} Hz ({frequencies[rate]:.1f} Hz on average)"
@@ -176,19 +171,19 @@ for rate in RATES:
 
 figure = Figure(figsize=(11, 4.5), layout="constrained")
 over_time, over_rates = figure.subplots(1, 2, sharey=True)
+over_rates.set_xlabel("mean firing rate of all neurons (Hz)")
 for rate, curve in curves.items():
-    over_time.plot(n, 100 * curve, label=f"{rate} Hz")
-over_time.set(xlabel=f"time steps of {DT * 1000:g} ms", ylabel="correct answers (%)")
+    nengo_dl.plots.accuracy_over_time(DT, curve, label=f"{rate} Hz", ax=over_time)
+measured = [frequencies[rate] for rate in RATES]
 for n_steps in (10, 20, 30, N_STEPS):
-    over_rates.plot(
-        [frequencies[rate] for rate in RATES],
-        [100 * curves[rate][n_steps - 1] for rate in RATES],
-        "o-",
-        label=f"{n_steps} steps",
+    reached = [curves[rate][n_steps - 1] for rate in RATES]
+    nengo_dl.plots.accuracy_over_rates(
+        measured, reached, label=f"{n_steps} steps", ax=over_rates
     )
-over_rates.set(xlabel="mean firing rate of all neurons (Hz)", xscale="log")
-for axes in (over_time, over_rates):
+over_rates.set_xticks(measured, [f"{hertz:.1f}" for hertz in measured])
+over_rates.minorticks_off()
+for axes, title in ((over_time, "calibrated for"), (over_rates, "answer after")):
     axes.axhline(100 * keras_accuracy, color="black", linestyle=":", label="Keras")
-    axes.legend()
+    axes.legend(title=title)
 figure.savefig("keras_to_snn.png")
 print("figure written to keras_to_snn.png")

@@ -167,7 +167,7 @@ def ask(inputs):
     with net:
         nengo_dl.configure_settings(learning_phase=True)
     with nengo_dl.Simulator(net, minibatch_size=30, progress_bar=False) as sim:
-        output = sim.predict(dict(zip((about, asked), inputs)), verbose=0)[answer]
+        output = sim.predict(dict(zip((about, asked), inputs)))[answer]
     with net:
         nengo_dl.configure_settings(learning_phase=None)
     return output[:, -1]
@@ -222,7 +222,7 @@ with net:
     smooth = nengo.Probe(unbind.output, synapse=0.02, label="smooth")
 data = [np.repeat(x, N_STEPS, axis=1) for x in real_x]
 with nengo_dl.Simulator(net, minibatch_size=30, progress_bar=False) as sim:
-    output = sim.predict(dict(zip((about, asked), data)), verbose=0)[smooth]
+    output = sim.predict(dict(zip((about, asked), data)))[smooth]
 print(f"spiking accuracy:   {accuracy(output[:, -1], real_answers):.4f}")
 
 # %%

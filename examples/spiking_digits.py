@@ -156,7 +156,7 @@ def classify(net, probe, images, n_steps):
     """
     x = np.repeat(images[:, None, :], n_steps, axis=1)
     with nengo_dl.Simulator(net, minibatch_size=60, progress_bar=False) as sim:
-        output = sim.predict({net.pixels: x}, verbose=0)[probe]
+        output = sim.predict({net.pixels: x})[probe]
     return output[:, -1].argmax(axis=-1)
 
 
@@ -212,7 +212,6 @@ def compare_simulators(net, images, n_steps):
 
 def plot(images, output, spikes, classes, path):
     """Draw the images, the spikes and the output over time into a file."""
-    seconds = np.arange(1, len(output) + 1) * DT
     figure = Figure(figsize=(12, 7), layout="constrained")
     rows = figure.subfigures(2, 1, height_ratios=(1, 6))
 
@@ -222,20 +221,15 @@ def plot(images, output, spikes, classes, path):
         axes.set_axis_off()
 
     raster, decoded = rows[1].subplots(2, 1, sharex=True)
-    step, neuron = np.nonzero(spikes)
-    raster.plot(seconds[step], neuron, "|", color="black", markersize=2)
-    raster.set_ylabel("hidden neuron")
-    raster.set_title("spikes")
-
-    for digit in range(10):
-        decoded.plot(seconds, output[:, digit], color=f"C{digit}", label=str(digit))
-    decoded.set_title("filtered output")
-    decoded.set_xlabel("time (s)")
-    decoded.set_xlim(0, seconds[-1])
+    nengo_dl.plots.raster(DT, spikes, ax=raster)
+    raster.set(ylabel="hidden neuron", title="spikes")
+    nengo_dl.plots.traces(DT, output, ax=decoded)
+    decoded.set(ylabel="output", title="filtered output")
     decoded.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="digit")
     for axes in (raster, decoded):
-        for start in seconds[:: len(seconds) // len(images)]:
-            axes.axvline(start - DT, color="0.8", linewidth=0.8, zorder=0)
+        for index in range(len(images)):
+            start = index * len(output) // len(images) * DT
+            axes.axvline(start, color="0.8", linewidth=0.8, zorder=0)
 
     figure.savefig(path)
 

@@ -113,7 +113,7 @@ def draw(n_out, n_in, scale=1.0):
 with nengo.Network(seed=0) as net:
     nengo_dl.configure_settings(
         spiking_training=True,
-        surrogate=nengo_dl.surrogates.FastSigmoid(slope=5),
+        surrogate=nengo_dl.surrogates.FastSigmoid(slope=10),
         keep_history=True,
     )
     sound = nengo.Node(np.zeros(12), label="sound")
@@ -189,7 +189,7 @@ net.config[answer].keep_history = True
 with net:
     spikes = nengo.Probe(neurons, label="spikes")
 with nengo_dl.Simulator(net, dt=DT, minibatch_size=74, progress_bar=False) as sim:
-    result = sim.predict(test_x, verbose=0)
+    result = sim.predict(test_x)
 right = result[answer].argmax(axis=-1) == test_speakers[:, None]
 print(f"spiking accuracy:  {right[:, -1].mean():.4f} on {len(right)} utterances")
 
@@ -224,9 +224,8 @@ figure = Figure(figsize=(11, 7), layout="constrained")
 
 sounds.plot(1000 * seconds, test_x[example], linewidth=0.9)
 sounds.set(title="what is heard", ylabel="cepstrum coefficients (scaled)")
-step, neuron = np.nonzero(result[spikes][example])
-raster.plot(1000 * seconds[step], neuron, "|", color="black", markersize=3)
-raster.set(title="spikes", ylabel="neuron")
+nengo_dl.plots.raster(1000 * seconds, result[spikes][example], ax=raster)
+raster.set_title("spikes")
 for speaker_number, values in enumerate(result[answer][example].T):
     said = speaker_number == test_speakers[example]
     label = f"speaker {speaker_number + 1}" if said else None

@@ -197,7 +197,7 @@ def responses(weights, thresholds, chosen):
     """
     net = build(weights, thresholds)
     with nengo_dl.Simulator(net, dt=DT, minibatch_size=120, progress_bar=False) as sim:
-        return sim.predict(over_time(chosen), verbose=0)[net.spikes] > 0
+        return sim.predict(over_time(chosen))[net.spikes] > 0
 
 
 def name(spikes, digits):
@@ -223,8 +223,7 @@ def judge(weights, thresholds):
     names : (N_NEURONS,) ndarray of int
     spikes : (images, SHOW + PAUSE, N_NEURONS) ndarray of bool
     """
-    n = N_LEARN // 120 * 120  # predict takes whole batches
-    names = name(responses(weights, thresholds, learn_images[:n]), learn_labels[:n])
+    names = name(responses(weights, thresholds, learn_images), learn_labels)
     spikes = responses(weights, thresholds, test_images)
     return np.mean(answer(spikes, names) == test_labels), names, spikes
 
@@ -257,13 +256,11 @@ for neuron, axes in enumerate(left.subplots(5, 10).flat):
 
 raster, adaptation = right.subplots(2, 1)
 shown = spikes[:10].reshape(-1, N_NEURONS)
-step, neuron = np.nonzero(shown)
-raster.plot(step * DT, neuron, "|", color="black", markersize=4)
+nengo_dl.plots.raster(DT, shown, ax=raster, linewidth=1.5)
 for i, digit in enumerate(test_labels[:10]):
     start = i * (SHOW + PAUSE) * DT
     raster.axvspan(start, start + SHOW * DT, color="0.92", zorder=0)
-    raster.text(start, N_NEURONS * 1.08, str(digit))
-raster.set(xlabel="time (s)", ylabel="neuron")
+    raster.text(start + SHOW * DT / 2, N_NEURONS * 1.05, str(digit), ha="center")
 adaptation.plot(np.arange(1, len(thresholds) + 1), thresholds[:, ::10], linewidth=0.8)
 adaptation.set(xlabel="images shown in learning", ylabel="added to the threshold")
 figure.savefig("unsupervised_digits.png")

@@ -41,12 +41,14 @@ __all__ = [
     "converter",
     "dists",
     "losses",
+    "plots",
     "surrogates",
     "tensor_layer",
 ]
 
-#: modules that import Keras, which takes seconds: imported when they are first used
-LAZY_MODULES = ("callbacks", "converter", "losses", "objectives")
+#: modules that are imported when they are first used; most of them import Keras, which
+#: takes seconds
+LAZY_MODULES = ("callbacks", "converter", "losses", "objectives", "plots")
 
 #: what is found in them
 LAZY_NAMES = {"Converter": "converter"}

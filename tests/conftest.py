@@ -1,4 +1,4 @@
-"""What all tests share: how many threads a test process may use."""
+"""What all tests share: how many threads a test process may use, and no windows."""
 
 import os
 
@@ -22,6 +22,7 @@ def pytest_configure(config):
     """
     if hasattr(config, "workerinput"):
         return
+    os.environ.setdefault("MPLBACKEND", "Agg")  # figures without windows
     processes = config.getoption("numprocesses", default=None) or 1
     threads = max(1, (os.cpu_count() or 1) // processes)
     for variable in THREAD_VARIABLES:

@@ -62,3 +62,10 @@ def fit(sim, x, y):
     net = sim.network
     sim.compile(keras.optimizers.SGD(0.1), loss="mse")
     sim.fit({net.stimulus: x}, {net.probe: y}, verbose=0)
+
+
+def fit_keras(model, x, y):
+    """The same for a Keras model, to which all steps are items."""
+    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    flat = x.reshape(-1, SIZE), y.reshape(-1, SIZE)
+    model.fit(*flat, batch_size=BATCH * STEPS, shuffle=False, verbose=0)

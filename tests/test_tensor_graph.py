@@ -191,3 +191,8 @@ def test_state_is_no_part_of_the_weights():
         variant = layer.variant(False)
         learned = sum(int(rows.sum()) for rows in variant.learned)
         assert learned == 40
+
+
+def test_keras_cannot_save_it_and_the_error_says_what_can(sim, tmp_path):
+    with pytest.raises(NotImplementedError, match=r"sim\.save_params"):
+        sim.keras_model.save(tmp_path / "model.keras")

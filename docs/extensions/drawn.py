@@ -2,7 +2,8 @@
 
 ``.. drawn:: picture_of_graph(graph)`` runs the Python blocks of the page that stand
 before it, in one namespace, and shows what the expression gives there: something with a
-method ``svg()``. So pictures are as up to date as the package, and are no files.
+method ``svg()``, or a figure of matplotlib. So pictures are as up to date as the package,
+and are no files.
 """
 
 import contextlib
@@ -46,6 +47,20 @@ class Page:
             return eval(expression, self.names)
 
 
+def svg(picture):
+    """A picture as an element of a web page."""
+    if hasattr(picture, "svg"):
+        return picture.svg()
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    # the same figure gives the same page
+    with rc_context({"svg.hashsalt": "nengo_dl"}):
+        picture.savefig(file, format="svg", metadata={"Date": None})
+    _, _, text = file.getvalue().partition("<svg")  # what is before belongs into files
+    return f'<svg style="max-width: 100%; height: auto"{text}'
+
+
 class Drawn(SphinxDirective):
     """See the top of this file."""
 
@@ -60,7 +75,7 @@ class Drawn(SphinxDirective):
             page = Page(path.read_text(encoding="utf-8"), self.env.docname)
             self.env.temp_data["drawn"] = page
         picture = page.value(self.arguments[0], self.lineno)
-        html = f'<div class="drawn" style="overflow-x: auto">{picture.svg()}</div>'
+        html = f'<div class="drawn" style="overflow-x: auto">{svg(picture)}</div>'
         return [nodes.raw("", html, format="html")]
 
 

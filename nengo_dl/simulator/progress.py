@@ -1,18 +1,27 @@
 """Showing the user how far a long task has come."""
 
 import sys
+import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
+from html import escape
 
 from nengo.exceptions import ValidationError
 from nengo.rc import rc
 from nengo.utils.progress import NoProgressBar, Progress, ProgressBar, to_progressbar
 
-#: A task that ends sooner, in seconds, is not shown in the terminal.
+#: A task that ends sooner, in seconds, is not shown in a terminal or notebook.
 DELAY = 0.5
 
 #: Time between two updates of what is shown, in seconds.
 INTERVAL = 0.1
+
+#: Tasks with so many steps are shown after `DELAY` even if nothing is known of the first
+#: steps yet, which may have to be compiled. That takes a thread, too much for few steps.
+MANY_STEPS = 500
+
+#: What a terminal shows before the first steps, instead of an estimate.
+STARTING = "%(elapsed)s so far"
 
 
 def progress(progress_bar, label, max_value=None, delay=DELAY, last=True):
@@ -21,15 +30,17 @@ def progress(progress_bar, label, max_value=None, delay=DELAY, last=True):
     Parameters
     ----------
     progress_bar : bool or None or ~nengo.utils.progress.ProgressBar
-        True shows tasks that take long enough on ``stderr``, if that is a terminal, and
-        unless Nengo's configuration says otherwise (``nengo.rc["progress"]``). False or
-        None show nothing. A progress bar of Nengo's is given every update.
+        True shows tasks that take long enough: in a notebook below the cell, in a
+        terminal on ``stderr``. Where ``stderr`` is a file nothing is shown, so that it
+        does not get into logs. Nengo's configuration may say otherwise
+        (``nengo.rc["progress"]``). False or None show nothing. A progress bar of Nengo's
+        is given every update, such as ``nengo.utils.progress.WriteProgressToFile``.
     label : str
         What is done, such as ``"Simulating"``.
     max_value : int, optional
         Number of steps of the task; None if it is not known.
     delay : float
-        Seconds until something is shown in the terminal.
+        Seconds until something is shown in a terminal or notebook.
     last : bool
         False: another task follows on the same bar, which is closed only if this one
         fails.
@@ -71,10 +82,18 @@ def _display(progress_bar, delay):
     if progress_bar is True:
         wanted = rc["progress"]["progress_bar"].lower()
         if wanted in ("auto", "true", "yes", "on", "1"):
+            if _in_notebook():
+                return NotebookBar(delay)
             terminal = sys.stderr is not None and sys.stderr.isatty()
             return TerminalBar(delay) if terminal else None
         progress_bar = to_progressbar(True)
     return None if isinstance(progress_bar, NoProgressBar) else progress_bar
+
+
+def _in_notebook():
+    """Whether a kernel runs this, for a notebook or something like it."""
+    ipython = sys.modules.get("IPython")  # a kernel has imported it long ago
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class NoTask:
@@ -98,8 +117,9 @@ class NoTask:
 class Task(Progress):
     """A task that is shown by a progress bar.
 
-    The bar is updated by the task's own calls, at most once in `INTERVAL`; there is no
-    thread.
+    The bar is updated by the task's own calls, at most once in `INTERVAL`. A `DelayedBar`
+    is also updated by a thread, in case that there are no calls for a while: before the
+    first steps, everything is compiled.
 
     Parameters
     ----------
@@ -118,15 +138,25 @@ class Task(Progress):
         self._display = display
         self._last = last
         self._next_update = 0.0
+        self._lock = threading.Lock()
+        self._thread = None
+        self._over = threading.Event()
 
     def __enter__(self):
         super().__enter__()
         self._show()
+        many = self.max_steps is None or self.max_steps >= MANY_STEPS
+        if many and isinstance(self._display, DelayedBar):
+            self._thread = threading.Thread(target=self._keep_showing, daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(self, *exc_info):
         # the builder of networks leaves the task that it was given, before we do
-        if not self.finished:
+        if self.finished:
+            return
+        self._over.set()
+        with self._lock:
             super().__exit__(*exc_info)
             self._display.update(self)
             if self._last or not self.success:
@@ -141,15 +171,21 @@ class Task(Progress):
         """Tell that ``n`` more steps are done."""
         self.update(self.n_steps + n)
 
+    def _keep_showing(self):
+        while not self._over.wait(self._display.delay + INTERVAL):
+            self._show()
+
     def _show(self):
         now = time.monotonic()
         if now >= self._next_update:
             self._next_update = now + INTERVAL
-            self._display.update(self)
+            with self._lock:
+                if not self.finished:  # meanwhile
+                    self._display.update(self)
 
 
-class TerminalBar(ProgressBar):
-    """A line on ``stderr`` that shows a task, drawn by the package ``progressbar2``.
+class DelayedBar(ProgressBar):
+    """Shows tasks that take long enough, and those that do not end at once.
 
     Parameters
     ----------
@@ -160,12 +196,67 @@ class TerminalBar(ProgressBar):
     def __init__(self, delay=DELAY):
         super().__init__()
         self.delay = delay
-        self._bar = None
+
+    def too_early(self, progress):
+        """Whether a task that is not shown yet should stay so."""
+        return progress.finished or progress.elapsed_seconds() < self.delay
+
+
+class NotebookBar(DelayedBar):
+    """An output of a notebook's cell that changes as a task goes on.
+
+    It is plain HTML, with text for those who show no HTML. So it is there in a notebook
+    that was saved, too, in its last state. (The bars of Nengo are drawn by scripts, which
+    do not run there, and by a plugin that is rarely installed.)
+    """
+
+    _handle = None
+
+    def update(self, progress):
+        """Change the output; make it, if the task has run for long enough."""
+        from IPython.display import display
+
+        if self._handle is not None:
+            self._handle.update(_texts(progress), raw=True)
+        elif not self.too_early(progress):
+            self._handle = display(_texts(progress), raw=True, display_id=True)
+        if progress.finished:
+            self._handle = None  # the next task has an output of its own
+
+
+def _texts(progress):
+    """A task as a bundle of texts by type, which notebooks choose from."""
+    elapsed = timedelta(seconds=round(progress.elapsed_seconds()))
+    known = progress.max_steps is not None
+    if progress.finished:
+        state = f"{'took' if progress.success else 'stopped after'} {elapsed}"
+    elif known and progress.n_steps:
+        state = f"{timedelta(seconds=round(progress.eta()))} left"
+    else:
+        state = f"{elapsed} so far"
+    if known:
+        state = f"{progress.progress:.0%}, {state}"
+        value = f'value="{progress.progress:.3f}"'
+    else:  # moves to and fro until the end
+        value = 'value="1"' if progress.finished else ""
+    label = progress.name_after if progress.finished else progress.name_during
+    bar = f'<progress max="1" {value} style="width: 20em"></progress>'
+    return {
+        "text/plain": f"{label}: {state}",
+        "text/html": f"<div>{escape(label)} {bar} {state}</div>",
+    }
+
+
+class TerminalBar(DelayedBar):
+    """A line on ``stderr`` that shows a task, drawn by the package ``progressbar2``."""
+
+    _bar = None
 
     def update(self, progress):
         """Draw the line, if the task has run for long enough."""
         if self._bar is None:
-            if progress.finished or progress.elapsed_seconds() < self.delay:
+            # while TensorFlow is imported, what it writes to stderr goes through a file
+            if self.too_early(progress) or not sys.stderr.isatty():
                 return
             self._bar = self._start(progress)
         if not progress.finished:
@@ -187,7 +278,13 @@ class TerminalBar(ProgressBar):
             widgets = [pb.AnimatedMarker(), " ", pb.Timer()]
         else:
             max_value = progress.max_steps
-            widgets = [pb.Percentage(), " ", pb.Bar(), " ", pb.ETA()]
+            widgets = [
+                pb.Percentage(),
+                " ",
+                pb.Bar(),
+                " ",
+                pb.ETA(format_not_started=STARTING),
+            ]
         return pb.ProgressBar(
             max_value=max_value,
             widgets=[progress.name_during, " ", *widgets],

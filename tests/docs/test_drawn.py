@@ -57,6 +57,18 @@ def test_blocks_above_a_picture_are_run_once(drawn, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_figures_of_matplotlib(drawn):
+    pytest.importorskip("matplotlib", reason="comes with the extra 'plots'")
+    text = (ROOT / "docs" / "plots.rst").read_text(encoding="utf-8")
+    page, labels = drawn.Page(text, "plots"), []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if (found := DIRECTIVE.match(line)) and len(labels) < 2:  # those without training
+            figure = page.value(found[1], number)
+            assert drawn.svg(figure).startswith("<svg")
+            labels.append([ax.get_ylabel() for ax in figure.axes])
+    assert labels == [["neuron, by first spike", "value"], ["firing rate (Hz)"]]
+
+
 def test_pictures_of_how_it_works(drawn):
     text = (ROOT / "docs" / "inside.rst").read_text(encoding="utf-8")
     page, sizes = drawn.Page(text, "inside"), {}

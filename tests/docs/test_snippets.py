@@ -4,6 +4,7 @@ import sys
 import warnings
 
 import nengo.builder
+import numpy as np
 import pytest
 
 from nengo_dl import builder
@@ -16,7 +17,7 @@ MAY_BE_SKIPPED = 6
 
 @pytest.fixture(autouse=True)
 def own_world(monkeypatch, tmp_path):
-    """What a page registers is forgotten after it; what it writes goes to a folder."""
+    """What a page registers or draws is forgotten after it; it writes to a folder."""
     monkeypatch.chdir(tmp_path)
     for name, module in sys.modules.copy().items():
         if name.partition(".")[0] == "nengo_dl":
@@ -26,13 +27,30 @@ def own_world(monkeypatch, tmp_path):
     for owner in (builder.NengoBuilder, nengo.builder.Builder):
         monkeypatch.setattr(owner, "builders", dict(owner.builders))
     monkeypatch.setattr(registry, "structural", dict(registry.structural))
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
+
+
+def spikes_learn(names):
+    """Spikes have learned an exclusive or in time."""
+    losses = names["history"].history["loss"]
+    assert names["result"]["loss"] < 0.2 * losses[0] and losses[-1] < 0.2 * losses[0]
+    h = names["Box"]().derivative(np, np.array([-0.6, 0, 0.2, 1]))
+    assert h.tolist() == [0, 1, 1, 0]
+
+
+#: what has to be true at the end of a page, besides
+CHECKS = {"docs/spikes.rst": spikes_learn}
 
 
 @pytest.mark.parametrize("page", snippets.pages())
 def test_page_runs(page):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        snippets.run_page(page)
+        names = snippets.run_page(page)
+    if page in CHECKS:
+        CHECKS[page](names)
 
 
 @pytest.mark.parametrize("module", snippets.modules())
