@@ -44,7 +44,7 @@ QUICK = os.environ.get("NENGO_DL_EXAMPLES_QUICK") == "1"
 THETA = 64  # steps that the memory holds
 ORDER = 32  # polynomials
 UNITS = 40 if QUICK else 100  # neurons
-EPOCHS = 5 if QUICK else 20
+EPOCHS = 8 if QUICK else 20
 N_TRAIN = 1437
 BATCH = 40
 

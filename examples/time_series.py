@@ -224,7 +224,7 @@ figure = Figure(figsize=(11, 7), layout="constrained")
 
 sounds.plot(1000 * seconds, test_x[example], linewidth=0.9)
 sounds.set(title="what is heard", ylabel="cepstrum coefficients (scaled)")
-nengo_dl.plots.raster(1000 * seconds, result[spikes][example], ax=raster)
+nengo_dl.plots.raster(1000 * seconds, result[spikes][example], ax=raster, linewidth=1.5)
 raster.set_title("spikes")
 for speaker_number, values in enumerate(result[answer][example].T):
     said = speaker_number == test_speakers[example]

@@ -256,7 +256,7 @@ for neuron, axes in enumerate(left.subplots(5, 10).flat):
 
 raster, adaptation = right.subplots(2, 1)
 shown = spikes[:10].reshape(-1, N_NEURONS)
-nengo_dl.plots.raster(DT, shown, ax=raster, linewidth=1.5)
+nengo_dl.plots.raster(DT, shown, ax=raster, linewidth=3)
 for i, digit in enumerate(test_labels[:10]):
     start = i * (SHOW + PAUSE) * DT
     raster.axvspan(start, start + SHOW * DT, color="0.92", zorder=0)

@@ -101,7 +101,7 @@ FIGURES = [
     (
         "lmu_digits.py",
         ["sklearn", "scipy"],
-        {"accuracy": (0.5, 1), "error of the memory": (0, 0.3)},
+        {"accuracy after 64 pixels": (0.5, 1), "error of the memory": (0, 0.3)},
     ),
     (
         "online_adaptation.py",
