@@ -48,7 +48,14 @@ __all__ = [
 
 #: modules that are imported when they are first used; most of them import Keras, which
 #: takes seconds
-LAZY_MODULES = ("callbacks", "converter", "losses", "objectives", "plots")
+LAZY_MODULES = (
+    "callbacks",
+    "converter",
+    "graph_optimizer",
+    "losses",
+    "objectives",
+    "plots",
+)
 
 #: what is found in them
 LAZY_NAMES = {"Converter": "converter"}

@@ -13,7 +13,6 @@ from nengo import Network
 from nengo.exceptions import ConfigError, NetworkContextError
 
 from nengo_dl.settings import (
-    PLANNED,
     REMOVED,
     SETTINGS,
     SettingParam,
@@ -26,9 +25,6 @@ def configure_settings(**settings):
 
     To be called in a ``with`` block of a `nengo.Network`. Calling it again changes the
     named settings and leaves the others as they are.
-
-    Of the settings below, those in `PLANNED` are not carried out yet: a simulator of a
-    network that has one of them raises an error.
 
     Parameters
     ----------
@@ -61,10 +57,12 @@ def configure_settings(**settings):
         Force the behaviour of training (True) or inference (False) in all methods that
         come from Keras (not in ``run``). With None (default), `.Simulator.fit` trains.
     planner, sorter : function or None
-        The strategies of the graph optimizer that group operators and order signals,
-        from ``nengo_dl.graph_optimizer``; None (default) uses the built-in ones.
+        The compiler's strategies that choose what is computed together and in which order
+        it lies in memory, from `nengo_dl.graph_optimizer` or of one's own. With None
+        (default) the compiler does as it sees fit.
     simplifications : list of function or None
-        The simplifications that the graph optimizer makes; None (default) makes all.
+        The simplifications that the compiler makes, from `nengo_dl.graph_optimizer` or of
+        one's own; None (default) makes all.
     spiking_training : bool
         True: `.Simulator.fit` runs spiking neurons as such, with a surrogate gradient;
         False (default): it runs their rate form.
@@ -174,28 +172,6 @@ def get_setting(source, name):
         for value in _class_setting(network, SETTINGS[name].classes[0], name):
             return value
     return SETTINGS[name].default
-
-
-def refuse_planned_settings(network):
-    """Raise an error for a setting that would silently have no effect.
-
-    Parameters
-    ----------
-    network : ~nengo.Network
-        The outermost network.
-
-    Raises
-    ------
-    ~nengo.exceptions.ConfigError
-        If one of `PLANNED` has another value than its default.
-    """
-    for name in PLANNED:
-        value = get_setting(network, name)
-        if value != SETTINGS[name].default:
-            raise ConfigError(
-                f"{network} has the setting {name}={value!r}, which this version of "
-                "NengoDL does not carry out yet; leave it out of configure_settings"
-            )
 
 
 def warn_misplaced_settings(network):

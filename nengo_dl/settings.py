@@ -178,10 +178,3 @@ REMOVED = {
     "'session_config' write tf.config, for example "
     "tf.config.experimental.set_memory_growth(gpu, True)",
 }
-
-#: settings that are part of the interface but not carried out yet
-PLANNED = (
-    "planner",
-    "simplifications",
-    "sorter",
-)

@@ -26,7 +26,7 @@ FLOORS = (
     ("config", "neurons", "dists", "losses"),
     ("compiler",),
     ("kernels",),
-    ("builder",),
+    ("builder", "graph_optimizer"),
     ("runtime",),
     ("tensor_node",),
     ("tensor_graph", "callbacks", "objectives"),

@@ -9,7 +9,6 @@ import pytest
 from nengo.ensemble import Neurons
 from nengo.exceptions import ConfigError, NetworkContextError, ValidationError
 
-import nengo_dl
 from nengo_dl import config
 from nengo_dl.config import configure_settings, get_setting
 from nengo_dl.surrogates import ArcTan, Triangle
@@ -237,12 +236,3 @@ def test_settings_of_inner_networks_without_effect_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config.warn_misplaced_settings(nested_network())
-
-
-@pytest.mark.parametrize("name, value", [("sorter", len)])
-def test_settings_that_are_not_carried_out_are_refused(name, value):
-    with nengo.Network() as net:
-        configure_settings(**{name: value})
-        nengo.Node([1])
-    with pytest.raises(ConfigError, match=f"{name}={value}.*does not carry out yet"):
-        nengo_dl.Simulator(net, progress_bar=False)

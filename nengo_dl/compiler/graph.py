@@ -112,7 +112,7 @@ class Node:
     ) -> Node:
         """The same that reads element ``mapping[e]`` instead of ``e``.
 
-        Written out, because graphs have many nodes and `dataclasses.replace` is slow.
+        Written out, because graphs have many nodes and ``dataclasses.replace`` is slow.
         """
         return Node(
             self.kernel,

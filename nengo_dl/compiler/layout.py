@@ -26,6 +26,7 @@ from nengo_dl.compiler.places import (
     WeightRef,
 )
 from nengo_dl.compiler.plan import Batch, Plan
+from nengo_dl.compiler.sorters import Sorter, ranks
 from nengo_dl.compiler.stages import Stage
 
 __all__ = [
@@ -44,7 +45,7 @@ __all__ = [
 class _Maker:
     """Builds a `Layout`; one method for each part of it."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, rank: np.ndarray):
         self.plan = plan
         self.graph: Graph = plan.graph
         self.sizes: list[int] = []
@@ -52,7 +53,7 @@ class _Maker:
         self.views = {stage: View(self.graph.size) for stage in Stage}
         self.sources: dict[Stage, dict] = {stage: {} for stage in Stage}
         self.groups: dict[Stage, tuple[Group, ...]] = {}
-        self.rank = _first_consumer(plan)
+        self.rank = rank
 
     def tensor(self, rows: int) -> int:
         """A new tensor's number."""
@@ -374,26 +375,21 @@ class _Maker:
         return StageLayout(self.groups[stage], sources, result, following)
 
 
-def layout(plan: Plan) -> Layout:
-    """Give every element of a plan its place."""
-    return _Maker(plan).make()
+def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:
+    """Give every element of a plan its place.
 
+    Parameters
+    ----------
+    plan : Plan
+    sorter : callable, optional
+        In which order sums lie, see `nengo_dl.compiler.sorters`; by default
+        `order_signals`.
 
-def _first_consumer(plan: Plan) -> np.ndarray:
-    """For each element, a number that grows with the place of its first reader.
-
-    Sums are laid out in this order, so that what reads them finds them in one run.
+    Returns
+    -------
+    Layout
     """
-    rank = np.full(plan.graph.size, np.iinfo(np.int64).max // 2)
-    position = 0
-    for stage in Stage:
-        for batch in plan.batches[stage]:
-            for arrays in zip(*(node.inputs for node in batch.nodes)):
-                read = np.concatenate(arrays)
-                place = position + np.arange(read.size)
-                np.minimum.at(rank, read, place)
-                position += read.size
-    return rank
+    return _Maker(plan, ranks(plan, sorter)).make()
 
 
 def _buckets(graph: Graph, sums: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:

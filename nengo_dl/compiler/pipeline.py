@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,8 +18,11 @@ from nengo_dl.compiler.graph import Graph
 from nengo_dl.compiler.layout import Layout, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
 from nengo_dl.compiler.plan import plan
+from nengo_dl.compiler.planners import Planner
 from nengo_dl.compiler.share import share
+from nengo_dl.compiler.simplifications import Simplification, simplify_by
 from nengo_dl.compiler.simplify import simplify
+from nengo_dl.compiler.sorters import Sorter
 from nengo_dl.compiler.stack import stack
 from nengo_dl.compiler.stages import one_stage, stages
 from nengo_dl.compiler.verify import verify
@@ -32,6 +35,31 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, share, simplify, stack
 #: for a network whose parameters and state may be written: what is equal now need not
 #: stay so, not even two states with one first value
 OPEN_PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, stack)
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """The user's choice among the strategies of the compiler; None: as it sees fit.
+
+    Parameters
+    ----------
+    planner, sorter : callable or None
+        See `nengo_dl.compiler.planners` and `nengo_dl.compiler.sorters`.
+    simplifications : sequence of callable or None
+        See `nengo_dl.compiler.simplifications`.
+    """
+
+    planner: Planner | None = None
+    sorter: Sorter | None = None
+    simplifications: Sequence[Simplification] | None = None
+
+    def passes(self, open: bool) -> tuple[Callable[[Graph], Graph], ...]:
+        """What happens to a graph; ``open``, if parameters and state may be written."""
+        chosen = OPEN_PASSES if open else PASSES
+        if self.simplifications is None:
+            return chosen
+        own = simplify_by(self.simplifications)
+        return tuple(own if step is simplify else step for step in chosen)
 
 
 @dataclass(frozen=True)
@@ -96,7 +124,13 @@ def compile_model(
     )
 
 
-def arrange(graph: Graph, fused: bool = False, stepwise_python: bool = False) -> Layout:
+def arrange(
+    graph: Graph,
+    fused: bool = False,
+    stepwise_python: bool = False,
+    planner: Planner | None = None,
+    sorter: Sorter | None = None,
+) -> Layout:
     """Merge the operations of a graph and give every element its place.
 
     Parameters
@@ -108,10 +142,12 @@ def arrange(graph: Graph, fused: bool = False, stepwise_python: bool = False) ->
         after it.
     stepwise_python : bool
         Keep all Python functions in the loop.
+    planner, sorter : callable, optional
+        Strategies, see `nengo_dl.compiler.planners` and `nengo_dl.compiler.sorters`.
 
     Returns
     -------
     Layout
     """
     split = one_stage(graph) if fused else stages(graph, stepwise_python)
-    return layout(plan(graph, split))
+    return layout(plan(graph, split, planner), sorter)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
 from nengo_dl.compiler.flow import Flow
 from nengo_dl.compiler.graph import Graph, Kind, Node
+from nengo_dl.compiler.planners import (
+    Operation,
+    Planner,
+    check_batches,
+    greedy_planner,
+)
 from nengo_dl.compiler.stages import Stage, Stages, stages
 from nengo_dl.compiler.traits import Kernel
 
@@ -35,26 +39,27 @@ class Plan:
     batches: tuple[tuple[Batch, ...], tuple[Batch, ...], tuple[Batch, ...]]
 
 
-@dataclass
-class _Unit:
-    """The smallest thing that is scheduled; units with equal keys may be merged."""
-
-    key: Hashable
-    order: int
-    stage: int
-    node: Node | None = None
-    sums: np.ndarray | None = None
-
-
-def plan(graph: Graph, split: Stages | None = None) -> Plan:
+def plan(
+    graph: Graph, split: Stages | None = None, planner: Planner | None = None
+) -> Plan:
     """Choose what is merged.
 
-    Repeatedly take the kind of operation with the largest share of its remaining
-    operations ready, and run all that are ready as one batch. Waiting for the largest
-    share keeps the number of kernels small.
+    Parameters
+    ----------
+    graph : Graph
+    split : Stages, optional
+        Which stage everything belongs to.
+    planner : callable, optional
+        The strategy, see `nengo_dl.compiler.planners`; by default `greedy_planner`.
 
-    References: Neubig, Goldberg & Dyer (2017), On-the-fly operation batching in dynamic
-    computation graphs, NIPS, whose agenda by average depth this is a variant of.
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If what a planner of the user's returns cannot be run.
     """
     split = stages(graph) if split is None else split
     units, unit_of = _units(graph, split)
@@ -63,22 +68,29 @@ def plan(graph: Graph, split: Stages | None = None) -> Plan:
     batches = []
     for stage in Stage:
         chosen = np.flatnonzero(stage_of == stage)
+        place = np.full(len(units), -1, np.int64)
+        place[chosen] = np.arange(chosen.size)
         inside = (stage_of[pairs[0]] == stage) & (stage_of[pairs[1]] == stage)
-        batches.append(_schedule(units, chosen, pairs[:, inside]))
+        mine, waits = [units[i] for i in chosen.tolist()], place[pairs[:, inside]]
+        if planner is None:
+            merged = greedy_planner(mine, waits)
+        else:
+            merged = check_batches(planner(mine, waits), mine, waits, planner)
+        batches.append(tuple(_batch([mine[i] for i in members]) for members in merged))
     return Plan(graph, split, tuple(batches))
 
 
-def _units(graph: Graph, split: Stages) -> tuple[list[_Unit], np.ndarray]:
+def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:
     """Nodes, and pieces of sum blocks of one stage and level; which one owns what.
 
     Elements of a block may lie on different levels once equal values are shared. Pieces
     of one level cannot depend on each other, so pieces have no cycles.
     """
-    units: list[_Unit] = []
+    units: list[Operation] = []
     unit_of = np.full(graph.size, -1, np.int64)
     for number, node in enumerate(graph.nodes):
         key = ("node", node.kernel.merge_key(node))
-        units.append(_Unit(key, node.order, int(split.node[number]), node))
+        units.append(Operation(key, node.order, int(split.node[number]), node))
         for start, size in node.outputs:
             unit_of[start : start + size] = number
     level, _ = Flow(graph).levels()
@@ -92,7 +104,7 @@ def _units(graph: Graph, split: Stages) -> tuple[list[_Unit], np.ndarray]:
         unit_of[members] = len(units)
         key = ("sum", len(units) if members.size >= LONG_SUM else -1)
         first = members[0]
-        unit = _Unit(key, int(graph.block[first]), int(split.element[first]))
+        unit = Operation(key, int(graph.block[first]), int(split.element[first]))
         unit.sums = members
         units.append(unit)
     return units, unit_of
@@ -112,39 +124,7 @@ def _dependencies(graph: Graph, units, unit_of) -> np.ndarray:
     return np.stack(np.divmod(codes, max(len(units), 1))).astype(np.int64)
 
 
-def _schedule(units, chosen, pairs) -> tuple[Batch, ...]:
-    """Order the chosen units, all that are merged in one batch."""
-    waiting = Counter(pairs[1].tolist())
-    followers = defaultdict(list)
-    for before, after in pairs.T.tolist():
-        followers[before].append(after)
-    keys = {i: units[i].key for i in chosen.tolist()}
-    remaining = Counter(keys.values())
-    ready = defaultdict(list)
-    for i in keys:
-        if not waiting[i]:
-            ready[keys[i]].append(i)
-    batches = []
-    while ready:
-        key = max(
-            ready,
-            key=lambda k: (
-                len(ready[k]) / remaining[k],
-                -min(units[i].order for i in ready[k]),
-            ),
-        )
-        members = sorted(ready.pop(key), key=lambda i: (units[i].order, i))
-        remaining[key] -= len(members)
-        batches.append(_batch([units[i] for i in members]))
-        for i in members:
-            for follower in followers[i]:
-                waiting[follower] -= 1
-                if not waiting[follower]:
-                    ready[keys[follower]].append(follower)
-    return tuple(batches)
-
-
-def _batch(units: list[_Unit]) -> Batch:
+def _batch(units: list[Operation]) -> Batch:
     if units[0].node is None:
         return Batch(None, (), np.concatenate([u.sums for u in units]))
     nodes = tuple(u.node for u in units)

@@ -15,7 +15,9 @@ NODE = int(Kind.NODE)  # the name of an enumeration's member costs more than a c
 SPARSE_ROW = 4
 
 
-def simplify(graph: Graph, rules: tuple[Callable[[Graph], Graph], ...] = ()) -> Graph:
+def simplify(
+    graph: Graph, rules: tuple[Callable[[Graph], Graph], ...] | None = None
+) -> Graph:
     """Apply all simplifications until nothing changes.
 
     A parameter is never folded: its elements are no constants.
@@ -23,7 +25,7 @@ def simplify(graph: Graph, rules: tuple[Callable[[Graph], Graph], ...] = ()) -> 
     graph = prune(graph)
     while True:
         before, simpler = _measure(graph), graph
-        for rule in rules or DEFAULT_RULES:
+        for rule in DEFAULT_RULES if rules is None else rules:
             simpler = rule(simpler)
         if simpler is graph:
             return graph
@@ -95,6 +97,14 @@ def fold(graph: Graph) -> Graph:
 
     A state that is its own next value never changes, and a node whose outcome is known
     (a fixed matrix times constants, a kernel that keeps zeros zero) is no node.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
     """
     kind, value = graph.kind.copy(), graph.value.copy()
     still = (kind == Kind.STATE) & (graph.next == np.arange(graph.size))
@@ -144,7 +154,16 @@ def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> None:
 
 
 def alias(graph: Graph) -> Graph:
-    """Read the source of a pure copy instead of the copy."""
+    """Read the source of a pure copy instead of the copy.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
+    """
     copies = np.flatnonzero(
         (graph.kind == Kind.SUM) & (graph.fan_in == 1) & (graph.value == 0)
     )
@@ -164,6 +183,14 @@ def inline(graph: Graph) -> Graph:
     """Put the terms of a sum in place of it, where only sums read it.
 
     A sum of several terms is only moved into a single reader, so no work is doubled.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
     """
     used_by_sums = np.bincount(graph.src, minlength=graph.size)
     exposed = np.zeros(graph.size, bool)
@@ -199,7 +226,16 @@ def inline(graph: Graph) -> Graph:
 
 
 def sparsify(graph: Graph) -> Graph:
-    """Fixed matrices with few nonzeros in each row become sums."""
+    """Fixed matrices with few nonzeros in each row become sums.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
+    """
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size)
     for node in graph.nodes:
@@ -235,6 +271,14 @@ def retime(graph: Graph) -> Graph:
     ``n`` entries is then carried as ``m + n`` numbers instead of ``m * n``. Inputs as
     large as the output must be carried anyhow, such as weights that their own change
     depends on.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
     """
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size)

@@ -22,6 +22,9 @@ from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
 from nengo_dl.surrogates import SpikeTraining
 
+#: the compiler does as it sees fit
+NO_CHOICE = pipeline.Strategies()
+
 #: a simulation of no more steps than this in all runs in NumPy if it is quick enough
 FEW_STEPS = 1024
 
@@ -81,6 +84,8 @@ class Program:
         TensorFlow device for what is compiled.
     use_loop : bool
         False: ``unroll`` steps without a loop.
+    strategies : pipeline.Strategies
+        The user's choice of how the compiler simplifies, merges and sorts.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Program:
         unroll=1,
         device=None,
         use_loop=True,
+        strategies=NO_CHOICE,
     ):
         self.model = model
         self.parameters: Mapping = parameters
@@ -102,6 +108,7 @@ class Program:
         self.unroll = unroll
         self.device = device
         self.use_loop = use_loop
+        self.strategies = strategies
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self.is_open = False
@@ -129,7 +136,7 @@ class Program:
                 hosts=self.hosts,
                 penalties=use.penalties,
             )
-            passes = pipeline.OPEN_PASSES if use.open else pipeline.PASSES
+            passes = self.strategies.passes(use.open)
             self._compiled[use] = pipeline.compile_model(
                 self.model, options, passes, single=self.dtype == SINGLE
             )
@@ -141,7 +148,11 @@ class Program:
         if key not in self._layouts:
             compiled = self.compiled(use)
             self._layouts[key] = pipeline.arrange(
-                compiled.graph, fused, compiled.stepwise_python
+                compiled.graph,
+                fused,
+                compiled.stepwise_python,
+                self.strategies.planner,
+                self.strategies.sorter,
             )
         return self._layouts[key]
 

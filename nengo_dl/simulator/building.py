@@ -11,7 +11,8 @@ from nengo.cache import get_default_decoder_cache
 from nengo.exceptions import ValidationError
 
 from nengo_dl.builder import NengoBuilder
-from nengo_dl.config import resolve_keep_history
+from nengo_dl.compiler.pipeline import Strategies
+from nengo_dl.config import get_setting, resolve_keep_history
 from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.decoders import solved_once
 from nengo_dl.simulator.progress import progress
@@ -99,6 +100,21 @@ def probe_logs(model, network, minibatch_size, dtype):
         )
         for probe in model.probes
     }
+
+
+def strategies(network):
+    """The settings of a network that choose among strategies of the compiler.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+
+    Returns
+    -------
+    Strategies
+    """
+    names = ("planner", "sorter", "simplifications")
+    return Strategies(**{name: get_setting(network, name) for name in names})
 
 
 def available_device(device):

@@ -252,6 +252,7 @@ def _in_float64(sim, side):
         unroll=own.unroll,
         device=own.device,
         use_loop=own.use_loop,
+        strategies=own.strategies,
     )
     program.reset(sim.seed)
     program.written()

@@ -11,7 +11,6 @@ import nengo_dl.kernels  # noqa: F401  (registers all kernels)
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import (
     get_setting,
-    refuse_planned_settings,
     warn_misplaced_settings,
 )
 from nengo_dl.runtime.program import Program
@@ -20,6 +19,7 @@ from nengo_dl.simulator.building import (
     built_model,
     positive_int,
     probe_logs,
+    strategies,
     tensorflow_defaults,
     whole_steps,
 )
@@ -139,7 +139,6 @@ class Simulator(
         self._batch = self.minibatch_size or 1
         if self.network is not None:
             warn_misplaced_settings(self.network)
-            refuse_planned_settings(self.network)
         self.dtype = np.dtype(self._older["dtype"] or get_setting(self.network, "dtype"))
         self.stateful = get_setting(self.network, "stateful")
         self.inference_only = get_setting(self.network, "inference_only")
@@ -153,6 +152,7 @@ class Simulator(
             unroll=self.unroll_simulation,
             device=self.device,
             use_loop=get_setting(self.network, "use_loop"),
+            strategies=strategies(self.network),
         )
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)

@@ -16,7 +16,6 @@ ABSENT = {
     "nengo.backends",  # a group of entry points
     "nengo_dl.DATA_DIR",
     "nengo_dl.configure_trainable",
-    "nengo_dl.graph_optimizer",
     "nengo_dl.utils",
     "sim.dg",
     "sim.sess",
