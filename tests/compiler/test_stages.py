@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nengo_dl.compiler.graph import GraphBuilder, Kind
+from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef
 from nengo_dl.compiler.pipeline import PASSES
 from nengo_dl.compiler.stages import Stage, one_stage, stages
 from tests.compiler.helpers import (
@@ -107,6 +107,33 @@ def test_blocks_of_sums_are_split():
     y = b.sum(np.zeros(2), np.array([0, 1]), np.concatenate([x, state]), np.ones(2))
     split = stages(b.build([probe(y)], following=[(state, y[1:])]))
     assert split.element[y].tolist() == [BEFORE, LOOP]
+
+
+@pytest.mark.parametrize(
+    "rows, columns, parameter, stage",
+    [
+        (40, 2, False, Stage.LOOP),  # many currents of a few inputs
+        (40, 2, True, Stage.BEFORE),  # the gradient is one large product
+        (40, 20, False, Stage.BEFORE),  # more work than memory
+        (2, 4, False, Stage.BEFORE),  # less to keep than there was
+    ],
+)
+def test_what_is_cheaper_to_compute_than_to_keep(rows, columns, parameter, stage, rng):
+    b = GraphBuilder()
+    x = b.input("x", columns)
+    matrix = rng.normal(size=(rows, columns))
+    matrix = ParameterRef("A", matrix.shape) if parameter else matrix
+    y = matvec(b, matrix, x)
+    seen = matvec(b, rng.normal(size=(rows, columns)), x)  # by a probe alone
+    state = b.state(np.zeros(rows))
+    graph = b.build(
+        probes=[probe(state), probe(seen)],
+        following=[(state, add(b, state, y))],
+    )
+    split = stages(graph)
+    assert (split.element[y] == stage).all() and split.node[0] == stage
+    assert (split.element[seen] == Stage.BEFORE).all()
+    assert split.node[1] == Stage.BEFORE
 
 
 def test_states_that_only_store_need_no_loop_to_be_read():

@@ -232,6 +232,19 @@ OPERATORS = [
 ]
 
 
+def may_be_rounded(name, tuned):
+    """Whether generated code computes a function in another order than plain NumPy."""
+    numpy = tuple(map(int, np.__version__.split(".")[:2]))
+    return (
+        # slices that are added up take the terms in another order than NumPy's sum
+        (tuned and name == "sum")
+        # older ones multiply arrays that are not contiguous without BLAS
+        or (name in ("conv", "conv_transpose") and numpy < (2, 3))
+        # NumPy 1 rounds x**1, where nothing is to be computed
+        or (name == "power" and numpy < (2, 0))
+    )
+
+
 @pytest.mark.parametrize("batch", (1, 3))
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("tuned", (False, True))
@@ -251,8 +264,7 @@ def test_function_equals_numpy(
     assert y.dtype == eager.dtype == dtype
     tol = TOLERANCE[dtype]
     assert allclose(y, expected(x.astype(dtype), p), atol=tol, rtol=tol)
-    # slices that are added up take the terms in another order than NumPy's sum
-    rounding = 4 * np.finfo(dtype).eps if tuned and name == "sum" else 0
+    rounding = 4 * np.finfo(dtype).eps if may_be_rounded(name, tuned) else 0
     assert allclose(y, eager, atol=rounding, rtol=rounding)
 
 
