@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nengo_dl.compiler.graph import Graph, Kind
-from nengo_dl.compiler.simplify import prune
+from nengo_dl.compiler.simplify import _ranges, prune
 
 
 def share(graph: Graph) -> Graph:
@@ -34,8 +34,8 @@ def share(graph: Graph) -> Graph:
     return prune(graph.rename(mapping))
 
 
-#: bits of a hash that tell most classes apart: 2**20 counters stay in the cache
-COUNTED = np.uint64(2**20 - 1)
+#: at most so many counters, which stay in the cache
+COUNTERS = 2**20
 
 
 def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:
@@ -48,8 +48,9 @@ def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:
     again = np.count_nonzero(ordered[1:] == ordered[:-1])
     if again == 0:
         return np.zeros(classes.size, bool), classes.size
-    bits = (classes & COUNTED).view(np.int64)
-    return np.bincount(bits, minlength=int(COUNTED) + 1)[bits] > 1, classes.size - again
+    counters = min(1 << (64 * classes.size).bit_length(), COUNTERS)
+    bits = (classes & np.uint64(counters - 1)).view(np.int64)
+    return np.bincount(bits)[bits] > 1, classes.size - again
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -83,7 +84,7 @@ def _static_hash(graph: Graph) -> np.ndarray:
         keys += [key] * len(node.outputs)
     if pieces:
         starts, sizes, parts = np.array(pieces).T
-        within = _counted(sizes)
+        within = _ranges(np.zeros_like(sizes), sizes)
         offset = within.astype(np.uint64) + np.repeat(parts << 40, sizes).astype(
             np.uint64
         )
@@ -92,19 +93,14 @@ def _static_hash(graph: Graph) -> np.ndarray:
     return out
 
 
-def _counted(sizes: np.ndarray) -> np.ndarray:
-    """0, 1, 2, ... for each of the sizes, one after the other."""
-    offsets = np.cumsum(sizes) - sizes
-    return np.arange(sizes.sum()) - np.repeat(offsets, sizes)
-
-
 def _places(graph: Graph) -> np.ndarray:
     """A hash of each node input's position among the inputs of its node."""
     pieces = [(a.size, k << 40) for n in graph.nodes for k, a in enumerate(n.inputs)]
     if not pieces:
         return np.zeros(0, np.uint64)
     sizes, parts = np.array(pieces).T
-    return _mix((_counted(sizes) + np.repeat(parts, sizes)).astype(np.uint64))
+    within = _ranges(np.zeros_like(sizes), sizes)
+    return _mix((within + np.repeat(parts, sizes)).astype(np.uint64))
 
 
 class _Refiner:
