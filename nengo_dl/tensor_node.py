@@ -14,6 +14,7 @@ from nengo.neurons import NeuronType
 from nengo.params import BoolParam, Default, Parameter
 
 from nengo_dl.builder import NengoBuilder
+from nengo_dl.compiler.rules import rule_of
 from nengo_dl.config import configure_settings, get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
 
@@ -398,19 +399,16 @@ def layers_of(model):
 
 
 def add_losses(model, training):
-    """Whether layers in a model add losses to those of training.
+    """Whether operators of a model add losses to those of training.
 
     Parameters
     ----------
     model : ~nengo.builder.Model
     training : bool
-        How they are called.
+        Or of testing.
     """
-    return any(
-        op.function.penalized(training)
-        for op in model.operators
-        if isinstance(op, SimTensorNode)
-    )
+    rules = ((rule_of(op), op) for op in model.operators)
+    return any(rule.penalizes(op, training) for rule, op in rules if rule is not None)
 
 
 class TrainsSome:

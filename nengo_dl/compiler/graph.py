@@ -219,10 +219,9 @@ class Graph:
 
     def rename(self, mapping: np.ndarray) -> Graph:
         """Read element ``mapping[e]`` wherever element ``e`` is read now."""
-        lasting = self.next >= 0
         return replace(
             self,
-            next=np.where(lasting, mapping[self.next], -1),
+            next=np.append(mapping, -1)[self.next],  # the last: -1 stays -1
             src=mapping[self.src],
             nodes=tuple(node.reading(mapping) for node in self.nodes),
             probes=tuple(_renamed(r, mapping) for r in self.probes),
@@ -231,10 +230,12 @@ class Graph:
 
     def with_terms(self, rows, src, scale, **changes) -> Graph:
         """The same graph with these terms: ``rows`` are SUM elements, in any order."""
-        order = np.argsort(rows, kind="stable")
+        if (rows[1:] < rows[:-1]).any():
+            order = np.argsort(rows, kind="stable")
+            src, scale = src[order], scale[order]
         ptr = np.zeros(self.size + 1, np.int64)
         np.cumsum(np.bincount(rows, minlength=self.size), out=ptr[1:])
-        return replace(self, ptr=ptr, src=src[order], scale=scale[order], **changes)
+        return replace(self, ptr=ptr, src=src, scale=scale, **changes)
 
     def keep(self, elements: np.ndarray) -> Graph:
         """Only the elements where ``elements`` is True, numbered afresh.
@@ -443,8 +444,8 @@ class GraphBuilder:
             notes=base.notes if base is not None else (),
         )
         return graph.with_terms(
-            np.concatenate([empty, *rows]).astype(np.int64),
-            np.concatenate([empty, *src]).astype(np.int64),
+            np.concatenate([empty, *rows]).astype(np.int64, copy=False),
+            np.concatenate([empty, *src]).astype(np.int64, copy=False),
             np.concatenate([np.zeros(0), *scale]),
         )
 

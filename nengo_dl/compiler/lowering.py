@@ -244,7 +244,8 @@ class Lowering:
 
     def penalize(self, op, elements) -> None:
         """Probe what an operator adds to the losses of training, under its name."""
-        self._penalties.append(Reading(op, np.ravel(elements), (1,)))
+        elements = np.ravel(elements)
+        self._penalties.append(Reading(op, elements, elements.shape))
 
     # new elements ----------------------------------------------------------------
 

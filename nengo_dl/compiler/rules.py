@@ -36,6 +36,10 @@ class OperatorRule:
         """Whether the operator runs Python that needs other signals of its step."""
         return False
 
+    def penalizes(self, op, training: bool) -> bool:
+        """Whether the operator adds to the losses of training, or of testing."""
+        return False
+
     def lower(self, op, low) -> None:
         """Describe one operator to ``low``, a `nengo_dl.compiler.lowering.Lowering`."""
         raise NotImplementedError(

@@ -121,6 +121,10 @@ class LowerTensorNode(OperatorRule):
         """What a cell is given from its last call."""
         return op.states
 
+    def penalizes(self, op, training):
+        """If its layers hand something to ``add_loss``."""
+        return op.function.penalized(training)
+
     def lower(self, op, low):
         """One node. The weights are arguments of the program, never constants."""
         function = op.function

@@ -117,11 +117,22 @@ class TensorFunction:
 
     def _cell_states(self) -> list[tuple]:
         """Shapes of what a cell carries over; none for other functions."""
+        sizes = keras.tree.flatten(self._arranged(lambda size: _Shape(size)))
+        return [shape.sizes for shape in sizes]
+
+    def _arranged(self, leaf: Callable) -> list:
+        """``leaf(size)`` in the place of each size in the ``state_size`` of a cell.
+
+        It may contain lists, of cells that consist of several.
+        """
         sizes = getattr(self.layer, "state_size", None)
         if sizes is None or isinstance(self.layer, keras.layers.RNN):
             return []
-        sizes = [sizes] if isinstance(sizes, int) else list(sizes)
-        return [(s,) if isinstance(s, int) else tuple(s) for s in sizes]
+
+        def arrange(sizes):
+            return [arrange(s) if isinstance(s, list) else leaf(s) for s in sizes]
+
+        return arrange([sizes] if isinstance(sizes, int) else sizes)
 
     # trying out ------------------------------------------------------------------
 
