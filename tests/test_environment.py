@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nengo_dl import environment
+from tests.versions import release
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,6 +62,8 @@ def run_python(code, **variables):
 
 
 def test_running_a_network_prints_nothing():
+    if release(importlib.import_module("tensorflow")) < (2, 21):
+        pytest.skip("older ones print that they compile, whatever the log level")
     done = run_python(TINY_NETWORK)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -184,6 +187,8 @@ def test_processes_started_from_here_are_quiet_too(fresh_imports):
 
 
 def test_programs_are_kept_on_disk(tmp_path):
+    if release(importlib.import_module("tensorflow")) < (2, 19):
+        pytest.skip("older ones have two names for one program, by chance")
     folder = tmp_path / "programs"
     variables = {environment.CACHE: str(folder), environment.XLA_FLAGS: ""}
     times = []

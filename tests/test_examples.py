@@ -13,6 +13,8 @@ def run_example(name, *options, folder, quick=False):
     """What an example prints when it is run in a process of its own."""
     short_cut = {"NENGO_DL_EXAMPLES_QUICK": "1"} if quick else {}
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # a cache of decoders may come from a newer NumPy, and then it cannot be read
+    (folder / "nengorc").write_text("[decoder_cache]\nenabled: False\n")
     result = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), *options],
         cwd=folder,
@@ -90,12 +92,11 @@ FIGURES = [
     ),
     (
         "keras_model_in_nengo.py",
-        ["sklearn"],
+        ["mlxtend"],
         {
-            "Keras model, clear images: accuracy": (0.8, 1),
-            "before: evidence: +accuracy": (0.3, 1),
-            "after: single glances: accuracy": (0.3, 0.9),
-            "after: evidence: +accuracy": (0.5, 1),
+            "before: single digits: accuracy": (0, 0.35),
+            "after:  sums: +accuracy": (0.7, 1),
+            "after:  single digits: accuracy": (0.8, 1),
         },
     ),
     (
