@@ -145,7 +145,7 @@ print(f"largest difference of the outputs: {np.abs(output[:, 0] - expected).max(
 #
 # Two more things help. A synapse smooths what the next layer gets: rectification would
 # turn the ups and downs of single spikes into a bias. And neurons start halfway to the
-# threshold, so that the number of spikes is rounded, and not rounded down.
+# threshold, not anywhere below it: then the number of spikes is rounded to the nearest.
 #
 # The answer after ``n`` steps is the mean output of all steps up to then.
 

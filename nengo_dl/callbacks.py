@@ -250,8 +250,8 @@ class IsolateState(keras.callbacks.Callback):
     def _enter(self):
         self._processes.append(self.layer.program.snapshot_hosts())
 
-    def _rewind(self, training):
-        self.layer.variant(training).rewind()
+    def _rewind(self, training, losses=True):
+        self.layer.variant(training, losses).rewind()
         self.layer.program.restore_hosts(self._processes[-1])
 
     def on_train_begin(self, logs=None):
@@ -282,5 +282,5 @@ class IsolateState(keras.callbacks.Callback):
 
     def on_predict_end(self, logs=None):
         """Leave the remembered state behind."""
-        self._rewind(False)
+        self._rewind(False, losses=False)
         self._processes.pop()

@@ -2,14 +2,14 @@
 
 Settings live in the ``config`` of the Nengo network they were made in, so they are
 copied and pickled with it. Those of single objects (``trainable``, ``keep_history``,
-``surrogate``) are parameters of the objects' classes, ``net.config[obj].trainable``;
+``surrogate``, ...) are parameters of the objects' classes, ``net.config[obj].trainable``;
 all others concern the whole network and are read from the outermost one.
 """
 
 import warnings
 
 import numpy as np
-from nengo import Network
+from nengo import Connection, Network
 from nengo.exceptions import ConfigError, NetworkContextError
 
 from nengo_dl.settings import (
@@ -35,6 +35,11 @@ def configure_settings(**settings):
         modifies. Afterwards ``net.config[nengo.Ensemble].trainable`` and
         ``net.config[obj].trainable`` set it for a class or for one object (only the
         latter makes something trainable that a learning rule modifies).
+    regularizer, constraint : function or None
+        What `.Simulator.fit` and ``evaluate`` add to the loss for each array of trained
+        parameters, and what each array becomes after a step of training, such as
+        ``keras.regularizers.L2(1e-4)`` and ``keras.constraints.NonNeg()``; None (default)
+        for nothing. Afterwards they are set for classes and objects like ``trainable``.
     keep_history : bool
         False keeps only the last step of a probe's data (default: True). Afterwards
         ``net.config[probe].keep_history`` sets it for one probe.
@@ -286,6 +291,30 @@ def resolve_trainable(network):
     for obj, own, by_class in _choices(network, _own_objects, "trainable"):
         trainable[obj] = [*own, *([False] if obj in learned else by_class), True][0]
     return trainable
+
+
+def resolve_penalties(network, name):
+    """The ``regularizer`` or ``constraint`` of each object that has one.
+
+    Looked up as in `resolve_trainable`, and for the same parameters.
+
+    Parameters
+    ----------
+    network : ~nengo.Network
+        The outermost network.
+    name : str
+
+    Returns
+    -------
+    dict
+    """
+    configs = [net.config.params for net in (network, *network.all_networks)]
+    known = (params[Connection] for params in configs if Connection in params)
+    if not any(name in params.extra_params for params in known):
+        return {}  # which is found out without looking at all objects
+    choices = _choices(network, _own_objects, name)
+    found = {obj: [*own, *by_class, None][0] for obj, own, by_class in choices}
+    return {obj: function for obj, function in found.items() if function is not None}
 
 
 def resolve_surrogates(network):

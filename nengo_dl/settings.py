@@ -15,6 +15,9 @@ from nengo_dl.surrogates import Surrogate
 #: The classes whose objects hold something that can be trained.
 TRAINABLE_CLASSES = (Ensemble, Neurons, Connection, Node, Probe)
 
+#: Those whose parameters are not variables of Keras layers, which have penalties already.
+PENALIZED_CLASSES = (Ensemble, Neurons, Connection, Probe)
+
 
 class Setting(NamedTuple):
     """What a setting may be, and where it is kept."""
@@ -66,6 +69,8 @@ def _positive_int(value):
 
 
 def _dtype(value):
+    if value is None:  # which NumPy takes for float64
+        raise TypeError
     name = value if isinstance(value, str) else getattr(value, "name", None)
     name = np.dtype(value).name if name is None else name
     if name not in ("float32", "float64"):
@@ -92,6 +97,12 @@ def _surrogate(value):
 SETTINGS = {
     "trainable": Setting(
         None, "True, False or None", _optional(_flag), TRAINABLE_CLASSES
+    ),
+    "regularizer": Setting(
+        None, "None or a function", _optional(_function), PENALIZED_CLASSES
+    ),
+    "constraint": Setting(
+        None, "None or a function", _optional(_function), PENALIZED_CLASSES
     ),
     "keep_history": Setting(True, "True or False", _flag, (Probe,)),
     "inference_only": Setting(False, "True or False", _flag),

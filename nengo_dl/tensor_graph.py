@@ -1,12 +1,14 @@
 """A network as a Keras layer."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from nengo_dl.compiler.digits import COUNT, Digits
 from nengo_dl.compiler.graph import ParameterRef
-from nengo_dl.compiler.memory import source_key
+from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.emit import loop_step
@@ -188,6 +190,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self.probe_names = probes
         self.keep_history = keep_history
         self.settings = settings
+        self._adds = {}
+        self._adding = True
         sig = program.model.sig
         self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
@@ -221,24 +225,41 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         unrolled = not self.program.use_loop and self.variant(False).layout.has_loop
         return self.program.unroll if unrolled else None
 
-    def variant(self, training):
-        """The compiled network for training or for inference."""
-        key = (bool(training), self.fed)
+    def variant(self, training, losses=True):
+        """The compiled network for training, testing or (without losses) predicting."""
+        losses = losses and self._adds_losses(training)
+        key = (bool(training), self.fed, losses)
         if key not in self._variants:
             phase = self.settings["learning_phase"]
             learning = bool(training) if phase is None else bool(phase)
             spikes = self.settings["spikes"] if learning else SpikeTraining()
-            use = self._use(training=learning, spikes=spikes)
+            use = self._use(training=learning, spikes=spikes, penalties=losses)
             with tf.init_scope():
                 self._variants[key] = Variant(
                     self.program, use, self.settings, self._learned
                 )
         return self._variants[key]
 
-    def _use(self, training=False, **options):
-        penalties = add_losses(self.program.model, training)
-        options = {"training": training, "penalties": penalties, **options}
+    def _use(self, **options):
+        options.setdefault("penalties", self._adds_losses(False))
         return Specialization(open=True, fed=self.fed, **options)
+
+    def _adds_losses(self, training):
+        """Whether operators add to the loss."""
+        if training not in self._adds:
+            phase = self.settings["learning_phase"]
+            learning = bool(training) if phase is None else bool(phase)
+            self._adds[training] = add_losses(self.program.model, learning)
+        return self._adds[training]
+
+    @contextlib.contextmanager
+    def without_losses(self):
+        """Around calls whose losses nobody asks for."""
+        before, self._adding = self._adding, False
+        try:
+            yield
+        finally:
+            self._adding = before
 
     @property
     def variants(self):
@@ -265,11 +286,11 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         }
 
     def _shape(self, probe):
-        return self.program.model.sig[probe]["in"].shape
+        return memory_shape(self.program.model.sig[probe]["in"])
 
     def call(self, inputs, training=None):
         """Run the network for as many steps as the inputs have."""
-        variant = self.variant(training)
+        variant = self.variant(training, self._adding)
         some = next(iter(inputs.values()))
         items, n_steps = (
             tf.shape(some)[axis] if some.shape[axis] is None else some.shape[axis]
@@ -287,10 +308,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         result = {}
         for probe, first, shape in variant.layout.probes:
             rows = slice(first, first + int(np.prod(shape)))
-            if probe not in self.probe_names:  # what an operator adds to the loss
-                self.add_loss(tf.reduce_mean(outputs[:, rows]))
-                continue
-            every = self.keep_history[probe]
+            every = self.keep_history.get(probe, True)
             if variant.feed_forward:
                 y = tf.reshape(outputs[:, rows], (items, n_steps, *shape))
                 y = y if every else y[:, -1:]
@@ -299,7 +317,10 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
                 y = tf.transpose(y[:, rows], (2, 0, 1))[:items]
                 y = tf.reshape(y, (items, n_steps if every else 1, *shape))
             y.set_shape((None, some.shape[1] if every else 1, *shape))
-            result[self.probe_names[probe]] = y
+            if probe in self.probe_names:
+                result[self.probe_names[probe]] = y
+            else:  # what an operator adds to the loss, or makes it of
+                self.add_loss(getattr(probe, "penalty", tf.reduce_mean)(y))
         return result
 
     def _feed_forward(self, variant, inputs):

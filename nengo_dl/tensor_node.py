@@ -1,5 +1,6 @@
 """TensorFlow functions, Keras layers and Keras models inside a Nengo network."""
 
+import functools
 import math
 import warnings
 from collections import Counter
@@ -43,14 +44,16 @@ class _FunctionParam(Parameter):
 
     def coerce(self, instance, value):
         """Refuse anything else."""
-        if not callable(value):
-            raise ValidationError(
-                f"expected a function of tensors, a Keras layer or a Keras model; got "
-                f"{value!r}",
-                attr=self.name,
-                obj=instance,
-            )
-        return value
+        if callable(value) and not isinstance(value, type):
+            return value
+        got = repr(value)
+        if isinstance(value, type):
+            got = f"the class {value.__name__}. Give an instance, {value.__name__}(...)"
+        raise ValidationError(
+            f"expected a function of tensors, a Keras layer or a Keras model; got {got}",
+            attr=self.name,
+            obj=instance,
+        )
 
 
 class _NotInCore:
@@ -212,8 +215,11 @@ def build_tensor_node(model, node):
     signals = {}
     for variable in function.variables:
         if "float" in str(variable.dtype):
+            value = variable.numpy()
+            if value.dtype.kind != "f":  # bfloat16, which is no type of NumPy's own
+                value = value.astype(np.float32)
             signals[id(variable)] = known.get(id(variable)) or Signal(
-                variable.numpy(), name=f"{node}.{variable.name}"
+                value, name=f"{node}.{variable.name}"
             )
     weights = [signals.pop(id(variable)) for variable in function.weights]
     rest = [v for v in function.variables if id(v) in signals]
@@ -366,15 +372,24 @@ def tensor_layer(input, layer_func, **kwargs):
     Parameters
     ----------
     input : Nengo object
-    layer_func : callable or ~nengo.neurons.NeuronType
+    layer_func : callable or class or ~nengo.neurons.NeuronType
+        A function, a class of Keras layers, or what `Layer` is given.
     **kwargs
-        See `Layer`.
+        See `Layer`. What it does not know are arguments of the function or the class.
     """
     warnings.warn(
         "nengo_dl.tensor_layer(x, f, ...) is deprecated; use nengo_dl.Layer(f)(x, ...)",
         DeprecationWarning,
         stacklevel=2,
     )
+    if not isinstance(layer_func, NeuronType):
+        known = {"transform", "shape_in", "synapse", "return_conn"}
+        known |= {"shape_out", "pass_time", "label"}
+        own = {name: kwargs.pop(name) for name in list(kwargs) if name not in known}
+        if isinstance(layer_func, type):
+            layer_func = layer_func(**own)
+        elif own:
+            layer_func = functools.partial(layer_func, **own)
     return Layer(layer_func)(input, **kwargs)
 
 

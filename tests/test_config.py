@@ -196,6 +196,25 @@ def test_surrogates_of_ensembles_classes_and_networks():
         net.config[net.a].surrogate = 3
 
 
+def test_penalties_of_objects_classes_and_networks():
+    net = nested_network()
+    assert config.resolve_penalties(net, "regularizer") == {}
+    with net.inner:
+        configure_settings(regularizer=len)
+    inner = config.resolve_penalties(net, "regularizer")
+    assert set(inner.values()) == {len} and net.b in inner and net.a not in inner
+    assert config.resolve_penalties(net, "constraint") == {}
+    with net:
+        configure_settings(regularizer=None)
+    net.config[net.a].regularizer = max
+    net.config[net.b].regularizer = min
+    found = config.resolve_penalties(net, "regularizer")
+    assert found == {**inner, net.a: max, net.b: min}
+    assert list(config.resolve_penalties(net.copy(), "regularizer").values()) == list(
+        found.values()
+    )
+
+
 @pytest.mark.parametrize(
     "copy", [lambda net: pickle.loads(pickle.dumps(net)), lambda net: net.copy()]
 )

@@ -81,3 +81,9 @@ def test_older_spelling():
         with pytest.warns(DeprecationWarning, match=r"use nengo_dl.Layer\(f\)\(x"):
             node = nengo_dl.tensor_layer(a, lambda x: x[:, :2])
         assert node.size_out == 2
+        with pytest.warns(DeprecationWarning, match="use nengo_dl.Layer"):
+            node = nengo_dl.tensor_layer(a, keras.layers.Dense, units=4, label="dense")
+        assert (node.size_out, node.label, node.tensor_func.units) == (4, "dense", 4)
+        with pytest.warns(DeprecationWarning, match="use nengo_dl.Layer"):
+            node = nengo_dl.tensor_layer(a, tf.nn.leaky_relu, alpha=0.5)
+        assert node.tensor_func([-2.0]).numpy() == [-1.0]

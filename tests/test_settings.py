@@ -22,8 +22,11 @@ def test_every_setting_accepts_its_default_and_is_read_back():
     [
         ("trainable", "yes"),
         ("trainable", 1),
+        ("regularizer", "l2"),
+        ("constraint", 1),
         ("inference_only", None),
         ("dtype", "float16"),
+        ("dtype", None),
         ("dtype", "no dtype"),
         ("dtype", object()),
         ("keep_history", 0),

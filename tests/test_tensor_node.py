@@ -195,10 +195,17 @@ def test_what_cannot_be_compiled_runs_anyway(rng, allclose):
 # -- memory ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ("LSTMCell", "GRUCell"))
-def test_cells(kind, rng, allclose):
+def stacked_cells(size):
+    cells = [keras.layers.LSTMCell(2), keras.layers.GRUCell(size)]
+    return keras.layers.StackedRNNCells(cells)
+
+
+@pytest.mark.parametrize(
+    "make", (keras.layers.LSTMCell, keras.layers.GRUCell, stacked_cells)
+)
+def test_cells(make, rng, allclose):
     seeded()
-    cell = getattr(keras.layers, kind)(SIZE)
+    cell = make(SIZE)
     rnn = keras.layers.RNN(cell, return_sequences=True)
     net = network(cell)
     x, y = data(rng), data(rng)
@@ -279,6 +286,16 @@ def test_wrong_batch_size_of_a_function_of_time():
         ({"tensor_func": tf.exp, "pass_time": False}, "give a shape_in"),
         ({"tensor_func": tf.exp, "shape_in": (2, 0)}, "expected the shape of one item"),
         ({"tensor_func": tf.exp, "shape_in": "ab"}, "expected the shape of one item"),
+        ({"tensor_func": keras.layers.ReLU}, r"the class ReLU. Give an instance, ReLU\("),
+        (
+            {"tensor_func": keras.layers.ReLU(), "shape_in": (3,)},
+            r"takes \(inputs\), but is called as f\(t, x\); with pass_time=False",
+        ),
+        (
+            {"tensor_func": lambda t, x: x, "shape_in": (3,), "pass_time": False},
+            r"takes \(t, x\), but is called as f\(x\); with pass_time=True",
+        ),
+        ({"tensor_func": lambda t, x: x}, "is called as f.t.; with a shape_in"),
     ],
 )
 def test_wrong_arguments(arguments, message):

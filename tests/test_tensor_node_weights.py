@@ -1,12 +1,14 @@
 """Weights of Keras layers in networks: trained, shared, saved and restored."""
 
 import pickle
+import warnings
 
 import keras
 import nengo
 import numpy as np
 import pytest
 import tensorflow as tf
+from nengo.exceptions import SimulationError
 
 import nengo_dl
 from tests.tensor_networks import (
@@ -45,6 +47,21 @@ def test_training_equals_keras(recurrent, rng, allclose):
             assert allclose(sim.data[net.probe], dense(x), atol=1e-6)
 
 
+def test_weights_of_a_type_that_numpy_does_not_have(rng, allclose):
+    dense = keras.layers.Dense(SIZE, dtype="bfloat16")
+    net = network(dense)
+    x, y = data(rng), data(rng)
+    with simulator(net) as sim:
+        for _ in range(2):
+            expected = tf.cast(dense(x), tf.float32)
+            sim.reset(include_trainable=False)
+            sim.run_steps(STEPS, data={net.stimulus: x})
+            assert allclose(sim.data[net.probe], expected, atol=0.02)
+            before = np.float32(dense.kernel.numpy())
+            fit(sim, x, y)
+            assert np.any(np.float32(dense.kernel.numpy()) != before)
+
+
 def test_layers_that_learn_statistics(rng, allclose):
     layers = keras.layers
     seeded()
@@ -68,6 +85,28 @@ def test_layers_that_learn_statistics(rng, allclose):
             assert allclose(mine.numpy(), other.numpy(), atol=1e-6)
         expected = reference(x.reshape(-1, SIZE)).numpy().reshape(x.shape)
         assert allclose(sim.predict(x)[net.probe], expected, atol=1e-6)
+
+
+class Around(keras.layers.Layer):
+    """A layer that does not ask whether it is trained, around one that does."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_layers_in_layers_know_that_they_are_trained(rng, allclose):
+    norm = keras.layers.BatchNormalization(momentum=0.5)
+    net = network(Around(norm))
+    x, y = data(rng), data(rng)
+    with simulator(net) as sim:
+        sim.predict(x)
+        assert np.array_equal(norm.moving_mean.numpy(), np.zeros(SIZE))
+        fit(sim, x, y)
+    assert allclose(norm.moving_mean.numpy(), 0.5 * x.mean((0, 1)), atol=1e-6)
 
 
 def test_statistics_in_a_loop(rng, allclose):
@@ -141,6 +180,67 @@ def test_what_is_trained(rng):
         ]
         assert changed == [False, False, True]
         assert d.trainable and f.trainable
+
+
+@pytest.mark.parametrize("at_first", (True, False))
+def test_layers_that_are_frozen_later_or_released(at_first, rng):
+    seeded()
+    dense, norm = keras.layers.Dense(SIZE, name="d"), keras.layers.BatchNormalization()
+    dense.build((None, SIZE))
+    dense.trainable = at_first
+    net = network(keras.Sequential([dense, norm]))
+    x, y = data(rng), data(rng)
+    with simulator(net) as sim:
+        for trainable in (at_first, not at_first):
+            dense.trainable = norm.trainable = trainable
+            before = [v.numpy() for v in (dense.kernel, norm.gamma)]
+            with warnings.catch_warnings(record=True) as found:
+                warnings.simplefilter("always")
+                fit(sim, x, y)
+            changed = [
+                not np.array_equal(v.numpy(), value)
+                for v, value in zip((dense.kernel, norm.gamma), before, strict=True)
+            ]
+            assert changed == [trainable and at_first, trainable]
+            told = any("d/kernel" in str(w.message) for w in found)
+            assert told == (trainable and not at_first)
+
+
+@pytest.mark.parametrize("recurrent", (False, True))
+def test_gradients_can_be_checked(recurrent, rng):
+    seeded()
+    dense = keras.layers.Dense(SIZE, activation="tanh")
+    layers = [dense, keras.layers.BatchNormalization(), keras.layers.Dropout(0.3)]
+    model = keras.Sequential(layers[:1] if recurrent else layers)
+    net = network(model, recurrent=recurrent)
+    with simulator(net) as sim:
+        before = [v.numpy() for v in model.variables]
+        sim.check_gradients(outputs=net.probe)
+        sim.check_gradients(data(rng))
+        for variable, value in zip(model.variables, before, strict=True):
+            assert np.array_equal(variable.numpy(), value)
+
+
+def test_wrong_gradients_of_functions_are_found():
+    @tf.custom_gradient
+    def twice(x):
+        return 2 * x, lambda upstream: upstream
+
+    dense = keras.layers.Dense(SIZE)
+    dense.build((None, SIZE))
+    before = dense.kernel.numpy()
+    net = network(lambda x: twice(dense(x)))
+    with simulator(net) as sim:
+        with pytest.raises(SimulationError, match="respect to parameter .* is wrong"):
+            sim.check_gradients()
+        assert np.array_equal(dense.kernel.numpy(), before)
+
+
+def test_gradients_in_half_precision_are_not_checked():
+    net = network(keras.layers.Dense(SIZE, dtype="mixed_float16"))
+    with simulator(net) as sim:
+        with pytest.raises(SimulationError, match="float16, which is too coarse"):
+            sim.check_gradients()
 
 
 def test_a_layer_used_twice_shares_its_weights(rng, allclose):

@@ -26,6 +26,8 @@ from nengo_dl.compiler.memory import (
     Pending,
     check_views,
     covers,
+    entries,
+    memory_shape,
     signal_index,
     source_key,
 )
@@ -55,6 +57,9 @@ class LoweringOptions:
         simulator, so that there is one state for each operator; lowering adds to it.
     penalties : bool
         Whether losses that operators add to those of training are probed, too.
+    single : bool
+        Whether the simulation has single precision: then between Python functions
+        numbers are to keep double precision, and filters may need other coordinates.
     """
 
     training: bool = False
@@ -63,6 +68,7 @@ class LoweringOptions:
     inputs: frozenset = frozenset()
     hosts: dict = field(default_factory=dict, compare=False)
     penalties: bool = False
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,8 @@ class Lowering:
 
     def value(self, signal: Signal) -> np.ndarray:
         """The value of a constant signal (or the first value of any other)."""
-        return np.asarray(signal.initial_value, np.float64)
+        value = entries(signal)[2] if signal.sparse else signal.initial_value
+        return np.asarray(value, np.float64)
 
     def matrix(self, signal: Signal) -> np.ndarray | ParameterRef | None:
         """A signal as a node's matrix: its value, a reference, or None if it varies."""
@@ -356,7 +363,7 @@ class Lowering:
         for probe in self.model.probes:
             signal = self.model.sig[probe]["in"]
             elements = self._current(signal.base)[signal_index(signal)]
-            probes.append(Reading(probe, elements.ravel(), signal.shape))
+            probes.append(Reading(probe, elements.ravel(), memory_shape(signal)))
         graph = self.builder.build(
             probes=[*probes, *self._penalties],
             states=[

@@ -8,12 +8,40 @@ from collections.abc import Iterable
 import numpy as np
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
+from nengo.utils.numpy import is_spmatrix
+
+
+def entries(signal: Signal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a sparse signal was built with.
+
+    Parameters
+    ----------
+    signal : nengo.builder.Signal
+        A sparse one.
+
+    Returns
+    -------
+    rows, columns : (n,) ndarray of int
+    values : (n,) ndarray
+        In the order that the values of sparse parameters have everywhere. An entry of
+        the matrix may occur several times; then its values are added.
+    """
+    matrix = signal.initial_value
+    if not is_spmatrix(matrix):  # Nengo's own, which does without SciPy
+        return matrix.indices[:, 0], matrix.indices[:, 1], np.asarray(matrix.data)
+    matrix = matrix.tocoo()
+    return matrix.row.astype(np.int64), matrix.col.astype(np.int64), matrix.data
+
+
+def memory_shape(signal: Signal) -> tuple[int, ...]:
+    """The shape of what a signal has in memory: of a sparse one, its `entries`."""
+    return (signal.size,) if signal.sparse else signal.shape
 
 
 def signal_index(signal: Signal) -> np.ndarray:
-    """Positions of a signal's entries in its flattened base, in the signal's shape."""
+    """Positions of a signal's entries in its flattened base, in its `memory_shape`."""
     if not signal.is_view:
-        return np.arange(signal.size).reshape(signal.shape)
+        return np.arange(signal.size).reshape(memory_shape(signal))
     index = np.full(signal.shape, signal.elemoffset, np.int64)
     for axis, (length, stride) in enumerate(zip(signal.shape, signal.elemstrides)):
         along = [1] * len(signal.shape)

@@ -77,7 +77,6 @@ def compile_model(
     model,
     options: LoweringOptions | None = None,
     passes: tuple[Callable[[Graph], Graph], ...] = PASSES,
-    single: bool = False,
 ) -> Compiled:
     """Lower a built model and simplify the graph.
 
@@ -88,9 +87,6 @@ def compile_model(
     options : LoweringOptions
     passes : tuple of functions from Graph to Graph
         Applied in this order.
-    single : bool
-        For a simulation in single precision: between Python functions numbers are to
-        keep double precision.
 
     Returns
     -------
@@ -98,13 +94,14 @@ def compile_model(
     """
     checked = os.environ.get("NENGO_DL_VERIFY", "") not in ("", "0")
     started = time.perf_counter()
+    options = options or LoweringOptions()
     lowered = lower(model, options)
     graph = lowered.graph
     reports = [PassReport.of("lower", graph, time.perf_counter() - started)]
     if checked:
         verify(graph, "lower")
     named = [(transform.__name__, transform) for transform in passes]
-    if single:
+    if options.single:
         functions = {s.signal for s in lowered.sources if s.signal is not s.op}
         last = partial(add_digits, given=functions - {None})
         named.append((add_digits.__name__, last))

@@ -23,7 +23,7 @@ Write a class that turns one call of a Keras layer into Nengo objects, and regis
            target = self.target(layer.activation)
            kernel = numbers(layer.kernel)
            self.connect(target, nengo.Dense(kernel.T.shape, init=kernel.T),
-                        variable=layer.kernel)
+                        variable=layer.kernel, transposed=True)
            if layer.use_bias:
                self.add_bias(target, layer.bias, channel=np.arange(layer.units))
            return target.output
@@ -39,7 +39,8 @@ arguments of the Converter), and the methods
 
 - ``target(activation)``: where weighted sums go, and where their activation comes out;
 - ``connect(target, transform, variable=)``: from the input to the target. Weights of a
-  ``variable`` are trained like it; without one they stay as they are;
+  ``variable`` are trained like it, with its regularizer and constraint; without one they
+  stay as they are;
 - ``add_bias(target, variable, channel=)``: entry ``channel[i]`` of a variable is added to
   element ``i``;
 - ``rearrange(indices)``: a node with elements of the input, in any order.
@@ -183,7 +184,15 @@ class LayerConverter:
     def output_shapes(self):
         """Shapes of all outputs, without batch, and without time if `temporal`."""
         first = 2 if self.temporal else 1
-        return [tuple(value.shape[first:]) for value in self.call.outputs]
+        shapes = [tuple(value.shape[first:]) for value in self.call.outputs]
+        for shape, value in zip(shapes, self.call.outputs, strict=True):
+            if None in shape:
+                raise ValueError(
+                    f"Converter: the output of the layer {self.call.path!r} has shape "
+                    f"{value.shape}; all axes but the first have to be known. Use "
+                    "keras.layers.Reshape, or give the layer the shape of its output"
+                )
+        return shapes
 
     @property
     def output_shape(self):
@@ -236,7 +245,9 @@ class LayerConverter:
         """
         return self.maker.target(self, activation, size or self.output_size)
 
-    def connect(self, target, transform=None, *, variable=None, source=None):
+    def connect(
+        self, target, transform=None, *, variable=None, source=None, transposed=False
+    ):
         """Connect an input to a target.
 
         Parameters
@@ -250,6 +261,9 @@ class LayerConverter:
             trained.
         source : Array or Nengo object, optional
             Default: `input`.
+        transposed : bool
+            Whether the last two axes of the weights are those of the variable, exchanged.
+            Its regularizer and constraint are given weights as Keras has them.
 
         Returns
         -------
@@ -258,7 +272,7 @@ class LayerConverter:
         post = target.input if isinstance(target, Target) else target
         source = self.input if source is None else source
         pre = source.obj if isinstance(source, Array) else source
-        return self.maker.connect(self, pre, post, transform, variable)
+        return self.maker.connect(self, pre, post, transform, variable, transposed)
 
     def add_bias(self, target, variable, channel=None):
         """Add values of a variable (or an array, which is not trained) to a target.

@@ -18,15 +18,6 @@ from nengo_dl.converter.verify import verify
 
 __all__ = ["Converter"]
 
-#: attributes of layers that concern training and have no equivalent in a network
-PENALTIES = (
-    "kernel_regularizer",
-    "bias_regularizer",
-    "activity_regularizer",
-    "kernel_constraint",
-    "bias_constraint",
-)
-
 
 class Conversion(NamedTuple):
     """What became of one call of a layer."""
@@ -99,8 +90,8 @@ class Converter:
     connections from a constant neuron, so that the parameters of two conversions of one
     model can be exchanged with ``save_params`` and ``load_params``, whatever scales,
     synapses and types of neurons they have. Gains and encoders have no equivalent, and
-    are not trained. Regularizers and constraints of layers are carried over where these
-    become a TensorNode; elsewhere a warning tells that they are not.
+    are not trained. Regularizers and constraints of layers are part of the training,
+    except with ``inference_only``.
 
     Examples
     --------
@@ -343,13 +334,15 @@ class Converter:
         for value, array in zip(call.outputs, arrays, strict=True):
             self.layers.add(array.obj, layer, (*value.tensors, layer.name, call.path))
 
-    def convert_call(self, call, inputs):
+    def convert_call(self, call, inputs, within=None):
         """Convert one call of a layer.
 
         Parameters
         ----------
         call : LayerCall
         inputs : list of Array
+        within : LayerConverter, optional
+            That of the layer around it which calls it for each entry of an axis.
 
         Returns
         -------
@@ -372,8 +365,6 @@ class Converter:
                 )
             report(call, reason, self.options)
             converter = Fallback(call, inputs, self._maker)
-        else:
-            self._warn_of_penalties(call)
         objects = converter.convert()
         objects = objects if isinstance(objects, list) else [objects]
         arrays = [
@@ -387,6 +378,8 @@ class Converter:
                     f"{array.obj.size_out} for an output of {call.path!r} with shape "
                     f"{array.shape}"
                 )
+        if reason is None:
+            self._penalize(converter, arrays, within)
         return arrays, converter, reason
 
     def _choose(self, call, inputs):
@@ -404,13 +397,18 @@ class Converter:
             return None, "it does not treat each time step by itself"
         return converter, converter.refusal()
 
-    def _warn_of_penalties(self, call):
-        found = [n for n in PENALTIES if getattr(call.operation, n, None) is not None]
-        if found and not self.options.inference_only:
-            self.options.warn(
-                f"Converter: the layer {call.path!r} has a {found[0]}, which is not "
-                "carried over; the network is trained without it"
-            )
+    def _penalize(self, converter, arrays, within):
+        """Add the activity regularizer of a layer, as far as Keras would."""
+        layer = converter.layer
+        if getattr(layer, "activity_regularizer", None) is None:
+            return
+        if self.options.inference_only or (within and layer is within.layer.layer):
+            return  # Keras does not ask the latter for its losses
+        for array in arrays:
+            steps = "last" if self.options.temporal_model else "mean"
+            if array.temporal or (within and within.temporal):
+                steps = "axis"
+            self._maker.penalize_activity(converter, array, steps)
 
     def _activation_fallback(self, converter, activation, node):
         names = (getattr(activation, key, None) for key in ("__name__", "name"))

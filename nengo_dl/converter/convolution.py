@@ -232,4 +232,4 @@ class ConvertTransposedConvolution(ConvertConvolution):
             channels_last=self.channels_last,
             init=kernel,
         )
-        self.connect(target, transform, variable=layer.kernel)
+        self.connect(target, transform, variable=layer.kernel, transposed=True)

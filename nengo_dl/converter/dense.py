@@ -23,9 +23,14 @@ class ConvertDense(WeightedSums):
     works_per_step = True
     positionwise = True
 
+    def transposed(self):
+        """Whether the layer's kernel is ``(n_out, n_in)``."""
+        return False
+
     def kernel(self):
         """The matrix, ``(n_in, n_out)``."""
-        return numbers(self.layer.kernel)
+        kernel = numbers(self.layer.kernel)
+        return kernel.T if self.transposed() else kernel
 
     def weigh(self, target):
         """One connection.
@@ -36,8 +41,10 @@ class ConvertDense(WeightedSums):
         """
         kernel = self.kernel()
         positions = self.input.size // kernel.shape[0]
+        transposed = self.transposed()
         if positions == 1 and len(self.maker.input_shapes(self.layer)) <= 1:
             transform = nengo.Dense(kernel.T.shape, init=kernel.T)
+            transposed = not transposed
         else:
             transform = nengo.Convolution(
                 n_filters=kernel.shape[1],
@@ -47,7 +54,8 @@ class ConvertDense(WeightedSums):
                 padding="valid",
                 init=kernel[None],
             )
-        self.connect(target, transform, variable=self.layer.kernel)
+        kernel = self.layer.kernel
+        self.connect(target, transform, variable=kernel, transposed=transposed)
 
 
 @converters.register(keras.layers.EinsumDense)
@@ -80,11 +88,6 @@ class ConvertEinsumDense(ConvertDense):
         ):
             return "its bias differs between time steps"
         return super().refusal()
-
-    def kernel(self):
-        """The matrix, ``(n_in, n_out)``."""
-        kernel = super().kernel()
-        return kernel.T if self.transposed() else kernel
 
     def bias_channels(self):
         """The bias has one or several of the axes of the output."""

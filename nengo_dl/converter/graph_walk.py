@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.models.functional import Functional
 
 __all__ = ["LayerCall", "ModelGraph", "Value", "calls_of", "operation_of", "walk"]
+
+
+SOME_BATCH = 3
+"""A batch size to try layers out with."""
 
 
 @dataclass(eq=False)
@@ -82,6 +87,23 @@ class LayerCall:
 
         args, kwargs = keras.tree.map_structure(fill, (self.args, self.kwargs))
         return keras.tree.flatten(self.operation(*args, **kwargs))
+
+    def complete_shapes(self):
+        """Find out shapes of outputs that Keras leaves open; those of inputs are known.
+
+        It does for what was given as None in ``EinsumDense(equation, output_shape)``.
+        """
+        if not _open(self.outputs) or _open(self.inputs):
+            return
+        specs = [
+            tf.TensorSpec((value.shape[0] or SOME_BATCH, *value.shape[1:]), value.dtype)
+            for value in self.inputs
+        ]
+        function = tf.function(lambda *tensors: self.apply(tensors), autograph=False)
+        with keras.StatelessScope():
+            found = function.get_concrete_function(*specs).structured_outputs
+        for value, tensor in zip(self.outputs, found, strict=True):
+            value.shape = (value.shape[0], *tensor.shape[1:])
 
 
 @dataclass(eq=False)
@@ -162,7 +184,9 @@ def calls_of(layer, value, path):
         (output,) = walker.run(inner, [value], path)
         return walker.calls, output
     output = Value(tuple(layer.compute_output_shape(value.shape)), value.dtype)
-    return [LayerCall(layer, (value,), {}, [output], path)], output
+    call = LayerCall(layer, (value,), {}, [output], path)
+    call.complete_shapes()
+    return [call], output
 
 
 def operation_of(function):
@@ -190,6 +214,11 @@ def _functional(model):
         return model._functional
     is_graph = isinstance(model, Functional) and type(model).call is Functional.call
     return model if is_graph else None
+
+
+def _open(values):
+    """Whether an axis of some value, but for that of the batch, has an unknown size."""
+    return any(None in value.shape[1:] for value in values)
 
 
 def _value(tensor):
@@ -237,6 +266,7 @@ class _Walker:
             # in `fit`, `predict` and `evaluate`, Keras itself decides on it
             kwargs = {name: a for name, a in kwargs.items() if name != "training"}
         self.calls.append(LayerCall(operation, args, kwargs, outputs, path))
+        self.calls[-1].complete_shapes()
         return outputs
 
     @staticmethod

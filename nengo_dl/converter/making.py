@@ -9,9 +9,11 @@ import numpy as np
 from nengo.base import ObjView
 from nengo.ensemble import Neurons
 
+from nengo_dl.config import configure_settings
 from nengo_dl.converter.activations import find_neurons
 from nengo_dl.converter.base import Target, numbers
 from nengo_dl.converter.connections import TiedConnection
+from nengo_dl.converter.penalties import ActivityPenalty, PenaltyNode, penalties_of
 
 __all__ = ["Maker"]
 
@@ -101,7 +103,7 @@ class Maker:
 
     # connections -----------------------------------------------------------------
 
-    def connect(self, converter, pre, post, transform, variable):
+    def connect(self, converter, pre, post, transform, variable, transposed=False):
         """See `LayerConverter.connect`."""
         source = pre.obj if isinstance(pre, ObjView) else pre
         synapse = self.options.synapse if isinstance(source, Neurons) else None
@@ -117,6 +119,8 @@ class Maker:
         if first is None or self.options.split_shared_weights:
             connection = nengo.Connection(pre, post, label=label, **kwargs)
             self._weights.setdefault(id(variable), connection)
+            weights = getattr(transform, "init", transform)
+            self._penalize(converter, connection, variable, weights, transposed)
         else:
             connection = TiedConnection(pre, post, tied_to=first, label=label, **kwargs)
         self.net.config[connection].trainable = bool(variable.trainable)
@@ -150,7 +154,46 @@ class Maker:
         self.net.config[connection].trainable = trained and bool(variable.trainable)
         if trained:
             self._biases[id(variable)] = node
+            self._penalize(converter, connection, variable, values[:, None])
         return node
+
+    # penalties -------------------------------------------------------------------
+
+    def _penalize(self, converter, connection, variable, weights, transposed=False):
+        """Carry the regularizer and the constraint of a variable over."""
+        if self.options.inference_only:
+            return
+        settings, fits = penalties_of(variable, weights, transposed)
+        if not fits:
+            self.options.warn(
+                f"Converter: the {' and the '.join(settings)} of {_short(variable)!r} of "
+                f"the layer {converter.call.path!r} are not carried over, because the "
+                f"weights of the connection are not those of the variable in the same "
+                f"order; with {type(converter).__name__}.connect(..., transposed=True) "
+                "its last two axes may be exchanged"
+            )
+            return
+        for name, function in settings.items():
+            configure_settings(**{name: None})
+            setattr(self.net.config[connection], name, function)
+
+    def penalize_activity(self, converter, array, steps):
+        """Add what a layer has as a regularizer of its output to the loss of training.
+
+        Parameters
+        ----------
+        converter : LayerConverter
+        array : Array
+            An output of the layer.
+        steps : str
+            See `ActivityPenalty`.
+        """
+        penalty = ActivityPenalty(
+            converter.layer.activity_regularizer, array.shape, steps
+        )
+        label = self.unique(f"{converter.call.path}.activity_regularizer")
+        node = PenaltyNode(penalty, array.size, label)
+        self.connect(converter, array.obj, node, None, None)
 
     @cached_property
     def _one(self):

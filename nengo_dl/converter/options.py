@@ -41,7 +41,13 @@ class Options:
     warned: set = field(default_factory=set)
 
     def __post_init__(self):
-        self.swap_activations = dict(self.swap_activations or {})
+        swaps = self.swap_activations
+        if swaps is not None and not isinstance(swaps, Mapping):
+            raise TypeError(
+                "Converter: swap_activations must be a dict with an activation, or its "
+                f"name, for each neuron type; got {swaps!r}"
+            )
+        self.swap_activations = dict(swaps or {})
         for key, neurons in self.swap_activations.items():
             if neurons is not None and not isinstance(neurons, NeuronType):
                 raise TypeError(
@@ -53,7 +59,8 @@ class Options:
         self.scales = dict(scales) if isinstance(scales, Mapping) else {}
         self.scale = 1 if scales is None or isinstance(scales, Mapping) else scales
         for scale in (self.scale, *self.scales.values()):
-            if isinstance(scale, bool) or not isinstance(scale, Real) or not scale > 0:
+            number = isinstance(scale, Real) and not isinstance(scale, bool)
+            if not number or not 0 < scale < float("inf"):
                 raise ValueError(
                     "Converter: scale_firing_rates must be a number greater than 0, or a "
                     f"dict with one for each layer; got {scale!r}"

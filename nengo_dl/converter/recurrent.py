@@ -58,7 +58,7 @@ class ConvertTimeDistributed(LayerConverter):
         arrays = {value: array}
         for call in calls:
             inputs = [arrays[v] for v in call.inputs]
-            results, _, _ = self.convert_call(call, inputs)
+            results, _, _ = self.convert_call(call, inputs, self)
             arrays.update(zip(call.outputs, results, strict=True))
         return arrays[output].obj
 

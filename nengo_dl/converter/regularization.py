@@ -7,9 +7,9 @@ from nengo_dl.converter.base import LayerConverter, converters
 __all__ = []
 
 
-@converters.register(keras.layers.Identity)
+@converters.register(keras.layers.Identity, keras.layers.ActivityRegularization)
 class ConvertIdentity(LayerConverter):
-    """Nothing is needed."""
+    """Nothing is needed; what is added to the loss is not the output's business."""
 
     works_per_step = True
 
@@ -26,7 +26,6 @@ class ConvertIdentity(LayerConverter):
     keras.layers.GaussianDropout,
     keras.layers.AlphaDropout,
     keras.layers.GaussianNoise,
-    keras.layers.ActivityRegularization,
 )
 class ConvertNoise(ConvertIdentity):
     """Dropout and noise, which are left out where nothing is trained."""

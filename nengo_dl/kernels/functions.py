@@ -126,8 +126,8 @@ class HostFunction:
             ``(size, columns)``; zeros from the first column on that failed.
         done : int
             How many columns went well.
-        error : Exception or None
-            What the next one raised.
+        error : BaseException or None
+            What the next one raised; interrupts too, so that no column is lost.
         """
         out = np.zeros((self.size, arrays[0].shape[1]), dtype or arrays[0].dtype)
         done = 0
@@ -136,19 +136,31 @@ class HostFunction:
                 if self.size:
                     out[:, done] = values
                 done += 1
-        except Exception as error:
+        except BaseException as error:
             return out, done, error
         return out, done, None
 
-    def __call__(self, arrays):
-        """All columns; raises what the function raises."""
-        out, _, error = self.attempt(arrays)
+    def exhausted(self) -> SimulationError:
+        """What to raise for a ``StopIteration``, which is for the end of loops only."""
+        return SimulationError(
+            f"{self.label} raised StopIteration: what it iterates over has come to its "
+            f"end (for {getattr(self, 'op', self)}). Run fewer steps, or let it return a "
+            "value after the end as well, as with next(iterator, 0.0)"
+        )
+
+    def values(self, arrays, dtype=None) -> np.ndarray:
+        """As `attempt`, but all columns: it raises what the function raises."""
+        out, _, error = self.attempt(arrays, dtype)
         if error is not None:
             raise error
-        return self.outputs(out)
+        return out
+
+    def __call__(self, arrays):
+        """All columns, as one array for each output."""
+        return self.outputs(self.values(arrays))
 
     def outputs(self, out) -> list[np.ndarray]:
-        """What `attempt` returned, as one array for each output."""
+        """What `attempt` or `values` returned, as one array for each output."""
         return [out] if self.size else []
 
 
@@ -208,10 +220,18 @@ class InDouble(HostFunction):
 
     def attempt(self, arrays, dtype=None):
         """See `HostFunction`; in double precision if digits are wanted."""
+        return self.function.attempt(*self._in_double(arrays, dtype))
+
+    def values(self, arrays, dtype=None):
+        """See `HostFunction`; in double precision if digits are wanted."""
+        return self.function.values(*self._in_double(arrays, dtype))
+
+    def _in_double(self, arrays, dtype):
+        """The inputs of the function, and the type of its output."""
         dtype = dtype or arrays[0].dtype
         if self._parts:
             arrays = self._completed(arrays)
-        return self.function.attempt(arrays, np.float64 if len(self.given) else dtype)
+        return arrays, np.float64 if len(self.given) else dtype
 
     def _completed(self, arrays):
         """The inputs of the function, with the rows that came as digits."""
@@ -257,6 +277,8 @@ class PythonFunction(HostFunction):
         self.function = op.fn
         self.size = 0 if op.output is None else op.output.size
         self.shape = None if op.output is None else op.output.shape
+        self._timed = op.t is not None
+        self._shape_in = None if op.x is None else op.x.shape
         #: one step of a function of time alone (or of nothing), unchecked
         self.advance = op.fn if op.t is not None else _ignoring_time(op.fn)
 
@@ -291,17 +313,31 @@ class PythonFunction(HostFunction):
 
     def column_calls(self, arrays):
         """Call the function for each column; see `HostFunction`."""
-        times = None if self.op.t is None else step_times(arrays[0], self.dt)
-        shape = () if self.op.x is None else self.op.x.shape
-        for b in range(arrays[0].shape[1]):
-            arguments = [] if times is None else [times[b]]
-            if self.op.x is not None:
-                # memory of its own, as in core: the function may keep or change it
-                x = arrays[-1][:, b]
-                x = x.reshape(shape) if len(shape) != 1 else x
-                arguments.append(np.array(x, np.float64))
+        n_columns = arrays[0].shape[1]
+        times = step_times(arrays[0], self.dt) if self._timed else [None] * n_columns
+        for b, t in enumerate(times):
+            yield self._called(t, arrays[-1][:, b])
+
+    def values(self, arrays, dtype=None):
+        """See `HostFunction`; one column, as in most runs, without detours."""
+        if arrays[0].shape[1] != 1:
+            return super().values(arrays, dtype)
+        t = round(arrays[0].item() / self.dt) * self.dt if self._timed else None
+        out = self._called(t, arrays[-1][:, 0])
+        return np.zeros((0, 1)) if out is None else out[:, None]
+
+    def _called(self, t: float | None, x: np.ndarray) -> np.ndarray | None:
+        """What the function returns, checked; None if it has no output."""
+        arguments = [t] if self._timed else []
+        if self._shape_in is not None:
+            # memory of its own, as in core: the function may keep or change it
+            x = np.array(x, np.float64)
+            arguments.append(x if len(self._shape_in) == 1 else x.reshape(self._shape_in))
+        try:
             y = self.function(*arguments)
-            yield self.checked(y) if self.size else None
+        except StopIteration as stop:
+            raise self.exhausted() from stop
+        return self.checked(y) if self.size else None
 
 
 @lowers(SimPyFunc)

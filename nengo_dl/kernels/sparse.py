@@ -14,9 +14,9 @@ blocks (``BsrDotInc``)    a `MatVec` for each block (or a `VaryingMatVec`)
 import numpy as np
 from nengo.builder.operator import BsrDotInc, SparseDotInc
 from nengo.exceptions import BuildError
-from nengo.transforms import SparseMatrix
 
 from nengo_dl.compiler.graph import ParameterRef
+from nengo_dl.compiler.memory import entries
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
@@ -54,28 +54,6 @@ class WeightedSum(Kernel):
 
 
 WEIGHTED_SUM = WeightedSum()
-
-
-def entries(signal):
-    """What a sparse signal was built with.
-
-    Parameters
-    ----------
-    signal : nengo.builder.Signal
-        A sparse one.
-
-    Returns
-    -------
-    rows, columns : (n,) ndarray of int
-    values : (n,) ndarray
-        In the order that the values of sparse parameters have everywhere. An entry of
-        the matrix may occur several times; then its values are added.
-    """
-    matrix = signal.initial_value
-    if isinstance(matrix, SparseMatrix):
-        return matrix.indices[:, 0], matrix.indices[:, 1], np.asarray(matrix.data)
-    matrix = matrix.tocoo()
-    return matrix.row.astype(np.int64), matrix.col.astype(np.int64), matrix.data
 
 
 @lowers(SparseDotInc)

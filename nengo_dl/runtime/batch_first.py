@@ -242,6 +242,8 @@ class BatchFirstNamespace:
         """The same entries in another shape; as it lies if the last axis stays."""
         if not isinstance(x, BatchFirst):
             return self.xp.reshape(x, shape)
+        if None in x.sizes:  # where the number of steps is not known
+            return self.xp.reshape(x.plain(), shape)
         sizes, batch = list(shape[:-1]), shape[-1]
         n, known = math.prod(x.sizes), x.kept.shape[0]
         if -1 in sizes:

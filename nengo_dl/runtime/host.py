@@ -168,7 +168,10 @@ class InputFeed:
         for name, (a, _) in self._clock.items():
             out[a] = t if name == "time" else start + 1
         for column in self._columns:
-            value = column.host.advance(t)
+            try:
+                value = column.host.advance(t)
+            except StopIteration as stop:
+                raise column.host.exhausted() from stop
             if not column.size:
                 continue
             value = value.T if column.per_item else column.host.checked(value)[:, None]
@@ -203,7 +206,7 @@ class InputFeed:
         -------
         done : int
             How many steps went well.
-        failure : Exception or None
+        failure : BaseException or None
         failed : _Column or None
             What failed in the next one.
         """
@@ -240,9 +243,12 @@ class InputFeed:
                         if buffer is not None:
                             buffer[done] = value
                     done += 1
-        except Exception as error:
+        except BaseException as error:  # interrupts too: what went well is not lost
             failure = error
-            if isinstance(error, (TypeError, ValueError, OverflowError)):
+            if isinstance(error, StopIteration):
+                failure = active[i].host.exhausted()
+                failure.__cause__ = error
+            elif isinstance(error, (TypeError, ValueError, OverflowError)):
                 failure = self._misfit(active, times[done], error)
             return done, failure, active[i]
         return done, None, None

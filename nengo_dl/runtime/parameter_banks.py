@@ -14,7 +14,8 @@ class ParameterBanks:
     """The Keras variables that hold a network's parameters.
 
     Parameters of one shape share a variable, one slice for each: an optimizer then
-    works on a few large arrays instead of thousands of small ones.
+    works on a few large arrays instead of thousands of small ones. Those with a
+    regularizer or a constraint have one of their own, which Keras treats accordingly.
 
     Parameters
     ----------
@@ -31,13 +32,14 @@ class ParameterBanks:
         self.signals = []
         self.variables = []
         groups = defaultdict(list)
-        frozen = store.fixed
+        frozen, penalized = store.fixed, store.penalized
         for entry in store.entries:
             base = entry.signal.base
             if base in store and base not in store.layers.variables:
                 trainable = base in used and base not in frozen
-                groups[(entry.attr, store[base].shape, trainable)].append(entry)
-        for (attr, shape, trainable), entries in groups.items():
+                own = base if base in penalized else None
+                groups[(entry.attr, store[base].shape, trainable, own)].append(entry)
+        for (attr, shape, trainable, own), entries in groups.items():
             signals = list(dict.fromkeys(entry.signal.base for entry in entries))
             for i, signal in enumerate(signals):
                 self.place[signal] = (len(self.signals), i)
@@ -52,6 +54,7 @@ class ParameterBanks:
                     trainable=trainable,
                     name=re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_"),
                     dtype=store.dtype.name,
+                    **penalized.get(own, {}),
                 )
             )
         self._memories = [VariableMemory(variable) for variable in self.variables]
@@ -152,7 +155,7 @@ class VariableMemory:
         value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._dtype)
         try:
             array = np.asarray(memoryview(value))
-        except (BufferError, TypeError):
+        except (BufferError, TypeError, ValueError):  # the last one of bfloat16
             array = value.numpy()
         if self.array is not None and np.may_share_memory(array, self.array):
             return False

@@ -135,11 +135,10 @@ class Program:
                 inputs=use.fed,
                 hosts=self.hosts,
                 penalties=use.penalties,
+                single=self.dtype == SINGLE,
             )
             passes = self.strategies.passes(use.open)
-            self._compiled[use] = pipeline.compile_model(
-                self.model, options, passes, single=self.dtype == SINGLE
-            )
+            self._compiled[use] = pipeline.compile_model(self.model, options, passes)
         return self._compiled[use]
 
     def layout(self, use: Specialization, fused: bool = False) -> Layout:

@@ -23,14 +23,14 @@ class SequenceNamespace(NumpyNamespace):
     ----------
     done : int or None
         Columns before the first failure; None if there was none.
-    error : Exception or None
+    error : BaseException or None
         What was raised.
     """
 
     def __init__(self, dtype):
         super().__init__(dtype)
         self.done: int | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def host_call(self, fn, inputs, sizes):
         """Call for all columns; remember the first that failed."""

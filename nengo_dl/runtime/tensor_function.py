@@ -10,7 +10,6 @@ variables are read where they are.
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -20,6 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
+
+from nengo_dl.runtime.arguments import takes_training, wrong_arguments
+from nengo_dl.runtime.cells import CellStates, dropout_of_one_call
 
 TRACE_BATCH = 3
 """Batch size with which functions are tried out: one that is no usual size of data."""
@@ -44,6 +46,23 @@ class _Reading(keras.StatelessScope):
         """Take a variable's new value."""
         self.read[id(update[0])] = update[0]
         super().add_update(update)
+
+
+class Outermost(keras.layers.Layer):
+    """A layer around one whose ``call`` has no argument ``training``.
+
+    Layers inside that one ask whether they are being trained. Keras before 3.10 forgets
+    what such a layer itself is told, but not what a layer around it is.
+    """
+
+    def __init__(self, layer: keras.layers.Layer) -> None:
+        super().__init__(dtype=layer.dtype_policy, autocast=False)
+        self.inner = layer
+        self.built = True
+
+    def call(self, *arguments, training=None):
+        """What the layer gives."""
+        return self.inner(*arguments)
 
 
 class Trace(NamedTuple):
@@ -90,19 +109,24 @@ class TensorFunction:
         name = getattr(function, "name", None) or getattr(function, "__name__", None)
         self.label = label or name or type(function).__name__
         self.layer = function if isinstance(function, keras.layers.Layer) else None
-        self.state_shapes = self._cell_states()
+        self._states = CellStates(self.layer)
+        self.state_shapes = self._states.shapes
         self._expected = shape_out
-        self._takes_training = self.layer is not None or _accepts_training(function)
-        self._dtype = np.dtype(dtype).name
+        self._takes_training = self.layer is not None or takes_training(function)
+        alone = self.layer is None or takes_training(self.layer.call)
+        self._told = function if alone else Outermost(self.layer)
+        self.dtype = np.dtype(dtype).name
         self._traces: dict[bool, Trace] = {}
         self._on_host: dict[bool, Callable] = {}
         self._obstacles: dict[tuple, str | None] = {}
+        self._weights: list | None = None
         self._penalties = False
         self.warned = False
 
     def __getstate__(self):
         state = dict(self.__dict__)
-        return {**state, "_traces": {}, "_on_host": {}, "_obstacles": {}}
+        found = {"_traces": {}, "_on_host": {}, "_obstacles": {}, "_weights": None}
+        return {**state, **found}
 
     def with_penalties(self) -> TensorFunction:
         """The same, with one more row of results: the sum of the losses that it adds.
@@ -114,25 +138,6 @@ class TensorFunction:
         function._penalties = True
         function._on_host, function._obstacles = {}, {}
         return function
-
-    def _cell_states(self) -> list[tuple]:
-        """Shapes of what a cell carries over; none for other functions."""
-        sizes = keras.tree.flatten(self._arranged(lambda size: _Shape(size)))
-        return [shape.sizes for shape in sizes]
-
-    def _arranged(self, leaf: Callable) -> list:
-        """``leaf(size)`` in the place of each size in the ``state_size`` of a cell.
-
-        It may contain lists, of cells that consist of several.
-        """
-        sizes = getattr(self.layer, "state_size", None)
-        if sizes is None or isinstance(self.layer, keras.layers.RNN):
-            return []
-
-        def arrange(sizes):
-            return [arrange(s) if isinstance(s, list) else leaf(s) for s in sizes]
-
-        return arrange([sizes] if isinstance(sizes, int) else sizes)
 
     # trying out ------------------------------------------------------------------
 
@@ -170,8 +175,14 @@ class TensorFunction:
 
     @property
     def weights(self) -> list:
-        """Those that may be trained; they are the arguments of the calls."""
-        return [v for v in self.variables if v.trainable and _is_float(v)]
+        """Those that may be trained; they are the arguments of the calls.
+
+        They stay the same, also if their layer is not to be trained any more.
+        """
+        if self._weights is None:
+            found = [v for v in self.variables if v.trainable and _is_float(v)]
+            self._weights = found
+        return self._weights
 
     @property
     def state_variables(self) -> list:
@@ -188,9 +199,20 @@ class TensorFunction:
     def trace(self, training: bool) -> Trace:
         """What is found out by calling it while nothing is computed."""
         if training not in self._traces:
+            self._check_arguments()
             self._build()
             self._traces[training] = self._try(training)
         return self._traces[training]
+
+    def _check_arguments(self) -> None:
+        """That it takes what it is going to be given."""
+        given = ["t"] if self.pass_time else []
+        given += [] if self.shape_in is None else ["x"]
+        given += ["states"] if self.state_shapes else []
+        function = self.function if self.layer is None else self.layer.call
+        wrong = wrong_arguments(function, given)
+        if wrong is not None:
+            raise self._error(wrong)
 
     def _build(self) -> None:
         """Let Keras make the variables of a layer."""
@@ -198,11 +220,11 @@ class TensorFunction:
             return
         arguments = []
         if self.pass_time:
-            arguments.append(keras.KerasTensor((), self._dtype))
+            arguments.append(keras.KerasTensor((), self.dtype))
         if self.shape_in is not None:
-            arguments.append(keras.KerasTensor((None, *self.shape_in), self._dtype))
-        states = [keras.KerasTensor((None, *s), self._dtype) for s in self.state_shapes]
-        self.layer(*arguments, *([states] if states else []))
+            arguments.append(keras.KerasTensor((None, *self.shape_in), self.dtype))
+        states = [keras.KerasTensor((None, *s), self.dtype) for s in self.state_shapes]
+        self.layer(*arguments, *([self._states.arranged(states)] if states else []))
 
     def _try(self, training: bool) -> Trace:
         found: list[Trace] = []
@@ -235,7 +257,7 @@ class TensorFunction:
         sizes = [1] if self.pass_time else []
         sizes += [] if self.shape_in is None else [math.prod(self.shape_in)]
         sizes += [math.prod(shape) for shape in self.state_shapes]
-        return [tf.TensorSpec((size, batch), self._dtype) for size in sizes]
+        return [tf.TensorSpec((size, batch), self.dtype) for size in sizes]
 
     def _checked(self, y: Any, arrays: Sequence) -> tuple:
         """The shape of one item of the output.
@@ -317,7 +339,9 @@ class TensorFunction:
         updates : list of (variable, tensor)
             What variables are to become.
         """
-        batch = arrays[0].shape[1]
+        batch, dtype = arrays[0].shape[1], arrays[0].dtype
+        if self.layer is None:  # layers see to it themselves
+            arrays = [tf.cast(x, self.dtype) for x in arrays]
         scope = keras.StatelessScope(
             state_mapping=list(values), collect_losses=self._penalties
         )
@@ -334,13 +358,14 @@ class TensorFunction:
         results = []
         for value, shape in zip([y, *states], shapes, strict=True):
             flat = tf.reshape(value, (value.shape[0] or -1, math.prod(shape)))
-            flat = tf.transpose(tf.cast(flat, arrays[0].dtype))
+            flat = tf.transpose(tf.cast(flat, dtype))
             results.append(tf.broadcast_to(flat, (flat.shape[0], tf.shape(arrays[0])[1])))
             results[-1].set_shape((None, batch))
         if self._penalties:
-            penalty = _total(scope.losses, arrays[0].dtype)
+            penalty = _total(scope.losses, dtype)
             results.append(tf.broadcast_to(penalty, (1, tf.shape(arrays[0])[1])))
-        return results, [(v, scope.get_current_value(v)) for v in self.updated(training)]
+        updates = [(v, scope.get_current_value(v)) for v in self.updated(training)]
+        return results, [(v, value) for v, value in updates if value is not None]
 
     def in_program(
         self, xp: Any, inputs: Sequence, weights: Sequence, training: bool
@@ -368,13 +393,14 @@ class TensorFunction:
             arguments.append(_items(arrays.pop(0), self.shape_in))
         states = [_items(x, s) for x, s in zip(arrays, self.state_shapes, strict=True)]
         if states:
-            arguments.append(states)
+            arguments.append(self._states.arranged(states))
         options = {"training": training} if self._takes_training else {}
-        result = self.function(*arguments, **options)
+        with dropout_of_one_call(self.layer):
+            result = self._told(*arguments, **options)
         if not states:
             return result, []
         y, after = result
-        return y, list(after) if isinstance(after, list | tuple) else [after]
+        return y, self._states.flat(after)
 
     def on_host(self, training: bool) -> Callable:
         """It as a function of NumPy arrays, which changes the variables themselves."""
@@ -470,10 +496,3 @@ def _total(losses: Sequence, dtype: tf.DType) -> tf.Tensor:
 
 def _is_float(variable: Any) -> bool:
     return tf.as_dtype(variable.dtype).is_floating
-
-
-def _accepts_training(function: Callable) -> bool:
-    try:
-        return "training" in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False

@@ -23,6 +23,25 @@ DEVICE = re.compile(
     r"(?P<kind>[A-Za-z_]+):(?P<number>\d+)"
 )
 
+#: what the simulator of core Nengo has and a compiled network does not, and the way out
+INSTEAD = {
+    "signals": "there are no arrays to look at while a compiled network runs; probe what "
+    "you want to see, and find parameters in sim.data[obj]",
+    "dg": "operators were compiled; they are in sim.model.operators, and sim.describe() "
+    "shows what became of them",
+    "step_order": "no step functions are called one by one; sim.describe() shows what "
+    "runs in which order",
+    "rng": "random numbers are drawn where they are needed; np.random.RandomState("
+    "sim.seed) gives what core Nengo starts from",
+}
+
+
+def no_attribute(sim, name):
+    """The error for an attribute that a simulator does not have."""
+    advice = f": {INSTEAD[name]}" if name in INSTEAD else ""
+    text = f"{type(sim).__name__!r} object has no attribute {name!r}{advice}"
+    return AttributeError(text, name=name, obj=sim)
+
 
 def positive_int(name, value, obj=None):
     """A whole number of at least 1.

@@ -7,10 +7,13 @@ from nengo import Connection, Ensemble
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.memory import memory_shape
 from nengo_dl.simulator.params import (
     built_connection,
     built_ensemble,
+    collect_parameters,
     initial_value,
+    sparse_matrices,
 )
 
 # Many chunks of single steps are joined this many at a time: enough to hide the cost of
@@ -74,7 +77,7 @@ class ProbeLog:
         """
         signal = model.sig[probe]["in"]
         return cls(
-            signal.shape,
+            memory_shape(signal),
             minibatch_size=minibatch_size,
             period=1 if probe.sample_every is None else probe.sample_every / model.dt,
             keep_history=keep_history,
@@ -146,7 +149,7 @@ class ProbeLog:
         """Copy a chunk to the end of the buffer."""
         n_new = len(chunk)
         buffer = self._reserve(n_new)
-        chunk = chunk.reshape((n_new, *self.shape, -1))
+        chunk = chunk.reshape((n_new, *self.shape, self.minibatch_size or 1))
         chunk = np.moveaxis(chunk, -1, 0)
         if self.minibatch_size is None:
             (chunk,) = chunk  # one item
@@ -183,6 +186,7 @@ class SimulationData(Mapping):
 
     - ``data[probe]``: the probe's data, ``(samples, size)``, with a ``minibatch_size``
       ``(minibatch_size, samples, size)``; before the first run without samples.
+      Of sparse weights it has one matrix for each sample, as core Nengo gives them.
     - ``data[ensemble]``: a `~nengo.builder.ensemble.BuiltEnsemble`,
       ``data[connection]``: a `~nengo.builder.connection.BuiltConnection`, both with the
       values that parameters have now (after training, learning, or loading).
@@ -216,10 +220,23 @@ class SimulationData(Mapping):
         self._cache = {}
         self._cached_version = None
 
+    def __copy__(self):
+        return type(self)(self._model, self._logs, self._values, self._version)
+
+    def __getstate__(self):
+        """Everything as it is now, without the simulator that would change it."""
+        signals = [p.signal for p in collect_parameters(self._model)]
+        values = {signal: self._values(signal) for signal in signals}
+        return {"model": self._model, "logs": self._logs, "values": values}
+
+    def __setstate__(self, state):
+        self.__init__(state["model"], state["logs"], state["values"].__getitem__)
+
     def __getitem__(self, key):
         log = self._logs.get(key)
         if log is not None:
-            return log.data
+            signal = self._model.sig[key]["in"]
+            return sparse_matrices(signal, log.data) if signal.sparse else log.data
         if not isinstance(key, Ensemble | Connection):
             return self._model.params[key]
         if self._version is None:

@@ -3,17 +3,23 @@
 import dataclasses
 
 import numpy as np
+from nengo import Probe
 from nengo.exceptions import SimulationError, ValidationError
 
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import get_setting
+from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.simulator.inputs import resolve_data
 
 #: steps that are run on random inputs
 STEPS_OF_NOISE = 10
 
-#: differences of this size are taken, relative to the array that is moved
-MOVES = (1e-6, 1e-5)
+#: differences of this size are taken, relative to the array that is moved; which ones
+#: depends on the least precise type in which something is computed
+MOVES = {"float64": (1e-6, 1e-5), "float32": (1e-3, 1e-2, 1e-4)}
+
+#: the least ``atol`` for these types: differences may be wrong by that through rounding
+ROUNDING = {"float64": 0.0, "float32": 1e-4}
 
 #: in so many directions at random, and along so many single elements
 DIRECTIONS, SINGLE = 2, 3
@@ -37,14 +43,16 @@ class GradientMethods:
 
         has to hold, where the right side is computed by going back through time, as in
         `fit`. All is computed in float64, whatever the network's type, from the present
-        state and the present parameters; the simulation is not changed.
+        state and the present parameters; the simulation is not changed. Functions of
+        tensors compute in their own type; in float32, :math:`\epsilon` is larger, and so
+        is what is lost to rounding: ``atol`` is at least 1e-4 then.
 
         Parameters
         ----------
         inputs : array or list or dict, optional
             Data for the input nodes, as for `fit`, of at most ``minibatch_size`` items.
             Default: normal random numbers in all input nodes, for 10 steps.
-        outputs : list of ~nengo.Probe, optional
+        outputs : list of ~nengo.Probe or ~nengo.Probe, optional
             The probes to look at. Default: all.
         atol, rtol : float
             Two derivatives :math:`p` (analytic) and :math:`q` may differ by
@@ -85,19 +93,23 @@ class GradientMethods:
         arrays = {self._node_names[node]: array for node, array in arrays.items()}
         with side.defaults():
             check = _Check(self, side, arrays, n_steps)
-            for probe in probes:
-                check(probe, atol, rtol)
+            try:
+                for probe in probes:
+                    check(probe, atol, rtol)
+            finally:
+                check.restore(check.by_themselves + check.trained)
 
     def _probes_to_check(self, outputs):
         if outputs is None:
             return list(self.model.probes)
+        outputs = [outputs] if isinstance(outputs, Probe) else list(outputs)
         unknown = [probe for probe in outputs if probe not in self.model.probes]
         if unknown:
             raise ValidationError(
                 f"expected probes of this network, got {unknown}",
                 attr="Simulator.check_gradients (outputs)",
             )
-        return list(outputs)
+        return outputs
 
     def _inputs_to_check(self, inputs):
         """Data in float64 by node, and the number of steps."""
@@ -153,10 +165,22 @@ class _Check:
             values = own.get(signal, np.zeros((items, n_steps, node.size_out)))
             self.fixed[sim._node_names[node]] = np.array(values, "float64")
         self.processes = self.program.snapshot_hosts()
+        precision = _least_precise(sim.model)
+        self.moves, self.rounding = MOVES[precision], ROUNDING[precision]
+        #: variables that the user's Keras layers change by themselves: statistics, random
+        #: numbers; and those that are moved here
+        self.by_themselves = _values_of(self.layer.non_trainable_variables)
+        self.trained = _values_of(self.layer.trainable_variables)
+
+    def restore(self, variables):
+        """Variables and processes are as they were before."""
+        self.program.restore_hosts(self.processes)
+        for variable, value in variables:
+            variable.assign(value)
 
     def run(self, name, inputs=None):
         """The data of one probe as a tensor, from the same state each time."""
-        self.program.restore_hosts(self.processes)
+        self.restore(self.by_themselves)
         self.layer.variant(True).begin(self.first, False)
         inputs = {**self.fixed, **(self.inputs if inputs is None else inputs)}
         return self.layer(inputs, training=True)[name]
@@ -202,9 +226,10 @@ class _Check:
     def _compare(self, probe, what, array, gradient, moved, tolerance):
         """One array that is moved; `SimulationError` if it makes another difference."""
         gradient, (atol, rtol) = np.asarray(gradient), tolerance
+        atol = max(atol, self.rounding)
         for direction in self._directions(array):
             analytic, numeric = float(np.sum(gradient * direction)), []
-            for move in MOVES:  # the larger one where the smaller drowns in rounding
+            for move in self.moves:  # the larger one where the smaller drowns in rounding
                 step = move * max(1.0, np.abs(array).max())
                 up, down = (moved(array + sign * step * direction) for sign in (1, -1))
                 numeric.append((up - down) / (2 * step))
@@ -228,6 +253,25 @@ class _Check:
             direction = np.zeros(array.size)
             direction[i] = 1.0
             yield direction.reshape(array.shape)
+
+
+def _values_of(variables):
+    return [(variable, variable.numpy()) for variable in variables]
+
+
+def _least_precise(model):
+    """The type in which functions of tensors compute, of those in `MOVES`."""
+    functions = [op.function for op in model.operators if isinstance(op, SimTensorNode)]
+    types = {f.dtype for f in functions if f.layer is None}
+    layers = [f.layer for f in functions if f.layer is not None]
+    types |= {part.compute_dtype for layer in layers for part in layer._flatten_layers()}
+    if not types <= set(MOVES):
+        raise SimulationError(
+            "Simulator.check_gradients: there are Keras layers that compute in "
+            f"{', '.join(sorted(types - set(MOVES)))}, which is too coarse to compare "
+            "gradients; make them with dtype='float32' or 'float64'"
+        )
+    return "float32" if "float32" in types else "float64"
 
 
 def _in_float64(sim, side):

@@ -83,6 +83,7 @@ class NengoModel(TrainsSome, keras.Model):
 
     before_calls = None  # called before methods that train, evaluate or predict
     around_evaluate = contextlib.nullcontext  # of each call, also of those in `fit`
+    around_prediction = contextlib.nullcontext  # of one batch
     jit_training = None  # whether a training step is compiled as a whole; None: as asked
     losses_of_probes = ()
     joint_losses = ()  # of several probes: functions of all targets and outputs by name
@@ -135,6 +136,11 @@ class NengoModel(TrainsSome, keras.Model):
         """See ``keras.Model.evaluate``."""
         with self.around_evaluate():
             return super().evaluate(*args, **kwargs)
+
+    def predict_step(self, data):
+        """See ``keras.Model``; losses that are not asked for are not computed."""
+        with self.around_prediction():
+            return super().predict_step(data)
 
     def _begin(self):
         if self.before_calls is not None:
@@ -222,6 +228,7 @@ class KerasSide:
         self.model.untrained = self.layer.untrained
         self.model.before_calls = self._before_calls
         self.model.around_evaluate = self._aside
+        self.model.around_prediction = self.layer.without_losses
         self._handed_over = False
         self._first_processes = None  # while `fit` runs, as they were before
         live.banks = self.layer.banks
@@ -294,7 +301,7 @@ class KerasSide:
             self.program.restore_hosts(now)
 
     @contextlib.contextmanager
-    def calls(self, stateful, training=False):
+    def calls(self, stateful, training=False, losses=True):
         """Around calls of the model: hand the state over, and take it back.
 
         Parameters
@@ -303,13 +310,15 @@ class KerasSide:
             Whether the state is carried from call to call and kept. Validation in
             between always starts from the state at the beginning, and keeps nothing.
         training : bool
+        losses : bool
+            Whether they are asked for.
         """
         live = self.live
         live.pull()
         self.program.settle()
         processes = self.program.snapshot_hosts()
         with self.defaults(), contextlib.ExitStack() as stack:
-            variant = self.layer.variant(training)
+            variant = self.layer.variant(training, losses)
             others = [self.layer.variant(False)] if training else []
             for each in [variant, *others]:
                 each.begin(live.n_steps, stateful and each is variant)

@@ -30,6 +30,11 @@ class LayerVariables:
         self.objects = layers_of(model)
         self._trainable = {e.signal: e.trainable for e in entries}
         self._memories = {}
+        self._frozen = [v for v in self.variables.values() if not v.trainable]
+
+    def thawed(self):
+        """Variables that were made trainable since, which has no effect."""
+        return [variable for variable in self._frozen if variable.trainable]
 
     def untrained(self, used):
         """Variables that Keras would train, and the network does not.

@@ -69,6 +69,31 @@ class ParameterStore(Mapping):
         """Base signals that training leaves as they are, at least in part."""
         return {entry.signal.base for entry in self.entries if not entry.trainable}
 
+    @property
+    def penalized(self):
+        """Base signal -> its regularizer and constraint, where it has any.
+
+        Several connections may have one array of weights; the first that says something
+        counts. Parts of an array have none, see `penalized_parts`.
+        """
+        found = {}
+        for entry in self.entries:
+            own = {"regularizer": entry.regularizer, "constraint": entry.constraint}
+            if any(own.values()) and not entry.signal.is_view:
+                found.setdefault(entry.signal, own)
+        return found
+
+    def penalized_parts(self):
+        """Parameters whose regularizer or constraint cannot be obeyed.
+
+        They are parts of one signal with others, see `merged_with_fixed`.
+        """
+        return [
+            entry
+            for entry in self.entries
+            if entry.signal.is_view and (entry.regularizer or entry.constraint)
+        ]
+
     def merged_with_fixed(self):
         """Parameters that can only be trained together with what must not be.
 

@@ -20,8 +20,8 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 from nengo.transforms import SparseMatrix
 
-from nengo_dl.config import learned_objects, resolve_trainable
-from nengo_dl.kernels.sparse import entries
+from nengo_dl.compiler.memory import entries
+from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
 from nengo_dl.tensor_node import layer_parameters
 
 
@@ -49,6 +49,8 @@ class Parameter:
         Whether training may change it, see `~nengo_dl.config.resolve_trainable`.
     learned : bool
         Whether an online learning rule changes it.
+    regularizer, constraint : callable or None
+        See `~nengo_dl.configure_settings`. Variables of Keras layers have their own.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Parameter:
     shape: tuple[int, ...]
     trainable: bool
     learned: bool
+    regularizer: Any = None
+    constraint: Any = None
 
 
 def collect_parameters(model):
@@ -80,6 +84,10 @@ def collect_parameters(model):
     names = object_names(model)
     trainable = {} if network is None else resolve_trainable(network)
     learned = set() if network is None else learned_objects(network)
+    penalties = {
+        name: {} if network is None else resolve_penalties(network, name)
+        for name in ("regularizer", "constraint")
+    }
 
     parameters = []
     for obj, attr in _parameter_owners(model):
@@ -97,6 +105,7 @@ def collect_parameters(model):
                 shape=((len(sparse_indices(signal)),) if signal.sparse else signal.shape),
                 trainable=trainable.get(owner, True) and not is_changed,
                 learned=owner in learned or is_changed,
+                **{name: found.get(owner) for name, found in penalties.items()},
             )
         )
     for nodes, attr, signal, variable in layer_parameters(model):
@@ -312,11 +321,39 @@ def live_matrix(signal, values):
     built = signal.initial_value
     if not signal.sparse or data is initial_value(signal):
         return built if signal.sparse else data
-    if isinstance(built, SparseMatrix):
-        return SparseMatrix(built.indices, data, built.shape)
-    matrix = built.tocoo()
-    matrix.data = data
-    return matrix.asformat(built.format)
+    return _with_entries(built, data)
+
+
+def _with_entries(matrix, data):
+    """A sparse matrix like another one, with the values of its entries given."""
+    if isinstance(matrix, SparseMatrix):
+        return SparseMatrix(matrix.indices, data, matrix.shape)
+    other = matrix.tocoo()
+    other.data = data
+    return other.asformat(matrix.format)
+
+
+def sparse_matrices(signal, values):
+    """Sparse matrices from the values of their entries.
+
+    Parameters
+    ----------
+    signal : ~nengo.builder.Signal
+        A sparse signal; the matrices have its form.
+    values : ndarray
+        ``(..., n_nonzero)``, in the order of `sparse_indices`.
+
+    Returns
+    -------
+    ndarray of object
+        ``(...)`` matrices of SciPy; of NumPy where there is no SciPy.
+    """
+    matrices = np.empty(values.shape[:-1], object)
+    for index in np.ndindex(matrices.shape):
+        matrix = _with_entries(signal.initial_value, values[index])
+        own = isinstance(matrix, SparseMatrix)
+        matrices[index] = matrix.allocate() if own else matrix
+    return matrices
 
 
 def built_ensemble(model, ens, values=initial_value):

@@ -4,12 +4,13 @@ import numpy as np
 
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.simulator import params_io
+from nengo_dl.simulator.legacy import older_saving
 
 
 class SavingMethods:
     """The part of `Simulator` that moves parameters in and out."""
 
-    def save_params(self, path, include_state=False):
+    def save_params(self, path, include_state=False, **older):
         """Write all parameters to a file.
 
         Parameters
@@ -18,18 +19,21 @@ class SavingMethods:
             ``.npz`` is added if it is missing.
         include_state : bool
             Also write the state of the simulation: voltages, filters, time.
+        **older
+            Its names in earlier versions, with a ``DeprecationWarning``.
 
         Raises
         ------
         ~nengo.exceptions.SimulatorClosed
         """
+        include_state = older_saving("save_params", include_state, older)
         self._require_open("save parameters")
         values = {p.name: self._live_value(p) for p in self._entries}
         if include_state:
             values.update(self._state_by_name())
         params_io.save(path, values)
 
-    def load_params(self, path, include_state=False):
+    def load_params(self, path, include_state=False, **older):
         """Read parameters that `save_params` wrote, for a network of the same form.
 
         The network may differ in what has no parameters: in the types of its neurons
@@ -43,6 +47,8 @@ class SavingMethods:
             Also read the state of the simulation. It depends on ``minibatch_size`` and
             on the types of neurons and synapses. False: if there is state in the file,
             it is passed over.
+        **older
+            Its names in earlier versions, with a ``DeprecationWarning``.
 
         Raises
         ------
@@ -50,6 +56,7 @@ class SavingMethods:
             If the file does not fit; names every mismatch, and nothing is changed.
         ~nengo.exceptions.SimulatorClosed
         """
+        include_state = older_saving("load_params", include_state, older)
         self._require_open("load parameters")
         expected = {p.name: np.shape(self._live_value(p)) for p in self._entries}
         state = self._state_by_name() if include_state else {}

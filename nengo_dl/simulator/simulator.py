@@ -17,6 +17,7 @@ from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.building import (
     available_device,
     built_model,
+    no_attribute,
     positive_int,
     probe_logs,
     strategies,
@@ -172,6 +173,9 @@ class Simulator(
 
     # state -----------------------------------------------------------------------
 
+    def __getattr__(self, name):
+        raise no_attribute(self, name)
+
     @property
     def dt(self):
         """(float) Length of a time step in seconds; cannot be changed."""
@@ -253,13 +257,15 @@ class Simulator(
             return
         self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
 
-    def run_steps(self, n_steps, data=None, progress_bar=None, stateful=True, **older):
+    def run_steps(
+        self, n_steps=None, data=None, progress_bar=None, stateful=True, **older
+    ):
         """Simulate exactly this number of steps.
 
         Parameters
         ----------
         n_steps : int
-            How many.
+            How many; core Nengo's name for it, ``steps``, is taken as well.
         data : array or list or dict, optional
             Values of input nodes, ``(minibatch_size, n_steps, size)``: one array, a list
             in the order of the nodes, or a dict by node or name. Nodes without data run
@@ -283,6 +289,7 @@ class Simulator(
         kept, and the simulation can go on.
         """
         self._require_open("run")
+        n_steps = older.pop("steps", None) if n_steps is None else n_steps
         n_steps = whole_steps(n_steps, self)
         data = older_data("run_steps", data, older) if older else data
         arrays = self._data_by_signal(data, n_steps)

@@ -206,7 +206,8 @@ class TrainingMethods(DataMethods):
         -------
         dict
             Probe (or its name) -> array ``(items, steps, size)``; of one step for
-            probes that keep no history.
+            probes that keep no history, else of all steps, whatever ``sample_every`` the
+            probe has.
 
         Examples
         --------
@@ -249,7 +250,7 @@ class TrainingMethods(DataMethods):
                     "Use Simulator.predict, which goes from batch to batch",
                     attr=where,
                 )
-        with self._calls(side, stateful, streams):
+        with self._calls(side, stateful, streams, losses=False):
             outputs = getattr(side.model, method)(**data, **kwargs)
         return self._by_probe(outputs, where)
 
@@ -297,13 +298,13 @@ class TrainingMethods(DataMethods):
         return self._keras
 
     @contextlib.contextmanager
-    def _calls(self, side, stateful, streams=(), training=False):
+    def _calls(self, side, stateful, streams=(), training=False, losses=True):
         """Around a call of Keras."""
         self.data.reset()  # learned values may change
         with contextlib.ExitStack() as stack:
             for stream in streams:
                 stack.enter_context(stream.errors())
-            with side.calls(stateful, training):
+            with side.calls(stateful, training, losses):
                 yield
         for stream in streams:
             if stream.stateful:
@@ -319,7 +320,7 @@ class TrainingMethods(DataMethods):
         """
         from nengo_dl.simulator.datasets import Stream, is_stream
 
-        self._check_batch_sizes(where, kwargs)
+        self._check_sizes(where, n_steps, kwargs)
         weight = kwargs.pop("sample_weight", None)
         classes = kwargs.pop("class_weight", None)
         if is_stream(x):

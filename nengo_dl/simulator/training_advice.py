@@ -51,6 +51,8 @@ def warn_before_training(layer, store, probes):
     """
     _warn_of_rules(store)
     _warn_of_merged(store)
+    _warn_of_penalized_parts(store)
+    _warn_of_thawed(store)
     trained = _trained(layer)
     if not layer.trainable_weights:
         warnings.warn(
@@ -88,6 +90,31 @@ def _warn_of_merged(store):
             "signal with what must not change. Build the simulator from the network, "
             "nengo_dl.Simulator(network), or from a model that is not optimized, as "
             "after nengo.Simulator(network, optimize=False)",
+            stacklevel=5,
+        )
+
+
+def _warn_of_penalized_parts(store):
+    parts = store.penalized_parts()
+    if parts:
+        warnings.warn(
+            f"Simulator.fit: the regularizer or constraint of "
+            f"{_names(entry.name for entry in parts)} has no effect: core Nengo "
+            "optimized this model, and put what it is for into one signal with other "
+            "parameters. Build the simulator from the network, "
+            "nengo_dl.Simulator(network), or from a model that is not optimized, as "
+            "after nengo.Simulator(network, optimize=False)",
+            stacklevel=5,
+        )
+
+
+def _warn_of_thawed(store):
+    thawed = store.layers.thawed()
+    if thawed:
+        warnings.warn(
+            f"Simulator.fit: {_names(variable.path for variable in thawed)} will not be "
+            "trained: their layers were not trainable when the simulator was made. Make "
+            "a new Simulator of the network, in which they are",
             stacklevel=5,
         )
 

@@ -165,7 +165,9 @@ class DataMethods:
         if targets:
             if y is None:
                 raise ValidationError(
-                    "there are no targets; give an array, a list, or a dict by probe",
+                    "there are no targets; give an array, a list, or a dict by probe. "
+                    "They come with the data only from a tf.data.Dataset, a generator "
+                    f"or a keras.utils.PyDataset; x is a {type(x).__name__}",
                     attr=where,
                 )
             found = resolve_targets(y, probes, where=where, names=names)
@@ -399,18 +401,40 @@ class DataMethods:
                 f"Simulator.{method}: call Simulator.compile(optimizer=..., loss=...) "
                 "first"
             )
+        if method == "fit" and self._keras.model.optimizer is None:
+            raise SimulationError(
+                "Simulator.fit: Simulator.compile was called with optimizer=None; call "
+                "it with an optimizer"
+            )
 
-    def _check_batch_sizes(self, where, kwargs):
-        """At most ``minibatch_size``."""
-        for name in ("batch_size", "validation_batch_size"):
-            size = kwargs.get(name)
-            if size is not None and size > self._batch:
+    def _check_sizes(self, where, n_steps, kwargs):
+        """Whole numbers; batches of at most ``minibatch_size``."""
+        names = ("batch_size", "validation_batch_size")
+        sizes = {"n_steps": n_steps, **{name: kwargs.get(name) for name in names}}
+        for name, size in sizes.items():
+            if size is None:
+                continue
+            whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+            if not whole or size < 1:
+                what = "step" if name == "n_steps" else "item"
+                raise ValidationError(
+                    f"expected at least 1 {what} as {name}, a whole number; got {size!r}",
+                    attr=where,
+                )
+            if name != "n_steps" and size > self._batch:
                 raise ValidationError(
                     f"{name}={size} is more than this simulator's minibatch_size "
                     f"({self._batch}); leave it out, or build the Simulator with a "
                     "larger minibatch_size",
                     attr=where,
                 )
+        split = kwargs.get("validation_split") or 0
+        if not 0 <= split < 1:
+            raise ValidationError(
+                f"validation_split is a fraction of the items, at least 0 and less than "
+                f"1; got {split!r}",
+                attr=where,
+            )
 
 
 def agree(shape, other):

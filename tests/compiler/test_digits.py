@@ -179,8 +179,8 @@ def test_only_simulations_in_single_precision_have_digits():
     model.build(net)
     keys = {}
     for single in (False, True):
-        options = LoweringOptions(hosts={})
-        compiled = compile_model(model, options, single=single)
+        options = LoweringOptions(hosts={}, single=single)
+        compiled = compile_model(model, options)
         keys[single] = {s.key for s in compiled.graph.inputs}
     output = model.sig[stimulus]["out"]
     assert keys[True] - keys[False] == {Digits(output)}

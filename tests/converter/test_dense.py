@@ -24,6 +24,7 @@ def test_options_on_several_axes(rng, allclose):
         layers.Dense(3),
         layers.Dense(2, activation="relu"),
         layers.EinsumDense("abcd,de->abce", (2, 3, 4), bias_axes="e"),
+        layers.EinsumDense("abcd,de->abce", (None, None, 4), bias_axes="e"),
         layers.EinsumDense("abcd,ed->abce", (2, 3, 4), bias_axes="be"),
         layers.EinsumDense("...x,xy->...y", 2),
     ]

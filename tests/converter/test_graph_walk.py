@@ -1,7 +1,9 @@
 import keras
 import pytest
+import tensorflow as tf
 from keras import layers
 
+import nengo_dl
 from nengo_dl.converter.graph_walk import Value, walk
 
 
@@ -79,6 +81,26 @@ def test_models_without_a_graph_are_refused():
         walk(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(TypeError, match="expected a keras.Model"):
         walk(layers.Dense(2))
+
+
+def test_shapes_that_keras_leaves_open_are_found_out():
+    inputs = keras.Input((4, 2))
+    x = layers.EinsumDense("abc,cd->abd", (None, 5))(inputs)
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    assert model.output_shape == (None, None, 3)
+    assert [c.outputs[0].shape[1:] for c in walk(model).calls] == [(4, 5), (4, 3)]
+
+
+def test_shapes_that_nobody_knows_are_refused():
+    def found(x):
+        return tf.boolean_mask(x, [True, False, True], axis=1)[:, : tf.shape(x)[0]]
+
+    inputs = keras.Input((3,))
+    lambda_layer = layers.Lambda(found, output_shape=(None,), name="found")
+    model = keras.Model(inputs, lambda_layer(inputs))
+    with pytest.raises(ValueError, match="the layer 'found' has shape .None, None."):
+        with pytest.warns(UserWarning, match="no converter for Lambda"):
+            nengo_dl.Converter(model)
 
 
 def test_other_arguments_are_kept_but_for_training():

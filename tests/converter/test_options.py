@@ -2,6 +2,7 @@ import warnings
 
 import keras
 import nengo
+import numpy as np
 import pytest
 
 from nengo_dl.converter.options import Options
@@ -21,7 +22,7 @@ def test_scales():
     assert [options.scale_of(layer) for layer in (a, b)] == [2, 3]
     assert list(options.unused()) == [("scale_firing_rates", "c")]
     assert Options(scale_firing_rates=5).scale_of(a) == 5
-    for wrong in (0, -1, "much", True):
+    for wrong in (0, -1, "much", True, np.inf, np.nan):
         with pytest.raises(ValueError, match="must be a number greater than 0"):
             Options(scale_firing_rates=wrong)
 
@@ -29,6 +30,8 @@ def test_scales():
 def test_swaps_are_neuron_types():
     with pytest.raises(TypeError, match=r"swap_activations\['relu'\] must be"):
         Options(swap_activations={"relu": nengo.LIF})
+    with pytest.raises(TypeError, match=r"must be a dict .*; got LIF\(\)"):
+        Options(swap_activations=nengo.LIF())
 
 
 def test_warnings_point_at_the_caller():

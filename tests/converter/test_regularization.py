@@ -39,8 +39,10 @@ def test_active_in_training_falls_back():
     assert nengo_dl.Converter(model, allow_fallback=False).verify()
 
 
-def test_penalties_are_warned_of():
+def test_activity_regularization_is_nothing_but_a_loss():
+    """With any layer that is left out; what is lost is tested in test_penalties.py."""
     inputs = keras.Input((3,))
-    model = keras.Model(inputs, layers.Dense(2, kernel_regularizer="l2")(inputs))
-    with pytest.warns(UserWarning, match="has a kernel_regularizer, which is not"):
-        nengo_dl.Converter(model)
+    model = keras.Model(inputs, layers.ActivityRegularization(l1=0.1)(inputs))
+    converter = nengo_dl.Converter(model, allow_fallback=False)
+    assert converter.layers[model.outputs[0]] is converter.inputs[inputs]
+    assert converter.verify()

@@ -309,3 +309,23 @@ def test_training_equals_arrays_that_lie_as_they_look(use_loop, rng, monkeypatch
             )
     assert np.abs(trained[1]).max() > 1e-6
     assert np.allclose(*trained, rtol=1e-8, atol=1e-12)
+
+
+def test_any_number_of_steps_ahead_of_a_loop(rng, allclose):
+    """TensorFlow does not know it any more once it has seen several."""
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 2)])
+    with nengo.Network(seed=0) as net:
+        inp = nengo.Node(np.zeros(16))
+        convolved = nengo_dl.TensorNode(model, shape_in=(4, 4, 1), pass_time=False)
+        nengo.Connection(inp, convolved, synapse=None)
+        neurons = nengo.networks.EnsembleArray(5, 18)
+        nengo.Connection(convolved, neurons.input, synapse=None)
+        probe = nengo.Probe(neurons.output, synapse=0.02)
+    x = rng.uniform(size=(2, 7, 16))
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        found = [sim.predict(x[:, :n])[probe] for n in (2, 7, 5)]
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        expected = sim.predict(x)[probe]
+    for y in found:
+        assert allclose(y, expected[:, : y.shape[1]], atol=1e-6)

@@ -57,6 +57,21 @@ def test_numbers_of_steps_of_any_whole_type(sim):
     for n_steps in (np.int64(2), 2.0, np.float32(2)):
         sim.run_steps(n_steps)
     assert sim.n_steps == 6
+    sim.run_steps(steps=3)  # core's name
+    assert sim.n_steps == 9
+    with pytest.raises(TypeError, match="steps"):
+        sim.run_steps(3, steps=3)
+
+
+@pytest.mark.parametrize("name", ("signals", "dg", "step_order", "rng", "other"))
+def test_attributes_that_there_are_not(sim, name):
+    assert not hasattr(sim, name)
+    with pytest.raises(AttributeError) as error:
+        getattr(sim, name)
+    assert error.value.name == name
+    start = f"'Simulator' object has no attribute '{name}'"
+    assert str(error.value).startswith(start)
+    assert (str(error.value) == start) == (name == "other")
 
 
 @pytest.mark.parametrize(
@@ -256,6 +271,14 @@ def test_before_compile(sim, method):
         getattr(sim, method)(n_steps=2, y=np.zeros((2, 2, 1)))
 
 
+def test_without_an_optimizer(sim):
+    y = np.zeros((2, 2, 1))
+    sim.compile(optimizer=None, loss="mse")
+    with pytest.raises(SimulationError, match="compile was called with optimizer=None"):
+        sim.fit(n_steps=2, y=y)
+    assert np.isfinite(sim.evaluate(n_steps=2, y=y, verbose=0)["loss"])
+
+
 def test_inference_only():
     net = small()
     with net:
@@ -277,13 +300,19 @@ def test_inference_only():
         ({"y": {"in": np.zeros((2, 5, 1))}}, "'in'.*unknown.*'out'"),
         ({"y": [np.zeros((2, 5, 1))] * 2}, "2 arrays for 1 probes"),
         ({"y": None}, "no targets"),
+        ({"x": lambda: iter([1]), "y": None}, "a generator .* x is a function"),
         ({"y": {}}, r"no target for the probes \['out'\]"),
         ({"x": np.ones((2, 4, 1))}, "Node 'stimulus' has 4 steps.*expected 5"),
         ({"x": np.ones((2, 5, 3))}, "Node 'stimulus'.*size_out is 1"),
         ({"batch_size": 3}, "batch_size=3.*minibatch_size"),
         ({"validation_data": np.zeros(3)}, "validation_data.*sample_weight"),
         ({"x": np.ones((0, 5, 1)), "y": np.ones((0, 5, 1))}, "at least 1 item"),
-        ({"x": None, "n_steps": 0}, "at least 1 step, got 0"),
+        ({"x": None, "n_steps": 0}, "at least 1 step as n_steps.*got 0"),
+        ({"n_steps": 5.0}, "at least 1 step as n_steps, a whole number; got 5.0"),
+        ({"batch_size": 0}, "at least 1 item as batch_size, a whole number; got 0"),
+        ({"batch_size": 2.5}, "at least 1 item as batch_size, .* got 2.5"),
+        ({"validation_batch_size": "a"}, "as validation_batch_size, .* got 'a'"),
+        ({"validation_split": 1.5}, "validation_split is a fraction .* got 1.5"),
         ({"x": None, "n_steps": None}, "number of steps is not known"),
     ],
 )

@@ -291,6 +291,26 @@ def test_summaries(data, tmp_path):
             sim.train(feeds, keras.optimizers.SGD(0.1), summaries=["loss"])
 
 
+@pytest.mark.parametrize("name", ("include_local", "include_non_trainable"))
+def test_older_arguments_of_saving(name, tmp_path):
+    net, path = networks.mixed_parameters(), tmp_path / "saved"
+    with simulator(net) as sim, simulator(net) as other:
+        sim.run_steps(3)
+        with pytest.warns(DeprecationWarning, match="include_state=True") as caught:
+            sim.save_params(path, include_global=True, **{name: True})
+        assert [w.filename for w in caught] == [__file__]
+        with pytest.warns(DeprecationWarning, match="include_state=False"):
+            other.load_params(path, **{name: False})
+        assert other.n_steps == 0
+        with pytest.warns(DeprecationWarning, match="load_params.path, include_state=T"):
+            other.load_params(path, **{name: True})
+        assert other.n_steps == 3
+        with pytest.raises(ValidationError, match="leave out include_global"):
+            sim.save_params(path, include_global=False)
+        with pytest.raises(TypeError, match="unexpected argument 'include_all'"):
+            sim.save_params(path, include_all=True)
+
+
 @old
 def test_run_batch(data):
     net = autoencoder()

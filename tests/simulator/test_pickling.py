@@ -110,6 +110,7 @@ def layers(neuron_type, **settings):
 
 
 def again(sim):
+    """What becomes of it through a pickle."""
     return pickle.loads(pickle.dumps(sim))
 
 
@@ -286,6 +287,33 @@ def test_copies_go_on_for_themselves(copied):
         assert other.closed
         assert not sim.closed
         sim.run_steps(1)
+
+
+@pytest.mark.parametrize("copied", (again, copy.deepcopy, copy.copy))
+def test_data_alone(copied):
+    """Pickles and deep copies of ``sim.data`` stay as they are."""
+    net = small()
+    ens, probe = net.ensembles[0], net.probes[0]
+    (conn,) = (c for c in net.connections if c.learning_rule is not None)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(20)
+        bias, weights = sim.data[ens].bias, sim.data[conn].weights
+        expected = sim.data[probe].copy()
+        if copied is copy.copy:
+            data = copied(sim.data)
+        else:
+            data, ens, conn, probe = copied([sim.data, ens, conn, probe])
+        assert len(data) == len(sim.data)
+        sim.run_steps(20)
+    assert np.array_equal(data[ens].bias, bias)
+    assert np.array_equal(data[probe][:20], expected)
+    if copied is copy.copy:
+        assert data[probe].shape == sim.data[probe].shape
+        return
+    assert np.array_equal(data[conn].weights, weights)
+    assert data[probe].shape == expected.shape
+    data, probe = again([data, probe])
+    assert np.array_equal(data[probe], expected)
 
 
 def test_what_cannot_be_pickled_gives_the_error_of_core():

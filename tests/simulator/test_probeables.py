@@ -3,6 +3,7 @@
 import nengo
 import numpy as np
 import pytest
+import scipy.sparse
 
 import nengo_dl
 from tests import networks
@@ -124,6 +125,56 @@ def test_parts_of_objects():
             nengo.Probe(direct),
         ]
     check_against_core(net, probes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {
+            "indices": [[0, 1], [0, 1], [3, 2]],
+            "init": [1.0, 0.25, -3.0],
+        },  # one entry twice
+        {"init": scipy.sparse.csc_matrix([[0, 2.0], [1, 0], [0, 0], [3, 4]])},
+        {"init": scipy.sparse.csr_matrix((4, 3))},  # no entries
+    ],
+)
+def test_sparse_weights(options):
+    """They are matrices, one for each sample."""
+    n_in = options["init"].shape[1] if "indices" not in options else 3
+    with nengo.Network() as net:
+        nengo_dl.configure_settings(dtype="float64")
+        transform = nengo.Sparse((4, n_in), **options)
+        node = nengo.Node(np.ones(n_in))
+        conn = nengo.Connection(node, nengo.Node(size_in=4), transform=transform)
+        probe = nengo.Probe(conn, "weights", sample_every=0.002)
+    with nengo.Simulator(net, optimize=False, progress_bar=False) as ref:
+        ref.run_steps(5)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(4)
+        sim.step()
+        assert sim.predict(n_steps=2)[probe].shape == (1, 2, transform.init.size)
+    found, expected = sim.data[probe], ref.data[probe]
+    assert found.shape == expected.shape == (2,)
+    for matrix, other in zip(found, expected, strict=True):
+        assert type(matrix) is type(other)
+        assert np.array_equal(matrix.toarray(), other.toarray())
+
+
+def test_sparse_weights_of_a_batch_after_training():
+    with nengo.Network() as net:
+        node, out = nengo.Node([1.0, 2.0]), nengo.Node(size_in=2)
+        transform = nengo.Sparse((2, 2), indices=[[0, 1], [1, 0]], init=[1.0, 2.0])
+        conn = nengo.Connection(node, out, transform=transform, synapse=None)
+        probe, target = nengo.Probe(conn, "weights"), nengo.Probe(out)
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        sim.run_steps(1)
+        sim.compile("sgd", loss={target: "mse"})
+        sim.fit(n_steps=1, y={target: np.zeros((2, 1, 2))}, verbose=0)
+        sim.run_steps(1)
+        before, after = sim.data[probe][1]
+        assert np.array_equal(before.toarray(), [[0, 1], [2, 0]])
+        assert np.array_equal(after.toarray(), sim.data[conn].weights.toarray())
+        assert not np.array_equal(after.toarray(), before.toarray())
 
 
 @pytest.mark.parametrize("keep_history", (True, False))

@@ -1,6 +1,7 @@
 """What scripts rely on beside the numbers: the same as in core Nengo."""
 
 import threading
+import warnings
 
 import nengo
 import numpy as np
@@ -158,6 +159,60 @@ def test_a_function_that_raises_leaves_its_own_error():
             with pytest.raises(Mine, match="at once"):
                 call()
         assert sim.n_steps == 0
+
+
+@pytest.mark.parametrize("size_in", (0, 1))
+def test_interrupts_in_functions_leave_the_steps_before(size_in):
+    interrupted = []
+
+    def function(t, x=0.5):
+        if t > 0.0045 and not interrupted:
+            interrupted.append(t)
+            raise KeyboardInterrupt
+        return t + x
+
+    with nengo.Network() as net:
+        nengo_dl.configure_settings(dtype="float64")
+        output = function if size_in else lambda t: function(t)
+        probe = nengo.Probe(nengo.Node(output, size_in=size_in, size_out=1))
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        with pytest.raises(KeyboardInterrupt):
+            sim.run_steps(20)
+        assert sim.n_steps == 4
+        sim.run_steps(3)
+        expected = np.arange(1, 8) * 0.001 + (0 if size_in else 0.5)
+        assert np.allclose(sim.data[probe].ravel(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ("function", "function of x", "process", "filter"))
+def test_what_iterates_to_its_end_is_named(kind):
+    class Replay(nengo.Process):
+        def make_step(self, shape_in, shape_out, dt, rng, state):
+            values = iter([1.0, 2.0, 3.0])
+            return lambda t, x=None: next(values)
+
+    values = iter([1.0, 2.0, 3.0])
+    with nengo.Network() as net:
+        if kind == "function":
+            node = nengo.Node(lambda t: next(values), size_out=1)
+        elif kind == "function of x":
+            node = nengo.Node(lambda t, x: next(values), size_in=1, size_out=1)
+        else:
+            process = Replay(default_size_in=0, default_size_out=1)
+            node = nengo.Node(process, size_in=int(kind == "filter"))
+        probe = nengo.Probe(node)
+    for method, repeated in (("run_steps", [(20,)]), ("step", [()] * 9)):
+        values = iter([1.0, 2.0, 3.0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # runs as Python
+            sim = nengo_dl.Simulator(net, progress_bar=False)
+        with sim:
+            with pytest.raises(SimulationError, match="lambda|Replay") as error:
+                for arguments in repeated:
+                    getattr(sim, method)(*arguments)
+            assert "raised StopIteration" in str(error.value)
+            assert isinstance(error.value.__cause__, StopIteration)
+            assert sim.data[probe].ravel().tolist() == [1, 2, 3]
 
 
 # results --------------------------------------------------------------------------------

@@ -153,7 +153,11 @@ class PythonProcess(HostFunction):
         out = np.empty((1, *self.op.output.shape))
         for b, t in enumerate(step_times(time, self.dt)):
             items = [i[:, b].astype(np.float64).reshape(self.op.input.shape) for i in x]
-            self._put(out, 0, self.steps[b % len(self.steps)](t, *items))
+            try:
+                value = self.steps[b % len(self.steps)](t, *items)
+            except StopIteration as stop:
+                raise self.exhausted() from stop
+            self._put(out, 0, value)
             yield out.ravel()
 
     def attempt(self, arrays, dtype=None):

@@ -104,12 +104,90 @@ DENSE = DenseFilter()
 #: state variables that a filter may have to be written out, one product after the other
 WRITTEN_OUT = 3
 
+#: how far rounding may move a filter's poles, relative to the distance of the outermost
+#: one from the unit circle, which is about the relative error of its output
+POLES_MAY_MOVE = 1e-4
+
+
+def state_space(filter_, low, at_rest=True):
+    """The matrices of a filter, in coordinates that the simulation's precision allows.
+
+    A filter that is given in discrete time has its coefficients in ``A``. Where its poles
+    lie close together (high order, or low frequencies) the least change of a coefficient
+    moves them far, over the unit circle even. Schur's form has the poles on its diagonal,
+    and rounding moves each by no more than the rounding. The state is turned with the
+    matrices, ``x' = Q^T x``; so it has to start with zeros (``at_rest``).
+    """
+    A, B, C, D = filter_._get_ss(low.dt)
+    turned = low.options.single and at_rest and not filter_.analog
+    if not turned or not _is_sensitive(A):
+        return A, B, C, D
+    triangular, Q = real_schur(A)
+    return triangular, Q.T @ B, C @ Q, D
+
+
+def real_schur(A):
+    """Schur's form of a matrix: ``A = Q T Q^T``.
+
+    One eigenvalue after the other, or pair of them, is split off: in coordinates that
+    begin with its eigenvector, the matrix has zeros below it, and the rest is smaller.
+
+    Parameters
+    ----------
+    A : (n, n) ndarray
+
+    Returns
+    -------
+    T : (n, n) ndarray
+        Eigenvalues, or blocks of two rows with a complex pair, on the diagonal, and zeros
+        below.
+    Q : (n, n) ndarray
+        Orthogonal.
+    """
+    T, Q = np.array(A, np.float64), np.eye(len(A))
+    first = 0
+    while first < len(A) - 1:
+        values, vectors = np.linalg.eig(T[first:, first:])
+        plane = _invariant(values[0], vectors[:, 0])
+        turn = np.linalg.qr(plane, mode="complete")[0]
+        for matrix in (T, Q):
+            matrix[:, first:] = matrix[:, first:] @ turn
+        T[first:] = turn.T @ T[first:]
+        size = plane.shape[1]
+        T[first + size :, first : first + size] = 0.0
+        first += size
+    return T, Q
+
+
+def _invariant(value, vector):
+    """Real vectors, one or two, that a matrix maps to combinations of themselves."""
+    vector = vector * np.exp(-0.5j * np.angle(np.sum(vector**2)))  # the parts orthogonal
+    # of a pair that is one to rounding, the imaginary part is nothing but rounding
+    if abs(value.imag) * np.sum(vector.imag**2) < np.finfo(np.float64).eps:
+        return vector.real[:, None]
+    return np.stack([vector.real, vector.imag], axis=1)
+
+
+def _is_sensitive(A) -> bool:
+    """Whether rounding ``A`` to single precision changes what it does."""
+    if len(A) < 2:
+        return False
+    poles, moved = (
+        np.sort_complex(np.linalg.eigvals(matrix.astype(np.float64)))
+        for matrix in (A, A.astype(np.float32))
+    )
+    margin = abs(1 - np.abs(poles).max())
+    return bool(np.abs(moved - poles).max() > POLES_MAY_MOVE * margin)
+
 
 @process_rules.register(LinearFilter)
 def lower_linear_filter(op, low) -> np.ndarray:
     """The output of a linear filter; its state goes to the next step."""
     filter_ = op.process
-    A, B, C, D = low.memo((id(filter_), "ss"), lambda: filter_._get_ss(low.dt))
+    at_rest = not any(np.any(signal.initial_value) for signal in op.state.values())
+    A, B, C, D = low.memo(
+        (id(filter_), at_rest), lambda: state_space(filter_, low, at_rest)
+    )
     u = low.read(op.input).ravel()
     if len(A) == 0:  # only a factor
         rows = np.arange(u.size)

@@ -4,7 +4,7 @@ All of them translate into names of today, with a ``DeprecationWarning`` that sh
 What cannot be translated raises an error that says what to write instead.
 """
 
-from nengo_dl.simulator.legacy.arguments import older_data, older_options
+from nengo_dl.simulator.legacy.arguments import older_data, older_options, older_saving
 from nengo_dl.simulator.legacy.methods import OlderNames
 
-__all__ = ["OlderNames", "older_data", "older_options"]
+__all__ = ["OlderNames", "older_data", "older_options", "older_saving"]

@@ -129,3 +129,39 @@ def older_data(method, data, older):
         raise TypeError(f"Simulator.{method} got both data and input_feeds, its old name")
     deprecated(f"{method}(..., input_feeds=...)", f"sim.{method}(..., data=...)")
     return older["input_feeds"]
+
+
+def older_saving(method, include_state, older):
+    """Whether to save or load what is not trained, which had older names.
+
+    Parameters
+    ----------
+    method : str
+        ``"save_params"`` or ``"load_params"``.
+    include_state : bool
+        The same under its present name.
+    older : dict
+        ``include_local`` and ``include_non_trainable``; ``include_global``, which has to
+        be True.
+
+    Returns
+    -------
+    bool
+    """
+    for name, value in older.items():
+        if name not in ("include_global", "include_local", "include_non_trainable"):
+            raise TypeError(f"Simulator.{method} got an unexpected argument {name!r}")
+        if name != "include_global":
+            include_state = include_state or bool(value)
+        elif not value:
+            raise ValidationError(
+                f"Simulator.{method} is always about the parameters; leave out "
+                "include_global",
+                attr=name,
+            )
+    if older:
+        deprecated(
+            f"{method}({', '.join(f'{name}=...' for name in older)})",
+            f"sim.{method}(path, include_state={include_state})",
+        )
+    return include_state

@@ -3,9 +3,11 @@
 import nengo
 import numpy as np
 import pytest
+import scipy.signal
 from nengo.builder.operator import Reset
 from nengo.builder.processes import SimProcess
 
+import nengo_dl
 from nengo_dl.kernels.synapses import linear_filter
 from tests.kernels.kernel_harness import (
     DT,
@@ -240,6 +242,52 @@ def test_high_orders_equal_what_is_written_out(monkeypatch, allclose):
             simulate(bench, "numpy", "float64", ITEMS), written_out, strict=True
         ):
             assert allclose(ours, theirs, atol=1e-11 * max(1, np.abs(theirs).max()))
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        scipy.signal.butter(2, 0.005),
+        scipy.signal.butter(6, 0.01),
+        scipy.signal.butter(3, [0.01, 0.02], "bandpass"),
+        scipy.signal.ellip(5, 0.1, 40, 0.02),
+        ([0, 0, 0, 1e-6], np.poly([0.98, 0.99, 0.985])),
+    ],
+)
+def test_digital_filters_with_poles_close_together_in_single_precision(design):
+    """Rounding the coefficients of their difference equations would spoil them."""
+    with nengo.Network() as net:
+        node = nengo.Node(lambda t: np.sin(9 * t) + np.sin(70 * t) + 0.5)
+        probe = nengo.Probe(node, synapse=digital(*design))
+    with nengo.Simulator(net, progress_bar=False) as core:
+        core.run_steps(1000)
+    expected = core.data[probe]
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(1000)
+        assert np.abs(sim.data[probe] - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "poles",
+    [
+        [0.3],
+        [0.9, 0.9, 0.9],
+        [0.5 + 0.2j, 0.5 - 0.2j, 0.1],
+        [0.9 + 0.01j, 0.9 - 0.01j] * 2,
+        [0.0] * 4,
+        [-0.5, 0.2j, -0.2j, 1.0, 1.0],
+    ],
+)
+def test_schur_s_form(poles, allclose):
+    A = np.eye(len(poles), k=-1)
+    A[0] = -np.real(np.poly(poles))[1:]  # as in the state space of a digital filter
+    T, Q = linear_filter.real_schur(A)
+    assert allclose(Q @ Q.T, np.eye(len(A)), atol=1e-14)
+    assert allclose(Q @ T @ Q.T, A, atol=1e-11)
+    below = np.diag(T, -1)
+    assert not np.tril(T, -2).any()
+    assert np.count_nonzero(below) <= np.count_nonzero(np.imag(poles)) // 2
+    assert allclose(np.poly(T), np.poly(poles).real, atol=1e-12)
 
 
 def test_a_filter_starts_at_rest_and_forgets():
