@@ -62,8 +62,9 @@ class Regularize(keras.losses.Loss):
 
     Parameters
     ----------
-    order : float, optional
+    order : float or "euclidean", optional
         :math:`p`, at least 1; may be ``np.inf``, for the largest absolute value.
+        ``"euclidean"`` is 2.
     axis : int, optional
         Along which axis of the output ``(batch, steps, d)`` to take the norm: 1 for time,
         2 for the dimensions of the probe. What is left of other axes is averaged.
@@ -91,6 +92,7 @@ class Regularize(keras.losses.Loss):
 
     def __init__(self, order=2, axis=None, **kwargs):
         super().__init__(**kwargs)
+        order = 2 if order == "euclidean" else order
         if isinstance(order, str | bool) or not order >= 1:
             raise ValidationError(
                 f"expected a number of at least 1 (np.inf for the largest absolute "

@@ -49,6 +49,10 @@ def test_regularize_is_a_norm(order, axis, rng, allclose):
     assert allclose(loss(np.zeros_like(y), y), norms.mean(), rtol=1e-5)
 
 
+def test_order_by_name():
+    assert Regularize("euclidean").order == Regularize().order == 2
+
+
 @pytest.mark.parametrize("order", [1, 1.5, 2, np.inf])
 def test_gradient_of_regularize(order, rng, allclose):
     y = rng.uniform(0.1, 1, size=(2, 3, 4)) * rng.choice([-1, 1], size=(2, 3, 4))

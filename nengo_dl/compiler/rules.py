@@ -37,7 +37,14 @@ class OperatorRule:
         return False
 
     def penalizes(self, op, training: bool) -> bool:
-        """Whether the operator adds to the losses of training, or of testing."""
+        """Whether the operator adds to the losses (see `Lowering.penalize`).
+
+        Parameters
+        ----------
+        op : nengo.builder.Operator
+        training : bool
+            To those of training; else to those of testing.
+        """
         return False
 
     def lower(self, op, low) -> None:

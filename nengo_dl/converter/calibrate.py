@@ -1,5 +1,7 @@
 """Firing rates from the activations that a model has on data."""
 
+from numbers import Real
+
 import keras
 import numpy as np
 
@@ -23,9 +25,9 @@ def rate_scales(converter, data, percentile, rate):
         raise ValueError(
             f"Converter.calibrate: percentile must be in (0, 100]; got {percentile!r}"
         )
-    if not rate > 0:
+    if not isinstance(rate, Real) or not 0 < rate < float("inf"):
         raise ValueError(f"Converter.calibrate: rate must be positive; got {rate!r}")
-    graph, arrays = converter.graph, _arrays(converter.graph, data)
+    graph, arrays = converter.graph, _arrays(converter, data)
     wanted = {id(call.operation) for call in converter.neuron_calls.values()}
     activations = {}
     for first in range(0, len(arrays[0]), BATCH):
@@ -81,13 +83,9 @@ class Largest:
         return float(low + self.fraction * (above[0] - low) if above else low)
 
 
-def _arrays(graph, data):
+def _arrays(converter, data):
     """The data of each input."""
-    arrays = [np.asarray(array) for array in keras.tree.flatten(data)]
-    if len(arrays) != len(graph.inputs):
-        raise ValueError(
-            f"Converter.calibrate: expected {len(graph.inputs)} inputs, got {len(arrays)}"
-        )
+    arrays = converter.inputs.arrays(data, "Converter.calibrate")
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1 or lengths == {0}:
         raise ValueError(

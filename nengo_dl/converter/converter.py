@@ -153,6 +153,8 @@ class Converter:
                 self._add_call(call)
             for value, tensor in zip(self.graph.outputs, self.model.outputs, strict=True):
                 self._add_output(value, tensor)
+        self.inputs.add_names(getattr(self.model, "_inputs_struct", None))
+        self.outputs.add_names(getattr(self.model, "_outputs_struct", None))
         for argument, key in self.options.unused():
             self.options.warn(
                 f"Converter: {argument}[{key!r}] had no effect; no layer of "
@@ -169,7 +171,7 @@ class Converter:
         training : bool
             True: train both for two epochs by gradient descent on made-up targets,
             and compare what they compute then. Neither of them is changed.
-        inputs : array or list of array, optional
+        inputs : array or list or dict of array, optional
             As Keras takes them, ``(items, …)``. Default: four items, made up.
         atol, rtol : float
             Each element may differ by ``atol + rtol * abs(expected)``.
@@ -275,6 +277,12 @@ class Converter:
         *keras_classes : type
             Subclasses of ``keras.layers.Layer`` (or of ``keras.Operation``).
         """
+        for keras_class in keras_classes:
+            if not isinstance(keras_class, type):
+                raise TypeError(
+                    "Converter.register: expected classes of Keras layers, got "
+                    f"{keras_class!r}"
+                )
 
         def decorate(cls):
             if not (isinstance(cls, type) and issubclass(cls, LayerConverter)):
@@ -367,9 +375,16 @@ class Converter:
             converter = Fallback(call, inputs, self._maker)
         objects = converter.convert()
         objects = objects if isinstance(objects, list) else [objects]
+        shapes = converter.output_shapes
+        if len(objects) != len(shapes) or None in objects:
+            raise ValueError(
+                f"Converter: {type(converter).__name__}.convert gave {objects} for "
+                f"{call.path!r}; expected a Nengo object for each of its outputs, which "
+                f"have the shapes {shapes}"
+            )
         arrays = [
             Array(obj, shape, converter.temporal)
-            for obj, shape in zip(objects, converter.output_shapes, strict=True)
+            for obj, shape in zip(objects, shapes, strict=True)
         ]
         for array in arrays:
             if array.obj.size_out != array.size:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 
 __all__ = ["KerasMapping"]
 
@@ -30,6 +31,48 @@ class KerasMapping(Mapping):
             self._keys.append(key)
         for name in (key, *others):
             self._entries.setdefault(_hashable(name), []).append((name, obj))
+
+    def add_names(self, structure):
+        """Make objects known by the names that a model has for its inputs or outputs.
+
+        Parameters
+        ----------
+        structure
+            A model's tensors; those of a dict are named by its keys.
+        """
+        if isinstance(structure, Mapping):
+            for name, tensor in structure.items():
+                if isinstance(name, str) and tensor in self:
+                    self._entries[name] = [(name, self[tensor])]
+
+    def arrays(self, data, where):
+        """One array for each key that iterating gives, in that order.
+
+        Parameters
+        ----------
+        data : array or list or dict
+            As Keras takes them; of a dict, the keys are those of this mapping.
+        where : str
+            For messages.
+
+        Raises
+        ------
+        ValueError
+            If there are more or less.
+        KeyError
+            If a key of a dict is unknown.
+        """
+        if isinstance(data, Mapping):
+            given = {id(self[key]): array for key, array in data.items()}
+            own = [id(self[key]) for key in self]
+            found = [np.asarray(given[obj]) for obj in own if obj in given]
+        else:
+            found = [np.asarray(array) for array in keras.tree.flatten(data)]
+        if len(found) != len(self):
+            raise ValueError(
+                f"{where}: expected {len(self)} {self.what}, got {len(found)}"
+            )
+        return found
 
     def __getitem__(self, key):
         found = self._entries.get(_hashable(key), [])

@@ -55,13 +55,7 @@ def _inputs(converter, inputs):
     """One array for each input, as Keras takes them."""
     model_inputs = [value.tensors[0] for value in converter.graph.inputs]
     if inputs is not None:
-        arrays = [np.asarray(array) for array in keras.tree.flatten(inputs)]
-        if len(arrays) != len(model_inputs):
-            raise ValueError(
-                f"Converter.verify: expected {len(model_inputs)} inputs, got "
-                f"{len(arrays)}"
-            )
-        return arrays
+        return converter.inputs.arrays(inputs, "Converter.verify")
     rng = np.random.RandomState(0)
     arrays = []
     for tensor in model_inputs:

@@ -51,26 +51,31 @@ def _in_place_of_sizes(sizes: Any, value: Callable) -> Any:
 
 
 @contextlib.contextmanager
-def dropout_of_one_call(layer: Any) -> Iterator[None]:
+def dropout_of_one_call(layer: Any, training: bool) -> Iterator[None]:
     """Around a call: the cells inside decide anew what they drop.
 
     They keep it until they are told that a sequence ends, and tensors of one call or
-    trace cannot be used in another.
+    trace cannot be used in another. Older releases of Keras decide it even where nothing
+    is dropped; their random numbers would then be a memory that lasts in inference.
 
     Parameters
     ----------
     layer : keras.layers.Layer or None
+    training : bool
     """
     parts = [] if layer is None else layer._flatten_layers()
     cells = [part for part in parts if hasattr(part, "reset_dropout_mask")]
 
-    def forget():
-        for cell in cells:
+    rates = [(cell.dropout, cell.recurrent_dropout) for cell in cells]
+
+    def prepare(rates):
+        for cell, (of_inputs, of_states) in zip(cells, rates):
+            cell.dropout, cell.recurrent_dropout = of_inputs, of_states
             cell.reset_dropout_mask()
             cell.reset_recurrent_dropout_mask()
 
-    forget()
+    prepare(rates if training else [(0.0, 0.0)] * len(cells))
     try:
         yield
     finally:
-        forget()
+        prepare(rates)

@@ -106,6 +106,7 @@ class InputFeed:
         ]
         self._data: dict[object, np.ndarray] = {}
         self._first = 0
+        self._ahead: tuple[int, np.ndarray] | None = None
 
     @classmethod
     def of_sources(cls, sources, hosts, dt, batch, dtype) -> InputFeed:
@@ -119,8 +120,26 @@ class InputFeed:
 
     def use(self, data: Mapping[object, np.ndarray], first_step: int) -> None:
         """From ``first_step`` on, take signals from arrays ``(batch, steps, size)``."""
+        if data or self._data:
+            self.forget()
         self._data = {s: np.asarray(a, self.dtype) for s, a in data.items()}
         self._first = first_step
+
+    def put_back(self, start: int, rows: np.ndarray) -> None:
+        """Take back rows of the steps after step ``start``, which were not run after all.
+
+        They are what these steps are given later: no function is called twice for a step,
+        and no random numbers are skipped.
+        """
+        if not len(rows):
+            return
+        if self._ahead is not None and self._ahead[0] == start + len(rows):
+            rows = np.concatenate([rows, self._ahead[1]])
+        self._ahead = (start, rows)
+
+    def forget(self) -> None:
+        """Do without what was put back."""
+        self._ahead = None
 
     def chunk(self, start: int, k: int) -> np.ndarray:
         """Rows of ``k`` steps after step ``start``: ``(k, n, batch)``.
@@ -131,6 +150,24 @@ class InputFeed:
             If a function raises or returns what does not fit; it holds the rows of the
             steps before.
         """
+        if self._ahead is None:
+            return self._made(start, k)
+        (begin, rows), self._ahead = self._ahead, None
+        if begin != start:
+            return self._made(start, k)
+        self.put_back(start + k, rows[k:])
+        rows = rows[:k]
+        if len(rows) == k:
+            return rows
+        try:
+            more = self._made(start + len(rows), k - len(rows))
+        except InputsInterrupted as interrupted:
+            partial = np.concatenate([rows, interrupted.partial])
+            raise InputsInterrupted(partial, interrupted.cause) from None
+        return np.concatenate([rows, more])
+
+    def _made(self, start: int, k: int) -> np.ndarray:
+        """See `chunk`; every function is called."""
         out = np.zeros((k, self.n_rows, self.batch), self.dtype)
         times = (np.arange(start + 1, start + k + 1) * self.dt).tolist()
         for name, (a, _) in self._clock.items():
@@ -164,6 +201,9 @@ class InputFeed:
         out : ndarray
             ``(n, batch)``.
         """
+        if self._ahead is not None:
+            out[...] = self.chunk(start, 1)[0]
+            return
         t = (start + 1) * self.dt
         for name, (a, _) in self._clock.items():
             out[a] = t if name == "time" else start + 1
@@ -290,3 +330,40 @@ class InputFeed:
         )
         problem.__cause__ = error
         return problem
+
+
+class Waiting:
+    """Rows of a feed that were asked for, for steps that have not been run yet.
+
+    Parameters
+    ----------
+    feed : InputFeed
+    start : int
+        The step after which the run starts.
+    """
+
+    def __init__(self, feed: InputFeed, start: int):
+        self.feed = feed
+        self.start = start
+        self._done = 0
+        self._rows: list[np.ndarray] = []
+
+    def chunk(self, first: int, k: int) -> np.ndarray:
+        """Rows of ``k`` steps, of the run's steps from number ``first`` on."""
+        try:
+            rows = self.feed.chunk(self.start + first, k)
+        except InputsInterrupted as interrupted:
+            self._rows.append(interrupted.partial)
+            raise
+        self._rows.append(rows)
+        return rows
+
+    def done(self, k: int) -> None:
+        """The first ``k`` steps of those that are waiting, a chunk, have been run."""
+        self._rows.pop(0)
+        self._done += k
+
+    def put_back(self) -> None:
+        """The others will not be run now."""
+        if self._rows:
+            self.feed.put_back(self.start + self._done, np.concatenate(self._rows))

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections import defaultdict
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -54,7 +55,7 @@ class ParameterBanks:
                     trainable=trainable,
                     name=re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_"),
                     dtype=store.dtype.name,
-                    **penalized.get(own, {}),
+                    **_for_keras(penalized.get(own, {})),
                 )
             )
         self._memories = [VariableMemory(variable) for variable in self.variables]
@@ -134,6 +135,34 @@ def dense(value):
     Optimizers differ in what they do with slices; the whole array is used anyway.
     """
     return tf.identity(value), tf.convert_to_tensor
+
+
+class Regularizer(keras.regularizers.Regularizer):
+    """Any function as a regularizer: older releases of Keras take nothing else."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, weights):
+        """What is added to the loss."""
+        return self.function(weights)
+
+
+class Constraint(keras.constraints.Constraint):
+    """Any function as a constraint, likewise."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, weights):
+        """What weights become after a step of training."""
+        return self.function(weights)
+
+
+def _for_keras(penalties):
+    """Arguments of ``add_weight``."""
+    kinds = {"regularizer": Regularizer, "constraint": Constraint}
+    return {name: kinds[name](f) for name, f in penalties.items() if f is not None}
 
 
 class VariableMemory:

@@ -403,8 +403,14 @@ class Program:
 
     def restore_hosts(self, snapshot: Mapping) -> None:
         """Go back to a snapshot."""
+        self._forget_inputs()
         for op, kept in snapshot.items():
             self.hosts[op].restore(kept)
+
+    def _forget_inputs(self) -> None:
+        """What was made for steps that were not run does not fit any more."""
+        for tier in self._tiers.values():
+            tier.feed.forget()
 
     def reset(self, seed: int, state: bool = True, processes: bool = True) -> None:
         """First values again, and fresh random numbers.
@@ -412,6 +418,7 @@ class Program:
         Batch item ``b`` gets the numbers that ``nengo.Simulator`` gets with the seed
         ``seed + b``.
         """
+        self._forget_inputs()
         if state:
             self._active = None
             self.store.clear()

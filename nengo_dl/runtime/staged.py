@@ -72,6 +72,16 @@ class StagedTier(TensorFlowTier):
             rows = self.feed.chunk(start, k)
         except InputsInterrupted as interrupted:
             rows, cause = interrupted.partial, interrupted.cause
+        try:
+            outputs, cause = self._run_rows(rows, cause, length)
+        except BaseException:
+            self.feed.put_back(start, rows)
+            raise
+        self.feed.put_back(start + len(outputs), rows[len(outputs) :])
+        return outputs, cause
+
+    def _run_rows(self, rows, cause, length):
+        """See `_chunk`, with what the steps are given."""
         xp = SequenceNamespace(self.store.dtype)
         tensors = [rows]
         if self.stages.needs_before:

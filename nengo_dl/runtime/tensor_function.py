@@ -395,7 +395,7 @@ class TensorFunction:
         if states:
             arguments.append(self._states.arranged(states))
         options = {"training": training} if self._takes_training else {}
-        with dropout_of_one_call(self.layer):
+        with dropout_of_one_call(self.layer, training):
             result = self._told(*arguments, **options)
         if not states:
             return result, []

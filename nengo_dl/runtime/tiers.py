@@ -16,7 +16,7 @@ import numpy as np
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Layout, Read, Weight
 from nengo_dl.runtime.emit import Emitter, loop_step, whole_step
-from nengo_dl.runtime.host import InputFeed, InputsInterrupted
+from nengo_dl.runtime.host import InputFeed, InputsInterrupted, Waiting
 from nengo_dl.runtime.numpy_tier import NumpyStep
 from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.state import StateStore
@@ -105,7 +105,7 @@ class NumpyTier:
                 rows = self.feed.chunk(start + done, k)
             except InputsInterrupted as interrupted:
                 rows, cause = interrupted.partial, interrupted.cause
-            yield from self._steps(rows)
+            yield from self._steps(rows, start + done)
             if cause is not None:
                 raise cause
             done += k
@@ -121,8 +121,8 @@ class NumpyTier:
             program()
         return program.y[None].copy()
 
-    def _steps(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Run one step for each entry of ``rows``."""
+    def _steps(self, rows: np.ndarray, start: int) -> Iterator[np.ndarray]:
+        """Run one step for each entry of ``rows``, after step ``start``."""
         program = self.program
         out = np.empty((len(rows), *program.y.shape), self.store.dtype)
         done = 0
@@ -135,6 +135,7 @@ class NumpyTier:
                     out[done] = program.y
                     done += 1
         except BaseException:  # interrupts too: what was computed is not lost
+            self.feed.put_back(start + done, rows[done:])
             if done:
                 yield out[:done]
             raise
@@ -308,19 +309,24 @@ class TensorFlowTier:
 
         chunk = self.chunk(n_steps)
         self._chunks.add(chunk)
-        for outputs, carry in run_chunks(
-            self.loop,
-            n_steps,
-            chunk,
-            self.carried(),
-            self.weights,
-            batch=self.store.batch,
-            n_in=self.layout.n_given,
-            inputs=lambda first, k: self.feed.chunk(start + first, k),
-            device=self.device,
-        ):
-            self.take(carry)
-            yield outputs
+        waiting = Waiting(self.feed, start)
+        try:
+            for outputs, carry in run_chunks(
+                self.loop,
+                n_steps,
+                chunk,
+                self.carried(),
+                self.weights,
+                batch=self.store.batch,
+                n_in=self.layout.n_given,
+                inputs=waiting.chunk,
+                device=self.device,
+            ):
+                self.take(carry)
+                waiting.done(len(outputs))
+                yield outputs
+        finally:
+            waiting.put_back()
 
     def carried(self) -> list:
         """What the loop carries: the state, and variables of Keras layers."""

@@ -29,15 +29,17 @@ class Symbol:
     dtype : dtype
     tensor : optional
         What it stands for.
+    any_rank : bool
+        Whether not even the number of axes is known; ``shape`` is the usual one then.
     """
 
-    def __init__(self, shape, dtype, tensor=None):
+    def __init__(self, shape, dtype, tensor=None, any_rank=False):
         self.shape, self.dtype, self.tensor = tuple(shape), np.dtype(dtype), tensor
-        self.ndim = len(self.shape)
+        self.ndim, self.any_rank = len(self.shape), any_rank
 
     def astype(self, dtype, copy=False):
         """As of an array; the tensor stays what it is."""
-        return Symbol(self.shape, dtype, self.tensor)
+        return Symbol(self.shape, dtype, self.tensor, self.any_rank)
 
 
 def input_nodes(network):
@@ -189,7 +191,7 @@ def resolve_data(
             array = array.astype(dtype, copy=False)
         elif array.dtype.kind != "f":
             array = array.astype(rc.float_dtype)
-        _check_shape(kind, node, array, node.size_out)
+        _check_shape(kind, node, array, (node.size_out,))
         arrays[node] = array
     _check_equal(kind, arrays, 0, "items", minibatch_size, "minibatch_size")
     steps = _check_equal(kind, arrays, 1, "steps", n_steps, "n_steps")
@@ -204,6 +206,7 @@ def resolve_targets(
     where="Simulator.fit",
     names=None,
     check_size=True,
+    shapes=None,
 ):
     """Check target values of probes.
 
@@ -225,12 +228,14 @@ def resolve_targets(
     check_size : bool
         Whether the last axis must have the probe's size (default). Whole numbers may
         always have a last axis of 1: they are taken as the numbers of classes.
+    shapes : dict, optional
+        The shape of what a probe gives in one step, of those that give matrices.
 
     Returns
     -------
     dict
-        An array ``(batch, steps, size)`` for each probe that targets were given for.
-        Their types are kept.
+        An array ``(batch, steps, size)`` for each probe that targets were given for, or
+        ``(batch, steps, rows, columns)``. Their types are kept.
 
     Raises
     ------
@@ -238,7 +243,8 @@ def resolve_targets(
         If targets are of the wrong rank, size, type or number, or are for something
         that is not a probe of the network.
     """
-    kind = _Kind("target", "Probe", "probe", where, names or probes_names(probes))
+    names = names or probes_names(probes)
+    kind = _Kind("target", "Probe", "probe", where, names, shapes=shapes)
     if isinstance(targets, list | tuple) and len(targets) != len(probes):
         raise ValidationError(
             f"got a list of {len(targets)} arrays for {len(probes)} probes; give one "
@@ -249,9 +255,9 @@ def resolve_targets(
     arrays = {}
     for probe, value in _by_object(kind, targets).items():
         array = _numeric(kind, probe, value)
-        classes = array.dtype.kind in "iu" and array.shape[-1:] == (1,)
-        size = probe.size_in if check_size and not classes else None
-        _check_shape(kind, probe, array, size)
+        classes = array.dtype.kind in "iu" and array.shape[2:] == (1,)
+        shape = kind.shape(probe) if check_size and not classes else ("size",)
+        _check_shape(kind, probe, array, shape)
         steps = n_steps.get(probe) if isinstance(n_steps, Mapping) else n_steps
         if steps is not None and array.shape[1] not in (steps, None):
             raise ValidationError(
@@ -267,9 +273,9 @@ def resolve_targets(
 class _Kind:
     """What is checked, and the words for it in error messages."""
 
-    def __init__(self, what, cls, role, where, names, size_attr="size_in"):
+    def __init__(self, what, cls, role, where, names, size_attr="size_in", shapes=None):
         self.what, self.cls, self.role, self.where = what, cls, role, where
-        self.names, self.size_attr = names, size_attr
+        self.names, self.size_attr, self.shapes = names, size_attr, shapes or {}
         self.keys = {name: obj for obj, name in names.items()}
         labels = [getattr(obj, "label", None) for obj in names]
         for obj, label in zip(names, labels, strict=True):
@@ -279,14 +285,15 @@ class _Kind:
     def of(self, obj):
         return f"{self.what} for {self.cls} '{self.names[obj]}'"
 
-    def size(self, obj):
-        return getattr(obj, self.size_attr)
+    def shape(self, obj):
+        """The shape of what an object gives or is given in one step."""
+        return self.shapes.get(obj) or (getattr(obj, self.size_attr),)
 
     def listing(self, first_word="This"):
         """All objects of this network with their sizes."""
         if not self.names:
             return f"{first_word} network has no {self.role}s."
-        sizes = (f"'{name}' ({self.size(obj)})" for obj, name in self.names.items())
+        sizes = (f"'{name}' ({_axes(self.shape(o))})" for o, name in self.names.items())
         return f"{first_word} network's {self.role}s are {', '.join(sizes)}."
 
 
@@ -349,13 +356,19 @@ def _numeric(kind, obj, value):
     return array
 
 
-def _check_shape(kind, obj, array, size):
-    """The rank of an array and, unless ``size`` is None, its last axis."""
-    last = "size" if size is None else size
-    if array.ndim != 3:
+def _axes(sizes):
+    return ", ".join(map(str, sizes))
+
+
+def _check_shape(kind, obj, array, shape):
+    """The rank of an array, and all axes but two; some may be words for any size."""
+    if isinstance(array, Symbol) and array.any_rank:
+        return
+    expected = f"(batch, steps, {_axes(shape)})"
+    if array.ndim != 2 + len(shape):
         raise ValidationError(
-            f"{kind.of(obj)} has shape {array.shape}; expected 3 axes "
-            f"(batch, steps, {last})"
+            f"{kind.of(obj)} has shape {array.shape}; expected {2 + len(shape)} axes "
+            f"{expected}"
             + (
                 f". For one step, insert an axis: (…, 1, {array.shape[1]})"
                 if array.ndim == 2
@@ -363,12 +376,15 @@ def _check_shape(kind, obj, array, size):
             ),
             attr=kind.where,
         )
-    if size is not None and array.shape[2] not in (size, None):
+    pairs = zip(array.shape[2:], shape, strict=True)
+    if any(isinstance(b, int) and a not in (b, None) for a, b in pairs):
+        reason = f"{kind.size_attr} is {_axes(shape)}"
+        if len(shape) > 1:
+            reason = f"data have the shape {shape} in each step"
         raise ValidationError(
-            f"{kind.of(obj)} has shape {array.shape}; expected (batch, steps, {size}), "
-            f"because the {kind.cls.lower()}'s {kind.size_attr} is {size}. If the last "
-            f"axis is right, it may belong to another {kind.cls.lower()}: "
-            + kind.listing("this"),
+            f"{kind.of(obj)} has shape {array.shape}; expected {expected}, because the "
+            f"{kind.cls.lower()}'s {reason}. If the last axis is right, it may belong to "
+            f"another {kind.cls.lower()}: " + kind.listing("this"),
             attr=kind.where,
         )
 

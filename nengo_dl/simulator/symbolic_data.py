@@ -96,10 +96,12 @@ class SymbolicStream:
 
     def _target(self, probe, value):
         steps = None if self.sim._logs[probe].keep_history else 1
+        shape = self.sim._probe_shapes()[probe]
         if value.dtype.kind in "iu":
-            return tf.ensure_shape(value.tensor, (None, steps, None))
+            shape = (None,) * len(shape)
+            return tf.ensure_shape(value.tensor, (None, steps, *shape))
         y = tf.cast(value.tensor, self.sim.dtype)
-        return tf.ensure_shape(y, (None, steps, probe.size_in))
+        return tf.ensure_shape(y, (None, steps, *shape))
 
     def _weight(self, value, items):
         """Always with two axes, of which the second may have length 1."""
@@ -157,15 +159,16 @@ class SymbolicStream:
         if any(array.tensor.shape.rank is None for _, array in all_arrays):
             return None
         items, steps = self._sizes(given, entry)
+        shapes = self.sim._probe_shapes()
         fits = [items <= self.sim._batch, items > 0, steps > 0]
         if entry is not None:
             fits.append(tf.reduce_all(tf.equal(entry, tf.cast(steps, entry.dtype))))
         for obj, array in all_arrays:
             shape = tf.shape(array.tensor)
-            size = obj.size_out if obj in given.inputs else obj.size_in
+            sizes = (obj.size_out,) if obj in given.inputs else shapes[obj]
             if array.dtype.kind in "iu" and array.shape[2:] == (1,):
-                size = 1
-            expected = (items, self._steps_of(obj, steps), size)[: array.ndim]
+                sizes = (1,)
+            expected = (items, self._steps_of(obj, steps), *sizes)[: array.ndim]
             fits += [tf.equal(shape[i], n) for i, n in enumerate(expected)]
         return fits
 
@@ -207,6 +210,6 @@ def symbol(tensor):
     """The `Symbol` of a tensor or of its specification; None for no tensor."""
     if not isinstance(tensor, tf.Tensor | tf.TensorSpec):
         return tensor
-    shape = tensor.shape
-    shape = (None,) * 3 if shape.rank is None else shape.as_list()
-    return Symbol(shape, tensor.dtype.as_numpy_dtype, tensor)
+    unknown = tensor.shape.rank is None
+    shape = (None,) * 3 if unknown else tensor.shape.as_list()
+    return Symbol(shape, tensor.dtype.as_numpy_dtype, tensor, unknown)

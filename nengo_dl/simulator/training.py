@@ -96,9 +96,10 @@ class TrainingMethods(DataMethods):
             ``(x, y)`` or ``(x, y, sample_weight)``, each in the form that the argument
             has. They may differ in their number of items and steps.
         y : array or list or dict
-            Targets for the probes, ``(items, steps, size)``; one step for probes that
-            keep no history. Whole numbers ``(items, steps, 1)`` are numbers of classes.
-            None, if ``x`` gives them.
+            Targets for the probes, ``(items, steps, size)``, of weights and encoders
+            ``(items, steps, rows, columns)``; one step for probes that keep no history.
+            Whole numbers ``(items, steps, 1)`` are numbers of classes. None, if ``x``
+            gives them.
         n_steps : int, optional
             Number of steps, if the data do not tell it.
         stateful : bool

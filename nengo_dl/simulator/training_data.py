@@ -145,6 +145,10 @@ class DataMethods:
     def _probe_names(self):
         return probes_names(self.model.probes)
 
+    def _probe_shapes(self):
+        """The shape of what each probe gives in one step; of weights it is a matrix."""
+        return {probe: self.model.sig[probe]["in"].shape for probe in self.model.probes}
+
     def _given(self, x, y, weight, n_steps, where, targets=True, steps_known=True):
         """All checks of data, targets and weights.
 
@@ -170,7 +174,8 @@ class DataMethods:
                     f"or a keras.utils.PyDataset; x is a {type(x).__name__}",
                     attr=where,
                 )
-            found = resolve_targets(y, probes, where=where, names=names)
+            shapes = self._probe_shapes()
+            found = resolve_targets(y, probes, where=where, names=names, shapes=shapes)
         inputs, steps = {}, n_steps
         if x is not None:
             inputs, steps = resolve_data(
@@ -202,7 +207,9 @@ class DataMethods:
             expected = {
                 p: steps if self._logs[p].keep_history else 1 for p in self.model.probes
             }
-            found = resolve_targets(y, probes, expected, items, where, names)
+            found = resolve_targets(
+                y, probes, expected, items, where, names, shapes=shapes
+            )
             self._check_needed(found, where)
         weights = None
         if weight is not None and targets:
@@ -417,8 +424,9 @@ class DataMethods:
             whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
             if not whole or size < 1:
                 what = "step" if name == "n_steps" else "item"
+                got = repr(size) if np.ndim(size) == 0 else f"a {type(size).__name__}"
                 raise ValidationError(
-                    f"expected at least 1 {what} as {name}, a whole number; got {size!r}",
+                    f"expected at least 1 {what} as {name}, a whole number; got {got}",
                     attr=where,
                 )
             if name != "n_steps" and size > self._batch:

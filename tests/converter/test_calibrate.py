@@ -122,6 +122,22 @@ def test_several_inputs_need_equally_many_samples(rng):
             converter.calibrate(wrong)
 
 
+def test_inputs_by_name():
+    """Other names are in another order than the inputs of the model."""
+    b, a = keras.Input((3,), name="b"), keras.Input((3,), name="a")
+    relu = layers.ReLU()
+    converter = nengo_dl.Converter(keras.Model([b, a], relu(b - a)))
+    data = {"a": np.zeros((2, 3)), "b": np.full((2, 3), 4.0)}
+    assert converter.calibrate(data, rate=100) == {relu: 25}
+
+
+def test_wrong_rates():
+    converter = nengo_dl.Converter(keras.Sequential([keras.Input((3,)), layers.ReLU()]))
+    for rate in (0, -1, np.inf, {"relu": 100}):
+        with pytest.raises(ValueError, match="rate must be positive; got"):
+            converter.calibrate(np.ones((2, 3)), rate=rate)
+
+
 def test_calibrated_spikes_come_near_the_rates(rng):
     """A spiking network of calibrated layers gives what Keras gives, on average."""
     model = hidden_layer(rng)

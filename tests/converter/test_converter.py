@@ -124,18 +124,28 @@ def test_overridden_call_is_not_taken_for_the_original(rng):
 def test_registering_something_else():
     with pytest.raises(TypeError, match="expected a subclass of"):
         nengo_dl.Converter.register(Double)(Double)
+    with pytest.raises(TypeError, match="expected classes of Keras layers, got 'Dense'"):
+        nengo_dl.Converter.register("Dense")
 
 
-def test_wrong_size_is_named():
+@pytest.mark.parametrize(
+    "result, message",
+    (
+        (lambda self: self.node(5), "size 5 for an output of 'own'"),
+        (lambda self: None, r"convert gave \[None\] for 'own'; expected a Nengo object"),
+        (lambda self: [self.node(3)] * 2, "for each of its outputs, .* shapes .*3"),
+    ),
+)
+def test_wrong_results_are_named(result, message):
     class ConvertWrongly(LayerConverter):
         def convert(self):
-            return self.node(5)
+            return result(self)
 
     inputs = keras.Input((3,))
     model = keras.Model(inputs, Double(name="own")(inputs))
     nengo_dl.Converter.register(Double)(ConvertWrongly)
     try:
-        with pytest.raises(ValueError, match="size 5 for an output of 'own'"):
+        with pytest.raises(ValueError, match=message):
             nengo_dl.Converter(model)
     finally:
         del converters._entries[Double]

@@ -79,6 +79,11 @@ def test_inputs_by_name(rng):
     data = {"b": rng.uniform(size=(5, 3)), "a": rng.uniform(size=(5, 2))}
     assert converter.verify()
     assert converter.verify(inputs=data)
+    other = nengo_dl.Converter(
+        keras.Model([a, b], {"sum": layers.Concatenate(name="c")([a, b])})
+    )
+    assert other.verify(inputs=data)  # the first input is "b"
+    assert other.outputs["sum"] is other.outputs["c"]
 
 
 def test_sequences_of_any_length(rng):

@@ -18,6 +18,7 @@ ABSENT = {
     "nengo_dl.configure_trainable",
     "nengo_dl.utils",
     "sim.dg",
+    "sim.rng",
     "sim.sess",
     "sim.signals",
     "sim.step_order",

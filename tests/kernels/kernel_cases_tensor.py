@@ -1,7 +1,9 @@
-"""Cases of functions of TensorFlow tensors."""
+"""Cases of functions of TensorFlow tensors, and of what adds to losses."""
 
 import tensorflow as tf
+from nengo.builder.operator import Copy
 
+from nengo_dl.kernels.penalties import SimPenalty
 from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.runtime.tensor_function import TensorFunction
 from tests.kernels.kernel_cases import case
@@ -17,4 +19,13 @@ def tensor_function(bench, variant):
     call = TensorFunction(function, (2, 3), pass_time=False, dtype="float64")
     x, y = bench.feed(6), bench.signal((4,))
     bench.add(SimTensorNode(call, y, x=x, tag="tensor"))
+    bench.watch(y)
+
+
+@case(merges=False)
+def penalty(bench, variant):
+    """A step is the same with it."""
+    x, y = bench.feed(3), bench.signal((3,))
+    bench.add(Copy(x, y))
+    bench.add(SimPenalty(y, tf.reduce_sum))
     bench.watch(y)

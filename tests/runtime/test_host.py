@@ -202,6 +202,49 @@ def test_a_failure_ends_what_is_drawn_where_core_would_have_been(first):
     np.testing.assert_array_equal(rows[2] - rows[0], 2.0)
 
 
+def test_rows_that_are_put_back_are_given_again():
+    drawn, called = Draws(), Calls(fails=0.0205)
+    feed = feed_of_hosts(drawn, called)
+    rows = feed.chunk(0, 8)
+    feed.put_back(3, rows[3:])
+    out = np.empty((4, 2))
+    feed.single(3, out)
+    np.testing.assert_array_equal(out, rows[3])
+    again = feed.chunk(4, 2)
+    np.testing.assert_array_equal(again, rows[4:6])
+    feed.put_back(5, again[1:])  # before those that are still there
+    np.testing.assert_array_equal(feed.chunk(5, 3), rows[5:])
+    assert drawn.asked == [8]
+    assert len(called.times) == 8
+
+    feed.put_back(6, rows[6:])
+    assert len(feed.chunk(6, 5)) == 5  # some of them are new
+    assert drawn.asked == [8, 3]
+    assert called.times[-1] == 11 * 0.001
+
+
+def test_rows_that_are_put_back_are_forgotten_elsewhere():
+    drawn, called = Draws(), Calls(fails=0.0105)
+    feed = feed_of_hosts(drawn, called)
+    rows = feed.chunk(0, 8)
+    feed.put_back(6, rows[6:])
+    feed.chunk(0, 2)  # another step: time went back
+    assert drawn.asked == [8, 2]
+    feed.put_back(6, rows[6:])
+    feed.forget()
+    feed.chunk(6, 2)
+    assert drawn.asked == [8, 2, 2]
+    feed.put_back(6, rows[6:])
+    feed.use({called: np.ones((2, 9, 1))}, 6)
+    assert (feed.chunk(6, 2)[:, 3] == 1).all()
+    feed.use({}, 0)
+    feed.put_back(6, rows[6:])
+    with pytest.raises(InputsInterrupted) as interrupted:
+        feed.chunk(6, 9)
+    assert len(interrupted.value.partial) == 4
+    np.testing.assert_array_equal(interrupted.value.partial[:2], rows[6:])
+
+
 class Process:
     """What runs a process of two items: each gets the time, scaled."""
 

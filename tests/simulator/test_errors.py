@@ -309,6 +309,7 @@ def test_inference_only():
         ({"x": np.ones((0, 5, 1)), "y": np.ones((0, 5, 1))}, "at least 1 item"),
         ({"x": None, "n_steps": 0}, "at least 1 step as n_steps.*got 0"),
         ({"n_steps": 5.0}, "at least 1 step as n_steps, a whole number; got 5.0"),
+        ({"n_steps": np.zeros((2, 5, 1))}, "as n_steps, a whole number; got a ndarray"),
         ({"batch_size": 0}, "at least 1 item as batch_size, a whole number; got 0"),
         ({"batch_size": 2.5}, "at least 1 item as batch_size, .* got 2.5"),
         ({"validation_batch_size": "a"}, "as validation_batch_size, .* got 'a'"),

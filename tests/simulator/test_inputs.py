@@ -256,3 +256,18 @@ def test_targets_may_be_numbers_of_classes(net):
         resolve_targets({net.p2: labels.astype(float)}, net.probes)
     arrays = resolve_targets({net.p2: np.zeros((2, 1, 7))}, net.probes, check_size=False)
     assert arrays[net.p2].shape == (2, 1, 7)
+
+
+def test_targets_of_probes_that_give_matrices(net):
+    shapes, y = {net.p2: (3, 4)}, np.zeros((2, 5, 3, 4))
+    assert resolve_targets({net.p2: y}, net.probes, shapes=shapes)[net.p2] is y
+    for wrong, message in (
+        (y[:, :, 0], r"expected 4 axes \(batch, steps, 3, 4\)"),
+        (
+            y[:, :, :2],
+            r"the probe's data have the shape \(3, 4\).*'out' \(2\), '",
+        ),
+        (np.zeros((2, 5, 2, 1), int), r"expected \(batch, steps, 3, 4\)"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            resolve_targets({net.p2: wrong}, net.probes, shapes=shapes)

@@ -184,6 +184,45 @@ def test_interrupts_in_functions_leave_the_steps_before(size_in):
         assert np.allclose(sim.data[probe].ravel(), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("feedback, jit", [(True, "auto"), (False, False), (False, True)])
+def test_after_a_failure_no_inputs_are_missing(feedback, jit):
+    """What was called or drawn ahead of the steps is theirs when they are run later."""
+    calls, fails = [], [0.0045, 0.1305]
+
+    def function(t, x):
+        if fails and t > fails[0]:
+            fails.pop(0)
+            raise ValueError("not now")
+        return x
+
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64", jit=jit)
+        counter = nengo.Node(lambda t: calls.append(t) or len(calls), size_out=1)
+        noise = nengo.Node(nengo.processes.WhiteNoise(scale=False))
+        node = nengo.Node(function, size_in=1)
+        nengo.Connection(noise, node, synapse=None)
+        if feedback:
+            nengo.Connection(node, node, synapse=0, transform=0.5)
+        filtered = nengo.Node(size_in=1)
+        nengo.Connection(node, filtered, synapse=0.01)
+        probes = [nengo.Probe(obj) for obj in (counter, noise, node, filtered)]
+    del calls[:]
+    with nengo_dl.Simulator(net, seed=1, progress_bar=False) as sim:
+        for n_steps in (100, 200):
+            with pytest.raises(ValueError, match="not now"):
+                sim.run_steps(n_steps)
+        assert sim.n_steps == 130
+        sim.step()
+        sim.run_steps(69)
+        found = [sim.data[probe].copy() for probe in probes]
+        sim.reset()
+        del calls[:]
+        sim.run_steps(200)
+        for probe, data in zip(probes, found, strict=True):
+            assert np.allclose(sim.data[probe], data, rtol=1e-12, atol=1e-12), probe
+        assert np.array_equal(found[0].ravel(), np.arange(1, 201))
+
+
 @pytest.mark.parametrize("kind", ("function", "function of x", "process", "filter"))
 def test_what_iterates_to_its_end_is_named(kind):
     class Replay(nengo.Process):

@@ -411,3 +411,41 @@ def test_the_model_by_itself_starts_from_the_present_state():
             assert np.allclose(found["p"], expected["p"], rtol=0, atol=1e-12)
             assert np.array_equal(model.predict(data, verbose=0)["p"], found["p"])
             sim.run_steps(4, data={"inp": x})
+
+
+@pytest.mark.parametrize("form", ("arrays", "dataset", "unknown", "generator"))
+def test_losses_of_weights(form, rng, allclose):
+    tf = pytest.importorskip("tensorflow")
+    with nengo.Network(seed=0) as net:
+        a = nengo.Node([0.0])
+        ens = nengo.Ensemble(4, 1, neuron_type=nengo.Tanh())
+        weights = rng.uniform(-1, 1, (4, 1))
+        connection = nengo.Connection(a, ens.neurons, transform=weights, synapse=None)
+        probe = nengo.Probe(ens, label="out")
+        matrix = nengo.Probe(connection, "weights", label="weights")
+    x, y = rng.uniform(-1, 1, (6, 2, 1)), rng.uniform(-1, 1, (6, 2, 4, 1))
+    with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+        data = {sim.get_name(a): x.astype("float32")}, {"weights": y.astype("float32")}
+        sim.compile(keras.optimizers.SGD(1.0), loss={matrix: "mse"})
+        if form == "arrays":
+            result = sim.evaluate(*data, verbose=0)
+        else:
+            dataset = tf.data.Dataset.from_tensor_slices(data).batch(3)
+            if form == "unknown":
+                spec = tf.nest.map_structure(
+                    lambda s: tf.TensorSpec(None, s.dtype), dataset.element_spec
+                )
+                batches = list(dataset)
+                dataset = tf.data.Dataset.from_generator(
+                    lambda: iter(batches), output_signature=spec
+                )
+            given = iter(list(dataset)) if form == "generator" else dataset
+            result = sim.evaluate(given, verbose=0)
+        assert allclose(result["weights_loss"], np.mean((weights - y) ** 2), rtol=1e-5)
+        assert sim.predict(x)[matrix].shape == y.shape
+        assert sim.predict(x)[probe].shape == x.shape
+        sim.fit(*data, verbose=0, batch_size=3, shuffle=False)
+        expected = weights
+        for batch in (y[:3], y[3:]):
+            expected = expected - 2 * np.mean(expected - batch, axis=(0, 1)) / 4
+        assert allclose(sim.data[connection].weights, expected, atol=1e-5)

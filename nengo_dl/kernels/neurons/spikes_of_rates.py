@@ -127,12 +127,12 @@ class UniformDraws(HostFunction):
         shape = (len(times), self.size)
         return np.stack([rng.random_sample(shape) for rng in self._rngs], axis=1)
 
-    def attempt(self, arrays):
+    def attempt(self, arrays, dtype=None):
         """See `nengo_dl.kernels.functions.HostFunction`; columns go step by step."""
         (time,) = arrays
         columns = time.shape[1]
         values = self.draw(time[0, :: len(self._rngs)]).reshape(columns, self.size)
-        return values.T.astype(time.dtype), columns, None
+        return values.T.astype(dtype or time.dtype), columns, None
 
 
 class StochasticSpikingKernel(SpikesOfRates):
