@@ -1,6 +1,7 @@
 """A network as a Keras layer."""
 
 import contextlib
+from functools import partial
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.kept import Kept, compilable
 from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
+from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
 from nengo_dl.runtime.unrolled import Unrolled
@@ -69,22 +71,7 @@ class Variant:
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         #: whether carried arrays lie in memory with the batch first
         self.turned = self.stages.loop_turned
-        self.scan = None
-        if loop:
-            step = loop_step(self.layout, program.batch)
-            step = turn_step(step) if self.turned else step
-            arguments = (
-                self.kept.wrap(step),
-                self.layout.loop.result.size,
-                program.dtype,
-            )
-            options = {"truncate": settings["truncate"], "jit": jit, "xp": self.xp}
-            options["turned"] = self.turned
-            if program.use_loop:
-                checkpoint = settings["checkpoint"]
-                self.scan = Scan(*arguments, checkpoint=checkpoint, **options)
-            else:
-                self.scan = Unrolled(*arguments, n_steps=program.unroll, **options)
+        self.scan = self._all_steps(settings, jit) if loop else None
         self.state = [tf.Variable(value, trainable=False) for value in self._stored()]
         self.carrying = tf.Variable(False, trainable=False)
         self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -95,6 +82,33 @@ class Variant:
         for slot in self._learned_slots:
             for number in np.unique(slot.carry[slot.carry >= 0]):
                 self.learned[number][slot.row[slot.carry == number]] = True
+
+    def _all_steps(self, settings, jit):
+        """The loop as one function; networks of the same structure share it.
+
+        Otherwise every simulator would compile its own, and TensorFlow keeps what it
+        compiled until the process ends.
+        """
+        program = self.program
+        options = {"jit": jit, "turned": self.turned, "truncate": settings["truncate"]}
+        if program.use_loop:
+            options["checkpoint"] = settings["checkpoint"]
+        else:
+            options["n_steps"] = program.unroll
+        key = key_of(self.layout)
+        if key is None:
+            return self._new_scan(self.layout, {**options, "xp": self.xp})
+        names = np.dtype(program.dtype).name, program.device, *options.items()
+        make = partial(self._new_scan, without_numbers(self.layout), options)
+        return programs.get(("trained", key, program.batch, *names), make)
+
+    def _new_scan(self, layout, options):
+        step = loop_step(layout, self.program.batch)
+        step = turn_step(step) if self.turned else step
+        scan = Scan if self.program.use_loop else Unrolled
+        return scan(
+            self.kept.wrap(step), layout.loop.result.size, self.program.dtype, **options
+        )
 
     def _stored(self):
         return self.program.store.load(self.layout.states, self.layout.carry)

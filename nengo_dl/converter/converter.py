@@ -369,7 +369,7 @@ class Converter:
             if problem is not None:
                 raise TypeError(
                     f"Converter: the layer {call.path!r} ({type(layer).__name__}) cannot "
-                    f"be converted: {problem}"
+                    f"be converted: {reason}. Nor can it be a TensorNode: {problem}"
                 )
             report(call, reason, self.options)
             converter = Fallback(call, inputs, self._maker)

@@ -43,7 +43,9 @@ class FlatCall(keras.layers.Layer):
 
     def __init__(self, call, shapes, time=False):
         # the layer has a name and a dtype of its own already
-        super().__init__(name=f"{call.operation.name}_flat", dtype=call.outputs[0].dtype)
+        types = [value.dtype for value in (*call.outputs, *call.inputs)]
+        dtype = next((name for name in types if "float" in name), keras.config.floatx())
+        super().__init__(name=f"{call.operation.name}_flat", dtype=dtype)
         self.operation = call.operation
         self._flat = (call, [tuple(shape) for shape in shapes], time)
 
@@ -82,7 +84,8 @@ class Fallback(LayerConverter):
             and call.args[0] in call.inputs
             and not call.kwargs
             and len(sizes) == 1
-            and call.inputs[0].dtype.startswith("float")
+            and "float" in call.inputs[0].dtype
+            and "float" in call.outputs[0].dtype
             and not self.temporal
         )
         if alone:

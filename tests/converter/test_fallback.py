@@ -33,6 +33,26 @@ def test_several_inputs_outputs_and_whole_numbers(rng):
         assert np.allclose(found[:, 0], y, atol=1e-6)
 
 
+def test_conditions_and_whole_numbers_inside(rng):
+    ops = keras.ops
+    a = keras.Input((4,))
+    largest = ops.argmax(a, axis=-1, keepdims=True)
+    bins = layers.Discretization(bin_boundaries=[0.3, 0.6])(a)
+    outputs = [
+        ops.where(a > 0.5, a, 0.1 * a),
+        layers.Flatten()(layers.Embedding(4, 2)(largest)),
+        layers.Rescaling(0.5, dtype="float32")(bins),
+    ]
+    model = randomized(keras.Model(a, outputs), rng)
+    data = rng.uniform(size=(5, 4)).astype("float32")
+    expected = model.predict(data, verbose=0)
+    with pytest.warns(UserWarning, match="becomes a TensorNode"):
+        converter = nengo_dl.Converter(model)
+    for found, y in zip(outputs_of(converter, [data]), expected, strict=True):
+        assert np.ptp(y) > 0
+        assert np.allclose(found[:, 0], y, atol=1e-6)
+
+
 def test_flat_calls(rng, allclose):
     """All inputs side by side; with time, one step of it."""
     a, b = keras.Input((2, 3)), keras.Input((3,))

@@ -76,6 +76,15 @@ def test_layers_that_mix_steps_are_refused(layer):
         nengo_dl.Converter(model, temporal_model=True)
 
 
+def test_what_would_help_is_told():
+    model = keras.Sequential([keras.Input((4, 3)), sequences(dropout=0.5)])
+    message = "inference_only=True leaves it out. Nor can it be a TensorNode: .* axis 1"
+    with pytest.raises(TypeError, match=message):
+        nengo_dl.Converter(model, temporal_model=True)
+    options = {"temporal_model": True, "inference_only": True}
+    assert nengo_dl.Converter(model, **options).verify(atol=1e-6)
+
+
 def test_normalization_step_by_step(rng):
     inputs = keras.Input((4, 3))
     x = layers.LayerNormalization()(layers.Rescaling(2.0)(inputs))

@@ -2,14 +2,17 @@
 
 from threading import Thread
 
+import keras
 import nengo
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.runtime import reuse
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.reuse import Programs, key_of
+from nengo_dl.surrogates import ArcTan
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +20,7 @@ def fresh(monkeypatch):
     """No programs of other tests, and none left behind."""
     programs = Programs()
     monkeypatch.setattr("nengo_dl.runtime.tiers.programs", programs)
+    monkeypatch.setattr("nengo_dl.tensor_graph.programs", programs)
     return programs
 
 
@@ -36,6 +40,24 @@ def run(net, steps=20, **kwargs):
     with nengo_dl.Simulator(net, progress_bar=False, **kwargs) as sim:
         sim.run_steps(steps)
         return sim.data[net.p]
+
+
+def trained(net, surrogate=None, tensor_node=False, batch=2, **kwargs):
+    """The losses of a network in training, and the loop that it was trained in."""
+    with net:
+        if surrogate is not None:
+            nengo_dl.configure_settings(surrogate=surrogate)
+        if tensor_node:
+            ensemble = net.ensembles[1]
+            nengo.Connection(nengo_dl.Layer(tf.tanh)(ensemble), ensemble)
+    targets = np.linspace(-1, 1, 3 * batch * 4 * 2).reshape(-1, 4, 2)
+    with nengo_dl.Simulator(
+        net, minibatch_size=batch, progress_bar=False, **kwargs
+    ) as sim:
+        sim.compile(keras.optimizers.SGD(1e-5), loss="mse")
+        options = {"epochs": 3, "shuffle": False, "verbose": 0}
+        history = sim.fit(n_steps=4, y=targets, **options).history
+        return history["loss"], sim._keras.layer.variant(True).scan
 
 
 def key(net):
@@ -95,6 +117,56 @@ def test_functions_of_time_do_not_matter(fresh):
     first = run(network(function=lambda t: np.sin(100 * t)))
     second = run(network(function=lambda t: np.cos(100 * t)))
     assert len(fresh) == 1 and not np.allclose(first, second)
+
+
+def test_training_shares_the_loop(fresh, allclose):
+    """Also where the weights are others, and results are as if it did not."""
+    alone = []
+    for seed in (0, 1):
+        fresh.clear()
+        alone.append(trained(network(seed)))
+    assert alone[0][1] is not alone[1][1]
+    fresh.clear()
+    shared = [trained(network(seed)) for seed in (0, 1)]
+    assert shared[0][1] is shared[1][1]
+    for (expected, _), (found, _) in zip(alone, shared):
+        assert allclose(found, expected, rtol=1e-5)
+        assert len(set(found)) == 3  # it learns
+    assert shared[0][0] != shared[1][0]
+    assert len(fresh) == 2  # one for inference, whose outputs Keras looks at
+
+
+SPIKES = {"spiking_training": True}
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    (
+        ({}, {"neurons": 21}),
+        ({}, {"checkpoint": 2}),
+        ({}, {"truncate": 2}),
+        ({}, {"use_loop": False}),
+        ({}, {"dtype": "float64"}),
+        ({}, {"batch": 3}),
+        ({}, SPIKES),
+        (SPIKES, {"surrogate": ArcTan(), **SPIKES}),
+        ({"surrogate": ArcTan(), **SPIKES}, {"surrogate": ArcTan(3.0), **SPIKES}),
+    ),
+    ids=str,
+)
+def test_what_is_trained_in_another_way_has_a_loop_of_its_own(one, other):
+    loops = []
+    for settings in (one, other):
+        settings = dict(settings)
+        options = {n: settings.pop(n) for n in ("surrogate", "batch") if n in settings}
+        loops.append(trained(network(**settings), unroll_simulation=4, **options)[1])
+    assert loops[0] is not loops[1]
+
+
+def test_networks_with_tensor_nodes_share_nothing(fresh):
+    _, first = trained(network(), tensor_node=True)
+    _, second = trained(network(), tensor_node=True)
+    assert first is not second and len(fresh) == 0
 
 
 def test_what_is_equal_in_python_may_differ_here():
