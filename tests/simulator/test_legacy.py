@@ -169,6 +169,26 @@ def test_objectives_without_targets(data, allclose):
 
 
 @old
+def test_weights_are_kept_small(data, allclose):
+    net = autoencoder()
+    (probe,) = net.out
+    with net:
+        nengo_dl.configure_settings(keep_history=True)
+        weights = nengo.Probe(net.connections[0], "weights")
+        last = nengo.Probe(net.a)
+    net.config[last].keep_history = False
+    small = nengo_dl.objectives.Regularize(order=1)
+    objective = {probe: "mse", weights: small, last: small}
+    feeds = {net.inp: data, probe: data}
+    with simulator(net, seed=0) as sim:
+        before = np.abs(sim.data[net.connections[0]].weights).sum()
+        found = sim.loss(feeds, {weights: small})
+        assert allclose(found, before, rtol=1e-5)
+        sim.train(feeds, keras.optimizers.SGD(1e-2), objective=objective)
+        assert np.abs(sim.data[net.connections[0]].weights).sum() < before
+
+
+@old
 def test_objective_of_several_probes(data, allclose):
     net = autoencoder(n_probes=2)
     both = tuple(net.out)
