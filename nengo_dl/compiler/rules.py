@@ -37,7 +37,7 @@ class OperatorRule:
         return False
 
     def penalizes(self, op, training: bool) -> bool:
-        """Whether the operator adds to the losses (see `Lowering.penalize`).
+        """Whether the operator adds to the losses, with ``low.penalize`` in `lower`.
 
         Parameters
         ----------
