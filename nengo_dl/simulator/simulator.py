@@ -174,6 +174,8 @@ class Simulator(
     # state -----------------------------------------------------------------------
 
     def __getattr__(self, name):
+        if hasattr(type(self), name):  # a property that failed: its error says why
+            return object.__getattribute__(self, name)
         raise no_attribute(self, name)
 
     @property

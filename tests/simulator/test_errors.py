@@ -74,6 +74,12 @@ def test_attributes_that_there_are_not(sim, name):
     assert (str(error.value) == start) == (name == "other")
 
 
+def test_a_property_that_fails_says_why(sim, monkeypatch):
+    monkeypatch.delattr(sim, "model")
+    with pytest.raises(AttributeError, match="'model'"):
+        _ = sim.dt
+
+
 @pytest.mark.parametrize(
     "data, message",
     [
