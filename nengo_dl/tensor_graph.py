@@ -97,12 +97,14 @@ class Variant:
             options["n_steps"] = program.unroll
         key = key_of(self.layout)
         if key is None:
-            return self._new_scan(self.layout, {**options, "xp": self.xp})
+            return self._new_scan(False, {**options, "xp": self.xp})
         names = np.dtype(program.dtype).name, program.device, *options.items()
-        make = partial(self._new_scan, without_numbers(self.layout), options)
+        make = partial(self._new_scan, True, options)
         return programs.get(("trained", key, program.batch, *names), make)
 
-    def _new_scan(self, layout, options):
+    def _new_scan(self, shared, options):
+        """As `_all_steps`; ``shared``, if other networks may use it too."""
+        layout = without_numbers(self.layout) if shared else self.layout
         step = loop_step(layout, self.program.batch)
         step = turn_step(step) if self.turned else step
         scan = Scan if self.program.use_loop else Unrolled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nengo_dl.compiler.graph import Graph, Kind
-from nengo_dl.compiler.simplify import _ranges, prune
+from nengo_dl.compiler.simplify import prune, ranges
 
 
 def share(graph: Graph) -> Graph:
@@ -84,7 +84,7 @@ def _static_hash(graph: Graph) -> np.ndarray:
         keys += [key] * len(node.outputs)
     if pieces:
         starts, sizes, parts = np.array(pieces).T
-        within = _ranges(np.zeros_like(sizes), sizes)
+        within = ranges(np.zeros_like(sizes), sizes)
         offset = within.astype(np.uint64) + np.repeat(parts << 40, sizes).astype(
             np.uint64
         )
@@ -99,7 +99,7 @@ def _places(graph: Graph) -> np.ndarray:
     if not pieces:
         return np.zeros(0, np.uint64)
     sizes, parts = np.array(pieces).T
-    within = _ranges(np.zeros_like(sizes), sizes)
+    within = ranges(np.zeros_like(sizes), sizes)
     return _mix((within + np.repeat(parts, sizes)).astype(np.uint64))
 
 

@@ -59,7 +59,7 @@ def prune(graph: Graph) -> Graph:
         kind = graph.kind[fresh]
         sums = fresh[kind == Kind.SUM]
         if sums.size:
-            frontier.append(graph.src[_ranges(graph.ptr[sums], graph.ptr[sums + 1])])
+            frontier.append(graph.src[ranges(graph.ptr[sums], graph.ptr[sums + 1])])
         states = fresh[kind == Kind.STATE]
         if states.size:
             frontier.append(graph.next[states])
@@ -85,7 +85,7 @@ def _visit_nodes(graph, numbers, node_seen, frontier) -> None:
         frontier.extend(graph.nodes[i].inputs)
 
 
-def _ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """All integers of several ranges, one range after the other."""
     lengths = stops - starts
     offsets = np.cumsum(lengths) - lengths
@@ -212,7 +212,7 @@ def inline(graph: Graph) -> Graph:
     value = graph.value.copy()
     moved, reader, factor = graph.src[hit], rows[hit], graph.scale[hit]
     np.add.at(value, reader, factor * graph.value[moved])
-    positions = _ranges(graph.ptr[moved], graph.ptr[moved + 1])
+    positions = ranges(graph.ptr[moved], graph.ptr[moved + 1])
     repeats = fan_in[moved]
     stay = ~hit & ~movable[rows]
     return graph.with_terms(

@@ -183,7 +183,7 @@ class PenaltyNode(nengo.Node):
     label : str
     """
 
-    penalty = None
+    penalty = None  # Nengo's objects take no attributes that their class has not
 
     def __init__(self, penalty, size_in, label):
         super().__init__(size_in=size_in, label=label)

@@ -137,26 +137,25 @@ def dense(value):
     return tf.identity(value), tf.convert_to_tensor
 
 
-class Regularizer(keras.regularizers.Regularizer):
-    """Any function as a regularizer: older releases of Keras take nothing else."""
+class _Applied:
+    """A function of weights as an object of a class that Keras wants.
+
+    Older releases of Keras take no other functions as regularizers and constraints.
+    """
 
     def __init__(self, function):
         self.function = function
 
     def __call__(self, weights):
-        """What is added to the loss."""
         return self.function(weights)
 
 
-class Constraint(keras.constraints.Constraint):
-    """Any function as a constraint, likewise."""
+class Regularizer(_Applied, keras.regularizers.Regularizer):
+    """Any function as a regularizer."""
 
-    def __init__(self, function):
-        self.function = function
 
-    def __call__(self, weights):
-        """What weights become after a step of training."""
-        return self.function(weights)
+class Constraint(_Applied, keras.constraints.Constraint):
+    """Any function as a constraint."""
 
 
 def _for_keras(penalties):

@@ -2,8 +2,9 @@
 
 A program depends on the structure of a network and not on its numbers: weights, gains,
 biases and states are arguments. So a network that was built again with another seed, or
-another network that looks the same, can run what was compiled before. The key of a
-program is all that its code is made of; if two keys are equal, so is the code.
+another network that looks the same, can run what was compiled before, and be trained in
+it. The key of a program is all that its code is made of; if two keys are equal, so is the
+code.
 """
 
 from __future__ import annotations
