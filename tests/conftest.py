@@ -5,6 +5,8 @@ import os
 import nengo
 import pytest
 
+from nengo_dl import notices
+
 # TensorFlow and the BLAS behind NumPy start one thread per core in every process.
 THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
@@ -36,3 +38,10 @@ def no_decoder_cache():
     nengo.rc.set("decoder_cache", "enabled", "False")
     yield
     nengo.rc.set("decoder_cache", "enabled", before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_before():
+    """Each test gets all warnings, also those that are given once for a process."""
+    notices.forget()
+    yield

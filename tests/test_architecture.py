@@ -21,7 +21,7 @@ PACKAGE = "nengo_dl"
 # From the ground up: a module may import from the floors below its own and from its own
 # folder. What stands side by side on a floor does not know of each other.
 FLOORS = (
-    ("environment", "version", "surrogates"),
+    ("environment", "version", "surrogates", "notices"),
     ("settings",),
     ("config", "neurons", "dists", "losses"),
     ("compiler",),
@@ -54,7 +54,7 @@ COMPILER_MAY_USE = {"nengo.exceptions"}
 LOWERING = ("/lowering.py", "/memory.py", "/rules.py")
 LOWERING_MAY_USE = COMPILER_MAY_USE | {"nengo.builder.signal", "nengo.utils"}
 
-FILE_LINES = 520
+FILE_LINES = 800
 FUNCTION_LINES = 60
 
 

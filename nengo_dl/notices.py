@@ -1,0 +1,78 @@
+"""Warnings that point at the user's own line, once for each cause.
+
+`warnings.warn` needs a ``stacklevel``: how many calls lie between the warning and the
+line that it is about. Counted by hand that number is right for one way of getting there,
+and wrong for all others (through Keras, a generator, another thread). Here it is found by
+looking at the frames.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import threading
+import warnings
+from collections.abc import Hashable
+from pathlib import Path
+
+#: frames of files below these are not the user's: this package, the standard library, and
+#: installed packages, which stand between where Keras calls back
+_NOT_THE_USERS = tuple(
+    str(Path(path)) + "/"
+    for path in (
+        Path(__file__).parent,
+        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    )
+)
+
+_said: set[Hashable] = set()
+_lock = threading.Lock()
+
+
+def warn(
+    message: str, category: type[Warning] = UserWarning, once: Hashable = None
+) -> None:
+    """Warn at the line of the user that led here.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, with which object, and what to do about it. It should read the same
+        each time (no memory addresses): Python's own filters show a text once for a line.
+    category : type
+        A subclass of Warning.
+    once : hashable, optional
+        The cause: of several warnings with one cause only the first of the process is
+        given. None: each time, as far as Python's filters let it through.
+
+    Examples
+    --------
+    >>> warn("the probe 'p' is never read; leave it out", once=("unread", "p"))
+    """
+    if once is not None:
+        with _lock:
+            if once in _said:
+                return
+            _said.add(once)
+    warnings.warn(message, category, stacklevel=_users_level())
+
+
+def forget() -> None:
+    """Forget which causes were warned of: each is said once more."""
+    with _lock:
+        _said.clear()
+
+
+def _users_level() -> int:
+    """The ``stacklevel`` for a call of `warnings.warn` in the caller of this function.
+
+    It is that of the innermost frame of a user's file; of the outermost frame, if there
+    is none (in a thread of this package, say).
+    """
+    level, frame = 0, sys._getframe(1)
+    while frame is not None:
+        level += 1
+        if not frame.f_code.co_filename.startswith((*_NOT_THE_USERS, "<frozen")):
+            return level
+        frame = frame.f_back
+    return level
