@@ -11,8 +11,6 @@ a neuron type               a `NeuronKernel` with ``neuron_type = MyNeuronType``
 ==========================  ===========================================================
 """
 
-import warnings
-
 from nengo.builder import Builder as CoreBuilder
 
 import nengo_dl.kernels  # noqa: F401  so that what there is already is known
@@ -21,6 +19,7 @@ from nengo_dl.compiler.rules import OperatorRule
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.fallback import PythonRule
 from nengo_dl.kernels.neurons.base import NeuronKernel
+from nengo_dl.notices import warn
 
 __all__ = [
     "Builder",
@@ -143,9 +142,8 @@ def _check(op_builder) -> None:
 
 def _warn_of_overwriting(cls, entry) -> None:
     if entry is not None:
-        warnings.warn(
-            f"{cls.__name__} already has a builder, {type(entry).__name__}. Overwriting.",
-            stacklevel=3,
+        warn(
+            f"{cls.__name__} already has a builder, {type(entry).__name__}. Overwriting."
         )
 
 

@@ -6,12 +6,11 @@ copied and pickled with it. Those of single objects (``trainable``, ``keep_histo
 all others concern the whole network and are read from the outermost one.
 """
 
-import warnings
-
 import numpy as np
 from nengo import Connection, Network
 from nengo.exceptions import ConfigError, NetworkContextError
 
+from nengo_dl.notices import warn
 from nengo_dl.settings import (
     REMOVED,
     SETTINGS,
@@ -197,11 +196,10 @@ def warn_misplaced_settings(network):
             for value in _class_setting(inner, Network, name):
                 used = get_setting(network, name)
                 if value is not used and value != used:
-                    warnings.warn(
+                    warn(
                         f"the setting '{name}' = {value!r} of {inner} has no effect, "
                         f"because that network is inside {network}, where it is "
-                        f"{used!r}; call configure_settings in the outermost network",
-                        stacklevel=2,
+                        f"{used!r}; call configure_settings in the outermost network"
                     )
 
 

@@ -4,11 +4,10 @@ They are for ``Simulator.train`` and ``Simulator.loss``, which take functions of
 and targets in this order; losses for ``Simulator.compile`` have targets first.
 """
 
-import warnings
-
 from keras import ops
 
 from nengo_dl import losses
+from nengo_dl.notices import warn
 
 __all__ = ["Regularize", "mse"]
 
@@ -31,11 +30,10 @@ def mse(outputs, targets):
     DeprecationWarning
         If it is called directly; as an ``objective`` it needs no call.
     """
-    warnings.warn(
+    warn(
         "nengo_dl.objectives.mse(outputs, targets) is deprecated; write "
         "nengo_dl.losses.nan_mse(targets, outputs), which gives the error of each step",
         DeprecationWarning,
-        stacklevel=2,
     )
     return ops.mean(losses.nan_mse(targets, outputs))
 
@@ -59,13 +57,12 @@ class Regularize:
     """
 
     def __init__(self, order=2, axis=None, weight=None):
-        warnings.warn(
+        warn(
             f"nengo_dl.objectives.Regularize(order={order}, axis={axis}, "
             f"weight={weight}) is deprecated; write nengo_dl.losses.Regularize("
             f"order={order}, axis={axis}) as a loss for Simulator.compile"
             + ("" if weight is None else f", with loss_weights={{probe: {weight}}}"),
             DeprecationWarning,
-            stacklevel=2,
         )
         self.order, self.axis, self.weight = order, axis, weight
         self._loss = losses.Regularize(order=order, axis=axis)

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import warnings
 from collections import Counter
 
 import numpy as np
@@ -18,6 +17,7 @@ from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.rules import rule_of
 from nengo_dl.config import configure_settings, get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
+from nengo_dl.notices import warn
 
 
 class _ShapeParam(Parameter):
@@ -377,10 +377,9 @@ def tensor_layer(input, layer_func, **kwargs):
     **kwargs
         See `Layer`. What it does not know are arguments of the function or the class.
     """
-    warnings.warn(
+    warn(
         "nengo_dl.tensor_layer(x, f, ...) is deprecated; use nengo_dl.Layer(f)(x, ...)",
         DeprecationWarning,
-        stacklevel=2,
     )
     if not isinstance(layer_func, NeuronType):
         known = {"transform", "shape_in", "synapse", "return_conn"}

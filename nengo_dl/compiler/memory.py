@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 from nengo.utils.numpy import is_spmatrix
+
+from nengo_dl.notices import warn
 
 
 def entries(signal: Signal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,7 +103,7 @@ def check_views(signals: Iterable[Signal]) -> None:
         inside = index.min() >= 0 and index.max() < base.size
         if not inside or not np.array_equal(values[index], signal.initial_value):
             raise BuildError(f"{problem}, where there are other values. {way_out}")
-        warnings.warn(f"{problem}, and uses those entries. {way_out}", stacklevel=2)
+        warn(f"{problem}, and uses those entries. {way_out}")
 
 
 def _address(signal: Signal) -> int:

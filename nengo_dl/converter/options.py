@@ -1,8 +1,5 @@
 """The arguments of a `Converter`, checked."""
 
-import os
-import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -11,10 +8,9 @@ from typing import Any
 from nengo.neurons import NeuronType
 from nengo.synapses import Lowpass, Synapse
 
-__all__ = ["Options"]
+from nengo_dl.notices import warn
 
-#: the folder of this package, and what separates it from names of files
-PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+__all__ = ["Options"]
 
 
 @dataclass
@@ -79,10 +75,7 @@ class Options:
         if text in self.warned:
             return
         self.warned.add(text)
-        level, frame = 1, sys._getframe()
-        while frame.f_back and _is_ours(frame):
-            level, frame = level + 1, frame.f_back
-        warnings.warn(text, stacklevel=level)
+        warn(text)
 
     def unused(self):
         """Keys that had no effect, as pairs (argument, key)."""
@@ -90,11 +83,6 @@ class Options:
             for key in getattr(self, name):
                 if id(key) not in self.used:
                     yield "scale_firing_rates" if name == "scales" else name, key
-
-
-def _is_ours(frame):
-    """Whether a frame runs code of this package."""
-    return os.path.abspath(frame.f_code.co_filename).startswith(PACKAGE)
 
 
 def _synapse(synapse):

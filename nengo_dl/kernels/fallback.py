@@ -16,7 +16,6 @@ updates            their present value            their value in the next step
 """
 
 import copy
-import warnings
 
 import numpy as np
 from nengo.builder.operator import Operator
@@ -34,6 +33,7 @@ from nengo_dl.kernels.functions import (
     step_times,
 )
 from nengo_dl.kernels.independence import reachable
+from nengo_dl.notices import warn
 
 
 class _Arrays(SignalDict):
@@ -407,13 +407,12 @@ class UnknownOperator(PythonRule):
         alike = [o for o in low.order if type(o) is type(op) and self.kind(o) is kind]
         others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
         what, way_out = self.advice(op)
-        warnings.warn(
+        warn(
             f"NengoDL knows no native form of {what}: its step function runs as Python, "
             f"once for each batch item in each step (in {self.place(op)}{others}). That "
             "costs some microseconds a call, it keeps the loop over time from being "
             f"compiled, and no gradient passes through it. To make it native, {way_out}; "
-            "docs/extending.rst has an example.",
-            stacklevel=2,
+            "docs/extending.rst has an example."
         )
 
 

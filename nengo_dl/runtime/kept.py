@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from nengo_dl.notices import warn
 
 
 class Kept:
@@ -79,11 +80,10 @@ def compilable(groups: Sequence, batch: int) -> bool:
             continue
         if not function.warned:
             function.warned = True
-            warnings.warn(
+            warn(
                 f"TensorNode {function.label!r} uses the operation {obstacle}, which XLA "
                 "cannot compile, so that the network around it is not compiled either "
-                "and runs more slowly. Replace this operation to avoid it",
-                stacklevel=2,
+                "and runs more slowly. Replace this operation to avoid it"
             )
         return False
     return True

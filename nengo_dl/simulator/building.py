@@ -3,7 +3,6 @@
 import contextlib
 import re
 import sys
-import warnings
 
 import numpy as np
 from nengo.builder import Model
@@ -13,6 +12,7 @@ from nengo.exceptions import ValidationError
 from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import get_setting, resolve_keep_history
+from nengo_dl.notices import warn
 from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.decoders import solved_once
 from nengo_dl.simulator.progress import progress
@@ -175,11 +175,10 @@ def available_device(device):
     found = tf.config.list_logical_devices(kind)
     if number < len(found):
         return device
-    warnings.warn(
+    warn(
         f"the device {device!r} was asked for, but TensorFlow finds "
         f"{len(found) or 'no'} {kind}{'s' if len(found) > 1 else ''} here; running on "
-        "the CPU instead",
-        stacklevel=3,
+        "the CPU instead"
     )
     return "/cpu:0"
 

@@ -4,13 +4,13 @@ Every array has shape ``(batch, steps, size)``. One array, a list or a dictionar
 them becomes a dictionary with the Nengo objects as keys, after all shapes were checked.
 """
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 from nengo.exceptions import ValidationError
 from nengo.rc import rc
 
+from nengo_dl.notices import warn
 from nengo_dl.tensor_node import TensorNode
 
 #: Key by which a dictionary of input data may also hold the number of steps.
@@ -172,15 +172,14 @@ def resolve_data(
         data = dict(data)
         n_steps = _steps_entry(data.pop(N_STEPS), n_steps, where)
     if isinstance(data, list | tuple) and len(data) != len(nodes):
-        warnings.warn(
+        warn(
             f"{where}: got a list of {len(data)} arrays for {len(nodes)} input nodes; "
             + (
                 "those left over are not used"
                 if len(data) > len(nodes)
                 else "nodes without data run their own output"
             )
-            + f". {kind.listing()}",
-            stacklevel=3,
+            + f". {kind.listing()}"
         )
         data = data[: len(nodes)]
 

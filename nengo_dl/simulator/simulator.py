@@ -1,7 +1,6 @@
 """The drop-in replacement for ``nengo.Simulator``."""
 
 import contextlib
-import warnings
 
 import numpy as np
 from nengo.exceptions import ReadonlyError, SimulatorClosed, ValidationError
@@ -13,6 +12,7 @@ from nengo_dl.config import (
     get_setting,
     warn_misplaced_settings,
 )
+from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.building import (
     available_device,
@@ -251,10 +251,9 @@ class Simulator(
             )
         n_steps = int(np.round(float(time_in_seconds) / self.dt))
         if n_steps == 0:
-            warnings.warn(
+            warn(
                 f"{time_in_seconds} results in running for 0 timesteps. Simulator still "
-                f"at time {self.time}.",
-                stacklevel=2,
+                f"at time {self.time}."
             )
             return
         self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
@@ -426,11 +425,7 @@ class Simulator(
                     attr="dt",
                     obj=self,
                 )
-            warnings.warn(
-                "`dt` is deprecated. Use `sample_every` instead.",
-                DeprecationWarning,
-                stacklevel=2,
-            )
+            warn("`dt` is deprecated. Use `sample_every` instead.", DeprecationWarning)
             sample_every = dt
         period = 1 if sample_every is None else sample_every / self.dt
         steps = np.arange(1, self.n_steps + 1)
@@ -493,9 +488,8 @@ class Simulator(
 
     def __del__(self):
         if not getattr(self, "closed", True):
-            warnings.warn(
+            warn(
                 f"Simulator with model={self.model} was deallocated while open. Please "
                 "close simulators manually to ensure resources are properly freed.",
                 ResourceWarning,
-                stacklevel=2,
             )

@@ -1,9 +1,8 @@
 """How the neurons of a network are to be trained, and what to tell before training."""
 
-import warnings
-
 from nengo_dl.compiler.lost import lost_gradients
 from nengo_dl.config import get_setting, resolve_surrogates
+from nengo_dl.notices import warn
 from nengo_dl.surrogates import RateDerivative, SpikeTraining
 
 #: of what there are many, so many are named
@@ -55,11 +54,10 @@ def warn_before_training(layer, store, probes):
     _warn_of_thawed(store)
     trained = _trained(layer)
     if not layer.trainable_weights:
-        warnings.warn(
+        warn(
             "Simulator.fit: there is nothing to train. Either all parameters of the "
             "network have the setting trainable=False or are changed by online learning "
-            "rules, or the probes depend on none of them",
-            stacklevel=4,
+            "rules, or the probes depend on none of them"
         )
     _warn_of_lost_gradients(layer.variant(True), probes, trained)
 
@@ -73,49 +71,45 @@ def _trained(layer):
 def _warn_of_rules(store):
     both = [entry for entry in store.entries if entry.trainable and entry.learned]
     if both:
-        warnings.warn(
+        warn(
             f"Simulator.fit: {_names(entry.name for entry in both)} should be trained "
             "(trainable=True), but an online learning rule modifies them. The rule alone "
-            "changes them; remove either the setting or the rule",
-            stacklevel=5,
+            "changes them; remove either the setting or the rule"
         )
 
 
 def _warn_of_merged(store):
     merged = store.merged_with_fixed()
     if merged:
-        warnings.warn(
+        warn(
             f"Simulator.fit: {_names(entry.name for entry in merged)} should be trained, "
             "but will not be: core Nengo optimized this model, and put them into one "
             "signal with what must not change. Build the simulator from the network, "
             "nengo_dl.Simulator(network), or from a model that is not optimized, as "
-            "after nengo.Simulator(network, optimize=False)",
-            stacklevel=5,
+            "after nengo.Simulator(network, optimize=False)"
         )
 
 
 def _warn_of_penalized_parts(store):
     parts = store.penalized_parts()
     if parts:
-        warnings.warn(
+        warn(
             f"Simulator.fit: the regularizer or constraint of "
             f"{_names(entry.name for entry in parts)} has no effect: core Nengo "
             "optimized this model, and put what it is for into one signal with other "
             "parameters. Build the simulator from the network, "
             "nengo_dl.Simulator(network), or from a model that is not optimized, as "
-            "after nengo.Simulator(network, optimize=False)",
-            stacklevel=5,
+            "after nengo.Simulator(network, optimize=False)"
         )
 
 
 def _warn_of_thawed(store):
     thawed = store.layers.thawed()
     if thawed:
-        warnings.warn(
+        warn(
             f"Simulator.fit: {_names(variable.path for variable in thawed)} will not be "
             "trained: their layers were not trainable when the simulator was made. Make "
-            "a new Simulator of the network, in which they are",
-            stacklevel=5,
+            "a new Simulator of the network, in which they are"
         )
 
 
@@ -133,11 +127,10 @@ def _warn_of_lost_gradients(variant, probes, trained):
             "nengo_dl.configure_settings(spiking_training=True, surrogate=...) (see "
             "nengo_dl.surrogates)"
         )
-    warnings.warn(
+    warn(
         "Simulator.fit: no gradient goes through "
         f"{_names(node.label or node.kernel.name for node in lost)}; what is behind is "
-        f"not trained by that way: {'; '.join(advice)}",
-        stacklevel=5,
+        f"not trained by that way: {'; '.join(advice)}"
     )
 
 

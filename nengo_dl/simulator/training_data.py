@@ -1,6 +1,5 @@
 """What users hand in for training, checked and completed for the Keras model."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 from nengo.exceptions import SimulationError, ValidationError
 
 from nengo_dl.compiler.memory import source_key
+from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.simulator.inputs import (
     N_STEPS,
@@ -365,11 +365,10 @@ class DataMethods:
         parts = [*network.all_connections, *probes]
         delayed = [part for part in parts if part.synapse is not None]
         if delayed:
-            warnings.warn(
+            warn(
                 f"{where}: running one step, but {len(delayed)} connections or probes "
                 "have synapses, which need more steps to pass something on "
-                f"({delayed[0]} is one). Did you mean synapse=None?",
-                stacklevel=5,
+                f"({delayed[0]} is one). Did you mean synapse=None?"
             )
 
     def _for_probes(self, what, value, lists=False):

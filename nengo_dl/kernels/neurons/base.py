@@ -1,7 +1,5 @@
 """What all neuron kernels share: finding the kernel of a neuron type, and lowering."""
 
-import warnings
-
 import numpy as np
 from nengo.builder.neurons import SimNeurons
 
@@ -10,6 +8,7 @@ from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import LARGE, Kernel
 from nengo_dl.kernels.fallback import UnknownOperator
 from nengo_dl.kernels.gradients import with_gradients
+from nengo_dl.notices import warn
 
 #: nengo.neurons.NeuronType subclass -> NeuronKernel
 neuron_kernels: Registry = Registry("neuron kernels")
@@ -157,11 +156,10 @@ class NeuronKernel(Kernel):
         if not self.has_rates():
             return self.rates(op, low, current)
         if surrogate.of_membrane:
-            warnings.warn(
+            warn(
                 f"the surrogate {surrogate} cannot be used for {op.neurons}, whose "
                 "spikes do not come from a membrane potential; the gradient is that of "
-                "its rates (surrogate=nengo_dl.surrogates.RateDerivative())",
-                stacklevel=2,
+                "its rates (surrogate=nengo_dl.surrogates.RateDerivative())"
             )
         return with_gradients(
             low, self.apply(op, low, current), self.rates(op, low, current)

@@ -6,7 +6,6 @@ steps: step by step, or for many steps at once if `draw_rules` has a rule. With 
 happens in each step, and the user is told what that costs.
 """
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +19,7 @@ from nengo_dl.compiler.registry import Registry
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.kernels.functions import PYTHON, HostFunction, step_times
 from nengo_dl.kernels.independence import reachable
+from nengo_dl.notices import warn
 
 #: nengo.Process subclass -> function (op, low) that gives the elements of the output
 process_rules: Registry = Registry("process rules")
@@ -199,14 +199,13 @@ def _warn_of_cost(op, low) -> None:
     if any(other in low.options.hosts for other in alike):
         return  # it was said before
     others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-    warnings.warn(
+    warn(
         f"NengoDL knows no native form of {kind.__name__}: its step function runs as "
         f"Python, once for each batch item in each step (in {op}{others}). That costs "
         "some microseconds a call; in feedback it also keeps the whole loop over time "
         "from being compiled, and no gradient passes through it. To make it native, "
         f"register a function (op, low) with @process_rules.register({kind.__name__}), "
-        "from nengo_dl.kernels.processes.base; docs/layout.rst has an example.",
-        stacklevel=2,
+        "from nengo_dl.kernels.processes.base; docs/layout.rst has an example."
     )
 
 

@@ -1,11 +1,10 @@
 """What older methods were called with: the newer spelling, or what there is instead."""
 
 import os
-import sys
-import warnings
 
 from nengo.exceptions import ValidationError
 
+from nengo_dl.notices import warn
 from nengo_dl.settings import validate_setting
 
 #: for what cannot be translated: what to write instead
@@ -26,12 +25,8 @@ INSTEAD = {
 
 def deprecated(old, new):
     """Warn, where the user's code calls this package, that there is a newer spelling."""
-    package = os.path.abspath(os.path.join(os.path.dirname(__file__), "../..")) + os.sep
-    level, frame = 1, sys._getframe()
-    while frame.f_back and os.path.abspath(frame.f_code.co_filename).startswith(package):
-        level, frame = level + 1, frame.f_back
     text = f"{old} is deprecated; write\n    {new}"
-    warnings.warn(text, DeprecationWarning, stacklevel=level)
+    warn(text, DeprecationWarning)
 
 
 def refuse(where, **arguments):

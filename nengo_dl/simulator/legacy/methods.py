@@ -1,11 +1,11 @@
 """The methods that a simulator had in NengoDL 0.x to 2.x."""
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 from nengo.exceptions import ValidationError
 
+from nengo_dl.notices import warn
 from nengo_dl.simulator.legacy.arguments import INSTEAD, bind, deprecated, refuse
 from nengo_dl.simulator.legacy.calls import (
     LOSS,
@@ -158,10 +158,9 @@ class OlderNames:
         if not summaries:
             return None
         if self.tensorboard is None:
-            warnings.warn(
+            warn(
                 "Simulator.train: summaries are not written, because the Simulator was "
-                "made without tensorboard='a folder'",
-                stacklevel=3,
+                "made without tensorboard='a folder'"
             )
             return None
         from nengo_dl import callbacks
@@ -234,11 +233,10 @@ class OlderNames:
         size = self.minibatch_size or 1
         count = len(next(iter(inputs.values()))) if inputs else size
         if count % size:
-            warnings.warn(
+            warn(
                 f"Simulator.run_batch: {count} items are no multiple of minibatch_size "
                 f"({size}), so the last {count % size} are left out; Simulator.predict "
-                "takes any number",
-                stacklevel=2,
+                "takes any number"
             )
         values = {probe: [] for probe in outputs}
         rng = np.random.RandomState(self.seed)
