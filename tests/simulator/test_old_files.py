@@ -1,0 +1,79 @@
+"""What users have stays readable: files and pickles of the first version that wrote them.
+
+How they were made stands in ``samples/make.py``.
+"""
+
+import gzip
+import pickle
+
+import numpy as np
+import pytest
+
+import nengo_dl
+from tests.simulator.samples import make
+from tests.versions import release
+
+#: of sums that are made in another order; what is loaded is equal
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+NOISY = [name for name in make.FILES if name.startswith("structure")]
+
+
+def assert_same_outputs(found, expected, dtype):
+    assert len(found) == len(expected)
+    for x, y in zip(found, expected, strict=True):
+        assert x.shape == y.shape
+        scale = max(np.abs(y).max(), 1e-3)
+        assert np.abs(x - y).max() <= TOLERANCE[dtype] * scale
+
+
+def assert_same_values(found, expected):
+    for x, y in zip(found, expected, strict=True):
+        assert np.array_equal(x, y)
+
+
+def parameters_in(path):
+    with np.load(path, allow_pickle=False) as file:
+        return [file[name] for name in file.files if not name.startswith("state ")]
+
+
+@pytest.mark.filterwarnings("ignore:.*random numbers:UserWarning")
+@pytest.mark.parametrize("name", make.FILES)
+def test_files_load_and_the_simulation_goes_on(name, tmp_path):
+    network, dtype, minibatch_size, include_state = make.FILES[name]
+    options = {**make.OPTIONS, "minibatch_size": minibatch_size}
+    path, expected = make.HERE / f"{name}.npz", make.expected(name)
+    net = network(dtype)
+    with nengo_dl.Simulator(net, **options) as sim:
+        sim.load_params(path, include_state=include_state)
+        assert sim.n_steps == (make.STEPS if include_state else 0)
+        assert_same_values(make.parameters(sim.data, net), expected["parameters"])
+        sim.save_params(tmp_path / "again", include_state=include_state)
+        assert_same_values(parameters_in(tmp_path / "again.npz"), parameters_in(path))
+        assert_same_outputs(make.outputs(sim), expected["outputs"], dtype)
+    with nengo_dl.Simulator(net, **options) as sim:
+        sim.load_params(path)  # state that is there is passed over
+        assert sim.n_steps == 0
+        assert_same_values(make.parameters(sim.data, net), expected["parameters"])
+
+
+@pytest.mark.skipif(
+    release(np) < (1, 26),
+    reason="NumPy 2 pickles arrays with the names of its own modules, numpy._core, which "
+    "releases before 1.26 do not have; no package can change what is in such a pickle",
+)
+@pytest.mark.parametrize("name", make.PICKLES)
+def test_pickles_load_and_the_simulation_goes_on(name):
+    _, dtype, minibatch_size, n_steps, _ = make.PICKLES[name]
+    expected = make.expected(name)
+    with gzip.open(make.HERE / f"{name}.pkl.gz") as file:
+        sim, data = pickle.load(file)
+    with sim:
+        assert (sim.n_steps, sim.minibatch_size) == (n_steps, minibatch_size)
+        probes = sim.model.probes
+        assert_same_values([sim.data[probe] for probe in probes], expected["before"])
+        assert_same_values([data[probe] for probe in probes], expected["before"])
+        for values in (sim.data, data):
+            found = make.parameters(values, sim.network)
+            assert_same_values(found, expected["parameters"])
+        assert_same_outputs(make.outputs(sim), expected["outputs"], dtype)
