@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from nengo_dl.compiler.digits import COUNT, Digits
-from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.memory import memory_shape, source_key
+from nengo_dl.compiler.simplify import used_parameters
 from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.emit import loop_step
@@ -212,9 +212,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
         self.fed = program.fed_among(self.signals.values())
-        layout = program.layout(self._use())
-        items = [item for weight in layout.weights for item in weight.items]
-        used = {item.key for item in items if isinstance(item, ParameterRef)}
+        used = used_parameters(program.compiled(self._use()).graph)
         self.banks = ParameterBanks(self, store, used)
         self.layers = store.layers.objects  # which makes them parts of the Keras model
         self.untrained = store.layers.untrained(used)

@@ -145,12 +145,14 @@ class Source:
 class Reading:
     """Elements that somebody outside looks at: a probe, or one signal's state.
 
-    For a state, an entry is -1 where no element holds it any more.
+    For a state, an entry is -1 where no element holds it any more. A state that is
+    ``observed`` is looked at from outside whether or not a probe depends on it.
     """
 
     key: Hashable
     elements: np.ndarray
     shape: tuple[int, ...]
+    observed: bool = False
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
     held = elements >= 0
     if not held.all():
         moved = np.where(held, moved, -1)
-    return Reading(reading.key, moved, reading.shape)
+    return Reading(reading.key, moved, reading.shape, reading.observed)
 
 
 def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:

@@ -60,6 +60,9 @@ class LoweringOptions:
     single : bool
         Whether the simulation has single precision: then between Python functions
         numbers are to keep double precision, and filters may need other coordinates.
+    observed : frozenset of Signal
+        Base signals whose present values are looked at from outside, whatever is probed.
+        Those that operators write are states of the graph, and stay in it.
     """
 
     training: bool = False
@@ -69,6 +72,7 @@ class LoweringOptions:
     hosts: dict = field(default_factory=dict, compare=False)
     penalties: bool = False
     single: bool = False
+    observed: frozenset = frozenset()
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,15 @@ class HostSource:
 class Lowered:
     """A graph, and the operators that feed it, in core's order.
 
-    ``stepwise_python``: all Python functions must run step by step.
+    ``stepwise_python``: all Python functions must run step by step. ``lasting``: the
+    signals of states that there are whatever is observed, in their order in the graph.
     """
 
     graph: Graph
     sources: tuple[HostSource, ...]
     order: tuple[object, ...]
     stepwise_python: bool
+    lasting: tuple[Signal, ...] = ()
 
 
 class Lowering:
@@ -167,8 +173,11 @@ class Lowering:
             if rule is not None:
                 carried.update(signal.base for signal in rule.carries(op))
         growing = {base for base in incs if not covers(sets[base], incs[base])}
-        self._is_state = updated | carried | growing
-        self._varies = self._is_state | set(sets) | set(incs)
+        self._lasting = updated | carried | growing
+        self._varies = self._lasting | set(sets) | set(incs)
+        # what is set in each step is otherwise forgotten at its end
+        self._observed = self.options.observed & self._varies
+        self._is_state = self._lasting | self._observed
 
     # reading ---------------------------------------------------------------------
 
@@ -367,7 +376,7 @@ class Lowering:
         graph = self.builder.build(
             probes=[*probes, *self._penalties],
             states=[
-                Reading(base, elements, base.shape)
+                Reading(base, elements, base.shape, base in self._observed)
                 for base, elements in self._states.items()
             ],
             following=[
@@ -376,7 +385,11 @@ class Lowering:
             ],
         )
         return Lowered(
-            graph, tuple(self.sources), tuple(self.order), self.stepwise_python
+            graph,
+            tuple(self.sources),
+            tuple(self.order),
+            self.stepwise_python,
+            tuple(base for base in self._states if base in self._lasting),
         )
 
 

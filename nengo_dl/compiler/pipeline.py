@@ -70,6 +70,7 @@ class Compiled:
     sources: tuple[HostSource, ...]
     order: tuple[object, ...]
     stepwise_python: bool
+    lasting: tuple[object, ...]
     reports: tuple[PassReport, ...]
 
 
@@ -117,6 +118,7 @@ def compile_model(
         lowered.sources,
         lowered.order,
         lowered.stepwise_python,
+        lowered.lasting,
         tuple(reports),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nengo_dl.compiler.graph import Graph, GraphBuilder, Kind
+from nengo_dl.compiler.graph import Graph, GraphBuilder, Kind, ParameterRef
 
 NODE = int(Kind.NODE)  # the name of an enumeration's member costs more than a comparison
 
@@ -41,11 +41,12 @@ def _measure(graph: Graph) -> tuple[int, ...]:
 
 
 def prune(graph: Graph) -> Graph:
-    """Drop what no probe, no lasting state and no side effect needs."""
+    """Drop what no probe, no observed state and no side effect needs."""
     needed = np.zeros(graph.size, bool)
     node_seen = np.zeros(len(graph.nodes), bool)
     effects = [i for i, n in enumerate(graph.nodes) if n.kernel.side_effects]
     frontier = [reading.elements for reading in graph.probes]
+    frontier += [r.elements[r.elements >= 0] for r in graph.states if r.observed]
     _visit_nodes(graph, effects, node_seen, frontier)
     sources = (*graph.inputs, *graph.parameters)
     place = np.zeros(graph.size, np.int64)
@@ -77,6 +78,18 @@ def prune(graph: Graph) -> Graph:
         needed[here] = needed[here].any()
     complete = needed.all() and node_seen.all()
     return graph if complete else graph.keep(needed)
+
+
+def used_parameters(graph: Graph) -> frozenset:
+    """Keys of the parameters that a probe or a side effect depends on, in any step.
+
+    What only an observed state depends on is not among them: no gradient gets there.
+    """
+    states = tuple(replace(reading, observed=False) for reading in graph.states)
+    graph = prune(replace(graph, states=states))
+    values = [value for node in graph.nodes for value in node.params.values()]
+    refs = [value.key for value in values if isinstance(value, ParameterRef)]
+    return frozenset([source.key for source in graph.parameters] + refs)
 
 
 def _visit_nodes(graph, numbers, node_seen, frontier) -> None:
@@ -289,7 +302,7 @@ def retime(graph: Graph) -> Graph:
     for reading in graph.states:
         elements = reading.elements
         is_factor = isinstance(reading.key, tuple)  # else names would depend on values
-        if is_factor or elements.size == 0:
+        if is_factor or reading.observed or elements.size == 0:
             continue
         node = _whole_output(graph, elements)
         if node is None:

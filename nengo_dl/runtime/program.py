@@ -86,6 +86,9 @@ class Program:
         False: ``unroll`` steps without a loop.
     strategies : pipeline.Strategies
         The user's choice of how the compiler simplifies, merges and sorts.
+    observed : frozenset of Signal
+        Base signals whose present values somebody may ask `state` for, whether or not
+        anything that is probed depends on them.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Program:
         device=None,
         use_loop=True,
         strategies=NO_CHOICE,
+        observed=frozenset(),
     ):
         self.model = model
         self.parameters: Mapping = parameters
@@ -109,6 +113,7 @@ class Program:
         self.device = device
         self.use_loop = use_loop
         self.strategies = strategies
+        self.observed = observed
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self.is_open = False
@@ -136,6 +141,7 @@ class Program:
                 hosts=self.hosts,
                 penalties=use.penalties,
                 single=self.dtype == SINGLE,
+                observed=self.observed,
             )
             passes = self.strategies.passes(use.open)
             self._compiled[use] = pipeline.compile_model(self.model, options, passes)
@@ -467,7 +473,7 @@ class Program:
         return self.store.values.get(signal)
 
     def all_states(self) -> dict:
-        """Every state of the network, also those that nothing depends on.
+        """Every state of the network.
 
         Returns
         -------

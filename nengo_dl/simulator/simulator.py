@@ -154,6 +154,7 @@ class Simulator(
             device=self.device,
             use_loop=get_setting(self.network, "use_loop"),
             strategies=strategies(self.network),
+            observed=parameters.learned,
         )
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)

@@ -1,0 +1,207 @@
+"""What can be looked at is right, whether or not a probe depends on it."""
+
+import pickle
+
+import nengo
+import numpy as np
+import pytest
+from nengo.builder import Builder, Operator, Signal
+from nengo.builder.learning_rules import SimPES
+from nengo.builder.operator import Copy, Reset
+from nengo.learning_rules import LearningRuleType
+
+import nengo_dl
+from nengo_dl.simulator.params import collect_parameters
+
+STEPS = 30
+
+
+class Decay(LearningRuleType):
+    """A rule of one's own: weights decay; its operator runs as Python."""
+
+    modifies = "weights"
+    probeable = ()
+
+    def __init__(self):
+        super().__init__(0.01, size_in=0)
+
+
+class SimDecay(Operator):
+    """``weights *= 0.99``."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.sets, self.incs, self.reads, self.updates = [], [], [], [weights]
+
+    def make_step(self, signals, dt, rng):
+        weights = signals[self.updates[0]]
+
+        def step():
+            weights[...] *= 0.99
+
+        return step
+
+
+@Builder.register(Decay)
+def build_decay(model, decay, rule):
+    """One operator, and nothing else."""
+    weights = model.sig[rule.connection]["weights"]
+    weights.readonly = False
+    model.add_op(SimDecay(weights))
+    model.params[rule] = {}
+
+
+class Told(LearningRuleType):
+    """A rule of one's own: decoders are what it is told, or the last change by PES."""
+
+    modifies = "decoders"
+    probeable = ()
+
+    def __init__(self, whole):
+        super().__init__(1.0, size_in="post")
+        self.whole = whole
+
+
+@Builder.register(Told)
+def build_told(model, told, rule):
+    """Native operators that write to the decoders, and nothing else."""
+    conn = rule.connection
+    weights = model.sig[conn]["weights"]
+    weights.readonly = False
+    model.sig[rule]["in"] = signal = Signal(np.zeros(rule.size_in), name="Told.in")
+    model.add_op(Reset(signal))
+    if told.whole:
+        activities = model.sig[conn.pre_obj.neurons]["out"]
+        model.add_op(SimPES(activities, signal, weights, told.learning_rate))
+    else:
+        model.add_op(Copy(signal, weights[:, 0]))
+    model.params[rule] = {}
+
+
+def zeros(x):
+    """What decoders of zeros decode."""
+    return np.zeros(2)
+
+
+def network(**settings):
+    """Every rule on a channel of its own, and a probe of something else."""
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64", **settings)
+        net.inp = nengo.Node([0.5, -0.3])
+        error = nengo.Node([0.2, 0.4])
+
+        def population(n=6):
+            ens = nengo.Ensemble(n, 2, neuron_type=nengo.LIFRate())
+            nengo.Connection(net.inp, ens, synapse=None)
+            return ens
+
+        for rule in (nengo.PES(1e-3), nengo.RLS(1e-2), Told(True), Told(False)):
+            out = nengo.Node(size_in=2)
+            conn = nengo.Connection(
+                population(), out, function=zeros, learning_rule_type=rule
+            )
+            nengo.Connection(error, conn.learning_rule, synapse=None)
+        for rule in (nengo.BCM(1e-9), nengo.Oja(1e-6), Decay()):
+            pre, post = population(), population()
+            nengo.Connection(
+                pre.neurons,
+                post.neurons,
+                transform=np.full((6, 6), 1e-3),
+                learning_rule_type=rule,
+            )
+        nengo.Connection(population(), population(), learning_rule_type=nengo.Voja())
+        net.probed = population()
+        net.probe = nengo.Probe(net.probed)
+    return net
+
+
+def learned(sim):
+    """The values of everything that a rule changes, by name."""
+    values = {}
+    for p in collect_parameters(sim.model):
+        if p.learned:
+            attr = "scaled_encoders" if p.attr == "encoders" else p.attr
+            values[p.name] = getattr(sim.data[p.obj], attr)
+    return values
+
+
+def in_core(net, n_steps):
+    """The same in core Nengo, whose ``sim.data`` has the values of the build."""
+    with nengo.Simulator(net, progress_bar=False, optimize=False) as sim:
+        for _ in range(n_steps):
+            sim.step()
+        return {
+            p.name: sim.signals[p.signal].copy()
+            for p in collect_parameters(sim.model)
+            if p.learned
+        }
+
+
+def check(sim, n_steps):
+    """Compare with core; everything must have been learned."""
+    expected, found = in_core(sim.network, n_steps), learned(sim)
+    assert len(expected) == 8 and expected.keys() == found.keys()
+    with nengo_dl.Simulator(sim.network, progress_bar=False) as other:
+        first = learned(other)
+    for name, value in expected.items():
+        assert not np.allclose(value, first[name], rtol=1e-9, atol=0), name
+        np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_is_learned_is_there_although_nothing_probed_depends_on_it(jit):
+    with nengo_dl.Simulator(network(jit=jit), progress_bar=False) as sim:
+        sim.run_steps(STEPS)
+        check(sim, STEPS)
+        sim.step()
+        check(sim, STEPS + 1)
+        sim.reset()
+        sim.run_steps(3)
+        check(sim, 3)
+        again = pickle.loads(pickle.dumps(learned(sim)))
+    assert learned(sim).keys() == again.keys()
+    for name, value in learned(sim).items():  # also when it is closed
+        assert np.array_equal(value, again[name])
+
+
+def test_what_is_learned_is_saved_and_frozen_and_pickled(tmp_path):
+    net = network(jit=False)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(STEPS)
+        values = learned(sim)
+        sim.save_params(tmp_path / "values")
+        again = pickle.loads(pickle.dumps(sim))
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.load_params(tmp_path / "values")
+        loaded = learned(sim)
+        sim.freeze_params(net)
+    frozen = in_core(net, 0)
+    with again:
+        for name, value in values.items():
+            assert np.array_equal(loaded[name], value), name
+            assert np.array_equal(learned(again)[name], value), name
+            np.testing.assert_allclose(frozen[name], value, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", ["predict", "evaluate", "fit"])
+@pytest.mark.parametrize("stateful", [False, True])
+def test_calls_of_keras_learn_although_nothing_probed_depends_on_it(method, stateful):
+    net, n = network(stateful=True), 7
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        x = {net.inp: np.broadcast_to([0.5, -0.3], (1, n, 2))}
+        sim.compile("sgd", loss="mse")
+        if method == "predict":
+            sim.predict(x, stateful=stateful)
+        else:
+            call = getattr(sim, method)
+            call(x, {net.probe: np.zeros((1, n, 2))}, stateful=stateful, verbose=0)
+        assert sim.n_steps == (n if stateful else 0)
+        check(sim, n)
+
+
+def test_what_only_learning_depends_on_gets_no_gradient():
+    net = network()
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        shapes = [tuple(v.shape) for v in sim.keras_model.trainable_weights]
+    # decoders, biases and encoders of the ensemble that is probed
+    assert sorted(shapes) == [(2, 6), (6,), (6, 2)]
