@@ -4,18 +4,15 @@ Replace ``nengo.Simulator`` with :class:`nengo_dl.Simulator`, and the same netwo
 as a few batched kernels and can be trained like a Keras model.
 """
 
-import importlib
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from nengo_dl.environment import (
-    keep_programs_on_disk,
-    quiet_tensorflow,
-    select_keras_backend,
-)
+from nengo_dl import environment as _environment
 
 # before anything below imports Keras or TensorFlow
-select_keras_backend()
-quiet_tensorflow()
-keep_programs_on_disk()
+_environment.select_keras_backend()
+_environment.quiet_tensorflow()
+_environment.keep_programs_on_disk()
 
 from nengo_dl import dists, surrogates  # noqa: E402
 from nengo_dl.config import configure_settings  # noqa: E402
@@ -23,6 +20,19 @@ from nengo_dl.neurons import LeakyReLU, SoftLIFRate, SpikingLeakyReLU  # noqa: E
 from nengo_dl.simulator import Simulator  # noqa: E402
 from nengo_dl.tensor_node import Layer, TensorNode, tensor_layer  # noqa: E402
 from nengo_dl.version import version as __version__  # noqa: E402
+
+if _TYPE_CHECKING:  # what is imported when it is first used, as type checkers see it
+    from nengo_dl import (  # noqa: F401
+        benchmarks,
+        builder,
+        callbacks,
+        converter,
+        graph_optimizer,
+        losses,
+        objectives,
+        plots,
+    )
+    from nengo_dl.converter import Converter
 
 __copyright__ = "2026, NengoDL contributors"
 __license__ = "MIT"
@@ -48,7 +58,8 @@ __all__ = [
 
 #: modules that are imported when they are first used; most of them import Keras, which
 #: takes seconds
-LAZY_MODULES = (
+_LAZY_MODULES = (
+    "benchmarks",
     "callbacks",
     "converter",
     "graph_optimizer",
@@ -58,13 +69,22 @@ LAZY_MODULES = (
 )
 
 #: what is found in them
-LAZY_NAMES = {"Converter": "converter"}
+_LAZY_NAMES = {"Converter": "converter"}
+
+#: what users import from, beside what is in ``__all__``
+_MODULES = ("benchmarks", "builder", "graph_optimizer", "neurons")
 
 
 def __getattr__(name):
-    if name in LAZY_MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in LAZY_NAMES:
-        module = importlib.import_module(f"{__name__}.{LAZY_NAMES[name]}")
+    if name in _LAZY_MODULES:
+        return _importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY_NAMES:
+        module = _importlib.import_module(f"{__name__}.{_LAZY_NAMES[name]}")
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    # what completion offers, and what Python looks through for "Did you mean ...?"
+    special = (name for name in globals() if name.startswith("__"))
+    return sorted({*__all__, *_MODULES, *special})

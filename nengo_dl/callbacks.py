@@ -3,8 +3,12 @@
 Importing this module imports Keras, which takes seconds.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +18,9 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
 __all__ = ["IsolateState", "NengoSummaries", "TensorBoard"]
+
+#: what Keras hands to callbacks: values by name
+Logs = dict[str, Any] | None
 
 #: what of an object is trained, and its name in `SimulationData`
 ATTRIBUTES = {
@@ -75,7 +82,12 @@ class TensorBoard(keras.callbacks.TensorBoard):
     ...     outputs = sim.predict(np.ones((16, 5, 1)), callbacks=[board])
     """
 
-    def __init__(self, log_dir="logs", profile_batch=0, **kwargs):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] = "logs",
+        profile_batch: int | tuple[int, int] | str = 0,
+        **kwargs: Any,
+    ) -> None:
         _require_tensorboard(self)
         super().__init__(log_dir=log_dir, profile_batch=profile_batch, **kwargs)
         if isinstance(profile_batch, str):  # "first,last", as Keras takes it too
@@ -84,18 +96,18 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self._profile_first, self._profile_last = int(numbers[0]), int(numbers[-1])
         self._profiles_predict = False
 
-    def on_predict_batch_begin(self, batch, logs=None):
+    def on_predict_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Start the profile with the first of the batches (the number is from 0 on)."""
         if batch + 1 == self._profile_first:
             tf.profiler.experimental.start(os.path.join(self.log_dir, "predict"))
             self._profiles_predict = True
 
-    def on_predict_batch_end(self, batch, logs=None):
+    def on_predict_batch_end(self, batch: int, logs: Logs = None) -> None:
         """End the profile with the last of the batches."""
         if batch + 1 >= self._profile_last:
             self._end_profile()
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs: Logs = None) -> None:
         """End the profile if there were fewer batches; write all that is left."""
         self._end_profile()
         self._close_writers()
@@ -144,7 +156,12 @@ class NengoSummaries(keras.callbacks.Callback):
     ...     history = sim.fit(x, x, epochs=2, callbacks=[shown], verbose=0)
     """
 
-    def __init__(self, log_dir, sim, objects):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        sim: Any,
+        objects: Ensemble | Neurons | Connection | Sequence[Any],
+    ) -> None:
         super().__init__()
         self.layer = _layer_of(sim, self)
         self.sim = sim
@@ -180,11 +197,11 @@ class NengoSummaries(keras.callbacks.Callback):
             obj=self,
         )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Open a file."""
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Write a histogram of each parameter, with the number of the epoch."""
         self.layer.variant(True).save_learned()
         self.sim.data.reset()
@@ -196,7 +213,7 @@ class NengoSummaries(keras.callbacks.Callback):
                 tf.summary.histogram(name, np.ravel(value))
         self._writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Close the file."""
         self._writer.close()
 
@@ -242,7 +259,7 @@ class IsolateState(keras.callbacks.Callback):
     ...     history = sim.fit(x, x, epochs=2, callbacks=[isolate], **options)
     """
 
-    def __init__(self, sim):
+    def __init__(self, sim: Any) -> None:
         super().__init__()
         self.layer = _layer_of(sim, self)
         self._processes = []  # as they were when each of the present calls began
@@ -254,33 +271,37 @@ class IsolateState(keras.callbacks.Callback):
         self.layer.variant(training, losses).rewind()
         self.layer.program.restore_hosts(self._processes[-1])
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Remember the state."""
         self._enter()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Start from the remembered state."""
         self._rewind(True)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Leave the remembered state behind."""
         self._rewind(True)
         self._processes.pop()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Logs = None) -> None:
         """Remember the state; within training, where the processes are."""
         self._enter()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Logs = None) -> None:
         """Leave the remembered state behind."""
         self._rewind(False)
         self._processes.pop()
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs: Logs = None) -> None:
         """Remember the state."""
         self._enter()
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs: Logs = None) -> None:
         """Leave the remembered state behind."""
         self._rewind(False, losses=False)
         self._processes.pop()
+
+
+def __dir__():
+    return sorted(__all__)  # what completion offers

@@ -6,6 +6,10 @@ copied and pickled with it. Those of single objects (``trainable``, ``keep_histo
 all others concern the whole network and are read from the outermost one.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from nengo import Connection, Network
 from nengo.exceptions import ConfigError, NetworkContextError
@@ -15,11 +19,17 @@ from nengo_dl.settings import (
     REMOVED,
     SETTINGS,
     SettingParam,
+    Settings,
     validate_setting,
 )
+from nengo_dl.signatures import names_keywords
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-def configure_settings(**settings):
+@names_keywords(Settings)
+def configure_settings(**settings: Unpack[Settings]) -> None:
     """Set how the current network is built, simulated and trained.
 
     To be called in a ``with`` block of a `nengo.Network`. Calling it again changes the

@@ -1,5 +1,9 @@
 """Distributions to start training from; they run in ``nengo.Simulator`` too."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import numpy as np
 from nengo.dists import Distribution
 from nengo.params import EnumParam, NumberParam
@@ -41,13 +45,15 @@ class TruncatedNormal(Distribution):
     stddev = NumberParam("stddev", low=0)
     limit = NumberParam("limit", low=0, optional=True)
 
-    def __init__(self, mean=0, stddev=1, limit=None):
+    def __init__(
+        self, mean: float = 0, stddev: float = 1, limit: float | None = None
+    ) -> None:
         super().__init__()
         self.mean = mean
         self.stddev = stddev
         self.limit = limit
 
-    def sample(self, n, d=None, rng=np.random):
+    def sample(self, n: int, d: int | None = None, rng: Any = np.random) -> np.ndarray:
         """Draw ``(n, d)`` samples, or ``(n,)`` if ``d`` is None."""
         limit = 2 * self.stddev if self.limit is None else self.limit
         samples = np.zeros(self._sample_shape(n, d))
@@ -107,13 +113,18 @@ class VarianceScaling(Distribution):
     mode = EnumParam("mode", values=("fan_in", "fan_out", "fan_avg"))
     distribution = EnumParam("distribution", values=("uniform", "normal"))
 
-    def __init__(self, scale=1, mode="fan_avg", distribution="uniform"):
+    def __init__(
+        self,
+        scale: float = 1,
+        mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg",
+        distribution: Literal["uniform", "normal"] = "uniform",
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.mode = mode
         self.distribution = distribution
 
-    def sample(self, n, d=None, rng=np.random):
+    def sample(self, n: int, d: int | None = None, rng: Any = np.random) -> np.ndarray:
         """Draw ``(n, d)`` samples, or ``(n,)`` if ``d`` is None."""
         fan_in, fan_out = (1 if d is None else d), n
         fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
@@ -153,7 +164,11 @@ class Glorot(VarianceScaling):
     ...     connection = nengo.Connection(a, b, transform=nengo_dl.dists.Glorot())
     """
 
-    def __init__(self, scale=1, distribution="uniform"):
+    def __init__(
+        self,
+        scale: float = 1,
+        distribution: Literal["uniform", "normal"] = "uniform",
+    ) -> None:
         super().__init__(scale=scale, mode="fan_avg", distribution=distribution)
 
 
@@ -183,9 +198,17 @@ class He(VarianceScaling):
     ...     connection = nengo.Connection(a, b, transform=nengo_dl.dists.He())
     """
 
-    def __init__(self, scale=1, distribution="normal"):
+    def __init__(
+        self,
+        scale: float = 1,
+        distribution: Literal["uniform", "normal"] = "normal",
+    ) -> None:
         super().__init__(scale=scale, mode="fan_in", distribution=distribution)
 
-    def sample(self, n, d=None, rng=np.random):
+    def sample(self, n: int, d: int | None = None, rng: Any = np.random) -> np.ndarray:
         """Draw ``(n, d)`` samples, or ``(n,)`` if ``d`` is None."""
         return np.sqrt(2) * super().sample(n, d, rng)
+
+
+def __dir__():
+    return sorted(__all__)  # what completion offers

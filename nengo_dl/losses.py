@@ -3,6 +3,10 @@
 Importing this module imports Keras, which takes seconds.
 """
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import keras
 import numpy as np
 from keras import ops
@@ -12,7 +16,7 @@ __all__ = ["Regularize", "nan_mse"]
 
 
 @keras.saving.register_keras_serializable("nengo_dl")
-def nan_mse(y_true, y_pred):
+def nan_mse(y_true: Any, y_pred: Any) -> Any:
     r"""Mean squared error in which targets that are NaN count as zero error.
 
     .. math:: \frac{1}{d} \sum_i [y_i \text{ is a number}] (y_i - \hat y_i)^2
@@ -90,7 +94,12 @@ class Regularize(keras.losses.Loss):
     ...     )
     """
 
-    def __init__(self, order=2, axis=None, **kwargs):
+    def __init__(
+        self,
+        order: float | Literal["euclidean"] = 2,
+        axis: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         order = 2 if order == "euclidean" else order
         if isinstance(order, str | bool) or not order >= 1:
@@ -110,7 +119,7 @@ class Regularize(keras.losses.Loss):
         self.order = order
         self.axis = axis
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """The norm of each item, ``(batch,)``.
 
         Parameters
@@ -131,7 +140,7 @@ class Regularize(keras.losses.Loss):
         rest = tuple(range(1, len(norm.shape)))
         return ops.mean(norm, axis=rest) if rest else norm
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """What `from_config` needs to make an equal loss."""
         return {**super().get_config(), "order": self.order, "axis": self.axis}
 
@@ -141,3 +150,7 @@ def _root(total, order):
     positive = total > 0
     safe = ops.where(positive, total, ops.ones_like(total))
     return ops.where(positive, safe ** (1 / order), ops.zeros_like(total))
+
+
+def __dir__():
+    return sorted(__all__)  # what completion offers

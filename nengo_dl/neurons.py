@@ -1,5 +1,9 @@
 """Neuron types beyond those of Nengo; they run in ``nengo.Simulator`` too."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from nengo.dists import Uniform
 from nengo.neurons import LIFRate, RectifiedLinear
@@ -58,19 +62,24 @@ class SoftLIFRate(LIFRate):
     sigma = NumberParam("sigma", low=0, low_open=True)
 
     def __init__(
-        self, sigma=1.0, tau_rc=0.02, tau_ref=0.002, amplitude=1, initial_state=None
-    ):
+        self,
+        sigma: float = 1.0,
+        tau_rc: float = 0.02,
+        tau_ref: float = 0.002,
+        amplitude: float = 1,
+        initial_state: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(tau_rc, tau_ref, amplitude, initial_state)
         self.sigma = sigma
 
-    def rates(self, x, gain, bias):
+    def rates(self, x: Any, gain: Any, bias: Any) -> np.ndarray:
         """Smoothed firing rates; see `nengo.neurons.NeuronType.rates`."""
         J = self.current(x, gain, bias)
         out = np.zeros_like(J)
         self.step(1, J, out)
         return out
 
-    def step(self, dt, J, output):
+    def step(self, dt: float, J: np.ndarray, output: np.ndarray) -> None:
         """The rate for each current, into ``output``."""
         x = (J - 1) / self.sigma
         drive = self.sigma * (np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))))
@@ -116,18 +125,23 @@ class LeakyReLU(RectifiedLinear):
 
     negative_slope = NumberParam("negative_slope")
 
-    def __init__(self, negative_slope=0.3, amplitude=1, initial_state=None):
+    def __init__(
+        self,
+        negative_slope: float = 0.3,
+        amplitude: float = 1,
+        initial_state: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(amplitude, initial_state)
         self.negative_slope = negative_slope
 
     def _leaky(self, J):
         return np.where(J < 0, self.negative_slope * J, J)
 
-    def rates(self, x, gain, bias):
+    def rates(self, x: Any, gain: Any, bias: Any) -> np.ndarray:
         """Rates, also of spikes; see `nengo.neurons.NeuronType.rates`."""
         return self.amplitude * self._leaky(self.current(x, gain, bias))
 
-    def step(self, dt, J, output):
+    def step(self, dt: float, J: np.ndarray, output: np.ndarray) -> None:
         """The rate for each current, into ``output``."""
         output[...] = self.amplitude * self._leaky(J)
 
@@ -164,9 +178,15 @@ class SpikingLeakyReLU(LeakyReLU):
     state = {"voltage": Uniform(low=0, high=1)}
     spiking = True
 
-    def step(self, dt, J, output, voltage):
+    def step(
+        self, dt: float, J: np.ndarray, output: np.ndarray, voltage: np.ndarray
+    ) -> None:
         """One time step: spikes into ``output``; changes ``voltage``."""
         voltage += self._leaky(J) * dt
         n_spikes = np.trunc(voltage)
         output[...] = (self.amplitude / dt) * n_spikes
         voltage -= n_spikes
+
+
+def __dir__():
+    return sorted(__all__)  # what completion offers

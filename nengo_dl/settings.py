@@ -1,8 +1,10 @@
 """Every setting of a network: its default, and which values it takes."""
 
+from __future__ import annotations
+
 import numbers
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from nengo import Connection, Ensemble, Network, Node, Probe
@@ -133,6 +135,29 @@ SETTINGS = {
     ),
 }
 """Every setting that `configure_settings` knows, by name."""
+
+
+class Settings(TypedDict, total=False):
+    """The same settings with their types, as type checkers and editors want them."""
+
+    trainable: bool | None
+    regularizer: Callable[..., Any] | None
+    constraint: Callable[..., Any] | None
+    keep_history: bool
+    inference_only: bool
+    dtype: Literal["float32", "float64"]
+    stateful: bool
+    use_loop: bool
+    lif_smoothing: float | None
+    learning_phase: bool | None
+    planner: Callable[..., Any] | None
+    sorter: Callable[..., Any] | None
+    simplifications: Sequence[Callable[..., Any]] | None
+    spiking_training: bool
+    surrogate: Surrogate | None
+    jit: bool | Literal["auto"]
+    checkpoint: int | Literal["auto"] | None
+    truncate: int | None
 
 
 class SettingParam(Parameter):

@@ -35,6 +35,8 @@ Examples
 ...     )
 """
 
+from __future__ import annotations
+
 import math
 import numbers
 from dataclasses import dataclass
@@ -69,14 +71,14 @@ class Surrogate:
     Examples
     --------
     >>> class Box(nengo_dl.surrogates.Surrogate):
-    ...     def derivative(self, xp, x):
+    ...     def derivative(self, xp: Any, x: Any) -> Any:
     ...         return xp.where(xp.abs(x) < 0.5, xp.ones_like(x), xp.zeros_like(x))
     """
 
     params: tuple[str, ...] = ()
     of_membrane = True
 
-    def derivative(self, xp, x):
+    def derivative(self, xp: Any, x: Any) -> Any:
         """What is taken for the derivative of one spike.
 
         Parameters
@@ -163,10 +165,10 @@ class FastSigmoid(Surrogate):
 
     params = ("slope",)
 
-    def __init__(self, slope=10.0):
+    def __init__(self, slope: float = 10.0) -> None:
         self.slope = self._positive("slope", slope)
 
-    def derivative(self, xp, x):
+    def derivative(self, xp: Any, x: Any) -> Any:
         """See `Surrogate.derivative`."""
         y = 1 + self.slope * xp.abs(x)
         return 1 / (y * y)
@@ -191,10 +193,10 @@ class ArcTan(Surrogate):
 
     params = ("alpha",)
 
-    def __init__(self, alpha=2.0):
+    def __init__(self, alpha: float = 2.0) -> None:
         self.alpha = self._positive("alpha", alpha)
 
-    def derivative(self, xp, x):
+    def derivative(self, xp: Any, x: Any) -> Any:
         """See `Surrogate.derivative`."""
         y = (math.pi / 2 * self.alpha) * x
         return (self.alpha / 2) / (1 + y * y)
@@ -223,11 +225,11 @@ class Triangle(Surrogate):
 
     params = ("width", "height")
 
-    def __init__(self, width=1.0, height=1.0):
+    def __init__(self, width: float = 1.0, height: float = 1.0) -> None:
         self.width = self._positive("width", width)
         self.height = self._positive("height", height)
 
-    def derivative(self, xp, x):
+    def derivative(self, xp: Any, x: Any) -> Any:
         """See `Surrogate.derivative`."""
         return self.height * xp.maximum(1 - xp.abs(x) / self.width, 0)
 
@@ -251,10 +253,10 @@ class Gaussian(Surrogate):
 
     params = ("sigma",)
 
-    def __init__(self, sigma=0.5):
+    def __init__(self, sigma: float = 0.5) -> None:
         self.sigma = self._positive("sigma", sigma)
 
-    def derivative(self, xp, x):
+    def derivative(self, xp: Any, x: Any) -> Any:
         """See `Surrogate.derivative`."""
         y = x / self.sigma
         return 1 / (math.sqrt(2 * math.pi) * self.sigma) * xp.exp(-0.5 * (y * y))
@@ -281,10 +283,10 @@ class StraightThrough(Surrogate):
 
     params = ("width",)
 
-    def __init__(self, width=None):
+    def __init__(self, width: float | None = None) -> None:
         self.width = None if width is None else self._positive("width", width)
 
-    def derivative(self, xp, x):
+    def derivative(self, xp: Any, x: Any) -> Any:
         """See `Surrogate.derivative`."""
         one = xp.ones_like(x)
         if self.width is None:
@@ -316,3 +318,7 @@ class SpikeTraining:
     def surrogate_of(self, signal) -> Surrogate:
         """The surrogate of a population, by the signal of its output."""
         return dict(self.own).get(signal, self.surrogate)
+
+
+def __dir__():
+    return sorted(__all__)  # what completion offers

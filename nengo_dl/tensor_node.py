@@ -1,8 +1,12 @@
 """TensorFlow functions, Keras layers and Keras models inside a Nengo network."""
 
+from __future__ import annotations
+
 import functools
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from nengo import Connection, Ensemble, Network, Node
@@ -18,6 +22,10 @@ from nengo_dl.compiler.rules import rule_of
 from nengo_dl.config import configure_settings, get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.notices import warn
+
+#: stands for what Nengo's config says; typed as anything, since it takes the place of
+#: arguments of all types
+_DEFAULT: Any = Default
 
 
 class _ShapeParam(Parameter):
@@ -127,12 +135,12 @@ class TensorNode(Node):
 
     def __init__(
         self,
-        tensor_func,
-        shape_in=Default,
-        shape_out=Default,
-        pass_time=Default,
-        label=Default,
-    ):
+        tensor_func: Callable[..., Any],
+        shape_in: int | Sequence[int] | None = _DEFAULT,
+        shape_out: int | Sequence[int] | None = _DEFAULT,
+        pass_time: bool = _DEFAULT,
+        label: str | None = _DEFAULT,
+    ) -> None:
         self._functions = {}
         self.tensor_func = tensor_func
         self.shape_in = shape_in
@@ -162,7 +170,7 @@ class TensorNode(Node):
         function = self._function(get_setting(outermost, "dtype"), None, label)
         return function.shape_out or (1,)
 
-    def function(self, dtype):
+    def function(self, dtype: Any) -> Any:
         """What calls it in a simulation with numbers of the type ``dtype``; checked."""
         function = self._function(dtype, self.shape_out, self.label)
         function.trace(False)
@@ -289,18 +297,18 @@ class Layer:
     ...     p = nengo.Probe(x)
     """
 
-    def __init__(self, layer_func):
+    def __init__(self, layer_func: Callable[..., Any] | NeuronType) -> None:
         self.layer_func = layer_func
 
     def __call__(
         self,
-        input,
-        transform=None,
-        shape_in=None,
-        synapse=None,
-        return_conn=False,
-        **layer_args,
-    ):
+        input: Any,
+        transform: Any = None,
+        shape_in: int | Sequence[int] | None = None,
+        synapse: Any = None,
+        return_conn: bool = False,
+        **layer_args: Any,
+    ) -> Any:
         """Connect an object to a new `TensorNode` or ensemble.
 
         The connection is not trainable.
@@ -366,7 +374,7 @@ def _fix(conn):
     config[conn].trainable = False
 
 
-def tensor_layer(input, layer_func, **kwargs):
+def tensor_layer(input: Any, layer_func: Any, **kwargs: Any) -> Any:
     """Older spelling of ``Layer(layer_func)(input, **kwargs)``.
 
     Parameters

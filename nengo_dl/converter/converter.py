@@ -1,9 +1,13 @@
 """From a Keras model to a Nengo network."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nengo
 import numpy as np
+from nengo.synapses import Synapse
 
 from nengo_dl.config import configure_settings
 from nengo_dl.converter.base import Array, LayerConverter, converters
@@ -15,6 +19,9 @@ from nengo_dl.converter.making import Maker
 from nengo_dl.converter.options import Options
 from nengo_dl.converter.summary import summary
 from nengo_dl.converter.verify import verify
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["Converter"]
 
@@ -106,16 +113,16 @@ class Converter:
 
     def __init__(
         self,
-        model,
-        allow_fallback=True,
-        inference_only=False,
-        max_to_avg_pool=False,
-        split_shared_weights=False,
-        swap_activations=None,
-        scale_firing_rates=None,
-        synapse=None,
-        temporal_model=False,
-    ):
+        model: keras.Model,
+        allow_fallback: bool = True,
+        inference_only: bool = False,
+        max_to_avg_pool: bool = False,
+        split_shared_weights: bool = False,
+        swap_activations: Mapping[Any, Any] | None = None,
+        scale_firing_rates: float | Mapping[Any, float] | None = None,
+        synapse: float | Synapse | None = None,
+        temporal_model: bool = False,
+    ) -> None:
         self.options = Options(
             allow_fallback,
             inference_only,
@@ -163,7 +170,13 @@ class Converter:
 
     # checking and describing -----------------------------------------------------
 
-    def verify(self, training=False, inputs=None, atol=1e-8, rtol=1e-5):
+    def verify(
+        self,
+        training: bool = False,
+        inputs: Any = None,
+        atol: float = 1e-8,
+        rtol: float = 1e-5,
+    ) -> bool:
         """Compare the network with the Keras model.
 
         Parameters
@@ -193,7 +206,7 @@ class Converter:
         """
         return verify(self, training, inputs, atol, rtol)
 
-    def summary(self, print_fn=print):
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print a table: layer, what it became, neurons, parameters, why a TensorNode.
 
         Parameters
@@ -203,7 +216,9 @@ class Converter:
         """
         print_fn(summary(self))
 
-    def calibrate(self, data, percentile=99.9, rate=250.0):
+    def calibrate(
+        self, data: Any, percentile: float = 99.9, rate: float = 250.0
+    ) -> dict[Any, float]:
         r"""Choose ``scale_firing_rates`` for each layer by its activations on data.
 
         .. math:: c = \frac{r}{P_p(|a|)}
@@ -247,16 +262,16 @@ class Converter:
         return scales
 
     @property
-    def scales(self):
+    def scales(self) -> dict[Any, float]:
         """Neurons -> the factor by which their input is scaled."""
         return self._maker.scales
 
     @property
-    def neuron_calls(self):
+    def neuron_calls(self) -> dict[Any, Any]:
         """Neurons -> the call of a layer that they were made for."""
         return self._maker.calls
 
-    def why_fallback(self, conversion):
+    def why_fallback(self, conversion: Conversion) -> str | None:
         """Why a ``conversion``, or a part of it, is a TensorNode; None if it is not."""
         inside = f"{conversion.call.path}/"
         reasons = (
@@ -267,7 +282,7 @@ class Converter:
         return next(reasons, None)
 
     @staticmethod
-    def register(*keras_classes):
+    def register(*keras_classes: type) -> Callable[[type], type]:
         """Class decorator: this `.converter.LayerConverter` converts these layers.
 
         Also layers of subclasses, unless they have an entry of their own.
@@ -342,7 +357,9 @@ class Converter:
         for value, array in zip(call.outputs, arrays, strict=True):
             self.layers.add(array.obj, layer, (*value.tensors, layer.name, call.path))
 
-    def convert_call(self, call, inputs, within=None):
+    def convert_call(
+        self, call: Any, inputs: list[Array], within: LayerConverter | None = None
+    ) -> tuple[list[Array], LayerConverter, str | None]:
         """Convert one call of a layer.
 
         Parameters
@@ -453,7 +470,7 @@ class Converter:
             self.temporal_probes.add(probe)
         self.outputs.add(probe, tensor, names)
 
-    def array(self, tensor):
+    def array(self, tensor: Any) -> Array:
         """The Nengo object and the shape that stand for a symbolic ``tensor``."""
         for value, array in self._arrays.items():
             if any(tensor is other for other in value.tensors):

@@ -27,3 +27,7 @@ __all__ = [
     "training_curves",
     "tuning_curves",
 ]
+
+
+def __dir__():
+    return sorted(__all__)  # what completion offers

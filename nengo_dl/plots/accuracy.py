@@ -1,15 +1,26 @@
 """How often answers are right: after each step, and by firing rate."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from nengo.exceptions import ValidationError
 
 from nengo_dl.plots.arrays import as_fractions, numbers, step_times
 from nengo_dl.plots.axes import axes_or_new, describe, draw_references, legend
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
 YLABEL = "correct answers (%)"
 
 
-def step_accuracy(outputs, labels, *, mean=False):
+def step_accuracy(
+    outputs: ArrayLike, labels: ArrayLike, *, mean: bool = False
+) -> np.ndarray:
     r"""How many items of a batch are classified correctly, after each step.
 
     .. math:: a_t = \frac{1}{N} \sum_i [\arg\max_k y_{itk} = l_i]
@@ -84,7 +95,14 @@ def _labels(labels, outputs):
     return found
 
 
-def accuracy_over_time(times, accuracy, *, ax=None, references=None, **line):
+def accuracy_over_time(
+    times: ArrayLike,
+    accuracy: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    references: Mapping[str, float] | None = None,
+    **line: Any,
+) -> Axes:
     """Draw how often answers are right, against simulated time.
 
     A network of spiking neurons needs some time to answer. The curve shows how much of
@@ -134,8 +152,15 @@ def accuracy_over_time(times, accuracy, *, ax=None, references=None, **line):
 
 
 def accuracy_over_rates(
-    rates, accuracy, *, ax=None, names=None, references=None, log=True, **line
-):
+    rates: ArrayLike,
+    accuracy: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    names: Sequence[str] | None = None,
+    references: Mapping[str, float] | None = None,
+    log: bool = True,
+    **line: Any,
+) -> Axes:
     """Draw how often answers are right, against how often neurons fire.
 
     One point for each of several networks that differ in their firing rates: those that

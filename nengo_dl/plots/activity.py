@@ -1,5 +1,10 @@
 """What networks do in time: spikes, decoded values, and what neurons respond to."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
@@ -8,6 +13,10 @@ from nengo.utils import ensemble as nengo_ensemble
 from nengo_dl.plots.arrays import indices, is_batch, numbers, one_item, step_times
 from nengo_dl.plots.axes import axes_or_new, describe, legend, span
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
 #: so many lines get an entry in the legend, and so many rows the number of their neuron
 MOST_NAMES = 20
 
@@ -15,7 +24,16 @@ MOST_NAMES = 20
 ORDERS = {"rate": "by rate", "time": "by first spike"}
 
 
-def raster(times, spikes, *, ax=None, item=0, neurons=None, sort=None, **line):
+def raster(
+    times: ArrayLike,
+    spikes: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    item: int = 0,
+    neurons: Any = None,
+    sort: str | None = None,
+    **line: Any,
+) -> Axes:
     """Draw a mark for each time step in which a neuron fires.
 
     Parameters
@@ -122,8 +140,16 @@ def _rows(fired, neurons, sort):
 
 
 def traces(
-    times, values, *, ax=None, item=0, target=None, synapse=None, labels=None, **line
-):
+    times: ArrayLike,
+    values: ArrayLike,
+    *,
+    ax: Axes | None = None,
+    item: int = 0,
+    target: ArrayLike | None = None,
+    synapse: Any = None,
+    labels: Sequence[str] | None = None,
+    **line: Any,
+) -> Axes:
     """Draw values against time, a line for each dimension.
 
     Parameters
@@ -225,7 +251,15 @@ def _names(labels, n_lines, alone):
     return labels
 
 
-def tuning_curves(ens, sim, *, ax=None, inputs=None, neurons=None, **line):
+def tuning_curves(
+    ens: nengo.Ensemble,
+    sim: Any,
+    *,
+    ax: Axes | None = None,
+    inputs: ArrayLike | None = None,
+    neurons: Any = None,
+    **line: Any,
+) -> Axes:
     """Draw how the firing rates of an ensemble depend on its input.
 
     Of an ensemble with one dimension these are the tuning curves, over the values that
@@ -288,7 +322,7 @@ def tuning_curves(ens, sim, *, ax=None, inputs=None, neurons=None, **line):
     return ax
 
 
-def firing_rates(spikes, amplitude=1):
+def firing_rates(spikes: ArrayLike, amplitude: float = 1) -> Any:
     r"""The mean firing rate of each neuron.
 
     .. math:: r = \frac{1}{T} \sum_t \frac{|s_t|}{c}

@@ -1,6 +1,9 @@
 """What training reports, epoch by epoch."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo.exceptions import ValidationError
@@ -8,12 +11,21 @@ from nengo.exceptions import ValidationError
 from nengo_dl.plots.arrays import numbers
 from nengo_dl.plots.axes import axes_or_new, describe, legend
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 VALIDATION = "val_"
 
 
 def training_curves(
-    history, metrics="loss", *, ax=None, label=None, validation_freq=1, **line
-):
+    history: Any,
+    metrics: str | Sequence[str] = "loss",
+    *,
+    ax: Axes | None = None,
+    label: str | None = None,
+    validation_freq: int | Sequence[int] = 1,
+    **line: Any,
+) -> Axes:
     """Draw losses or metrics against epochs, dashed those on validation data.
 
     Parameters

@@ -1,6 +1,9 @@
 """What users read from ``sim.data``: probe data, and the live values of objects."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from nengo import Connection, Ensemble
@@ -181,7 +184,7 @@ class ProbeLog:
         return buffer
 
 
-class SimulationData(Mapping):
+class SimulationData(Mapping[Any, Any]):
     """Read-only mapping from Nengo objects to what the simulator knows of them.
 
     - ``data[probe]``: the probe's data, ``(samples, size)``, with a ``minibatch_size``
@@ -232,7 +235,7 @@ class SimulationData(Mapping):
     def __setstate__(self, state):
         self.__init__(state["model"], state["logs"], state["values"].__getitem__)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         log = self._logs.get(key)
         if log is not None:
             signal = self._model.sig[key]["in"]
@@ -255,7 +258,7 @@ class SimulationData(Mapping):
         build = built_ensemble if isinstance(key, Ensemble) else built_connection
         return build(self._model, key, self._values)
 
-    def get_params(self, *obj_attrs):
+    def get_params(self, *obj_attrs: tuple[Any, str]) -> list[Any]:
         """Present values of some parameters.
 
         Parameters

@@ -1,6 +1,10 @@
 """Comparing the gradients of a network with numeric ones."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from nengo import Probe
@@ -28,7 +32,13 @@ DIRECTIONS, SINGLE = 2, 3
 class GradientMethods:
     """The part of `Simulator` that looks whether gradients are right."""
 
-    def check_gradients(self, inputs=None, outputs=None, atol=1e-5, rtol=1e-3):
+    def check_gradients(
+        self,
+        inputs: Any = None,
+        outputs: Probe | Sequence[Probe] | None = None,
+        atol: float = 1e-5,
+        rtol: float = 1e-3,
+    ) -> None:
         r"""Compare analytic gradients with numeric ones.
 
         For each probe, its data :math:`y` over all steps and items are weighted at

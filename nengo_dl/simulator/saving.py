@@ -1,5 +1,10 @@
 """Saving, loading and freezing of parameters."""
 
+from __future__ import annotations
+
+import os
+from typing import Any
+
 import numpy as np
 
 from nengo_dl.compiler.memory import signal_index
@@ -10,7 +15,9 @@ from nengo_dl.simulator.legacy import older_saving
 class SavingMethods:
     """The part of `Simulator` that moves parameters in and out."""
 
-    def save_params(self, path, include_state=False, **older):
+    def save_params(
+        self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
+    ) -> None:
         """Write all parameters to a file.
 
         Parameters
@@ -33,7 +40,9 @@ class SavingMethods:
             values.update(self._state_by_name())
         params_io.save(path, values)
 
-    def load_params(self, path, include_state=False, **older):
+    def load_params(
+        self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
+    ) -> None:
         """Read parameters that `save_params` wrote, for a network of the same form.
 
         The network may differ in what has no parameters: in the types of its neurons
@@ -72,7 +81,7 @@ class SavingMethods:
         self._program.state_written()
         self.data.reset()
 
-    def freeze_params(self, objs):
+    def freeze_params(self, objs: Any) -> None:
         """Write the present parameters into Nengo objects.
 
         The network then gives the same output in core ``nengo.Simulator``.
@@ -84,7 +93,7 @@ class SavingMethods:
         """
         params_io.freeze(self.model, objs, self._live.value)
 
-    def get_nengo_params(self, objs, as_dict=False):
+    def get_nengo_params(self, objs: Any, as_dict: bool = False) -> Any:
         """The present parameters as keyword arguments for new Nengo objects.
 
         Parameters

@@ -1,6 +1,9 @@
 """The drop-in replacement for ``nengo.Simulator``."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo.exceptions import ReadonlyError, SimulatorClosed, ValidationError
@@ -34,6 +37,16 @@ from nengo_dl.simulator.pickling import PicklingMethods
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.saving import SavingMethods
 from nengo_dl.simulator.training import TrainingMethods
+
+if TYPE_CHECKING:
+    import keras
+    from nengo import Network, Node, Probe
+    from nengo.builder import Model
+    from nengo.utils.progress import ProgressBar
+    from typing_extensions import Self, Unpack
+
+    from nengo_dl.simulator.arguments import OlderOptions, RunArguments, StepArguments
+    from nengo_dl.tensor_graph import TensorGraph
 
 
 class Simulator(
@@ -102,18 +115,18 @@ class Simulator(
 
     def __init__(
         self,
-        network,
-        dt=0.001,
-        seed=None,
-        model=None,
-        device=None,
-        unroll_simulation=1,
-        minibatch_size=None,
-        progress_bar=True,
+        network: Network | None,
+        dt: float = 0.001,
+        seed: int | None = None,
+        model: Model | None = None,
+        device: str | None = None,
+        unroll_simulation: int = 1,
+        minibatch_size: int | None = None,
+        progress_bar: bool | ProgressBar | None = True,
         *,
-        optimize=True,
-        **older,
-    ):
+        optimize: bool = True,
+        **older: Unpack[OlderOptions],
+    ) -> None:
         self.closed = True  # until everything below has worked
         self._older = older_options(older)
         self.minibatch_size = minibatch_size
@@ -174,13 +187,15 @@ class Simulator(
 
     # state -----------------------------------------------------------------------
 
-    def __getattr__(self, name):
-        if hasattr(type(self), name):  # a property that failed: its error says why
-            return object.__getattribute__(self, name)
-        raise no_attribute(self, name)
+    if not TYPE_CHECKING:  # a type checker would believe that it has any attribute
+
+        def __getattr__(self, name):
+            if hasattr(type(self), name):  # a property that failed: its error says why
+                return object.__getattribute__(self, name)
+            raise no_attribute(self, name)
 
     @property
-    def dt(self):
+    def dt(self) -> float:
         """(float) Length of a time step in seconds; cannot be changed."""
         return self.model.dt
 
@@ -189,26 +204,26 @@ class Simulator(
         raise ReadonlyError(attr="dt", obj=self)
 
     @property
-    def n_steps(self):
+    def n_steps(self) -> int:
         """(int) Number of steps run so far."""
         return self._live.n_steps
 
     @property
-    def time(self):
+    def time(self) -> float:
         """(float) Simulated time in seconds."""
         return self.n_steps * self.dt
 
     @property
-    def tensor_graph(self):
+    def tensor_graph(self) -> TensorGraph:
         """The Keras layer that holds the network; see also its ``describe()``."""
         return self._keras_side("tensor_graph").layer
 
     @property
-    def keras_model(self):
+    def keras_model(self) -> keras.Model:
         """The ``keras.Model`` that trains and evaluates the network."""
         return self._keras_side("keras_model").model
 
-    def describe(self, html=False):
+    def describe(self, html: bool = False) -> str:
         """What the compiler made of the network: passes, kernels, sizes, timings.
 
         Parameters
@@ -225,7 +240,12 @@ class Simulator(
 
     # running ---------------------------------------------------------------------
 
-    def run(self, time_in_seconds, progress_bar=None, **kwargs):
+    def run(
+        self,
+        time_in_seconds: float,
+        progress_bar: bool | ProgressBar | None = None,
+        **kwargs: Unpack[RunArguments],
+    ) -> None:
         """Simulate for a length of time, rounded to the nearest number of steps.
 
         Parameters
@@ -260,8 +280,13 @@ class Simulator(
         self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
 
     def run_steps(
-        self, n_steps=None, data=None, progress_bar=None, stateful=True, **older
-    ):
+        self,
+        n_steps: int | None = None,
+        data: Any = None,
+        progress_bar: bool | ProgressBar | None = None,
+        stateful: bool = True,
+        **older: Any,
+    ) -> None:
         """Simulate exactly this number of steps.
 
         Parameters
@@ -311,7 +336,7 @@ class Simulator(
                 live.restore(before)
                 self.data.reset()
 
-    def step(self, **kwargs):
+    def step(self, **kwargs: Unpack[StepArguments]) -> None:
         """Advance the simulation by one step (``dt`` seconds).
 
         Parameters
@@ -355,11 +380,11 @@ class Simulator(
 
     def reset(
         self,
-        seed=None,
-        include_trainable=True,
-        include_probes=True,
-        include_processes=True,
-    ):
+        seed: int | None = None,
+        include_trainable: bool = True,
+        include_probes: bool = True,
+        include_processes: bool = True,
+    ) -> None:
         """Back to the first step.
 
         Parameters
@@ -397,13 +422,15 @@ class Simulator(
             self.clear_probes()
         self.data.reset()
 
-    def clear_probes(self):
+    def clear_probes(self) -> None:
         """Forget all probe data; the simulation goes on where it is."""
         for log in self._logs.values():
             log.clear()
         self.data.reset()
 
-    def trange(self, sample_every=None, dt=None):
+    def trange(
+        self, sample_every: float | None = None, dt: float | None = None
+    ) -> np.ndarray:
         """The times of all steps run so far, or of those that a probe samples.
 
         Parameters
@@ -432,7 +459,7 @@ class Simulator(
         steps = np.arange(1, self.n_steps + 1)
         return self.dt * steps[steps % period < 1]
 
-    def get_name(self, obj):
+    def get_name(self, obj: Node | Probe) -> str:
         """The name of an input node or a probe, unique in its network.
 
         It is the name of the node's input or the probe's output in `keras_model`, and a
@@ -464,7 +491,7 @@ class Simulator(
 
     # closing ---------------------------------------------------------------------
 
-    def close(self):
+    def close(self) -> None:
         """Free the simulator; its data stay readable, nothing can be run any more."""
         if self.closed:
             return
@@ -477,13 +504,13 @@ class Simulator(
         if self.closed:
             raise SimulatorClosed(f"Simulator cannot {what} because it is closed.")
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if self.closed:
             raise SimulatorClosed("Cannot re-open after simulator is closed")
         self._defaults.enter_context(tensorflow_defaults(self.device, self.dtype))
         return self
 
-    def __exit__(self, exc_type, exc_value, traceback):
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         self._defaults.close()
         self.close()
 

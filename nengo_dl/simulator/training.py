@@ -1,13 +1,27 @@
 """Training, evaluating and predicting: what the simulator shares with Keras."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.config import get_setting
+from nengo_dl.signatures import checks_keywords
+from nengo_dl.simulator.arguments import (
+    CompileArguments,
+    EvaluateArguments,
+    FitArguments,
+    PredictArguments,
+)
 from nengo_dl.simulator.training_advice import spike_training
 from nengo_dl.simulator.training_data import DataMethods
+
+if TYPE_CHECKING:
+    import keras
+    from typing_extensions import Unpack
 
 
 class ProbeDict(dict):
@@ -29,9 +43,15 @@ class ProbeDict(dict):
 class TrainingMethods(DataMethods):
     """The part of `Simulator` that works through its ``keras_model``."""
 
+    @checks_keywords(CompileArguments)
     def compile(
-        self, optimizer="rmsprop", loss=None, metrics=None, loss_weights=None, **kw
-    ):
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        **kw: Unpack[CompileArguments],
+    ) -> None:
         """Choose how to train and evaluate.
 
         Parameters
@@ -78,7 +98,15 @@ class TrainingMethods(DataMethods):
                 **kw,
             )
 
-    def fit(self, x=None, y=None, n_steps=None, stateful=False, **kwargs):
+    @checks_keywords(FitArguments)
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+        **kwargs: Unpack[FitArguments],
+    ) -> keras.callbacks.History:
         """Train the network; see ``keras.Model.fit``.
 
         Spiking neurons run in their rate form, or as spikes if the network has the
@@ -173,7 +201,15 @@ class TrainingMethods(DataMethods):
         with self._calls(side, stateful, streams, training=True):
             return side.model.fit(**data, **kwargs)
 
-    def evaluate(self, x=None, y=None, n_steps=None, stateful=False, **kwargs):
+    @checks_keywords(EvaluateArguments)
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+        **kwargs: Unpack[EvaluateArguments],
+    ) -> dict[str, float]:
         """Losses and metrics on data; see ``keras.Model.evaluate``.
 
         Parameters
@@ -195,7 +231,14 @@ class TrainingMethods(DataMethods):
             results = side.model.evaluate(**data, **{**kwargs, "return_dict": True})
         return {k: v if np.ndim(v) else float(v) for k, v in results.items()}
 
-    def predict(self, x=None, n_steps=None, stateful=False, **kwargs):
+    @checks_keywords(PredictArguments)
+    def predict(
+        self,
+        x: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+        **kwargs: Unpack[PredictArguments],
+    ) -> ProbeDict:
         """Run the network on data; see ``keras.Model.predict``.
 
         Parameters
@@ -225,9 +268,14 @@ class TrainingMethods(DataMethods):
         kwargs = {"verbose": 0, **kwargs}
         return self._predict("predict", x, n_steps, stateful, kwargs)
 
-    def predict_on_batch(self, x=None, n_steps=None, stateful=False, **kwargs):
+    def predict_on_batch(
+        self,
+        x: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+    ) -> ProbeDict:
         """As `predict`, for one batch of at most ``minibatch_size`` items."""
-        return self._predict("predict_on_batch", x, n_steps, stateful, kwargs)
+        return self._predict("predict_on_batch", x, n_steps, stateful, {})
 
     def _predict(self, method, x, n_steps, stateful, kwargs):
         side = self._keras_side(method)

@@ -20,12 +20,19 @@ RUN_BATCH = (
     *("shuffle", "profile", "training", "callback", "combine", "isolate_state"),
 )
 
+#: what every object has, and this class too
+_KEPT = ("__dir__", "__doc__", "__module__")
+
 
 class OlderNames:
     """Methods of a `Simulator` as they were called in NengoDL 0.x to 2.x."""
 
     _older = {}  # what `older_options` gives
     _older_compiled = None
+
+    def __dir__(self):
+        """All names but the older ones, which completion need not offer."""
+        return sorted(set(super().__dir__()) - set(vars(OlderNames)) | set(_KEPT))
 
     @property
     def tensorboard(self):
