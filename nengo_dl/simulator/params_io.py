@@ -12,11 +12,12 @@ signals have given values when it is built again:
   decoders, transform and encoders (`FullWeights`).
 """
 
+import errno
 import inspect
+import io
 import os
 import re
-import uuid
-import zipfile
+import reprlib
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from nengo.exceptions import ValidationError
 from nengo.solvers import NoSolver
 from nengo.transforms import Dense, Sparse, SparseMatrix
 
+from nengo_dl.simulator import archives
 from nengo_dl.simulator.params import (
     built_ensemble,
     live_matrix,
@@ -36,6 +38,21 @@ _NUMBERS = "fiubc"  # the kinds of dtype that files may hold
 
 #: what the names of arrays begin with that are state of the simulation, no parameters
 STATE = "state "
+
+#: the number of steps that were run
+STEPS = f"{STATE}steps"
+
+#: a number beyond which not every step has a time of its own
+MOST_STEPS = 2**53
+
+#: so many lines of what is wrong with a file are shown
+MOST_PROBLEMS = 20
+
+#: what to do if a file fits but for its numbers
+OTHER_VALUES = (
+    "Training may have gone wrong before it was saved, or something else wrote it: load "
+    "a file of an earlier time, or put the numbers right (numpy.load, numpy.savez)."
+)
 
 
 class FullWeights(NoSolver):
@@ -300,34 +317,58 @@ def _freeze_decoders(conn, solver, function, transform):
     conn.solver = solver
 
 
+def _path(path):
+    """A path or an open file as such; the rest is refused."""
+    if hasattr(path, "read") or hasattr(path, "write"):
+        if isinstance(path, io.TextIOBase):
+            raise ValidationError(
+                f"the file {path!r} is open for text; open it in binary mode",
+                attr="path",
+            )
+        return path
+    try:
+        text = os.fsdecode(path)
+        if "\0" in text or not Path(text).name:
+            raise TypeError
+    except TypeError:
+        raise ValidationError(
+            f"expected the name of a file, or a file that is open in binary mode; got "
+            f"{reprlib.repr(path)}. (What a file holds is given as io.BytesIO(...).)",
+            attr="path",
+        ) from None
+    return Path(text)
+
+
 def _npz_path(path):
     """The path with the suffix that NumPy gives to files with several arrays."""
-    path = os.fspath(path)
-    return Path(path if path.endswith(".npz") else f"{path}.npz")
+    return path if path.name.endswith(".npz") else path.with_name(f"{path.name}.npz")
 
 
 def save(path, values):
     """Write arrays to a file.
 
-    The file is first written under a temporary name in the same folder, then renamed: a
-    file of this name is replaced whole or not at all.
+    A file of this name is replaced whole or not at all, and keeps its mode, owner and
+    links; see `nengo_dl.simulator.archives`.
 
     Parameters
     ----------
-    path : str or path-like
-        The file's name; ``.npz`` is added if it does not end so.
+    path : str or path-like or binary file
+        The file's name; ``.npz`` is added if it does not end so. Or a file that is open
+        for writing.
     values : dict
         An array of numbers for each name.
 
     Returns
     -------
-    pathlib.Path
+    pathlib.Path or binary file
         The path of the file.
 
     Raises
     ------
     ~nengo.exceptions.ValidationError
-        If an array holds anything but numbers.
+        If an array holds anything but numbers, or ``path`` is something else.
+    OSError
+        If the system does not let the file be written.
     """
     arrays = {name: np.asanyarray(value) for name, value in values.items()}
     for name, array in arrays.items():
@@ -336,29 +377,26 @@ def save(path, values):
                 f"{name} must hold numbers; got an array of type {array.dtype}",
                 attr="save",
             )
-    path = _npz_path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        # what numpy.savez writes, which cannot save an array under the name "file"
-        with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED) as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, array, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path = _path(path)
+    path = _npz_path(path) if isinstance(path, Path) else path
+    archives.write(path, arrays)
     return path
 
 
-def load(path, expected):
+def load(path, expected, dtype=None):
     """Read arrays from a file that `save` wrote.
+
+    Names, shapes and types are looked at before anything is unpacked, so that a file
+    takes no more memory than what is expected of it.
 
     Parameters
     ----------
-    path : str or path-like
-        The file's name, with or without ``.npz``.
+    path : str or path-like or binary file
+        The file's name, with or without ``.npz``. Or a file that is open for reading.
     expected : dict
         The shape of each array that the file must hold, by name.
+    dtype : dtype, optional
+        What values will be converted to: those that it cannot hold are refused.
 
     Returns
     -------
@@ -369,56 +407,135 @@ def load(path, expected):
     ------
     ~nengo.exceptions.ValidationError
         If the file is not one that `save` wrote, or if its arrays are not the expected
-        ones. The message names each that is missing, unknown or of another shape.
+        ones, or hold what parameters cannot be. The message names each.
     FileNotFoundError
         If there is no such file.
     """
-    candidates = (_npz_path(path), Path(path))  # the first is where `save` writes
-    for path in candidates:
-        if path.is_file():
-            break
-    else:
-        raise FileNotFoundError(f"load: there is no file {str(candidates[0])!r}")
-    found = _read(path)
-    if not any(name.startswith(STATE) for name in expected):
-        found = {k: value for k, value in found.items() if not k.startswith(STATE)}
-
-    problems = []
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            problems.append(f"{name} is missing")
-        elif name not in expected:
-            problems.append(f"{name} {found[name].shape} is not in this network")
-        elif found[name].dtype.kind not in _NUMBERS:
-            problems.append(f"{name} does not hold numbers")
-        elif found[name].shape != tuple(expected[name]):
-            problems.append(
-                f"{name} has shape {found[name].shape}; expected {tuple(expected[name])}"
-            )
-    if problems:
-        lines = "".join(f"\n  - {problem}" for problem in problems)
+    path = _found(_path(path))
+    name = repr(str(path)) if isinstance(path, Path) else "the file that was given"
+    try:
+        with archives.opened(path) as archive:
+            _refuse_positions(name, archive.names)
+            values, problems, way_out = _read(archive, expected, dtype)
+    except archives.Damaged as error:
         raise ValidationError(
-            f"{str(path)!r} does not fit this network; nothing was loaded:{lines}\n"
-            + _way_out(expected, found),
+            f"{name} is not a file of parameters (an .npz archive of arrays without "
+            f"pickled objects), or it was damaged: {error}. Nothing was loaded; take "
+            "another file, or write it again with Simulator.save_params",
+            attr="load",
+        ) from error
+    if problems:
+        shown = problems[:MOST_PROBLEMS]
+        if len(problems) > len(shown):
+            shown.append(f"and {len(problems) - len(shown):,} more like these")
+        lines = "".join(f"\n  - {problem}" for problem in shown)
+        raise ValidationError(
+            f"{name} does not fit this network; nothing was loaded:{lines}\n{way_out}",
             attr="load",
         )
-    return {name: found[name] for name in expected}
+    return values
 
 
-def _way_out(expected, found):
-    """What to do if a file does not fit."""
-    fits = {
-        name: np.shape(found.get(name)) == tuple(shape)
-        for name, shape in expected.items()
-        if not name.startswith(STATE)
-    }
+def _found(path):
+    """The file of a name; an open one as it is."""
+    if not isinstance(path, Path):
+        if getattr(path, "seekable", bool)():
+            return path
+        raise ValidationError(
+            f"the file {path!r} cannot be read to and fro; read it as a whole, into an "
+            "io.BytesIO",
+            attr="path",
+        )
+    candidates = (_npz_path(path), path)  # the first is where `save` writes
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(errno.ENOENT, "load: there is no file", str(candidates[0]))
+
+
+def _read(archive, expected, dtype):
+    """Arrays of an archive, or what is wrong with them, and the way out of that."""
+    parameters = [name for name in archive.names if not name.startswith(STATE)]
+    with_state = any(name.startswith(STATE) for name in expected)
+    names = set(archive.names if with_state else parameters)
+    problems, fitting = [], set()
+    for name in sorted(expected.keys() | names):
+        if name not in names:
+            problems.append(f"{name} is missing")
+        elif name in expected:
+            problem = _header_problem(*archive.header(name), expected[name])
+            if problem is None:
+                fitting.add(name)
+            else:
+                problems.append(f"{name} {problem}")
+        elif len(problems) < MOST_PROBLEMS:
+            problems.append(f"{name} {archive.header(name)[0]} is not in this network")
+        else:
+            problems.append(name)  # one more that is not shown
+    if problems:
+        return {}, problems, _way_out(expected, fitting, set(archive.names))
+    values = {name: archive.array(name) for name in expected}
+    for name, value in values.items():
+        problem = _value_problem(name, value, dtype)
+        if problem is not None:
+            problems.append(f"{name} {problem}")
+    return values, problems, OTHER_VALUES
+
+
+def _header_problem(shape, dtype, expected):
+    """What is wrong with the form of an array, if anything."""
+    if dtype.kind == "c":
+        return "holds complex numbers; expected real ones"
+    if dtype.kind not in _NUMBERS:
+        return "does not hold numbers"
+    if shape != tuple(expected):
+        return f"has shape {shape}; expected {tuple(expected)}"
+    return None
+
+
+def _value_problem(name, value, dtype):
+    """What is wrong with the numbers of an array, if anything.
+
+    State may be infinite or undefined, if that is how it is: a neuron that has not fired
+    yet may well say so with a time of minus infinity.
+    """
+    if name == STEPS:
+        steps = value.item()
+        if not (np.isfinite(steps) and 0 <= steps < MOST_STEPS and steps == int(steps)):
+            return f"is {steps}; expected a whole number of steps from 0 on"
+        return None
+    finite = np.isfinite(value)
+    if dtype is not None and np.dtype(dtype).kind == "f":
+        too_large = finite & (np.abs(value) > np.finfo(dtype).max)
+        if too_large.any():
+            worst = value[too_large].flat[0]
+            return f"holds {worst:g}, which {np.dtype(dtype)} cannot hold"
+    if finite.all() or name.startswith(STATE):
+        return None
+    kind = "NaN" if np.isnan(value).any() else "infinite values"
+    where = tuple(np.argwhere(~finite)[0].tolist())
+    return f"holds {kind} ({np.count_nonzero(~finite)} of {value.size}, first at {where})"
+
+
+def _way_out(expected, fitting, found):
+    """What to do if a file does not fit.
+
+    Parameters
+    ----------
+    expected : dict
+    fitting : set of str
+        The names of those that fit.
+    found : set of str
+        The names in the file.
+    """
+    wanted = {name for name in expected if not name.startswith(STATE)}
     parameters = {name for name in found if not name.startswith(STATE)}
-    if not all(fits.values()) or parameters != set(fits):
+    if parameters != wanted or not wanted <= fitting:
         return (
             "Load it into a simulator of the network (and with the same include_state) "
             "that it was saved from."
         )
-    if parameters == set(found):
+    if parameters == found:
         return "It holds no state: load it without include_state."
     return (
         "The parameters fit, but not the state, which depends on minibatch_size and on "
@@ -431,10 +548,9 @@ def _refuse_positions(path, names):
     """Raise an error if arrays are named by their positions, as in NengoDL 3."""
     positions = [name for name in names if re.fullmatch(r"arr_\d+", name)]
     if positions:
-        others = [name for name in names if name not in positions]
+        others = [name for name in names if name not in positions][:MOST_PROBLEMS]
         raise ValidationError(
-            f"{str(path)!r} holds {len(positions)} arrays by position ({positions[0]}, "
-            "...)"
+            f"{path} holds {len(positions)} arrays by position ({positions[0]}, ...)"
             + (f" and {', '.join(map(repr, others))}" if others else "")
             + ", as NengoDL 3 and earlier wrote them. It does not say which parameter "
             "each one is, so it cannot be loaded; nothing was changed. With the version "
@@ -442,26 +558,3 @@ def _refuse_positions(path, names):
             "(Simulator.freeze_params), or look at Simulator.data and save these arrays",
             attr="load",
         )
-
-
-def _read(path):
-    """All arrays in a file."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with loaded:
-            _refuse_positions(path, loaded.files)
-            found = {name: loaded[name] for name in loaded.files}
-        for name, value in found.items():
-            if not isinstance(value, np.ndarray):
-                raise ValueError(f"{name!r} is no array")
-        return found
-    except ValidationError:  # is a ValueError too
-        raise
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
-        raise ValidationError(
-            f"{str(path)!r} is not a file of parameters (an .npz archive of arrays "
-            f"without pickled objects): {e}",
-            attr="load",
-        ) from e

@@ -22,8 +22,9 @@ class SavingMethods:
 
         Parameters
         ----------
-        path : str or path-like
-            ``.npz`` is added if it is missing.
+        path : str or path-like or binary file
+            ``.npz`` is added if it is missing. A file of this name keeps its mode, owner
+            and links. Or a file that is open for writing, such as an ``io.BytesIO``.
         include_state : bool
             Also write the state of the simulation: voltages, filters, time.
         **older
@@ -31,6 +32,8 @@ class SavingMethods:
 
         Raises
         ------
+        OSError
+            If the file cannot be written; one that was there stays as it was.
         ~nengo.exceptions.SimulatorClosed
         """
         include_state = older_saving("save_params", include_state, older)
@@ -51,7 +54,8 @@ class SavingMethods:
 
         Parameters
         ----------
-        path : str or path-like
+        path : str or path-like or binary file
+            Or a file that is open for reading, such as an ``io.BytesIO``.
         include_state : bool
             Also read the state of the simulation. It depends on ``minibatch_size`` and
             on the types of neurons and synapses. False: if there is state in the file,
@@ -62,7 +66,9 @@ class SavingMethods:
         Raises
         ------
         ~nengo.exceptions.ValidationError
-            If the file does not fit; names every mismatch, and nothing is changed.
+            If the file does not fit, is damaged, or holds what parameters cannot be
+            (NaN, infinite or complex numbers, numbers too large for ``dtype``). Nothing
+            is changed then.
         ~nengo.exceptions.SimulatorClosed
         """
         include_state = older_saving("load_params", include_state, older)
@@ -70,7 +76,7 @@ class SavingMethods:
         expected = {p.name: np.shape(self._live_value(p)) for p in self._entries}
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
-        values = params_io.load(path, expected)
+        values = params_io.load(path, expected, self.dtype)
         signals = self._whole_signals(values)
         learned = self._live.parameters.learned
         fixed = self._live.parameters.keys() - learned
@@ -132,11 +138,11 @@ class SavingMethods:
         """The state of the simulation, named by position, as arrays ``(size, batch)``."""
         states = self._program.all_states()
         named = {f"{params_io.STATE}{name}": value for name, (_, value) in states.items()}
-        named[f"{params_io.STATE}steps"] = np.array([self.n_steps])
+        named[params_io.STEPS] = np.array([self.n_steps])
         return named
 
     def _load_state(self, values):
         for name, (key, old) in self._program.all_states().items():
             new = values[f"{params_io.STATE}{name}"].astype(old.dtype)
             self._program.store.values[key] = new
-        self._live.n_steps = int(values[f"{params_io.STATE}steps"][0])
+        self._live.n_steps = int(values[params_io.STEPS][0])

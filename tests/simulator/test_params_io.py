@@ -462,7 +462,7 @@ def test_save_replaces_whole_files_or_nothing(arrays, tmp_path, monkeypatch):
 
 
 def test_files_that_are_no_parameters(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no file .*x.npz'"):
+    with pytest.raises(FileNotFoundError, match="no file: .*x.npz'"):
         load(tmp_path / "x", {})
 
     path = tmp_path / "x.npz"

@@ -1,0 +1,361 @@
+"""Archives of arrays: written whole or not at all, and looked at before they are read.
+
+An archive is what `numpy.savez` writes, a zip file with one ``.npy`` for each array. A
+save changes what is in the file and nothing else: mode, owner, links stay as they are.
+
+A file is written under another name in its folder, put on the disk, and renamed. Where
+that would change more than the contents, because the file has other names (hard links)
+or an owner that cannot be given to a new one, it is copied into the old file instead;
+meanwhile the whole new file is there as well, and `Archive` finds it if the copy was cut
+short. Only in a folder in which nothing can be made is there no such second file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import shutil
+import stat
+import struct
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows, where open files cannot be removed anyway
+    fcntl = None
+
+#: how Python tells that a zip file is not what it should be
+DAMAGED = (
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    NotImplementedError,  # a way of compressing that zipfile does not know
+    RuntimeError,  # a password is needed
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+#: what a folder says in which no file can be made
+NO_NEW_FILES = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Damaged(Exception):
+    """A file is no archive of arrays, or not a whole one."""
+
+
+# reading -------------------------------------------------------------------------
+
+
+class Archive:
+    """An archive that is open for reading; nothing is unpacked before it is asked for.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for reading; it must be possible to go to and fro in it.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the arrays.
+
+    Raises
+    ------
+    Damaged
+        If it is something else; so do the methods.
+    """
+
+    def __init__(self, file: BinaryIO):
+        with _damage():
+            self._zip = zipfile.ZipFile(file)
+        self._entries = {}
+        for entry in self._zip.infolist():
+            name = entry.filename
+            if not name.endswith(".npy"):
+                raise Damaged(f"{name!r} is no array")
+            name = name[: -len(".npy")]
+            if name in self._entries:
+                raise Damaged(f"it holds {name!r} twice")
+            self._entries[name] = entry
+        self.names = tuple(self._entries)
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and type of an array, which is not read."""
+        with _damage(name), self._zip.open(self._entries[name]) as entry:
+            shape, _, dtype = self._header(entry)
+            return shape, dtype
+
+    def is_small(self, name: str, n_bytes: int) -> bool:
+        """Whether an array takes no more than this, or no more than the file itself."""
+        entry = self._entries[name]
+        packed = entry.compress_type != zipfile.ZIP_STORED
+        return not packed or entry.file_size <= n_bytes
+
+    def array(self, name: str) -> np.ndarray:
+        """An array, read."""
+        with _damage(name), self._zip.open(self._entries[name]) as entry:
+            shape, fortran, dtype = self._header(entry)
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            data = entry.read(size + 1)  # one more, so that the checksum is looked at
+            if len(data) != size:
+                raise ValueError(f"{size} bytes were expected, and {len(data)} found")
+            values = np.frombuffer(bytearray(data), dtype)
+            return values.reshape(shape, order="F" if fortran else "C")
+
+    @staticmethod
+    def _header(entry):
+        readers = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        version = np.lib.format.read_magic(entry)
+        if version not in readers:
+            raise ValueError(f"version {version} of NumPy's format")
+        shape, fortran, dtype = readers[version](entry)
+        if dtype.hasobject:
+            raise ValueError("it holds pickled objects")
+        if any(n < 0 for n in shape):
+            raise ValueError(f"its shape is {shape}")
+        return shape, fortran, dtype
+
+
+@contextlib.contextmanager
+def _damage(name: str | None = None):
+    """Errors in here are those of a damaged file."""
+    try:
+        yield
+    except DAMAGED as error:
+        where = "" if name is None else f"{name!r} in it: "
+        raise Damaged(f"{where}{error or type(error).__name__}") from error
+    except OSError as error:  # of places in the file that there are not
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise Damaged(str(error)) from error
+
+
+@contextlib.contextmanager
+def opened(path: Path | BinaryIO) -> Iterator[Archive]:
+    """An archive, to be read inside.
+
+    Parameters
+    ----------
+    path : path-like or binary file
+        A file that is open stays so.
+    """
+    if hasattr(path, "read"):
+        yield Archive(path)
+        return
+    with open(path, "rb") as file:
+        try:
+            archive = Archive(file)
+        except Damaged:
+            rest = _second(os.path.realpath(path))
+            if not os.path.exists(rest):
+                raise
+            with open(rest, "rb") as whole:
+                yield Archive(whole)
+            return
+        yield archive
+
+
+# writing -------------------------------------------------------------------------
+
+
+def write(path: Path | BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to a file.
+
+    Parameters
+    ----------
+    path : path-like or binary file
+        A file that is open is written to from where it is, and stays open.
+    arrays : mapping
+        Name -> array without objects.
+
+    Raises
+    ------
+    OSError
+        What the system says, with the name of the file. It is as it was then.
+    """
+    if hasattr(path, "write"):
+        _write_archive(path, arrays)
+        return
+    try:
+        _write_file(os.path.realpath(path), arrays)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        text = error.strerror or str(error)
+        if error.errno == errno.ENOENT:
+            text = f"there is no folder {os.path.dirname(os.path.abspath(path))!r} for"
+        raise OSError(error.errno, text, str(path)) from error
+
+
+def _write_archive(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
+    # what numpy.savez writes, which cannot save an array under the name "file"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def _write_file(path: str, arrays: Mapping[str, Any]) -> None:
+    before = os.stat(path) if os.path.exists(path) else None
+    if before is not None and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        kind = errno.EISDIR if stat.S_ISDIR(before.st_mode) else errno.EINVAL
+        raise OSError(kind, os.strerror(kind))
+    _remove_leftovers(path)
+    try:
+        temporary = _Temporary(path)
+    except OSError as error:
+        if before is None or error.errno not in NO_NEW_FILES:
+            raise
+        memory = io.BytesIO()
+        _write_archive(memory, arrays)
+        _copy_into(path, memory)
+        return
+    with temporary:
+        _write_archive(temporary.file, arrays)
+        temporary.file.flush()
+        replaced = before is None or temporary.resemble(path, before)
+        os.fsync(temporary.file.fileno())
+        if replaced:
+            temporary.rename(path)
+        else:
+            temporary.rename(_second(path))
+            with open(_second(path), "rb") as source:
+                _copy_into(path, source)
+    with contextlib.suppress(OSError):  # from now on nobody needs it
+        os.unlink(_second(path))
+
+
+class _Temporary:
+    """A new file in the folder of another one, locked as long as it is written.
+
+    If the process is killed, it stays; that nobody holds the lock tells the next save
+    that it may go. Its name has always the same length: others may be as long as names
+    can be.
+
+    Parameters
+    ----------
+    path : str
+        The other file.
+    """
+
+    def __init__(self, path: str):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        while True:
+            self.path = f"{_hidden(path)}-{uuid.uuid4().hex[:12]}.tmp"
+            file = os.fdopen(os.open(self.path, flags, 0o666), "w+b")
+            if _locked(file) is not False and os.fstat(file.fileno()).st_nlink:
+                break
+            file.close()  # somebody took it for a leftover, before it was locked
+        self.file = file
+
+    def __enter__(self) -> _Temporary:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+        self.file.close()
+
+    def resemble(self, path: str, before: os.stat_result) -> bool:
+        """Be like a file to all but its contents; False if it cannot be."""
+        if before.st_nlink > 1:
+            return False
+        number = self.file.fileno()
+        try:
+            mine = os.fstat(number)
+            if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
+                os.chown(self.path, before.st_uid, before.st_gid)
+            for name in os.listxattr(path) if hasattr(os, "listxattr") else ():
+                os.setxattr(number, name, os.getxattr(path, name))
+            os.chmod(self.path, stat.S_IMODE(before.st_mode))
+        except OSError:
+            return False
+        return True
+
+    def rename(self, path: str) -> None:
+        """Take the place of a file, or be the first of this name."""
+        if fcntl is None:
+            self.file.close()  # there, files that are open cannot be renamed
+        os.replace(self.path, path)
+        self.path = None
+        with contextlib.suppress(OSError):  # not every system can do that for folders
+            folder = os.open(os.path.dirname(path), os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def _hidden(path: str) -> str:
+    """What names of files begin with that are there for the sake of another one."""
+    folder, name = os.path.split(path)
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    return os.path.join(folder, f".nengo_dl-{digest}")
+
+
+def _second(path: str) -> str:
+    """Where the whole file is while it is copied into another one."""
+    return f"{_hidden(path)}.whole"
+
+
+def _locked(file: BinaryIO) -> bool | None:
+    """Lock a file: whether nobody else had; None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    return True
+
+
+def _remove_leftovers(path: str) -> None:
+    """Remove what killed processes left of files that they did not get to rename."""
+    folder, prefix = os.path.split(f"{_hidden(path)}-")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if not (name.startswith(prefix) and name.endswith(".tmp")):
+                continue
+            leftover = os.path.join(folder, name)
+            with contextlib.suppress(OSError), open(leftover, "r+b") as file:
+                if _locked(file):
+                    os.unlink(leftover)
+
+
+def _copy_into(path: str, source: BinaryIO) -> None:
+    """Give a file the contents of another one, which is open."""
+    source.seek(0, os.SEEK_END)
+    size = source.tell()
+    source.seek(0)
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate") and size:
+            old = os.fstat(file.fileno()).st_size
+            try:  # before anything is lost
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                os.ftruncate(file.fileno(), old)
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+        # without its end a zip file cannot be taken for a whole one
+        file.truncate(0)
+        shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
