@@ -68,8 +68,9 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
         `nengo.LIF` and `nengo.LIFRate` neurons, which stay as they are; None (default)
         uses the gradient of the rate itself.
     learning_phase : bool or None
-        Force the behaviour of training (True) or inference (False) in all methods that
-        come from Keras (not in ``run``). With None (default), `.Simulator.fit` trains.
+        Force the behaviour of training (True) or inference (False) in all methods, those
+        of Keras and ``run``, for neurons and Keras layers. With None (default),
+        `.Simulator.fit` trains. The argument ``spiking`` of a call stands above it.
     planner, sorter : function or None
         The compiler's strategies that choose what is computed together and in which order
         it lies in memory, from `nengo_dl.graph_optimizer` or of one's own. With None

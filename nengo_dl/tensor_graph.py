@@ -13,6 +13,7 @@ from nengo_dl.compiler.simplify import used_parameters
 from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.emit import loop_step
+from nengo_dl.runtime.forms import form_of
 from nengo_dl.runtime.kept import Kept, compilable
 from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
@@ -20,7 +21,6 @@ from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
 from nengo_dl.runtime.unrolled import Unrolled
-from nengo_dl.surrogates import SpikeTraining
 from nengo_dl.tensor_node import TrainsSome, add_losses
 
 #: name of the model's input that tells how many steps to run, if no node does
@@ -148,6 +148,8 @@ class Variant:
         if slots:
             carry = [variable.numpy() for variable in self.state]
             self.program.store.save(slots, carry)
+        if whole:
+            self.program.stored(self.use.spikes)
         return int(self.first_step.numpy())
 
     def keep(self, following, items, n_steps):
@@ -206,6 +208,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self.probe_names = probes
         self.keep_history = keep_history
         self.settings = settings
+        #: how neurons run in calls that do not train, see `.form_of`
+        self.spiking = None
         self._adds = {}
         self._adding = True
         sig = program.model.sig
@@ -242,12 +246,16 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
     def variant(self, training, losses=True):
         """The compiled network for training, testing or (without losses) predicting."""
         losses = losses and self._adds_losses(training)
-        key = (bool(training), self.fed, losses)
+        spiking = None if training else self.spiking
+        key = (bool(training), spiking, self.fed, losses)
         if key not in self._variants:
-            phase = self.settings["learning_phase"]
-            learning = bool(training) if phase is None else bool(phase)
-            spikes = self.settings["spikes"] if learning else SpikeTraining()
-            use = self._use(training=learning, spikes=spikes, penalties=losses)
+            form = form_of(
+                bool(training),
+                self.settings["learning_phase"],
+                self.settings["spikes"],
+                spiking,
+            )
+            use = self._use(**form._asdict(), penalties=losses)
             with tf.init_scope():
                 self._variants[key] = Variant(
                     self.program, use, self.settings, self._learned

@@ -43,9 +43,10 @@ class LoweringOptions:
     Parameters
     ----------
     training : bool
-        Neurons as they are trained: spiking ones in their rate form, or see ``spikes``.
-    spikes : SpikeTraining
-        What that means for spiking neurons.
+        Keras layers behave as in training.
+    spikes : SpikeTraining or None
+        Neurons as they are trained: spiking ones in their rate form, or with a gradient
+        for their spikes. None: neurons as they are.
     parameters : frozenset of Signal
         Base signals whose values are arguments of the program. All other constant
         signals are folded into the graph.
@@ -66,7 +67,7 @@ class LoweringOptions:
     """
 
     training: bool = False
-    spikes: SpikeTraining = SpikeTraining()
+    spikes: SpikeTraining | None = None
     parameters: frozenset = frozenset()
     inputs: frozenset = frozenset()
     hosts: dict = field(default_factory=dict, compare=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap
 from nengo_dl.compiler.page import page
 from nengo_dl.compiler.pipeline import Compiled
+from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.staged import StagedTier
 from nengo_dl.runtime.state import StateStore
@@ -49,9 +50,9 @@ class Specialization:
         equal because its parameters are equal is computed once. That holds until
         something writes a parameter; then the network is compiled once more, open.
     training : bool
-        Neurons as they are trained.
-    spikes : SpikeTraining
-        What that means for spiking neurons.
+        Keras layers behave as in training.
+    spikes : SpikeTraining or None
+        Neurons as they are trained; None: as they are (see `.runtime.forms`).
     fed : frozenset of Signal
         Signals of constant nodes that are given data.
     penalties : bool
@@ -61,7 +62,7 @@ class Specialization:
     open: bool = False
     training: bool = False
     fed: frozenset = frozenset()
-    spikes: SpikeTraining = SpikeTraining()
+    spikes: SpikeTraining | None = None
     penalties: bool = False
 
 
@@ -89,6 +90,8 @@ class Program:
     observed : frozenset of Signal
         Base signals whose present values somebody may ask `state` for, whether or not
         anything that is probed depends on them.
+    form : Form
+        In which form the network runs if a call does not say it.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Program:
         use_loop=True,
         strategies=NO_CHOICE,
         observed=frozenset(),
+        form=AS_THEY_ARE,
     ):
         self.model = model
         self.parameters: Mapping = parameters
@@ -114,6 +118,7 @@ class Program:
         self.use_loop = use_loop
         self.strategies = strategies
         self.observed = observed
+        self.form = form
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self.is_open = False
@@ -122,6 +127,8 @@ class Program:
         self._tiers: dict[tuple[Specialization, str], NumpyTier | TensorFlowTier] = {}
         self._active: tuple[Specialization, str] | None = None
         self._stale: set = set()
+        self._form = form  # of what ran last
+        self._rates: bool | None = False  # whether they left the state; None: who knows
         self._probe_rows: tuple | None = None
         self._writes = defaultdict(list)
         for op in model.operators:
@@ -181,7 +188,11 @@ class Program:
     # running ---------------------------------------------------------------------
 
     def run(
-        self, start: int, n_steps: int, data: Mapping | None = None
+        self,
+        start: int,
+        n_steps: int,
+        data: Mapping | None = None,
+        form: Form | None = None,
     ) -> Iterator[np.ndarray]:
         """Advance the simulation; yields what is probed, ``(steps, rows, batch)``.
 
@@ -192,8 +203,9 @@ class Program:
         n_steps : int
         data : mapping, optional
             Signal -> array ``(batch, steps, size)`` for nodes that are given data.
+        form : Form, optional
         """
-        tier = self.ready(start, n_steps, data)
+        tier = self.ready(start, n_steps, data, form)
         yield from tier.run(start, n_steps)
 
     def step(self, start: int) -> np.ndarray | None:
@@ -202,6 +214,8 @@ class Program:
         None if it is not ready for that: then `run` has to be called, which makes it so.
         """
         if self._active is None or self.jit is True or self._active in self._stale:
+            return None
+        if self._form is not self.form:
             return None
         use, name = self._active
         if name != "numpy" or use.fed or use.open != self.is_open:
@@ -220,15 +234,46 @@ class Program:
             self._probe_rows = tuple(rows)
         return self._probe_rows
 
-    def ready(self, start: int, n_steps: int, data: Mapping | None = None):
+    def ready(
+        self,
+        start: int,
+        n_steps: int,
+        data: Mapping | None = None,
+        form: Form | None = None,
+    ):
         """The tier that runs the next steps, compiled and with the state in it."""
         data = data or {}
-        use = Specialization(self.is_open, False, self.fed_among(data))
+        form = self.form if form is None or form == self.form else form
+        self._form = form
+        fed = self.fed_among(data)
+        use = self._holding(Specialization(self.is_open, form.training, fed, form.spikes))
         key = (use, self._choose(use, start, n_steps))
         tier = self._tier(key)
         tier.feed.use(data, start)
         self._activate(key)
         return tier
+
+    def _holding(self, use: Specialization) -> Specialization:
+        """``use``, open if that is needed to hold the state as it is.
+
+        While parameters are folded, states that always agree share a place. Those of
+        neurons that ran in another form may differ: in their rate form, two populations
+        are equal whose resets are not.
+        """
+        if as_rates(use.spikes) == self._rates:
+            return use
+        self.settle()
+        self._rates = as_rates(use.spikes)
+        if use.open:
+            return use
+        layout = self.layout(use, fused=True)
+        if not self.store.fits(layout.states, layout.carry):
+            self.written()
+        return replace(use, open=self.is_open)
+
+    def stored(self, spikes: SpikeTraining | None) -> None:
+        """The store was given the state of neurons that ran in this form."""
+        self._rates = as_rates(spikes)
 
     @property
     def stepwise_python(self) -> bool:
@@ -392,10 +437,8 @@ class Program:
         never changes is a constant. If the values do not agree any more, each state needs
         a place of its own.
         """
-        self.settle()
-        layout = self.layout(Specialization(self.is_open), fused=True)
-        if not self.is_open and not self.store.fits(layout.states, layout.carry):
-            self.written()
+        self._rates = None
+        self._holding(Specialization(self.is_open))
 
     def unwritten(self) -> None:
         """All parameters have the values again that they were built with."""
@@ -453,7 +496,7 @@ class Program:
 
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network; see `compiler.describe` and ``page``."""
-        use = Specialization(self.is_open)
+        use = Specialization(self.is_open, self.form.training, spikes=self.form.spikes)
         layout, compiled = self.layout(use), self.compiled(use)
         counts = (len(self.model.operators), self.dtype.itemsize, self.batch)
         if not html:
@@ -482,7 +525,8 @@ class Program:
             only depend on the network: on the order in which signals are written.
         """
         self.settle()
-        layout = self.layout(Specialization(self.is_open), fused=True)
+        use = self._holding(Specialization(self.is_open))
+        layout = self.layout(use, fused=True)
         self.store.save(layout.states, self.store.load(layout.states, layout.carry))
         signals = [s.key for s in layout.states if not isinstance(s.key, tuple)]
         number = {signal: i for i, signal in enumerate(signals)}

@@ -85,6 +85,7 @@ class NengoModel(TrainsSome, keras.Model):
     around_evaluate = contextlib.nullcontext  # of each call, also of those in `fit`
     around_prediction = contextlib.nullcontext  # of one batch
     jit_training = None  # whether a training step is compiled as a whole; None: as asked
+    compiled_as = None  # another object each time
     losses_of_probes = ()
     joint_losses = ()  # of several probes: functions of all targets and outputs by name
     needs_targets = frozenset()  # the names of probes with a loss or a metric
@@ -110,6 +111,7 @@ class NengoModel(TrainsSome, keras.Model):
             if one is not None
         )
         self.joint_losses = ()
+        self.compiled_as = object()
 
     def make_train_function(self, force=False):
         """See ``keras.Model``."""
@@ -229,6 +231,7 @@ class KerasSide:
         self.model.before_calls = self._before_calls
         self.model.around_evaluate = self._aside
         self.model.around_prediction = self.layer.without_losses
+        self._traced = {}  # what Keras has traced for other forms of the neurons
         self._handed_over = False
         self._first_processes = None  # while `fit` runs, as they were before
         live.banks = self.layer.banks
@@ -277,6 +280,32 @@ class KerasSide:
         """Make Keras trace everything anew."""
         model = self.model
         model.train_function = model.test_function = model.predict_function = None
+        self._traced.clear()
+
+    @contextlib.contextmanager
+    def form(self, spiking):
+        """Around calls: how neurons run where nothing is trained, see `.form_of`.
+
+        What Keras has traced is for one form; that of the other ones is kept.
+        """
+        before = self.layer.spiking
+        self._change_form(spiking)
+        try:
+            yield
+        finally:
+            self._change_form(before)
+
+    def _change_form(self, spiking):
+        model, before = self.model, self.layer.spiking
+        if spiking == before:
+            return
+        functions = model.test_function, model.predict_function
+        self._traced[before] = (model.compiled_as, *functions)
+        compiled_as, *functions = self._traced.pop(spiking, (None, None, None))
+        if compiled_as is not model.compiled_as:
+            functions = None, None
+        model.test_function, model.predict_function = functions
+        self.layer.spiking = spiking
 
     def _before_calls(self):
         """The model by itself starts from the state as it is now, and keeps none."""
@@ -301,7 +330,7 @@ class KerasSide:
             self.program.restore_hosts(now)
 
     @contextlib.contextmanager
-    def calls(self, stateful, training=False, losses=True):
+    def calls(self, stateful, training=False, losses=True, spiking=None):
         """Around calls of the model: hand the state over, and take it back.
 
         Parameters
@@ -312,12 +341,15 @@ class KerasSide:
         training : bool
         losses : bool
             Whether they are asked for.
+        spiking : bool or None
+            How neurons run where nothing is trained, see `.form_of`.
         """
         live = self.live
         live.pull()
         self.program.settle()
         processes = self.program.snapshot_hosts()
         with self.defaults(), contextlib.ExitStack() as stack:
+            stack.enter_context(self.form(spiking))
             variant = self.layer.variant(training, losses)
             others = [self.layer.variant(False)] if training else []
             for each in [variant, *others]:

@@ -16,6 +16,7 @@ from nengo_dl.config import (
     warn_misplaced_settings,
 )
 from nengo_dl.notices import warn
+from nengo_dl.runtime.forms import forward_form
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.building import (
     available_device,
@@ -168,6 +169,7 @@ class Simulator(
             use_loop=get_setting(self.network, "use_loop"),
             strategies=strategies(self.network),
             observed=parameters.learned,
+            form=self._form(None),
         )
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
@@ -178,6 +180,14 @@ class Simulator(
         self._node_names = nodes_names(self._nodes)
         self._keras = None
         self._defaults = contextlib.ExitStack()
+
+    def _form(self, spiking):
+        """In which form a call that needs no gradients runs."""
+        return forward_form(
+            get_setting(self.network, "learning_phase"),
+            get_setting(self.network, "spiking_training"),
+            self._spiking(spiking),
+        )
 
     def _start(self, seed):
         """The first state, with processes of a seed: from here on it can run."""
@@ -285,6 +295,8 @@ class Simulator(
         data: Any = None,
         progress_bar: bool | ProgressBar | None = None,
         stateful: bool = True,
+        *,
+        spiking: bool | None = None,
         **older: Any,
     ) -> None:
         """Simulate exactly this number of steps.
@@ -301,6 +313,11 @@ class Simulator(
             Overrides the simulator's.
         stateful : bool
             False: the state, time included, is put back afterwards.
+        spiking : bool, optional
+            False: spiking neurons run in their rate form, which is what `fit` trains by
+            default. True: as spikes, also with ``learning_phase=True``. None: as the
+            setting ``learning_phase`` says, spikes by default. Other neurons run as they
+            are, and Keras layers behave in all of these as ``learning_phase`` says.
         **older
             ``input_feeds``, the older name of ``data``, with a ``DeprecationWarning``.
 
@@ -314,8 +331,30 @@ class Simulator(
         -----
         If a Python function of the network raises, the data of the steps before are
         kept, and the simulation can go on.
+
+        What a neuron's two forms have in common (filters behind it, the adaptation of
+        `nengo.AdaptiveLIF`) goes on when steps of one follow steps of the other. Rates
+        have no membrane potential: voltages and refractory times wait until spikes run
+        again, and go on as they were.
+
+        Examples
+        --------
+        The same network with spikes and with rates, from the same state:
+
+        >>> with nengo.Network(seed=0) as net:
+        ...     ens = nengo.Ensemble(10, 1)
+        ...     probe = nengo.Probe(ens.neurons)
+        >>> with nengo_dl.Simulator(net) as sim:
+        ...     sim.run_steps(20, stateful=False, spiking=False)
+        ...     rates = sim.data[probe]
+        ...     sim.clear_probes()
+        ...     sim.run_steps(20)
+        ...     spikes = sim.data[probe]
+        >>> len(np.unique(spikes)), len(np.unique(rates)) > 2
+        (2, True)
         """
         self._require_open("run")
+        form = None if spiking is None else self._form(spiking)
         n_steps = older.pop("steps", None) if n_steps is None else n_steps
         n_steps = whole_steps(n_steps, self)
         data = older_data("run_steps", data, older) if older else data
@@ -327,7 +366,7 @@ class Simulator(
         try:
             with progress(shown, "Simulating", n_steps) as bar:
                 done = 0
-                for rows in program.run(live.n_steps, n_steps, arrays):
+                for rows in program.run(live.n_steps, n_steps, arrays, form):
                     self._record(rows)
                     done += len(rows)
                     bar.update(done)

@@ -16,7 +16,11 @@ from nengo_dl.simulator.arguments import (
     FitArguments,
     PredictArguments,
 )
-from nengo_dl.simulator.training_advice import spike_training
+from nengo_dl.simulator.building import optional_flag
+from nengo_dl.simulator.training_advice import (
+    spike_training,
+    warn_of_spikes_without_rates,
+)
 from nengo_dl.simulator.training_data import DataMethods
 
 if TYPE_CHECKING:
@@ -208,6 +212,8 @@ class TrainingMethods(DataMethods):
         y: Any = None,
         n_steps: int | None = None,
         stateful: bool = False,
+        *,
+        spiking: bool | None = None,
         **kwargs: Unpack[EvaluateArguments],
     ) -> dict[str, float]:
         """Losses and metrics on data; see ``keras.Model.evaluate``.
@@ -216,6 +222,8 @@ class TrainingMethods(DataMethods):
         ----------
         x, y, n_steps, stateful
             See `fit`. Neurons run as they are, spiking ones with spikes.
+        spiking : bool, optional
+            False: spiking neurons run in their rate form; see `run_steps`.
 
         Returns
         -------
@@ -227,7 +235,7 @@ class TrainingMethods(DataMethods):
         self._require_compiled("evaluate")
         where = "Simulator.evaluate"
         data, streams = self._keras_data(x, y, n_steps, stateful, where, kwargs)
-        with self._calls(side, stateful, streams):
+        with self._calls(side, stateful, streams, spiking=spiking):
             results = side.model.evaluate(**data, **{**kwargs, "return_dict": True})
         return {k: v if np.ndim(v) else float(v) for k, v in results.items()}
 
@@ -237,6 +245,8 @@ class TrainingMethods(DataMethods):
         x: Any = None,
         n_steps: int | None = None,
         stateful: bool = False,
+        *,
+        spiking: bool | None = None,
         **kwargs: Unpack[PredictArguments],
     ) -> ProbeDict:
         """Run the network on data; see ``keras.Model.predict``.
@@ -245,6 +255,8 @@ class TrainingMethods(DataMethods):
         ----------
         x, n_steps, stateful
             See `fit`.
+        spiking : bool, optional
+            False: spiking neurons run in their rate form; see `run_steps`.
 
         Returns
         -------
@@ -266,18 +278,20 @@ class TrainingMethods(DataMethods):
         (20, 100, 2)
         """
         kwargs = {"verbose": 0, **kwargs}
-        return self._predict("predict", x, n_steps, stateful, kwargs)
+        return self._predict("predict", x, n_steps, stateful, spiking, kwargs)
 
     def predict_on_batch(
         self,
         x: Any = None,
         n_steps: int | None = None,
         stateful: bool = False,
+        *,
+        spiking: bool | None = None,
     ) -> ProbeDict:
         """As `predict`, for one batch of at most ``minibatch_size`` items."""
-        return self._predict("predict_on_batch", x, n_steps, stateful, {})
+        return self._predict("predict_on_batch", x, n_steps, stateful, spiking, {})
 
-    def _predict(self, method, x, n_steps, stateful, kwargs):
+    def _predict(self, method, x, n_steps, stateful, spiking, kwargs):
         side = self._keras_side(method)
         where, stateful = f"Simulator.{method}", stateful and self.stateful
         one = method == "predict_on_batch"
@@ -299,7 +313,7 @@ class TrainingMethods(DataMethods):
                     "Use Simulator.predict, which goes from batch to batch",
                     attr=where,
                 )
-        with self._calls(side, stateful, streams, losses=False):
+        with self._calls(side, stateful, streams, losses=False, spiking=spiking):
             outputs = getattr(side.model, method)(**data, **kwargs)
         return self._by_probe(outputs, where)
 
@@ -316,6 +330,13 @@ class TrainingMethods(DataMethods):
                 )
         arrays = {p: outputs[name] for p, name in names.items()}
         return ProbeDict(arrays, names)
+
+    def _spiking(self, spiking):
+        """The argument of that name, checked."""
+        spiking = optional_flag("spiking", spiking, self)
+        if spiking is False:
+            warn_of_spikes_without_rates(self.model)
+        return spiking
 
     # the Keras side --------------------------------------------------------------
 
@@ -347,13 +368,16 @@ class TrainingMethods(DataMethods):
         return self._keras
 
     @contextlib.contextmanager
-    def _calls(self, side, stateful, streams=(), training=False, losses=True):
+    def _calls(
+        self, side, stateful, streams=(), training=False, losses=True, spiking=None
+    ):
         """Around a call of Keras."""
+        spiking = self._spiking(spiking)
         self.data.reset()  # learned values may change
         with contextlib.ExitStack() as stack:
             for stream in streams:
                 stack.enter_context(stream.errors())
-            with side.calls(stateful, training, losses):
+            with side.calls(stateful, training, losses, spiking):
                 yield
         for stream in streams:
             if stream.stateful:

@@ -1,7 +1,10 @@
 """How the neurons of a network are to be trained, and what to tell before training."""
 
+from nengo.builder.neurons import SimNeurons
+
 from nengo_dl.compiler.lost import lost_gradients
 from nengo_dl.config import get_setting, resolve_surrogates
+from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import warn
 from nengo_dl.surrogates import RateDerivative, SpikeTraining
 
@@ -36,6 +39,26 @@ def spike_training(network, model):
         tuple((signal, s) for signal, s in own.items() if s != general),
         get_setting(network, "lif_smoothing"),
     )
+
+
+def warn_of_spikes_without_rates(model):
+    """Warn of neurons that spike also where rates are asked for.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+    """
+    for op in model.operators:
+        if isinstance(op, SimNeurons) and op.neurons.spiking:
+            kernel = NeuronKernel.of(op.neurons)
+            if kernel is None or not kernel.has_rates():
+                name = type(op.neurons).__name__
+                warn(
+                    f"spiking=False: neurons of the type {name} run as they are, with "
+                    "spikes, because they have no rate form; to give them one, set "
+                    "rate_form in their nengo_dl.builder.NeuronKernel",
+                    once=("no rate form", name),
+                )
 
 
 def warn_before_training(layer, store, probes):

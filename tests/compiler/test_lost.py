@@ -136,6 +136,7 @@ def test_through_time_and_matrices():
 def test_neurons_in_a_network():
     from nengo_dl.compiler.lowering import LoweringOptions
     from nengo_dl.compiler.pipeline import OPEN_PASSES, compile_model
+    from nengo_dl.surrogates import SpikeTraining
 
     with nengo.Network(seed=0) as net:
         a = nengo.Ensemble(5, 1)
@@ -143,8 +144,9 @@ def test_neurons_in_a_network():
     model = nengo.builder.Model()
     model.build(net)
     encoders, bias = model.sig[a]["encoders"], model.sig[a.neurons]["bias"]
-    for training, expected in ((False, ["LIF"]), (True, [])):
-        options = LoweringOptions(training, parameters=frozenset((encoders, bias)))
+    parameters = frozenset((encoders, bias))
+    for spikes, expected in ((None, ["LIF"]), (SpikeTraining(), [])):
+        options = LoweringOptions(spikes=spikes, parameters=parameters)
         graph = compile_model(model, options, OPEN_PASSES).graph
         found = lost_gradients(graph, [probe], [bias])
         assert [node.kernel.name for node in found] == expected

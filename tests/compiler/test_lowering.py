@@ -11,6 +11,7 @@ from nengo.exceptions import BuildError
 from nengo_dl.compiler.graph import Kind, ParameterRef
 from nengo_dl.compiler.lowering import LoweringOptions, core_order, lower
 from nengo_dl.compiler.verify import verify
+from nengo_dl.surrogates import SpikeTraining
 from tests import networks
 from tests.compiler.bench import N_STEPS, Bench
 from tests.compiler.helpers import NETWORKS, agree, case, kinds
@@ -381,7 +382,7 @@ def test_parts_of_signals_that_are_fed(bench, allclose):
 
 def test_training_takes_the_rate_form():
     model = case("lif").model
-    spiking, rates = lower(model), lower(model, LoweringOptions(training=True))
+    spiking, rates = lower(model), lower(model, LoweringOptions(spikes=SpikeTraining()))
     verify(rates.graph)
     assert spiking.graph.count("LIF") == rates.graph.count("LIFRate") > 0
     assert spiking.graph.count("LIFRate") == rates.graph.count("LIF") == 0

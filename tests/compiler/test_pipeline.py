@@ -12,6 +12,7 @@ from nengo_dl.compiler.pipeline import PASSES, arrange, compile_model
 from nengo_dl.compiler.simplify import prune, simplify
 from nengo_dl.compiler.stages import Stage
 from nengo_dl.compiler.verify import GraphError, verify
+from nengo_dl.surrogates import SpikeTraining
 from tests import networks
 from tests.compiler.helpers import (
     NETWORKS,
@@ -169,7 +170,7 @@ def test_training_form_compiles(allclose):
     model = Model(dt=0.001)
     model.build(net)
     hosts = {}
-    compiled = compile_model(model, LoweringOptions(training=True, hosts=hosts))
+    compiled = compile_model(model, LoweringOptions(spikes=SpikeTraining(), hosts=hosts))
     ens.neuron_type = nengo.LIFRate()
     with nengo.Simulator(net, seed=SEED, progress_bar=False, optimize=False) as sim:
         sim.run_steps(20)

@@ -36,6 +36,7 @@ from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
+from nengo_dl.surrogates import SpikeTraining
 
 DT = 0.001
 STEPS = 100
@@ -150,6 +151,7 @@ class Bench:
         """How to lower the operators."""
         return LoweringOptions(
             training=training,
+            spikes=SpikeTraining() if training else None,
             parameters=frozenset(self.parameters),
             inputs=frozenset(self.data),
         )

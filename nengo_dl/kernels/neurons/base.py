@@ -90,7 +90,7 @@ class NeuronKernel(Kernel):
     def lower(self, op, low) -> None:
         """Set the output and the state; in training as the options say."""
         current = low.read(op.J)
-        if not low.options.training:
+        if low.options.spikes is None:
             results = self.apply(op, low, current)
         elif low.options.spikes.spiking:
             results = self.spiking_form(op, low, current)
