@@ -64,6 +64,7 @@ _LAZY_MODULES = (
     "converter",
     "graph_optimizer",
     "losses",
+    "neuron_builders",
     "objectives",
     "plots",
 )

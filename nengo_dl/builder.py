@@ -103,10 +103,23 @@ class Builder:
         -----
         UserWarning
             If one of the classes was registered before; the later one takes its place.
+            If the builder is one of NengoDL 3, with ``build_step`` and without ``lower``;
+            it is ignored.
         """
 
         def decorate(op_builder):
             _check(op_builder)
+            if _is_older(op_builder):
+                names = ", ".join(cls.__name__ for cls in operator_classes)
+                warn(
+                    f"Builder.register: {op_builder.__name__} was written for NengoDL 3, "
+                    f"whose methods build_pre and build_step are not called any more. It "
+                    f"is ignored: {names} runs as Python (or as NengoDL computes it, if "
+                    "it is one of Nengo's). For a native form write a method "
+                    "lower(self, op, low); docs/extending.rst has an example",
+                    once=("older operator builder", op_builder),
+                )
+                return op_builder
             for operator_class in operator_classes:
                 _warn_of_overwriting(
                     operator_class, registry.operators.exact(operator_class)
@@ -131,13 +144,18 @@ def _check(op_builder) -> None:
             f"Builder.register: expected a subclass of nengo_dl.builder.OpBuilder, got "
             f"{op_builder!r}"
         )
-    if op_builder.lower is OperatorRule.lower:
+    if op_builder.lower is OperatorRule.lower and not _is_older(op_builder):
         raise TypeError(
             f"Builder.register: {op_builder.__name__} has no method lower(op, low), "
             "which says what is read, computed and written (docs/extending.rst has an "
-            "example). The methods build_pre and build_step of NengoDL 3 belonged to "
-            "another way of simulating and are not called"
+            "example)"
         )
+
+
+def _is_older(op_builder) -> bool:
+    """Whether a class says how to compute an operator in NengoDL 3, and only there."""
+    older = any(hasattr(op_builder, name) for name in ("build_pre", "build_step"))
+    return older and op_builder.lower is OperatorRule.lower
 
 
 def _warn_of_overwriting(cls, entry) -> None:

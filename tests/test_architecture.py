@@ -26,7 +26,7 @@ FLOORS = (
     ("config", "neurons", "dists", "losses"),
     ("compiler",),
     ("kernels",),
-    ("builder", "graph_optimizer"),
+    ("builder", "graph_optimizer", "neuron_builders"),
     ("runtime",),
     ("tensor_node",),
     ("tensor_graph", "callbacks", "objectives"),

@@ -165,8 +165,7 @@ def test_what_is_registered_twice_warns():
 
 def test_what_is_no_builder_is_refused():
     class NoLower(OpBuilder):
-        def build_step(self, signals):
-            """As it was in NengoDL 3."""
+        pass
 
     with pytest.raises(TypeError, match=r"NoLower has no method lower\(op, low\)"):
         Builder.register(Scale)(NoLower)
@@ -176,6 +175,39 @@ def test_what_is_no_builder_is_refused():
     with pytest.raises(TypeError, match="expected a class"):
         Builder.register("Scale")(PythonOpBuilder)
     assert registry.operators.exact(Scale) is None
+
+
+def test_operator_builders_of_earlier_versions_are_ignored_aloud(allclose):
+    """The module that has one can be imported, and the operator runs as Python."""
+    with pytest.warns(
+        UserWarning, match="Older was written for NengoDL 3.*Scale"
+    ) as found:
+
+        @Builder.register(Scale, Reset)
+        class Older(OpBuilder):
+            def __init__(self, ops, signals, config):
+                super().__init__()
+
+            def build_step(self, signals):
+                """As it was in NengoDL 3."""
+
+    assert found[0].filename == __file__ and "lower(self, op, low)" in str(
+        found[0].message
+    )
+    assert registry.operators.exact(Scale) is None
+    assert registry.operators.exact(Reset) is not None
+    CoreBuilder.register(Scaler)(build_scaler)
+    net = network()
+    with nengo.Simulator(net, progress_bar=False) as core:
+        core.run_steps(20)
+    with (
+        pytest.warns(UserWarning, match="no native form of the operator Scale"),
+        nengo_dl.Simulator(net, progress_bar=False) as sim,
+    ):
+        sim.run_steps(20)
+    (probe,) = net.probes
+    assert allclose(sim.data[probe], core.data[probe], atol=1e-12)
+    assert core.data[probe].any()
 
 
 # -- objects ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -291,6 +292,12 @@ class Converter:
         ----------
         *keras_classes : type
             Subclasses of ``keras.layers.Layer`` (or of ``keras.Operation``).
+
+        Raises
+        ------
+        TypeError
+            If the decorated class is none, or its ``convert`` takes arguments, as in
+            NengoDL 3.
         """
         for keras_class in keras_classes:
             if not isinstance(keras_class, type):
@@ -305,6 +312,7 @@ class Converter:
                     "Converter.register: expected a subclass of nengo_dl.converter."
                     f"LayerConverter, got {cls!r}"
                 )
+            _refuse_older(cls)
             return converters.register(*keras_classes)(cls)
 
         return decorate
@@ -476,6 +484,24 @@ class Converter:
             if any(tensor is other for other in value.tensors):
                 return array
         raise KeyError(f"{tensor!r} is not part of {self.model.name!r}")
+
+
+def _refuse_older(cls):
+    """Say what has become of the layer converters of NengoDL 3."""
+    try:
+        inspect.signature(cls.convert).bind(None)
+    except TypeError:
+        arguments = inspect.signature(cls.convert)
+        raise TypeError(
+            f"Converter.register: {cls.__name__}.convert{arguments} takes arguments, as "
+            "in NengoDL 3 (convert(self, node_id)). Today an object is made for each "
+            "call of a layer: write convert(self) and return a Nengo object, or a list "
+            "with one for each output. self.node(size) takes the place of "
+            "add_nengo_obj, self.connect(target) that of add_connection, "
+            "self.output_shape that of output_shape(node_id), and refusal(self), which "
+            "gives a reason or None, that of convertible; docs/converter.rst has an "
+            "example"
+        ) from None
 
 
 def _names(value, tensor):

@@ -90,6 +90,11 @@ class NengoModel(TrainsSome, keras.Model):
     joint_losses = ()  # of several probes: functions of all targets and outputs by name
     needs_targets = frozenset()  # the names of probes with a loss or a metric
 
+    @property
+    def input_names(self):
+        """(list of str) The names of the inputs, in their order, as Keras 2 had them."""
+        return [tensor.name for tensor in self.inputs]
+
     def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, **kwargs):
         """See ``keras.Model.compile``; losses may be given by the names of probes."""
         super().compile(

@@ -128,6 +128,16 @@ def test_registering_something_else():
         nengo_dl.Converter.register("Dense")
 
 
+def test_layer_converters_of_earlier_versions_are_refused_when_registered():
+    class Older(LayerConverter):
+        def convert(self, node_id):
+            """As it was in NengoDL 3."""
+
+    with pytest.raises(TypeError, match=r"Older.convert\(self, node_id\) takes arg"):
+        nengo_dl.Converter.register(Double)(Older)
+    assert converters.exact(Double) is None
+
+
 @pytest.mark.parametrize(
     "result, message",
     (

@@ -10,6 +10,7 @@ from tests.docs.snippets import ROOT, blocks, pages
 
 #: what instances of a simulator have, beside the members of the class
 SIMULATOR_ATTRIBUTES = {"closed", "data", "minibatch_size", "model", "seed"}
+SIMULATOR_ATTRIBUTES |= {"unroll_simulation"}
 
 #: names that pages mention although nothing in Python has them, or has them any more
 ABSENT = {

@@ -6,8 +6,19 @@ from nengo.builder.neurons import SimNeurons
 from scipy import stats
 
 import nengo_dl
+from nengo_dl.kernels.neurons.base import neuron_kernels
+from nengo_dl.kernels.neurons.loihi import (
+    LoihiLIFRateKernel,
+    LoihiRectifiedLinearKernel,
+)
 from tests.kernels.kernel_cases import CASES, currents, neurons, population
 from tests.kernels.kernel_harness import ITEMS, STEPS, Case
+from tests.kernels.loihi_types import (
+    LIFInWholeSteps,
+    LoihiLIF,
+    LoihiSpikingRectifiedLinear,
+    RectifiedInWholeSteps,
+)
 
 
 def larger_currents(bench, n):
@@ -148,3 +159,35 @@ def rates_and_spikes(bench, variant):
 
 
 CASES.append(Case("rates_and_spikes", rates_and_spikes))
+
+
+neurons(
+    "loihi_lif",
+    lambda i: LoihiLIF(0.02 + 0.01 * i, 0.002 + 0.001 * i, -0.5 * i, 1 + 0.5 * i),
+    sensitive=5,  # as LIF neurons are
+)
+neurons("loihi_spiking_rectified_linear", lambda i: LoihiSpikingRectifiedLinear(1 + i))
+
+
+def in_whole_steps(name, kernel, make):
+    """A case of rates that only training knows: here they are a neuron type."""
+    neuron_kernels.add(type(make(0)), kernel())
+    neuron_kernels.exact(type(make(0))).neuron_type = type(make(0))
+
+    def build(bench, variant):
+        values = bench.rng.uniform(-1, 6, (ITEMS, STEPS, 20 + variant))
+        population(bench, make(variant), bench.feed(values=values))
+
+    CASES.append(Case(name, build))
+
+
+in_whole_steps(
+    "loihi_lif_rate",
+    LoihiLIFRateKernel,
+    lambda i: LIFInWholeSteps(0.02 + 0.01 * i, 0.002 + 0.001 * i, 1 + i),
+)
+in_whole_steps(
+    "loihi_rectified_linear",
+    LoihiRectifiedLinearKernel,
+    lambda i: RectifiedInWholeSteps(1 + i),
+)

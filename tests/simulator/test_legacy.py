@@ -145,6 +145,17 @@ def test_optimizers_go_on_where_they_were(data):
         assert sim.training_step == 8
 
 
+def test_names_of_attributes():
+    """Those of NengoDL 3 and Keras 2 that scripts read."""
+    net = autoencoder()
+    with simulator(net) as sim:
+        with pytest.warns(DeprecationWarning, match="write\n    sim.unroll_simulation"):
+            assert sim.unroll == sim.unroll_simulation == 1
+        assert sim.keras_model.input_names == [sim.get_name(net.inp)]
+        assert isinstance(sim.data, nengo_dl.simulator.SimulationData)
+        assert list(sim.data) == list(sim.data.keys()) and net.out[0] in list(sim.data)
+
+
 @old
 def test_objectives_without_targets(data, allclose):
     net = autoencoder(n_probes=2)

@@ -13,6 +13,9 @@ from nengo_dl.notices import warn
 #: nengo.neurons.NeuronType subclass -> NeuronKernel
 neuron_kernels: Registry = Registry("neuron kernels")
 
+#: "module.Class" of neuron types in other packages -> the class of their kernel
+foreign_kernels: dict[str, type["NeuronKernel"]] = {}
+
 
 class NeuronKernel(Kernel):
     """Base of all neuron kernels; subclasses register themselves by `neuron_type`.
@@ -23,9 +26,10 @@ class NeuronKernel(Kernel):
 
     Attributes
     ----------
-    neuron_type : type
+    neuron_type : type or str
         The `nengo.neurons.NeuronType` that this kernel computes. A subclass of it with
-        a ``step`` of its own is not taken for it.
+        a ``step`` of its own is not taken for it. A type of another package is named,
+        ``"package.module.Class"``, so that the package need not be there.
     params : tuple of str
         Attributes of the neuron type that become vectors, one value per neuron.
     state : tuple of str
@@ -44,7 +48,7 @@ class NeuronKernel(Kernel):
         `nengo_dl.compiler.lowering.Lowering.drawn`).
     """
 
-    neuron_type: type | None = None
+    neuron_type: type | str | None = None
     params: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
     rate_form: type | None = None
@@ -57,11 +61,15 @@ class NeuronKernel(Kernel):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        cls.vectors = cls.params
         if cls.neuron_type is None:
             return
-        cls.vectors = cls.params
         if "smooth_form" not in vars(cls):  # a subclass computes something else
             cls.smooth_form = None
+        if isinstance(cls.neuron_type, str):
+            cls.name = cls.neuron_type.rpartition(".")[2]
+            foreign_kernels[cls.neuron_type] = cls
+            return
         cls.name = cls.neuron_type.__name__
         neuron_kernels.add(cls.neuron_type, cls())
 
@@ -71,7 +79,8 @@ class NeuronKernel(Kernel):
 
         None if there is none, or if a subclass overrides ``step`` of a known type.
         """
-        kernel = neuron_kernels.find(type(neurons))
+        found = map(_kernel_of, type(neurons).__mro__)
+        kernel = next((kernel for kernel in found if kernel is not None), None)
         if kernel is not None and type(neurons).step is kernel.neuron_type.step:
             return kernel
         return None
@@ -134,6 +143,7 @@ class NeuronKernel(Kernel):
         kernel = self
         if self.rate_form is not None:
             kernel = neuron_kernels.exact(self.rate_form.neuron_type)
+            kernel = kernel or self.rate_form()  # rates that are no type of their own
         results = kernel.apply(op, low, current)
         sigma = low.options.spikes.lif_smoothing
         if sigma is None or kernel.smooth_form is None:
@@ -201,6 +211,18 @@ class NeuronKernel(Kernel):
     def detached(self, xp, p, x):
         """``x`` without surrogate gradients; ``xp`` and ``p`` are those of `step`."""
         return x if getattr(p, "surrogate", None) is None else xp.stop_gradient(x)
+
+
+def _kernel_of(neuron_type) -> NeuronKernel | None:
+    """The kernel of exactly this class, which may be one of another package."""
+    kernel = neuron_kernels.exact(neuron_type)
+    if kernel is None:
+        name = f"{neuron_type.__module__}.{neuron_type.__qualname__}"
+        if name in foreign_kernels:
+            kernel = foreign_kernels[name]()
+            kernel.neuron_type = neuron_type
+            neuron_kernels.add(neuron_type, kernel)
+    return kernel
 
 
 def _label(op):

@@ -40,6 +40,12 @@ class OlderNames:
         return self._older.get("tensorboard")
 
     @property
+    def unroll(self):
+        """(int) Older name of ``unroll_simulation``."""
+        deprecated("Simulator.unroll", "sim.unroll_simulation")
+        return self.unroll_simulation
+
+    @property
     def training_step(self):
         """(int) Number of batches trained so far; older name of ``iterations``."""
         deprecated("Simulator.training_step", "sim.keras_model.optimizer.iterations")

@@ -27,6 +27,8 @@ def trained_types():
     for _, kernel in neuron_kernels.items():
         kernel = kernel if kernel.rate_form is None else kernel.rate_form()
         rate_type = kernel.neuron_type
+        if not kernel.differentiable and rate_type is None:
+            continue  # steps, which are given the gradient of another kernel
         # spikes that are made of the rates of another type are trained as that type
         made = issubclass(rate_type, nengo.neurons.RatesToSpikesNeuronType)
         if not made and rate_type.__module__.startswith("nengo"):
