@@ -52,6 +52,9 @@ sphinx_gallery_conf = {
     "plot_gallery": os.environ.get("NENGO_DL_DOCS_EXAMPLES", "") == "run",
     "abort_on_example_error": True,
     "remove_config_comments": True,
+    # notebooks show the figure that a script ends with; on the pages it is a picture
+    "first_notebook_cell": "%matplotlib inline",
+    "capture_repr": (),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

@@ -268,3 +268,4 @@ curves.set(xlabel="time (s)", ylabel="correct answers (%)", ylim=(0, 100))
 curves.legend()
 figure.savefig("cognitive_dynamics.png")
 print("figure written to cognitive_dynamics.png")
+figure

@@ -191,3 +191,4 @@ decoded.set_ylabel("output")
 decoded.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, title="digit")
 figure.savefig("coming_from_keras.png")
 print("figure written to coming_from_keras.png")
+figure

@@ -212,3 +212,4 @@ decoded.set_ylabel("output")
 decoded.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="digit")
 figure.savefig("coming_from_nengo.png")
 print("figure written to coming_from_nengo.png")
+figure

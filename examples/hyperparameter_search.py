@@ -228,3 +228,4 @@ parameters.set(
 figure.colorbar(dots, ax=parameters, label="correct answers (%)", extend="min")
 figure.savefig("hyperparameter_search.png")
 print("figure written to hyperparameter_search.png")
+figure

@@ -172,3 +172,4 @@ for axes, said, name in zip(
 axes.set(xlabel="what the model reads", xticks=(0, 9))
 figure.savefig("keras_model_in_nengo.png")
 print("figure written to keras_model_in_nengo.png")
+figure

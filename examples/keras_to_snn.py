@@ -187,3 +187,4 @@ for axes, title in ((over_time, "calibrated for"), (over_rates, "answer after"))
     axes.legend(title=title)
 figure.savefig("keras_to_snn.png")
 print("figure written to keras_to_snn.png")
+figure

@@ -214,3 +214,4 @@ answers.legend()
 answers.set(xlabel="pixels seen", ylabel="correct answers (%)", ylim=(0, 100))
 figure.savefig("lmu_digits.png")
 print("figure written to lmu_digits.png")
+figure

@@ -212,3 +212,4 @@ for axes in (movement, torques):
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 figure.savefig("online_adaptation.png")
 print("figure written to online_adaptation.png")
+figure

@@ -249,3 +249,4 @@ bars.bar(
 bars.set(ylabel="correct answers (%)", ylim=(0, 100), title="made-up countries")
 figure.savefig("semantic_pointers.png")
 print("figure written to semantic_pointers.png")
+figure

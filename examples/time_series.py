@@ -241,3 +241,4 @@ soon.set(title="how soon", xlabel="speech heard (ms)", ylabel="correct answers (
 soon.legend()
 figure.savefig("time_series.png")
 print("figure written to time_series.png")
+figure

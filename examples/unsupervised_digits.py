@@ -265,3 +265,4 @@ adaptation.plot(np.arange(1, len(thresholds) + 1), thresholds[:, ::10], linewidt
 adaptation.set(xlabel="images shown in learning", ylabel="added to the threshold")
 figure.savefig("unsupervised_digits.png")
 print("figure written to unsupervised_digits.png")
+figure

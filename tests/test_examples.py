@@ -30,11 +30,7 @@ def run_example(name, *options, folder, quick=False):
 def test_spiking_digits(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    plot = tmp_path / "digits.png"
-    out = run_example(
-        "spiking_digits.py", "--epochs", "5", "--steps", "60", "--output", str(plot),
-        folder=tmp_path,
-    )  # fmt: skip
+    out = run_example("spiking_digits.py", folder=tmp_path, quick=True)
 
     assert len(re.findall(r"^epoch +\d+: training loss", out, re.MULTILINE)) == 5
     rate, spiking = (
@@ -48,7 +44,7 @@ def test_spiking_digits(tmp_path):
     assert core.strip() == ours.strip()
     difference = re.search(r"largest difference of the outputs: (\S+)", out)[1]
     assert float(difference) <= 1e-3
-    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "spiking_digits.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_keras_to_snn(tmp_path):
