@@ -184,6 +184,10 @@ class OperatorCall(HostFunction):
         """What to call it in messages."""
         return self.host.label
 
+    def host_object(self):
+        """The operator, which several graphs may call."""
+        return self.host
+
     def constant(self, signal, values) -> None:
         """A signal keeps these values."""
         self._constants.append((signal.base, _positions(signal), np.ravel(values)))

@@ -105,6 +105,10 @@ class HostFunction:
             "for each column"
         )
 
+    def host_object(self):
+        """What keeps the state between calls, and knows its operator as ``op``."""
+        return self
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """Rows of each output."""
@@ -193,6 +197,10 @@ class InDouble(HostFunction):
                 rows = as_slice(exact), as_slice(others) if others.size else None
                 self._parts.append((number, mask.size, *rows, part))
                 first = part.stop
+
+    def host_object(self):
+        """That of the function."""
+        return self.function.host_object()
 
     @classmethod
     def of(cls, function) -> "InDouble":

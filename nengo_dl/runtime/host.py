@@ -332,6 +332,27 @@ class InputFeed:
         return problem
 
 
+def column_in(values: Mapping) -> tuple[object, float | None]:
+    """Which host a method of `InputFeed` is calling, and at what time.
+
+    Parameters
+    ----------
+    values : mapping
+        The local variables of the method's frame; see `nengo_dl.runtime.users_code`.
+
+    Returns
+    -------
+    host : object or None
+        None if it does not call any.
+    t : float or None
+    """
+    if "calls" in values and "active" in values:  # InputFeed._call
+        column, t = values["active"][values["i"]], values.get("t")
+    else:
+        column, t = values.get("column"), values.get("t")
+    return getattr(column, "host", None), t
+
+
 class Waiting:
     """Rows of a feed that were asked for, for steps that have not been run yet.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +65,7 @@ class ProbeLog:
         self.period = period
         self.keep_history = keep_history
         self.dtype = np.dtype(dtype)
+        self._reading = threading.Lock()  # of those who look; `append` does without
         self.clear()
 
     @classmethod
@@ -111,22 +114,23 @@ class ProbeLog:
         if self.keep_history:
             self._chunks.append(chunk)
         else:
-            self.clear()
-            self._chunks.append(chunk)
+            # a copy, or the whole chunk would be kept in memory
+            self._chunks = [chunk if len(chunk) == 1 else chunk[-1:].copy()]
 
     def clear(self):
         """Forget all data. Arrays that were handed out keep theirs."""
-        self._chunks = []  # appended, not yet in the buffer
-        self._buffer = None
-        self._n_samples = 0  # in the buffer
+        with self._reading:
+            self._chunks = []  # appended, not yet in the buffer
+            self._buffer = None
+            self._n_samples = 0  # in the buffer
 
     def __getstate__(self):
         """Everything, without space for further samples: buffers may be shared then."""
         data = self.data
-        return {**vars(self), "_chunks": [], "_buffer": data}
+        return {**vars(self), "_chunks": [], "_buffer": data, "_reading": None}
 
     def __setstate__(self, state):
-        vars(self).update(state, _chunks=[])
+        vars(self).update(state, _chunks=[], _reading=threading.Lock())
 
     @property
     def data(self):
@@ -135,13 +139,16 @@ class ProbeLog:
         Its shape is ``(samples, *shape)`` without a ``minibatch_size``, else
         ``(minibatch_size, samples, *shape)``.
         """
-        if not self.keep_history and self._chunks:
-            self._chunks[0] = self._chunks[0][-1:]
-        for i in range(0, len(self._chunks), _JOIN):
-            chunks = self._chunks[i : i + _JOIN]
-            self._store(chunks[0] if len(chunks) == 1 else np.concatenate(chunks))
-        self._chunks = []
-        data = self._samples(self._reserve(0), 0, self._n_samples).view()
+        with self._reading:  # another thread may append meanwhile
+            chunks = self._chunks
+            n = len(chunks)
+            if n and not self.keep_history:
+                self._buffer, self._n_samples = None, 0
+            for i in range(0, n, _JOIN):
+                some = chunks[i : min(i + _JOIN, n)]
+                self._store(some[0] if len(some) == 1 else np.concatenate(some))
+            del chunks[:n]
+            data = self._samples(self._reserve(0), 0, self._n_samples).view()
         data.setflags(write=False)
         return data
 
@@ -208,6 +215,9 @@ class SimulationData(Mapping[Any, Any]):
     version : callable, optional
         ``version()`` gives an object that differs after each change of ``values``; what
         is equal in between is computed once. By default it is computed each time.
+    reading : callable, optional
+        ``reading()`` gives a context in which nothing but the thread itself changes
+        values.
 
     Raises
     ------
@@ -215,21 +225,32 @@ class SimulationData(Mapping[Any, Any]):
         For an object that is not in the model.
     """
 
-    def __init__(self, model, logs, values=initial_value, version=None):
+    def __init__(
+        self,
+        model,
+        logs,
+        values=initial_value,
+        version=None,
+        reading=contextlib.nullcontext,
+    ):
         self._model = model
         self._logs = logs
         self._values = values
         self._version = version
+        self._reading = reading
         self._cache = {}
         self._cached_version = None
 
     def __copy__(self):
-        return type(self)(self._model, self._logs, self._values, self._version)
+        return type(self)(
+            self._model, self._logs, self._values, self._version, self._reading
+        )
 
     def __getstate__(self):
         """Everything as it is now, without the simulator that would change it."""
         signals = [p.signal for p in collect_parameters(self._model)]
-        values = {signal: self._values(signal) for signal in signals}
+        with self._reading():
+            values = {signal: self._values(signal) for signal in signals}
         return {"model": self._model, "logs": self._logs, "values": values}
 
     def __setstate__(self, state):
@@ -242,9 +263,13 @@ class SimulationData(Mapping[Any, Any]):
             return sparse_matrices(signal, log.data) if signal.sparse else log.data
         if not isinstance(key, Ensemble | Connection):
             return self._model.params[key]
+        with self._reading():
+            return self._live(key)
+
+    def _live(self, key):
+        """An ensemble or a connection with the present values of its parameters."""
         if self._version is None:
             return self._built(key)
-
         version = self._version()
         if version != self._cached_version:
             self._cache.clear()

@@ -75,6 +75,11 @@ class Stream:
         else:
             self.data = self._of_iterator(source)
 
+    @property
+    def stream(self):
+        """Itself, as of what is made of it."""
+        return self
+
     @contextlib.contextmanager
     def errors(self):
         """Around calls that fetch data: what failed there is raised as it is."""

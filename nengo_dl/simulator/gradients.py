@@ -14,6 +14,7 @@ from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.simulator.inputs import resolve_data
+from nengo_dl.simulator.turns import in_turn
 
 #: steps that are run on random inputs
 STEPS_OF_NOISE = 10
@@ -32,6 +33,7 @@ DIRECTIONS, SINGLE = 2, 3
 class GradientMethods:
     """The part of `Simulator` that looks whether gradients are right."""
 
+    @in_turn
     def check_gradients(
         self,
         inputs: Any = None,

@@ -81,6 +81,7 @@ class NengoModel(TrainsSome, keras.Model):
     name of the probe if there is but one probe.
     """
 
+    turns = None  # of the simulator, one thread at a time
     before_calls = None  # called before methods that train, evaluate or predict
     around_evaluate = contextlib.nullcontext  # of each call, also of those in `fit`
     around_prediction = contextlib.nullcontext  # of one batch
@@ -139,10 +140,38 @@ class NengoModel(TrainsSome, keras.Model):
         self._begin()
         return super().make_predict_function(force)
 
+    def fit(self, *args, **kwargs):
+        """See ``keras.Model.fit``."""
+        return self.turns.call("keras_model.fit", super().fit, *args, **kwargs)
+
     def evaluate(self, *args, **kwargs):
         """See ``keras.Model.evaluate``."""
-        with self.around_evaluate():
-            return super().evaluate(*args, **kwargs)
+        method = super().evaluate
+
+        def evaluate():
+            with self.around_evaluate():
+                return method(*args, **kwargs)
+
+        return self.turns.call("keras_model.evaluate", evaluate)
+
+    def predict(self, *args, **kwargs):
+        """See ``keras.Model.predict``."""
+        return self.turns.call("keras_model.predict", super().predict, *args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """See ``keras.Model.train_on_batch``."""
+        method = super().train_on_batch
+        return self.turns.call("keras_model.train_on_batch", method, *args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """See ``keras.Model.test_on_batch``."""
+        method = super().test_on_batch
+        return self.turns.call("keras_model.test_on_batch", method, *args, **kwargs)
+
+    def predict_on_batch(self, *args, **kwargs):
+        """See ``keras.Model.predict_on_batch``."""
+        method = super().predict_on_batch
+        return self.turns.call("keras_model.predict_on_batch", method, *args, **kwargs)
 
     def predict_step(self, data):
         """See ``keras.Model``; losses that are not asked for are not computed."""
@@ -210,9 +239,10 @@ class KerasSide:
     settings : dict
         See `TensorGraph`.
     device : str or None
+    turns : Turns
     """
 
-    def __init__(self, live, nodes, probes, keep_history, settings, device=None):
+    def __init__(self, live, nodes, probes, keep_history, settings, device, turns):
         self.live = live
         self.program = live.program
         self.device = device
@@ -233,6 +263,7 @@ class KerasSide:
             self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
         self.model.output_names = list(probes.values())
         self.model.untrained = self.layer.untrained
+        self.model.turns = turns
         self.model.before_calls = self._before_calls
         self.model.around_evaluate = self._aside
         self.model.around_prediction = self.layer.without_losses

@@ -1,5 +1,7 @@
 """Simulators as pickles, and copies of them."""
 
+from nengo_dl.simulator.turns import in_turn
+
 
 class PicklingMethods:
     """What lets ``pickle`` and ``copy`` work on a `Simulator`.
@@ -28,6 +30,7 @@ class PicklingMethods:
         "_older",
     )
 
+    @in_turn
     def __getstate__(self):
         live, program = self._live, self._program
         state = {name: getattr(self, name) for name in self._OPTIONS}

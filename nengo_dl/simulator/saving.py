@@ -10,11 +10,13 @@ import numpy as np
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.simulator import params_io
 from nengo_dl.simulator.legacy import older_saving
+from nengo_dl.simulator.turns import in_turn
 
 
 class SavingMethods:
     """The part of `Simulator` that moves parameters in and out."""
 
+    @in_turn
     def save_params(
         self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
     ) -> None:
@@ -43,6 +45,7 @@ class SavingMethods:
             values.update(self._state_by_name())
         params_io.save(path, values)
 
+    @in_turn
     def load_params(
         self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
     ) -> None:
@@ -87,6 +90,7 @@ class SavingMethods:
         self._program.state_written()
         self.data.reset()
 
+    @in_turn
     def freeze_params(self, objs: Any) -> None:
         """Write the present parameters into Nengo objects.
 
@@ -99,6 +103,7 @@ class SavingMethods:
         """
         params_io.freeze(self.model, objs, self._live.value)
 
+    @in_turn
     def get_nengo_params(self, objs: Any, as_dict: bool = False) -> Any:
         """The present parameters as keyword arguments for new Nengo objects.
 

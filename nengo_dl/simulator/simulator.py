@@ -38,6 +38,7 @@ from nengo_dl.simulator.pickling import PicklingMethods
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.saving import SavingMethods
 from nengo_dl.simulator.training import TrainingMethods
+from nengo_dl.simulator.turns import Turns, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -151,6 +152,7 @@ class Simulator(
 
     def _assemble(self):
         """Everything around the built model, with the values that it was built with."""
+        self._turns = Turns(self)
         self._batch = self.minibatch_size or 1
         if self.network is not None:
             warn_misplaced_settings(self.network)
@@ -174,7 +176,11 @@ class Simulator(
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
         self.data = SimulationData(
-            self.model, self._logs, values=self._live.value, version=self._live.version
+            self.model,
+            self._logs,
+            values=self._live.value,
+            version=self._live.version,
+            reading=self._turns.reading,
         )
         self._nodes = input_nodes(self.network)
         self._node_names = nodes_names(self._nodes)
@@ -233,6 +239,7 @@ class Simulator(
         """The ``keras.Model`` that trains and evaluates the network."""
         return self._keras_side("keras_model").model
 
+    @in_turn
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network: passes, kernels, sizes, timings.
 
@@ -250,6 +257,7 @@ class Simulator(
 
     # running ---------------------------------------------------------------------
 
+    @in_turn
     def run(
         self,
         time_in_seconds: float,
@@ -289,6 +297,7 @@ class Simulator(
             return
         self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
 
+    @in_turn
     def run_steps(
         self,
         n_steps: int | None = None,
@@ -331,6 +340,8 @@ class Simulator(
         -----
         If a Python function of the network raises, the data of the steps before are
         kept, and the simulation can go on.
+
+        One thread at a time: another one that runs or changes the simulator waits.
 
         What a neuron's two forms have in common (filters behind it, the adaptation of
         `nengo.AdaptiveLIF`) goes on when steps of one follow steps of the other. Rates
@@ -385,6 +396,19 @@ class Simulator(
         """
         if self.closed:
             raise SimulatorClosed("Simulator cannot run because it is closed.")
+        # as `in_turn`, without the cost of a wrapper
+        turns = self._turns
+        if turns.holder is not None:
+            turns.refuse_inside("step")
+        with turns.lock:
+            before, turns.holder = turns.holder, "step"
+            try:
+                self._step(kwargs)
+            finally:
+                turns.holder = before
+
+    def _step(self, kwargs):
+        """See `step`; quickly, if nothing but a step of NumPy is to be done."""
         rows = None
         if not kwargs and self.stateful:
             live = self._live
@@ -417,6 +441,7 @@ class Simulator(
         )
         return {source_key(self.model.sig[node]["out"]): a for node, a in arrays.items()}
 
+    @in_turn
     def reset(
         self,
         seed: int | None = None,
@@ -461,6 +486,7 @@ class Simulator(
             self.clear_probes()
         self.data.reset()
 
+    @in_turn
     def clear_probes(self) -> None:
         """Forget all probe data; the simulation goes on where it is."""
         for log in self._logs.values():
@@ -530,6 +556,7 @@ class Simulator(
 
     # closing ---------------------------------------------------------------------
 
+    @in_turn
     def close(self) -> None:
         """Free the simulator; its data stay readable, nothing can be run any more."""
         if self.closed:

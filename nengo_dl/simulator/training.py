@@ -22,6 +22,7 @@ from nengo_dl.simulator.training_advice import (
     warn_of_spikes_without_rates,
 )
 from nengo_dl.simulator.training_data import DataMethods
+from nengo_dl.simulator.turns import in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -47,6 +48,7 @@ class ProbeDict(dict):
 class TrainingMethods(DataMethods):
     """The part of `Simulator` that works through its ``keras_model``."""
 
+    @in_turn
     @checks_keywords(CompileArguments)
     def compile(
         self,
@@ -102,6 +104,7 @@ class TrainingMethods(DataMethods):
                 **kw,
             )
 
+    @in_turn
     @checks_keywords(FitArguments)
     def fit(
         self,
@@ -205,6 +208,7 @@ class TrainingMethods(DataMethods):
         with self._calls(side, stateful, streams, training=True):
             return side.model.fit(**data, **kwargs)
 
+    @in_turn
     @checks_keywords(EvaluateArguments)
     def evaluate(
         self,
@@ -239,6 +243,7 @@ class TrainingMethods(DataMethods):
             results = side.model.evaluate(**data, **{**kwargs, "return_dict": True})
         return {k: v if np.ndim(v) else float(v) for k, v in results.items()}
 
+    @in_turn
     @checks_keywords(PredictArguments)
     def predict(
         self,
@@ -280,6 +285,7 @@ class TrainingMethods(DataMethods):
         kwargs = {"verbose": 0, **kwargs}
         return self._predict("predict", x, n_steps, stateful, spiking, kwargs)
 
+    @in_turn
     def predict_on_batch(
         self,
         x: Any = None,
@@ -345,27 +351,33 @@ class TrainingMethods(DataMethods):
         if self.closed:
             raise SimulatorClosed(f"Simulator.{what}: the simulator is closed.")
         if self._keras is None:
-            from nengo_dl.simulator.keras_side import KerasSide
-
-            if not self.model.probes:
-                raise ValidationError(
-                    "the network has no probes, so there is nothing to train or predict; "
-                    "add a nengo.Probe",
-                    attr=what,
-                    obj=self,
-                )
-            names = ("jit", "checkpoint", "truncate", "learning_phase")
-            settings = {name: get_setting(self.network, name) for name in names}
-            settings["spikes"] = spike_training(self.network, self.model)
-            self._keras = KerasSide(
-                self._live,
-                self._node_names,
-                self._probe_names(),
-                {probe: log.keep_history for probe, log in self._logs.items()},
-                settings,
-                self.device,
-            )
+            with self._turns.reading():
+                if self._keras is None:  # or another thread has made it meanwhile
+                    self._keras = self._new_keras_side(what)
         return self._keras
+
+    def _new_keras_side(self, what):
+        from nengo_dl.simulator.keras_side import KerasSide
+
+        if not self.model.probes:
+            raise ValidationError(
+                "the network has no probes, so there is nothing to train or predict; "
+                "add a nengo.Probe",
+                attr=what,
+                obj=self,
+            )
+        names = ("jit", "checkpoint", "truncate", "learning_phase")
+        settings = {name: get_setting(self.network, name) for name in names}
+        settings["spikes"] = spike_training(self.network, self.model)
+        return KerasSide(
+            self._live,
+            self._node_names,
+            self._probe_names(),
+            {probe: log.keep_history for probe, log in self._logs.items()},
+            settings,
+            self.device,
+            self._turns,
+        )
 
     @contextlib.contextmanager
     def _calls(

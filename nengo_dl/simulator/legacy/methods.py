@@ -13,6 +13,7 @@ from nengo_dl.simulator.legacy.calls import (
     OlderCall,
     as_keras_optimizer,
 )
+from nengo_dl.simulator.turns import in_turn
 
 #: arguments of ``run_batch``, in their order
 RUN_BATCH = (
@@ -52,6 +53,7 @@ class OlderNames:
         optimizer = self.keras_model.optimizer if self.keras_model.compiled else None
         return 0 if optimizer is None else int(optimizer.iterations.numpy())
 
+    @in_turn
     def train(self, *args, **kwargs):
         """Train the network: older name of ``compile`` and ``fit``.
 
@@ -107,6 +109,7 @@ class OlderNames:
             call.x or None, call.y, n_steps=steps, callbacks=summaries, **arguments
         )
 
+    @in_turn
     def loss(self, *args, **kwargs):
         """The value of an objective: older name of ``compile`` and ``evaluate``.
 
@@ -186,6 +189,7 @@ class OlderNames:
             found.append(callbacks.NengoSummaries(self.tensorboard, self, objects))
         return found
 
+    @in_turn
     def run_batch(self, *args, **kwargs):
         """Run batch after batch: older name of ``predict``.
 
@@ -266,6 +270,7 @@ class OlderNames:
         combine = options.get("combine") or np.stack
         return {probe: combine(value) for probe, value in values.items()}
 
+    @in_turn
     def print_params(self, msg=None):
         """Print the present values of all parameters.
 

@@ -1,0 +1,132 @@
+"""One thread at a time, and no calls from inside a step.
+
+A simulator has one state. What runs it or writes it takes the simulator's lock, so that
+another thread waits until that is done. The thread that holds the lock may go on calling:
+callbacks of Keras, which come between batches, predict and save. What cannot be is a call
+from inside a step: a function of the network that runs, resets or closes its own
+simulator would change what the step around it computes with. TensorFlow calls functions
+from threads of its own, which may not wait either, because the holder waits for them.
+
+That costs a step nothing but taking a lock: where a call comes from is found on the
+stack, and only if somebody holds the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeVar, cast
+
+from nengo.exceptions import SimulationError
+
+from nengo_dl.runtime.users_code import (
+    called_by_tensorflow,
+    frames,
+    name_of_users_code,
+    users_code,
+)
+
+Method = TypeVar("Method", bound=Callable)
+
+
+class Turns:
+    """Whose turn it is to use a simulator.
+
+    Parameters
+    ----------
+    sim : Simulator
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        Held by the thread that uses the simulator.
+    holder : str or None
+        The method that holds it.
+    """
+
+    def __init__(self, sim: Any) -> None:
+        self._sim = weakref.ref(sim)  # which is freed as soon as nobody holds it
+        self.lock = threading.RLock()
+        self.holder: str | None = None
+
+    def refuse_inside(self, method: str) -> None:
+        """An error if a method is called from where its simulator waits for its end.
+
+        Parameters
+        ----------
+        method : str
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulationError
+        """
+        if self.holder is not None:
+            inside = self._inside()
+            if inside is not None:
+                raise SimulationError(
+                    f"Simulator.{method} was called from {inside}, while "
+                    f"Simulator.{self.holder} of the same simulator was running. What "
+                    "is called by a running simulator cannot run or change it: do that "
+                    "when the run has come to its end, step by step if need be "
+                    "(sim.step()), or use a second simulator"
+                )
+
+    def reading(self) -> contextlib.AbstractContextManager:
+        """Around what looks at live values; that may be done inside a step as well."""
+        if self.holder is not None and self._inside() is not None:
+            return contextlib.nullcontext()
+        return self.lock
+
+    def _inside(self) -> str | None:
+        """What the holder waits for and this thread is in, in words."""
+        sim = self._sim()
+        operators = set(sim.model.operators)
+        program = other = False
+        for frame in frames(sys._getframe(3)):
+            code = users_code(frame)
+            if code is not None and code.op in operators:
+                at = "" if code.t is None else f" at t={code.t:g}"
+                return name_of_users_code(sim.model, code.op) + at
+            if frame.f_locals.get("turns") is self:
+                return None  # the holder itself calls once more
+            if _fetches_for(sim, frame):
+                return "what gives data to it"
+            other = other or code is not None
+            program = program or called_by_tensorflow(frame)
+        # in another simulator's program it may wait
+        return "a Python function in a TensorFlow program" if program > other else None
+
+    def call(self, name: str, method: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Call a method when it is this thread's turn."""
+        self.refuse_inside(name)
+        turns = self  # by which it is found on the stack
+        with turns.lock:
+            before, turns.holder = turns.holder, name
+            try:
+                return method(*args, **kwargs)
+            finally:
+                turns.holder = before
+
+
+def _fetches_for(sim: Any, frame: FrameType) -> bool:
+    """Whether a frame fetches data, batch by batch, for a simulator."""
+    if frame.f_code.co_name not in ("elements", "__getitem__"):
+        return False
+    stream = getattr(frame.f_locals.get("self"), "stream", None)
+    return stream is not None and getattr(stream, "sim", None) is sim
+
+
+def in_turn(method: Method) -> Method:
+    """A method of `Simulator` that runs or writes: one thread at a time."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def guarded(self, *args, **kwargs):
+        return self._turns.call(name, method, self, *args, **kwargs)
+
+    return cast(Method, guarded)
