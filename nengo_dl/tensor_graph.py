@@ -134,6 +134,16 @@ class Variant:
             variable.assign(np.where(learned, variable.numpy(), value))
         self.first_step.assign(self._began)
 
+    def not_finite(self):
+        """During calls: what is learned online, of which a value is NaN or infinite."""
+        found = []
+        for slot in self._learned_slots:
+            for number in np.unique(slot.carry[slot.carry >= 0]):
+                rows = slot.row[slot.carry == number]
+                if not np.isfinite(self.state[number].numpy()[rows]).all():
+                    found.append(slot.key)
+        return found
+
     def save_learned(self):
         """During calls: the simulation takes what learning rules changed so far."""
         if self._learned_slots:

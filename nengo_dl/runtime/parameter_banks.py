@@ -83,6 +83,21 @@ class ParameterBanks:
                 values.update(zip(signals, parts, strict=True))
         return bool(values) and self.store.write(values)
 
+    def not_finite(self):
+        """The signals of which some value is NaN or infinite."""
+        found = []
+        for signals, variable in zip(self.signals, self.variables):
+            value = tf.convert_to_tensor(variable.value)
+            # the sum is a number unless a value is none, or it overflows
+            if np.isfinite(tf.reduce_sum(value).numpy()):
+                continue
+            parts = value if len(signals) > 1 else value[None]
+            fine = tf.reduce_all(tf.math.is_finite(parts), range(1, parts.shape.rank))
+            found += [
+                s for s, good in zip(signals, fine.numpy(), strict=True) if not good
+            ]
+        return found
+
     def tensor(self, ref):
         """A parameter, or a part of it, as a differentiable tensor."""
         number, i = self.place[ref.key]

@@ -11,6 +11,7 @@ from nengo.exceptions import ValidationError
 from nengo.rc import rc
 
 from nengo_dl.notices import warn
+from nengo_dl.simulator.finite import check_data, check_targets
 from nengo_dl.tensor_node import TensorNode
 
 #: Key by which a dictionary of input data may also hold the number of steps.
@@ -151,8 +152,8 @@ def resolve_data(
     Raises
     ------
     ~nengo.exceptions.ValidationError
-        If data are of the wrong rank, size or type, differ in their number of items or
-        steps, or are for something that is not an input.
+        If data are of the wrong rank, size or type, are NaN or infinite, differ in their
+        number of items or steps, or are for something that is not an input.
 
     Warns
     -----
@@ -191,6 +192,8 @@ def resolve_data(
         elif array.dtype.kind != "f":
             array = array.astype(rc.float_dtype)
         _check_shape(kind, node, array, (node.size_out,))
+        if not isinstance(array, Symbol):
+            check_data(array, kind.of(node), where)
         arrays[node] = array
     _check_equal(kind, arrays, 0, "items", minibatch_size, "minibatch_size")
     steps = _check_equal(kind, arrays, 1, "steps", n_steps, "n_steps")
@@ -206,6 +209,7 @@ def resolve_targets(
     names=None,
     check_size=True,
     shapes=None,
+    compared=None,
 ):
     """Check target values of probes.
 
@@ -229,6 +233,9 @@ def resolve_targets(
         always have a last axis of 1: they are taken as the numbers of classes.
     shapes : dict, optional
         The shape of what a probe gives in one step, of those that give matrices.
+    compared : mapping, optional
+        Name of a probe -> the losses and metrics that targets are for; those of Keras
+        need finite numbers.
 
     Returns
     -------
@@ -264,6 +271,9 @@ def resolve_targets(
                 f"second axis, because the probe gives {steps} steps",
                 attr=where,
             )
+        if compared and not isinstance(array, Symbol):
+            read = compared.get(names[probe], ())
+            check_targets(array, kind.of(probe), where, read)
         arrays[probe] = array
     _check_equal(kind, arrays, 0, "items", n_items, "the number of items of the data")
     return arrays

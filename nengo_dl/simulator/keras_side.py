@@ -4,6 +4,7 @@ Imported when it is first needed, because importing Keras takes seconds.
 """
 
 import contextlib
+from types import MappingProxyType
 
 import keras
 import tensorflow as tf
@@ -88,6 +89,7 @@ class NengoModel(TrainsSome, keras.Model):
     jit_training = None  # whether a training step is compiled as a whole; None: as asked
     compiled_as = None  # another object each time
     losses_of_probes = ()
+    compared = MappingProxyType({})  # what compares with targets, by names of probes
     joint_losses = ()  # of several probes: functions of all targets and outputs by name
     needs_targets = frozenset()  # the names of probes with a loss or a metric
 
@@ -102,14 +104,17 @@ class NengoModel(TrainsSome, keras.Model):
             optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs
         )
         losses, weights = self._by_probe(loss), self._by_probe(loss_weights)
-        compared = [losses, kwargs.get("metrics"), kwargs.get("weighted_metrics")]
-        self.needs_targets = frozenset(
-            name
-            for values in compared
-            if isinstance(values, dict)
-            for name, value in values.items()
-            if value is not None
-        )
+        compared = {}
+        for values in (losses, kwargs.get("metrics"), kwargs.get("weighted_metrics")):
+            for name, value in values.items() if isinstance(values, dict) else ():
+                if value is not None:
+                    compared.setdefault(name, []).append(value)
+        self.needs_targets = frozenset(compared)
+        # where there is a loss, it decides which targets make sense
+        read = {
+            name: _flat(losses.get(name) or found) for name, found in compared.items()
+        }
+        self.compared = MappingProxyType(read)
         # a tuple of objects that Keras does not look into
         self.losses_of_probes = tuple(
             ProbeLoss(name, one, weights.get(name))
@@ -226,6 +231,13 @@ class NengoModel(TrainsSome, keras.Model):
         return result
 
 
+def _flat(value):
+    """A loss, a metric, or lists of metrics, as one list."""
+    if isinstance(value, list | tuple):
+        return [part for one in value for part in _flat(one)]
+    return [] if value is None else [value]
+
+
 class KerasSide:
     """The layer, the model around it, and their connection with the simulation.
 
@@ -281,6 +293,11 @@ class KerasSide:
         probes = [p for p, name in self.layer.probe_names.items() if name in names]
         with self.defaults():
             warn_before_training(self.layer, self.live.parameters, probes)
+
+    def not_finite(self):
+        """While `fit` runs: parameters that have values that are NaN or infinite."""
+        bases = {*self.layer.banks.not_finite(), *self.layer.variant(True).not_finite()}
+        return [p for p in self.live.parameters.entries if p.signal.base in bases]
 
     def defaults(self):
         """Where TensorFlow puts new things, and the type that Keras gives them."""

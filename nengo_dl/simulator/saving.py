@@ -9,6 +9,7 @@ import numpy as np
 
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.simulator import params_io
+from nengo_dl.simulator.finite import check_parameters, checked
 from nengo_dl.simulator.legacy import older_saving
 from nengo_dl.simulator.turns import in_turn
 
@@ -36,11 +37,15 @@ class SavingMethods:
         ------
         OSError
             If the file cannot be written; one that was there stays as it was.
+        ~nengo.exceptions.ValidationError
+            If a parameter has values that are NaN or infinite; nothing is written.
         ~nengo.exceptions.SimulatorClosed
         """
         include_state = older_saving("save_params", include_state, older)
         self._require_open("save parameters")
-        values = {p.name: self._live_value(p) for p in self._entries}
+        live = [(p, self._live_value(p)) for p in self._entries]
+        check_parameters(live, "Simulator.save_params")
+        values = {p.name: value for p, value in live}
         if include_state:
             values.update(self._state_by_name())
         params_io.save(path, values)
@@ -100,8 +105,14 @@ class SavingMethods:
         ----------
         objs : Network, Ensemble, Connection or Probe, or a list of them
             Of a network, everything inside.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If a parameter has values that are NaN or infinite; nothing is changed.
         """
-        params_io.freeze(self.model, objs, self._live.value)
+        value = self._finite_value("Simulator.freeze_params")
+        params_io.freeze(self.model, objs, value)
 
     @in_turn
     def get_nengo_params(self, objs: Any, as_dict: bool = False) -> Any:
@@ -116,8 +127,17 @@ class SavingMethods:
         Returns
         -------
         dict or list of dict
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If a parameter has values that are NaN or infinite.
         """
-        return params_io.get_nengo_params(self.model, objs, self._live.value, as_dict)
+        value = self._finite_value("Simulator.get_nengo_params")
+        return params_io.get_nengo_params(self.model, objs, value, as_dict)
+
+    def _finite_value(self, where):
+        return checked(self._live.value, self._entries, where)
 
     @property
     def _entries(self):

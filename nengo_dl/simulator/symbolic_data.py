@@ -49,7 +49,7 @@ class SymbolicStream:
     @tf.autograph.experimental.do_not_convert
     def _convert(self, number, element):
         given, entry = self._check(element)
-        checked = self._checked(given, element, entry)
+        checked = self._checked(given, element, entry, number)
         with tf.control_dependencies([checked]):
             return self._parts(given, entry, number)
 
@@ -141,15 +141,15 @@ class SymbolicStream:
 
     # checks of elements as they come ---------------------------------------------
 
-    def _checked(self, given, element, entry):
+    def _checked(self, given, element, entry, number):
         """Whether an element fits in what its specification leaves open."""
         fits = self._conditions(given, entry)
         if fits is None:
-            return self._report(element, entry)
+            return self._report(element, number)
         return tf.cond(
             tf.reduce_all(fits),
             lambda: tf.constant(0),
-            lambda: self._report(element, entry),
+            lambda: self._report(element, number),
         )
 
     def _conditions(self, given, entry):
@@ -170,6 +170,8 @@ class SymbolicStream:
                 sizes = (1,)
             expected = (items, self._steps_of(obj, steps), *sizes)[: array.ndim]
             fits += [tf.equal(shape[i], n) for i, n in enumerate(expected)]
+            if array.tensor.dtype.is_floating:  # a NaN anywhere makes the sum one
+                fits.append(tf.math.is_finite(tf.reduce_sum(array.tensor)))
         return fits
 
     def _steps_of(self, obj, steps):
@@ -179,31 +181,17 @@ class SymbolicStream:
     def _probe(self, name):
         return next(p for p, n in self.sim._probe_names().items() if n == name)
 
-    def _report(self, element, entry):
-        """Have Python check an element of these shapes, which raises what is wrong."""
-        shapes = [tf.shape(tensor, tf.int64) for tensor in tf.nest.flatten(element)]
-        values = [] if entry is None else [entry]
+    def _report(self, element, number):
+        """Have Python check an element, which raises what is wrong."""
 
-        def look(*arrays):
-            shapes, values = arrays[: len(arrays) - has_entry], arrays[-has_entry:]
+        def look(number, *arrays):
+            where = f"{self.stream.where} (element {number} of the dataset)"
             with self.stream.catching():
-                self.stream.check(self._stand_in(shapes, values if has_entry else ()))
+                element = tf.nest.pack_sequence_as(self.spec, arrays)
+                self.stream.check(element, where)
             return np.int32(0)
 
-        has_entry = len(values)
-        return tf.numpy_function(look, [*shapes, *values], tf.int32)
-
-    def _stand_in(self, shapes, values):
-        """An element of arrays that have these shapes."""
-        specs = tf.nest.flatten(self.spec)
-        arrays = [
-            np.broadcast_to(np.zeros((), spec.dtype.as_numpy_dtype), shape)
-            for spec, shape in zip(specs, shapes, strict=True)
-        ]
-        x, y, weight = self.stream.parts(tf.nest.pack_sequence_as(self.spec, arrays))
-        if values:
-            x = {**x, N_STEPS: values[0]}
-        return x, y, weight
+        return tf.numpy_function(look, [number, *tf.nest.flatten(element)], tf.int32)
 
 
 def symbol(tensor):

@@ -157,9 +157,11 @@ class TrainingMethods(DataMethods):
         Raises
         ------
         ~nengo.exceptions.ValidationError
-            If data or targets do not fit.
+            If data or targets do not fit, or are NaN or infinite.
         ~nengo.exceptions.SimulationError
-            If the network is set to ``inference_only`` or was not compiled.
+            If the network is set to ``inference_only`` or was not compiled; or if, after
+            an epoch, some parameter has values that are NaN or infinite. With the
+            callback ``keras.callbacks.TerminateOnNaN`` training then ends with a warning.
 
         Notes
         -----
@@ -205,8 +207,10 @@ class TrainingMethods(DataMethods):
         streams += self._validation(n_steps, kwargs)
         side.warn_before_training()
         side.choose_jit(one_shape)
-        with self._calls(side, stateful, streams, training=True):
-            return side.model.fit(**data, **kwargs)
+        callbacks = self._callbacks(side, kwargs.pop("callbacks", None))
+        with callbacks as all_callbacks:
+            with self._calls(side, stateful, streams, training=True):
+                return side.model.fit(**data, callbacks=all_callbacks, **kwargs)
 
     @in_turn
     @checks_keywords(EvaluateArguments)
@@ -343,6 +347,19 @@ class TrainingMethods(DataMethods):
         if spiking is False:
             warn_of_spikes_without_rates(self.model)
         return spiking
+
+    @staticmethod
+    def _callbacks(side, given):
+        """The callbacks of a training, with those that every one has."""
+        from keras.callbacks import TerminateOnNaN
+
+        from nengo_dl.simulator.epochs import FiniteParameters, with_callbacks
+
+        def first(users):
+            stop = any(isinstance(callback, TerminateOnNaN) for callback in users)
+            return FiniteParameters(side, stop)
+
+        return with_callbacks(given, first)
 
     # the Keras side --------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from nengo.exceptions import SimulationError, ValidationError
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Specialization
+from nengo_dl.simulator.finite import check_data
 from nengo_dl.simulator.inputs import (
     N_STEPS,
     Symbol,
@@ -208,7 +209,14 @@ class DataMethods:
                 p: steps if self._logs[p].keep_history else 1 for p in self.model.probes
             }
             found = resolve_targets(
-                y, probes, expected, items, where, names, shapes=shapes
+                y,
+                probes,
+                expected,
+                items,
+                where,
+                names,
+                shapes=shapes,
+                compared=self._keras.model.compared,
             )
             self._check_needed(found, where)
         weights = None
@@ -258,6 +266,8 @@ class DataMethods:
                     f"{target.shape[:2]}, one for each of its steps too",
                     attr=where,
                 )
+            if not isinstance(weight, Symbol):
+                check_data(weight, f"the sample_weight for Probe {names[probe]!r}", where)
             weights[names[probe]] = weight
         return weights
 
@@ -275,6 +285,13 @@ class DataMethods:
             )
         table = np.ones(max(numbers) + 2, self.dtype)  # the last for all other classes
         table[numbers] = [class_weight[n] for n in numbers]
+        wrong = [n for n in numbers if not np.isfinite(table[n])]
+        if wrong:
+            raise ValidationError(
+                f"class_weight must be finite numbers; got {class_weight[wrong[0]]} for "
+                f"class {wrong[0]}",
+                attr=where,
+            )
         return table
 
     def _classes(self, given, where):
