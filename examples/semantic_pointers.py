@@ -153,8 +153,7 @@ print(f"{net.n_neurons} neurons")
 #
 # The network is trained in rate form, with one step per question; what it is to give is
 # the pointer of the answer. Decoders, encoders, biases and the Fourier transforms are all
-# trained. ``predict`` runs spikes; with ``learning_phase=True`` it runs rates, as ``fit``
-# does.
+# trained. ``predict`` runs spikes; with ``spiking=False`` it runs rates, as ``fit`` does.
 
 
 def ask(inputs):
@@ -164,12 +163,8 @@ def ask(inputs):
     -------
     (questions, DIMENSIONS) ndarray
     """
-    with net:
-        nengo_dl.configure_settings(learning_phase=True)
     with nengo_dl.Simulator(net, minibatch_size=30, progress_bar=False) as sim:
-        output = sim.predict(dict(zip((about, asked), inputs)))[answer]
-    with net:
-        nengo_dl.configure_settings(learning_phase=None)
+        output = sim.predict(dict(zip((about, asked), inputs)), spiking=False)[answer]
     return output[:, -1]
 
 

@@ -78,6 +78,10 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
     simplifications : list of function or None
         The simplifications that the compiler makes, from `nengo_dl.graph_optimizer` or of
         one's own; None (default) makes all.
+    validation : "auto", "spikes" or "rates"
+        How neurons run on the ``validation_data`` of `.Simulator.fit`. With ``"auto"``
+        (default) as in ``evaluate``, which is as spikes; as rates if rates are trained
+        and the data have one step, in which spikes say little.
     spiking_training : bool
         True: `.Simulator.fit` runs spiking neurons as such, with a surrogate gradient;
         False (default): it runs their rate form.

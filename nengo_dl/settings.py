@@ -54,6 +54,10 @@ def _word_or(words, convert):
     return either
 
 
+def _no_other(value):
+    raise TypeError
+
+
 def _positive_float(value):
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError
@@ -119,6 +123,11 @@ SETTINGS = {
     "sorter": Setting(None, "None or a function", _optional(_function)),
     "simplifications": Setting(
         None, "None or a list of functions", _optional(_functions)
+    ),
+    "validation": Setting(
+        "auto",
+        "'auto', 'spikes' or 'rates'",
+        _word_or(("auto", "spikes", "rates"), _no_other),
     ),
     "spiking_training": Setting(False, "True or False", _flag),
     "surrogate": Setting(

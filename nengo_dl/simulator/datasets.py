@@ -205,6 +205,7 @@ class Stream:
         """Before anything runs: what elements are like is known."""
         self.sim._warn_of_synapses(given, self.where)
         self.sim._feed(given)
+        self.steps = given.steps
         self.own = self.sim._own_outputs(given, self.stateful)
 
     def _begin_with(self, first):

@@ -18,7 +18,9 @@ from nengo_dl.simulator.arguments import (
 )
 from nengo_dl.simulator.building import optional_flag
 from nengo_dl.simulator.training_advice import (
+    form_of_validation,
     spike_training,
+    warn_of_one_step,
     warn_of_spikes_without_rates,
 )
 from nengo_dl.simulator.training_data import DataMethods
@@ -145,8 +147,10 @@ class TrainingMethods(DataMethods):
             sample_weight)``, or come batch by batch like ``x``. ``sample_weight`` is one
             array for all probes or a list or dict of them, ``(items,)`` or ``(items,
             steps)``. ``class_weight`` is for targets of one probe that are numbers of
-            classes. By default ``batch_size`` is ``minibatch_size``, and items are
-            shuffled unless the call is stateful.
+            classes. Validation runs neurons as ``evaluate`` does, or as the setting
+            ``validation`` says: by default as rates, if these are trained and the
+            validation data have one step. By default ``batch_size`` is
+            ``minibatch_size``, and items are shuffled unless the call is stateful.
 
         Returns
         -------
@@ -205,12 +209,14 @@ class TrainingMethods(DataMethods):
         kwargs.setdefault("shuffle", shuffled)
         one_shape = not streams
         streams += self._validation(n_steps, kwargs)
+        validated = _steps_validated(data["x"], kwargs, streams)
+        spiking = form_of_validation(self.network, self.model, validated)
         side.warn_before_training()
         side.choose_jit(one_shape)
         callbacks = self._callbacks(side, kwargs.pop("callbacks", None))
-        with callbacks as all_callbacks:
-            with self._calls(side, stateful, streams, training=True):
-                return side.model.fit(**data, callbacks=all_callbacks, **kwargs)
+        calls = self._calls(side, stateful, streams, training=True, spiking=spiking)
+        with callbacks as all_callbacks, calls:
+            return side.model.fit(**data, callbacks=all_callbacks, **kwargs)
 
     @in_turn
     @checks_keywords(EvaluateArguments)
@@ -242,7 +248,9 @@ class TrainingMethods(DataMethods):
         stateful = stateful and self.stateful
         self._require_compiled("evaluate")
         where = "Simulator.evaluate"
+        spiking = self._spiking(spiking)
         data, streams = self._keras_data(x, y, n_steps, stateful, where, kwargs)
+        self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
         with self._calls(side, stateful, streams, spiking=spiking):
             results = side.model.evaluate(**data, **{**kwargs, "return_dict": True})
         return {k: v if np.ndim(v) else float(v) for k, v in results.items()}
@@ -305,6 +313,7 @@ class TrainingMethods(DataMethods):
         side = self._keras_side(method)
         where, stateful = f"Simulator.{method}", stateful and self.stateful
         one = method == "predict_on_batch"
+        spiking = self._spiking(spiking)
         data, streams = self._keras_data(
             x, None, n_steps, stateful, where, kwargs, targets=False
         )
@@ -323,6 +332,7 @@ class TrainingMethods(DataMethods):
                     "Use Simulator.predict, which goes from batch to batch",
                     attr=where,
                 )
+        self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
         with self._calls(side, stateful, streams, losses=False, spiking=spiking):
             outputs = getattr(side.model, method)(**data, **kwargs)
         return self._by_probe(outputs, where)
@@ -360,6 +370,10 @@ class TrainingMethods(DataMethods):
             return FiniteParameters(side, stop)
 
         return with_callbacks(given, first)
+
+    def _warn_of_one_step(self, data, streams, stateful, spiking, where):
+        if spiking is None and not stateful and _steps_of(data, streams) == 1:
+            warn_of_one_step(self.network, self.model, where)
 
     # the Keras side --------------------------------------------------------------
 
@@ -401,7 +415,6 @@ class TrainingMethods(DataMethods):
         self, side, stateful, streams=(), training=False, losses=True, spiking=None
     ):
         """Around a call of Keras."""
-        spiking = self._spiking(spiking)
         self.data.reset()  # learned values may change
         with contextlib.ExitStack() as stack:
             for stream in streams:
@@ -494,3 +507,18 @@ class TrainingMethods(DataMethods):
                 attr=where,
             )
         return streams
+
+
+def _steps_of(data, streams):
+    """The number of steps of data for Keras; None if only running tells."""
+    return streams[-1].steps if streams else next(iter(data.values())).shape[1]
+
+
+def _steps_validated(data, arguments, streams):
+    """The same of the data for validation, with Keras' other arguments; None if none."""
+    given = arguments.get("validation_data")
+    if isinstance(given, tuple):
+        return _steps_of(given[0], [])
+    if given is not None:
+        return _steps_of(None, streams)
+    return _steps_of(data, []) if arguments.get("validation_split") else None

@@ -1,5 +1,6 @@
 """How the neurons of a network are to be trained, and what to tell before training."""
 
+import numpy as np
 from nengo.builder.neurons import SimNeurons
 
 from nengo_dl.compiler.lost import lost_gradients
@@ -59,6 +60,96 @@ def warn_of_spikes_without_rates(model):
                     "rate_form in their nengo_dl.builder.NeuronKernel",
                     once=("no rate form", name),
                 )
+
+
+def seldom_spiking(network, model):
+    """Ensembles whose neurons spike, but not in each step: one step says little.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+    model : ~nengo.builder.Model
+        Built from the network.
+
+    Returns
+    -------
+    list of ~nengo.Ensemble
+        Those that have a rate form, and on average not one spike in a step at their
+        highest rates.
+    """
+    found = []
+    for ens in [] if network is None else network.all_ensembles:
+        kernel = NeuronKernel.of(ens.neuron_type)
+        if ens.neuron_type.spiking and kernel is not None and kernel.has_rates():
+            rates = getattr(model.params.get(ens), "max_rates", None)
+            if rates is not None and np.mean(rates) * model.dt < 1:
+                found.append(ens)
+    return found
+
+
+def form_of_validation(network, model, steps):
+    """Whether neurons spike while `Simulator.fit` validates; None: as they do otherwise.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+    model : ~nengo.builder.Model
+        Built from the network.
+    steps : int or None
+        Of the validation data, if there are some and if that is known.
+
+    Returns
+    -------
+    bool or None
+    """
+    choice = get_setting(network, "validation")
+    if choice != "auto":
+        return choice == "spikes"
+    trains_rates = not get_setting(network, "spiking_training")
+    undecided = get_setting(network, "learning_phase") is None
+    if steps != 1 or not trains_rates or not undecided:
+        return None
+    seldom = seldom_spiking(network, model)
+    if not seldom:
+        return None
+    warn(
+        "Simulator.fit: the validation data have one step, so they are measured with the "
+        f"rates that are trained: in one step, most neurons of {_label(seldom[0])} give "
+        "no spike. To measure spikes, give validation data of more steps, or write "
+        "nengo_dl.configure_settings(validation='spikes'); with validation='rates' this "
+        "is not said again",
+        once=("validation", "rates"),
+    )
+    return False
+
+
+def warn_of_one_step(network, model, where):
+    """Warn of spikes that are looked at for one step only.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+    model : ~nengo.builder.Model
+        Built from the network.
+    where : str
+        The method.
+    """
+    if get_setting(network, "spiking_training") or get_setting(network, "learning_phase"):
+        return
+    seldom = seldom_spiking(network, model)
+    if seldom:
+        warn(
+            f"{where}: running one step of spikes, in which most neurons of "
+            f"{_label(seldom[0])} give none: at its highest rates, a neuron spikes in "
+            f"{np.mean(model.params[seldom[0]].max_rates) * model.dt:.2g} of the steps. "
+            "Give data of more steps, or spiking=False to run the rates that "
+            "Simulator.fit trains",
+            once=("one step of spikes",),
+        )
+
+
+def _label(ens):
+    return f"Ensemble {ens.label!r}" if ens.label else "an ensemble without label"
 
 
 def warn_before_training(layer, store, probes):
