@@ -465,6 +465,7 @@ class VariableState:
 
     def __init__(self, variables: list) -> None:
         self.variables = variables
+        self.label = f"the Keras variables {', '.join(v.path for v in variables)}"
         self.initial = self.snapshot()
 
     def reset(self, rngs: Sequence) -> None:

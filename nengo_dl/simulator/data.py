@@ -191,6 +191,44 @@ class ProbeLog:
         return buffer
 
 
+class RecordedSteps:
+    """Which steps there are probe data of.
+
+    They are not simply all that were run: probes may have been cleared, state loaded,
+    the time reset.
+
+    Examples
+    --------
+    >>> recorded = RecordedSteps()
+    >>> recorded.add(1, 2)
+    >>> recorded.add(3, 1)
+    >>> recorded.add(11, 2)
+    >>> recorded.numbers
+    array([ 1,  2,  3, 11, 12])
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._runs: list[list[int]] = []  # of successive steps: [first, after the last]
+        self._next: int | None = None
+
+    def add(self, first_step: int, count: int) -> None:
+        """Data of successive steps were added."""
+        if first_step == self._next:
+            self._runs[-1][1] = self._next = first_step + count
+        elif count:
+            self._next = first_step + count
+            self._runs.append([first_step, self._next])
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """(ndarray of int) The number of each step; the first of a simulation is 1."""
+        return np.concatenate([np.arange(0), *(np.arange(*run) for run in self._runs)])
+
+
 class SimulationData(Mapping[Any, Any]):
     """Read-only mapping from Nengo objects to what the simulator knows of them.
 

@@ -42,6 +42,12 @@ STATE = "state "
 #: the number of steps that were run
 STEPS = f"{STATE}steps"
 
+#: random numbers and what is kept in Python; files of the first version have no such
+PROCESSES = f"{STATE}processes"
+
+#: what they may take if they are packed; the file says how large they are
+MOST_PACKED = 2**26
+
 #: a number beyond which not every step has a time of its own
 MOST_STEPS = 2**53
 
@@ -401,7 +407,8 @@ def load(path, expected, dtype=None):
     Returns
     -------
     dict
-        The array for each name. State in the file is passed over if none is expected.
+        The array for each name. State in the file is passed over if none is expected;
+        otherwise those are there as well that begin with `PROCESSES`, of any size.
 
     Raises
     ------
@@ -458,8 +465,9 @@ def _read(archive, expected, dtype):
     parameters = [name for name in archive.names if not name.startswith(STATE)]
     with_state = any(name.startswith(STATE) for name in expected)
     names = set(archive.names if with_state else parameters)
+    free = sorted(name for name in names if name.startswith(PROCESSES))
     problems, fitting = [], set()
-    for name in sorted(expected.keys() | names):
+    for name in sorted(expected.keys() | names.difference(free)):
         if name not in names:
             problems.append(f"{name} is missing")
         elif name in expected:
@@ -472,11 +480,16 @@ def _read(archive, expected, dtype):
             problems.append(f"{name} {archive.header(name)[0]} is not in this network")
         else:
             problems.append(name)  # one more that is not shown
+    for name in free:  # their sizes are not known beforehand
+        shape, dtype = archive.header(name)
+        small = archive.is_small(name, MOST_PACKED)
+        if not (len(shape) == 1 and dtype.kind in _NUMBERS and small):
+            problems.append(f"{name} {shape} is too large, or does not hold numbers")
     if problems:
         return {}, problems, _way_out(expected, fitting, set(archive.names))
-    values = {name: archive.array(name) for name in expected}
-    for name, value in values.items():
-        problem = _value_problem(name, value, dtype)
+    values = {name: archive.array(name) for name in (*expected, *free)}
+    for name in expected:
+        problem = _value_problem(name, values[name], dtype)
         if problem is not None:
             problems.append(f"{name} {problem}")
     return values, problems, OTHER_VALUES

@@ -1,5 +1,7 @@
 """Simulators as pickles, and copies of them."""
 
+import copy
+
 from nengo_dl.simulator.turns import in_turn
 
 
@@ -34,7 +36,7 @@ class PicklingMethods:
     def __getstate__(self):
         live, program = self._live, self._program
         state = {name: getattr(self, name) for name in self._OPTIONS}
-        state.update(closed=self.closed, logs=self._logs)
+        state.update(closed=self.closed, logs=self._logs, recorded=self._recorded)
         if not self.closed:
             live.pull()
             _, values, processes = live.snapshot()
@@ -55,6 +57,14 @@ class PicklingMethods:
         for probe, log in state["logs"].items():
             # the same probes, but `copy.copy` hands over the logs of the other simulator
             self._logs[probe].__setstate__(log.__getstate__())
+        if "recorded" in state:
+            self._recorded = copy.deepcopy(state["recorded"])
+        else:  # a version that did not say: it must be the last ones
+            n_steps = state["n_steps"]
+            axis = 0 if self.minibatch_size is None else 1
+            logs = [log for log in self._logs.values() if log.period == 1]
+            count = max((log.data.shape[axis] for log in logs), default=n_steps)
+            self._recorded.add(n_steps - min(count, n_steps) + 1, min(count, n_steps))
         live, program = self._live, self._program
         live.parameters.write(state["parameters"])
         live.n_steps = state["n_steps"]

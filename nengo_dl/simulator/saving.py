@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nengo_dl.compiler.memory import signal_index
-from nengo_dl.simulator import params_io
+from nengo_dl.simulator import host_state, params_io
 from nengo_dl.simulator.finite import check_parameters, checked
 from nengo_dl.simulator.legacy import older_saving
 from nengo_dl.simulator.turns import in_turn
@@ -29,7 +29,8 @@ class SavingMethods:
             ``.npz`` is added if it is missing. A file of this name keeps its mode, owner
             and links. Or a file that is open for writing, such as an ``io.BytesIO``.
         include_state : bool
-            Also write the state of the simulation: voltages, filters, time.
+            Also write the state of the simulation: voltages, filters, random numbers,
+            what processes keep, time. `load_params` then goes on where this was.
         **older
             Its names in earlier versions, with a ``DeprecationWarning``.
 
@@ -38,7 +39,9 @@ class SavingMethods:
         OSError
             If the file cannot be written; one that was there stays as it was.
         ~nengo.exceptions.ValidationError
-            If a parameter has values that are NaN or infinite; nothing is written.
+            If a parameter has values that are NaN or infinite, or, with
+            ``include_state``, if something keeps state that no file can hold. Nothing is
+            written then.
         ~nengo.exceptions.SimulatorClosed
         """
         include_state = older_saving("save_params", include_state, older)
@@ -48,6 +51,7 @@ class SavingMethods:
         values = {p.name: value for p, value in live}
         if include_state:
             values.update(self._state_by_name())
+            values.update(host_state.to_arrays(self._program, self._process_seed))
         params_io.save(path, values)
 
     @in_turn
@@ -85,6 +89,9 @@ class SavingMethods:
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
         values = params_io.load(path, expected, self.dtype)
+        if include_state:
+            seed = host_state.restore(self._program, values, path)
+            self._process_seed = self._process_seed if seed is None else seed
         signals = self._whole_signals(values)
         learned = self._live.parameters.learned
         fixed = self._live.parameters.keys() - learned

@@ -28,7 +28,7 @@ from nengo_dl.simulator.building import (
     tensorflow_defaults,
     whole_steps,
 )
-from nengo_dl.simulator.data import SimulationData
+from nengo_dl.simulator.data import RecordedSteps, SimulationData
 from nengo_dl.simulator.gradients import GradientMethods
 from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
 from nengo_dl.simulator.legacy import OlderNames, older_data, older_options
@@ -175,6 +175,7 @@ class Simulator(
         )
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
+        self._recorded = RecordedSteps()
         self.data = SimulationData(
             self.model,
             self._logs,
@@ -425,6 +426,7 @@ class Simulator(
         first = self._live.n_steps + 1
         for probe, start, stop in self._program.probe_rows:
             self._logs[probe].append(rows[:, start:stop], first)
+        self._recorded.add(first, len(rows))
         self._live.n_steps += len(rows)
 
     def _data_by_signal(self, data, n_steps):
@@ -491,17 +493,21 @@ class Simulator(
         """Forget all probe data; the simulation goes on where it is."""
         for log in self._logs.values():
             log.clear()
+        self._recorded.clear()
         self.data.reset()
 
     def trange(
         self, sample_every: float | None = None, dt: float | None = None
     ) -> np.ndarray:
-        """The times of all steps run so far, or of those that a probe samples.
+        """The times of the probe data that there are.
+
+        These are all steps run so far, but for those before probes were cleared, or
+        before state was loaded into this simulator.
 
         Parameters
         ----------
         sample_every : float, optional
-            A probe's sampling period in seconds.
+            A probe's sampling period in seconds, if it has one.
         dt : float, optional
             Older name of ``sample_every``.
 
@@ -521,7 +527,7 @@ class Simulator(
             warn("`dt` is deprecated. Use `sample_every` instead.", DeprecationWarning)
             sample_every = dt
         period = 1 if sample_every is None else sample_every / self.dt
-        steps = np.arange(1, self.n_steps + 1)
+        steps = self._recorded.numbers
         return self.dt * steps[steps % period < 1]
 
     def get_name(self, obj: Node | Probe) -> str:

@@ -5,6 +5,7 @@ How they were made stands in ``samples/make.py``.
 
 import gzip
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -15,8 +16,6 @@ from tests.versions import release
 
 #: of sums that are made in another order; what is loaded is equal
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
-
-NOISY = [name for name in make.FILES if name.startswith("structure")]
 
 
 def assert_same_outputs(found, expected, dtype):
@@ -73,7 +72,24 @@ def test_pickles_load_and_the_simulation_goes_on(name):
         probes = sim.model.probes
         assert_same_values([sim.data[probe] for probe in probes], expected["before"])
         assert_same_values([data[probe] for probe in probes], expected["before"])
+        assert len(sim.trange()) == n_steps
         for values in (sim.data, data):
             found = make.parameters(values, sim.network)
             assert_same_values(found, expected["parameters"])
         assert_same_outputs(make.outputs(sim), expected["outputs"], dtype)
+
+
+@pytest.mark.parametrize("name", [name for name in make.FILES if "state" in name])
+def test_files_without_random_numbers_warn_where_there_are_some(name):
+    network, dtype, minibatch_size, _ = make.FILES[name]
+    options = {**make.OPTIONS, "minibatch_size": minibatch_size}
+    with nengo_dl.Simulator(network(dtype), **options) as sim:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sim.load_params(make.HERE / name, include_state=True)
+    said = [str(w.message) for w in caught if "begin anew" in str(w.message)]
+    assert len(said) == (network is make.structure)
+    if said:
+        assert "WhiteNoise" in said[0]
+        assert "FilteredNoise" in said[0]
+        assert "PoissonSpiking" in said[0]

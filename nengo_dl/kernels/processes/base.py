@@ -6,6 +6,7 @@ steps: step by step, or for many steps at once if `draw_rules` has a rule. With 
 happens in each step, and the user is told what that costs.
 """
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -42,6 +43,19 @@ def unchanged_rule(rules: Registry, process) -> Callable | None:
 def native_rule(process) -> Callable | None:
     """The rule that makes a process native; None if it runs as Python."""
     return unchanged_rule(process_rules, process)
+
+
+def put_back(state: dict, values: dict) -> None:
+    """Give a state the values that it had, its arrays in place where they still fit."""
+    for name in [name for name in state if name not in values]:
+        del state[name]
+    for name, value in values.items():
+        now = state.get(name)
+        alike = isinstance(now, np.ndarray) and now.shape == np.shape(value)
+        if alike and now.dtype == value.dtype:
+            now[...] = value
+        else:
+            state[name] = copy.deepcopy(value)
 
 
 def captured(function, name: str):
@@ -103,7 +117,7 @@ class PythonProcess(HostFunction):
         What a process keeps elsewhere than in its ``state`` is not part of it.
         """
         return [
-            (rng.get_state(), {name: value.copy() for name, value in state.items()})
+            (rng.get_state(), copy.deepcopy(state))
             for rng, state in zip(self.rngs, self.states)
         ]
 
@@ -111,8 +125,7 @@ class PythonProcess(HostFunction):
         """Go back to a snapshot."""
         for rng, state, (numbers, values) in zip(self.rngs, self.states, snapshot):
             rng.set_state(numbers)
-            for name, value in values.items():
-                state[name][...] = value
+            put_back(state, values)
 
     def advance(self, t: float) -> np.ndarray:
         """One step of a process without input: ``(batch, size)``."""
@@ -130,6 +143,12 @@ class PythonProcess(HostFunction):
                 f"{self.label}: its step function returned {value!r}, which does not fit "
                 f"the output of shape {out[i].shape} (for {self.op})"
             ) from error
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a step depends on those before, not on the time alone."""
+        rule = unchanged_rule(draw_rules, self.op.process)
+        return not (self.draws and getattr(rule, "of_time", False))
 
     @property
     def draws(self) -> bool:

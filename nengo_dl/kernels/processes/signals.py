@@ -8,6 +8,12 @@ from nengo.processes import Piecewise, PresentInput, WhiteSignal
 from nengo_dl.kernels.processes.base import captured, draw_rules
 
 
+def _of_time(rule: Callable) -> Callable:
+    """Mark a rule: what it draws depends on the time alone, so that nothing is kept."""
+    rule.of_time = True
+    return rule
+
+
 def _for_all_items(runner, function) -> Callable:
     """A function of times that gives ``(k, size)``, repeated for each batch item."""
     items, size = len(runner.steps), runner.size
@@ -20,6 +26,7 @@ def _for_all_items(runner, function) -> Callable:
 
 
 @draw_rules.register(WhiteSignal)
+@_of_time
 def white_signal(runner) -> Callable | None:
     """A row of the table of one period that the step function has made."""
     tables = [captured(step, "signal") for step in runner.steps]
@@ -38,6 +45,7 @@ def white_signal(runner) -> Callable | None:
 
 
 @draw_rules.register(PresentInput)
+@_of_time
 def present_input(runner) -> Callable:
     """One row after the other, each for the same length of time."""
     process, dt = runner.op.process, runner.dt
@@ -53,6 +61,7 @@ def present_input(runner) -> Callable:
 
 
 @draw_rules.register(Piecewise)
+@_of_time
 def piecewise(runner) -> Callable | None:
     """Values that begin at given times, or interpolation between them."""
     process = runner.op.process

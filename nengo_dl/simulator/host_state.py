@@ -1,0 +1,194 @@
+"""State that is kept in Python, in files: random numbers, processes, operators.
+
+Operators of a model are known by their number in the order in which they were built,
+which is the same in every network of the same form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from nengo.builder import Signal
+from nengo.exceptions import ValidationError
+
+from nengo_dl.notices import warn
+from nengo_dl.simulator import plain
+from nengo_dl.simulator.params_io import PROCESSES
+
+
+def _kept(program) -> dict:
+    """What operators keep that run as Python and go on: number -> (host, state)."""
+    numbers = {op: i for i, op in enumerate(program.model.operators)}
+    return {
+        str(numbers[op]): (program.hosts[op], state)
+        for op, state in program.snapshot_hosts().items()
+        if getattr(program.hosts[op], "goes_on", True)
+    }
+
+
+def _label(host) -> str:
+    """What to call a host, without addresses in memory."""
+    kind = getattr(host, "kind", None)
+    return re.sub(r" at 0x[0-9a-f]+", "", kind.__name__ if kind else host.label)
+
+
+def _numbered(state: Any) -> Any:
+    """A state with numbers in place of signals as keys."""
+    if type(state) in (list, tuple):
+        return type(state)(map(_numbered, state))
+    if type(state) is dict and any(isinstance(key, Signal) for key in state):
+        return {i: _numbered(value) for i, value in enumerate(state.values())}
+    return state
+
+
+def _with_signals(found: Any, present: Any) -> Any:
+    """The reverse of `_numbered`, with the signals of a state that is there."""
+    if type(present) in (list, tuple) and len(found or ()) == len(present):
+        return type(present)(map(_with_signals, found, present))
+    if type(present) is dict and any(isinstance(key, Signal) for key in present):
+        return {k: _with_signals(v, present[k]) for k, v in zip(present, found.values())}
+    return found
+
+
+def to_arrays(program, seed: int) -> dict[str, np.ndarray]:
+    """All of that state as arrays.
+
+    Parameters
+    ----------
+    program : Program
+    seed : int
+        Of the processes: what their step functions were made with.
+
+    Returns
+    -------
+    dict
+        Empty if there is none.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If some of it is no plain data.
+    """
+    states = {}
+    for number, (host, state) in _kept(program).items():
+        state = _numbered(state)
+        try:
+            plain.to_arrays(state, "")
+        except plain.NotPlain as error:
+            raise ValidationError(
+                f"the state of {_label(host)} cannot be saved: it keeps {error}, and a "
+                "file holds numbers, text, arrays, lists and dicts of these, and random "
+                "number generators. Keep it in such a form, save without include_state, "
+                "or use pickle for the whole simulator",
+                attr="save_params",
+            ) from error
+        states[number] = state
+    if not program.snapshot_hosts():
+        return {}
+    return plain.to_arrays({"seed": int(seed), "operators": states}, PROCESSES)
+
+
+def restore(program, arrays: Mapping[str, np.ndarray], path) -> int | None:
+    """Go on from the state in a file.
+
+    Parameters
+    ----------
+    program : Program
+    arrays : mapping
+        What `to_arrays` gave; others may be among them.
+    path : object
+        The file, for messages.
+
+    Returns
+    -------
+    int or None
+        The seed of the processes; None if the file does not say.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If it does not fit; nothing is changed then.
+    """
+    present = _kept(program)
+    if not any(name.startswith(PROCESSES) for name in arrays):
+        if present:
+            _warn_of_older_file(path, [host for host, _ in present.values()])
+        return None
+    try:
+        found = plain.from_arrays(arrays, PROCESSES)
+        seed, states = found["seed"], found["operators"]
+        np.random.RandomState(seed + program.batch)
+        problems = _problems(states, present)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _misfit(path, [str(error)]) from error
+    if problems:
+        raise _misfit(path, problems)
+    operators = program.model.operators
+    with _or_as_before(program, path):
+        program.reset(seed, state=False)
+        program.restore_hosts(
+            {
+                operators[int(number)]: _with_signals(states[number], state)
+                for number, (_, state) in present.items()
+            }
+        )
+    return seed
+
+
+@contextlib.contextmanager
+def _or_as_before(program, path) -> Iterator[None]:
+    """If something in here fails, processes are as they were before.
+
+    What they keep is made anew in here, so that the old objects are still there.
+    """
+    before = program.snapshot_hosts()
+    objects = {op: dict(vars(program.hosts[op])) for op in before}
+    try:
+        yield
+    except Exception as error:
+        for op, old in objects.items():
+            vars(program.hosts[op]).update(old)
+        program.restore_hosts(before)
+        raise _misfit(path, [f"it cannot be taken over: {error}"]) from error
+
+
+def _problems(found, present) -> list[str]:
+    """How states in a file differ from what is expected."""
+    problems = [
+        f"that of {_label(present[n][0])} is missing" for n in present if n not in found
+    ]
+    problems += [
+        f"{number} is not in this network" for number in found if number not in present
+    ]
+    for number in present.keys() & found.keys():
+        host, state = present[number]
+        problem = plain.difference(found[number], _numbered(state))
+        if problem is not None or found[number] is None:
+            problems.append(
+                f"that of {_label(host)} does not fit: {problem or 'it is None'}"
+            )
+    return problems
+
+
+def _misfit(path, problems) -> ValidationError:
+    lines = "".join(f"\n  - {problem}" for problem in problems[:20])
+    return ValidationError(
+        f"the state of processes in {path!r} does not fit this network; nothing was "
+        f"loaded:{lines}\nLoad it without include_state, or into a simulator of the "
+        "network, and with the minibatch_size, that it was saved from.",
+        attr="load_params",
+    )
+
+
+def _warn_of_older_file(path, hosts) -> None:
+    names = list(dict.fromkeys(_label(host) for host in hosts))
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+    warn(
+        f"{path!r} is of a version that did not save random numbers and what processes "
+        f"keep: those of {shown} begin anew, so that the simulation goes on with other "
+        "numbers than it would have had. Save it again to have them in the file"
+    )
