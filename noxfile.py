@@ -52,7 +52,9 @@ def oldest(session):
 def docs(session):
     """The pages of the manual, with warnings as errors."""
     session.install("-e", ".[docs]", env=TENSORFLOW)
-    session.run("python", "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build")
+    examples = {"NENGO_DL_DOCS_EXAMPLES": "run", "NENGO_DL_EXAMPLES_QUICK": "1"}
+    sphinx = ("python", "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build")
+    session.run(*sphinx, env=examples)
 
 
 @nox.session

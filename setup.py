@@ -73,10 +73,26 @@ def tensorflow_requirement(directories, asked=None):
     return (asked or (found or ["tensorflow"])[0]) + TENSORFLOW_VERSION
 
 
+def readme_for_index():
+    """The README as a package index shows it, where no other file of this is.
+
+    Relative links lead nowhere there: they become text, and pictures with what is said of
+    them are left out.
+    """
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "README.rst")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    picture = r"(?m)^\.\. image:: (?!https?:).*\n(?:   .*\n)*\n(?:\*[^*]+\*\n\n)?"
+    text = re.sub(picture, "", text)
+    return re.sub(r"`([^`<]+?)\s+<(?!https?:)[^>]*>`_", r"\1", text)
+
+
 if __name__ == "__main__":
     from setuptools import setup
 
     setup(
+        long_description=readme_for_index(),
+        long_description_content_type="text/x-rst",
         install_requires=[
             tensorflow_requirement(
                 site_directories(), os.environ.get("NENGO_DL_TENSORFLOW")
@@ -85,5 +101,5 @@ if __name__ == "__main__":
             "nengo>=4.0",
             "numpy>=1.26,<2.4",  # Synapse.filt of nengo 4.1 fails with 2.4
             "progressbar2",
-        ]
+        ],
     )
