@@ -256,6 +256,8 @@ class SimulationData(Mapping[Any, Any]):
     reading : callable, optional
         ``reading()`` gives a context in which nothing but the thread itself changes
         values.
+    loaded : mapping, optional
+        Gains of ensembles from a file, see `built_ensemble`.
 
     Raises
     ------
@@ -270,18 +272,25 @@ class SimulationData(Mapping[Any, Any]):
         values=initial_value,
         version=None,
         reading=contextlib.nullcontext,
+        loaded=None,
     ):
         self._model = model
         self._logs = logs
         self._values = values
         self._version = version
         self._reading = reading
+        self._loaded = {} if loaded is None else loaded
         self._cache = {}
         self._cached_version = None
 
     def __copy__(self):
         return type(self)(
-            self._model, self._logs, self._values, self._version, self._reading
+            self._model,
+            self._logs,
+            self._values,
+            self._version,
+            self._reading,
+            self._loaded,
         )
 
     def __getstate__(self):
@@ -289,10 +298,12 @@ class SimulationData(Mapping[Any, Any]):
         signals = [p.signal for p in collect_parameters(self._model)]
         with self._reading():
             values = {signal: self._values(signal) for signal in signals}
-        return {"model": self._model, "logs": self._logs, "values": values}
+        state = {"model": self._model, "logs": self._logs, "values": values}
+        return {**state, "loaded": self._loaded}
 
     def __setstate__(self, state):
-        self.__init__(state["model"], state["logs"], state["values"].__getitem__)
+        values, loaded = state["values"].__getitem__, state.get("loaded")
+        self.__init__(state["model"], state["logs"], values, loaded=loaded)
 
     def __getitem__(self, key: Any) -> Any:
         log = self._logs.get(key)
@@ -318,8 +329,9 @@ class SimulationData(Mapping[Any, Any]):
 
     def _built(self, key):
         self._model.params[key]  # KeyError for objects that are not in the model
-        build = built_ensemble if isinstance(key, Ensemble) else built_connection
-        return build(self._model, key, self._values)
+        if isinstance(key, Ensemble):
+            return built_ensemble(self._model, key, self._values, self._loaded.get(key))
+        return built_connection(self._model, key, self._values)
 
     def get_params(self, *obj_attrs: tuple[Any, str]) -> list[Any]:
         """Present values of some parameters.

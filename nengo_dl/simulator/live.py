@@ -24,12 +24,15 @@ class LiveState:
         Number of steps run so far.
     banks : ParameterBanks or None
         The Keras variables, once there are some.
+    loaded : dict
+        Ensemble -> gains and scaled encoders, as they were loaded from a file.
     """
 
     def __init__(self, program, parameters):
         self.program = program
         self.parameters = parameters
         self.banks = None
+        self.loaded = {}
         self.n_steps = 0
 
     # parameters ------------------------------------------------------------------
@@ -68,6 +71,7 @@ class LiveState:
     def reset_parameters(self):
         """Give all parameters but the learned ones the values they were built with."""
         self.write(self.parameters.initial)
+        self.loaded.clear()
         self.program.unwritten()
 
     def value(self, signal):

@@ -6,7 +6,7 @@ a connection.
 `nengo_dl.simulator.params_io` moves their values out of the simulator and back.
 """
 
-import warnings
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +22,13 @@ from nengo.transforms import SparseMatrix
 
 from nengo_dl.compiler.memory import entries
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
+from nengo_dl.simulator.tuning import (
+    Tuning,
+    differ,
+    divided,
+    rates_and_intercepts,
+    split,
+)
 from nengo_dl.tensor_node import layer_parameters
 
 
@@ -280,8 +287,9 @@ def live_value(signal, values):
     Returns
     -------
     ndarray
-        The value, in the signal's own type; exactly the built value if it differs from
-        it by no more than the rounding to the simulator's type.
+        The value, in the signal's own type, of whole numbers in a type of fractions;
+        exactly the built value if it differs from it by no more than the rounding to the
+        simulator's type.
 
     Raises
     ------
@@ -297,7 +305,8 @@ def live_value(signal, values):
         )
     if np.array_equal(live, built.astype(live.dtype)):
         return built
-    live = live.astype(built.dtype)
+    # what was built of whole numbers need not be trained to whole numbers
+    live = live.astype(np.result_type(built.dtype, np.float32))
     live.setflags(write=False)
     return live
 
@@ -356,13 +365,13 @@ def sparse_matrices(signal, values):
     return matrices
 
 
-def built_ensemble(model, ens, values=initial_value):
+def built_ensemble(model, ens, values=initial_value, loaded=None):
     """A built ensemble with the present values of its parameters.
 
-    Encoders are those before the scaling with gains and radius, as core Nengo defines
-    them: ``scaled_encoders = encoders * gain / radius``. They need not have unit length
-    any more. Gains are never changed; if biases are, the maximum rates and intercepts
-    that go with them are computed anew.
+    Everything fits together, as core Nengo defines it: ``scaled_encoders = encoders *
+    gain / radius``. Encoders have the length that they were built with, gains take the
+    rest, and the maximum rates and intercepts are those of gains and biases. Only where
+    something else was built with the gains (see `fixed_gains`) they stay as they are.
 
     Parameters
     ----------
@@ -372,6 +381,9 @@ def built_ensemble(model, ens, values=initial_value):
         The ensemble.
     values : callable
         See `live_value`. Default: the values that signals were built with.
+    loaded : tuple of ndarray, optional
+        Gains, and the scaled encoders that they go with, from a file: these take the
+        place of those of the build.
 
     Returns
     -------
@@ -382,23 +394,60 @@ def built_ensemble(model, ens, values=initial_value):
     if isinstance(ens.neuron_type, Direct):
         return built
 
-    changed = {}
-    scaled = live_value(model.sig[ens]["encoders"], values)
-    if not np.array_equal(scaled, built.scaled_encoders):
-        scale = (built.gain / ens.radius)[:, None]
-        changed["scaled_encoders"] = scaled
-        # the encoders of neurons that do not use them (no gain) stay as they were
-        changed["encoders"] = np.divide(
-            scaled, scale, out=np.array(built.encoders), where=scale != 0
-        )
+    signal = model.sig[ens]["encoders"]
+    tuning = Tuning(built.scaled_encoders, built.encoders, built.gain)
+    fixed = ens in fixed_gains(model)
+    if loaded is not None and not fixed:
+        tuning = _loaded_tuning(signal, ens.radius, tuning, loaded)
+    scaled = live_value(signal, values)
+    tuning = split(scaled, ens.radius, tuning, keep_gain=fixed)
     bias = live_value(model.sig[ens.neurons]["bias"], values)
-    if not np.array_equal(bias, built.bias):
-        changed["bias"] = bias
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about neurons that never fire
-            curve = ens.neuron_type.max_rates_intercepts(built.gain, bias)
-        changed["max_rates"], changed["intercepts"] = curve
-    return built._replace(**changed)
+    built = built._replace(**tuning._asdict(), bias=bias)
+    before = model.params[ens]
+    changed = (built.gain != before.gain) | (bias != before.bias)
+    curve = before.max_rates, before.intercepts
+    if changed.any() and before.max_rates is not None:
+        found = rates_and_intercepts(ens.neuron_type, built.gain, bias)
+        curve = [np.where(changed, *pair) for pair in zip(found, curve, strict=True)]
+    return built._replace(max_rates=curve[0], intercepts=curve[1])
+
+
+def fixed_gains(model):
+    """The ensembles whose gains take part in the simulation by themselves.
+
+    What connections bring to neurons is multiplied by the gains, and rules that learn
+    encoders (Voja) compare them with scaled input. Both were built with the gains.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        The built model.
+
+    Returns
+    -------
+    frozenset of ~nengo.Ensemble
+    """
+    size, found = _fixed_gains.get(model, (None, None))
+    if size != len(model.params):
+        ends = {obj.post_obj for obj in model.params if isinstance(obj, Connection)}
+        found = {end.ensemble for end in ends if isinstance(end, Neurons)}
+        for obj in model.params:
+            if isinstance(obj, Ensemble) and not model.sig[obj]["encoders"].readonly:
+                found.add(obj)
+        _fixed_gains[model] = (len(model.params), frozenset(found))
+    return _fixed_gains[model][1]
+
+
+#: model -> number of its objects, and what `fixed_gains` found among them
+_fixed_gains = weakref.WeakKeyDictionary()
+
+
+def _loaded_tuning(signal, radius, built, loaded):
+    """What a file says of encoders and gains, where it is not what was built."""
+    gain, scaled = loaded
+    scaled = live_value(signal, lambda _: scaled)
+    changed = differ(scaled, built.scaled_encoders) | (gain != built.gain)
+    return Tuning(scaled, divided(scaled, gain, radius, built, changed), gain)
 
 
 def built_connection(model, conn, values=initial_value):

@@ -19,6 +19,7 @@ import os
 import re
 import reprlib
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from nengo import Connection, Direct, Ensemble, Network, Probe
@@ -59,6 +60,8 @@ OTHER_VALUES = (
     "Training may have gone wrong before it was saved, or something else wrote it: load "
     "a file of an earlier time, or put the numbers right (numpy.load, numpy.savez)."
 )
+#: of no ensemble were gains loaded
+NOTHING = MappingProxyType({})
 
 
 class FullWeights(NoSolver):
@@ -109,7 +112,7 @@ class ZeroFunction:
         return hash((ZeroFunction, self.size))
 
 
-def nengo_params(model, obj, values):
+def nengo_params(model, obj, values, loaded=NOTHING):
     """Keyword arguments that make a Nengo object with the present parameters.
 
     Parameters
@@ -120,6 +123,8 @@ def nengo_params(model, obj, values):
         The object.
     values : callable
         ``values(signal)`` gives the present value of a parameter's signal.
+    loaded : mapping, optional
+        Gains of ensembles from a file, see `built_ensemble`.
 
     Returns
     -------
@@ -145,7 +150,7 @@ def nengo_params(model, obj, values):
     if obj not in model.params:
         raise ValidationError(f"{obj} is not in the simulated network", attr="objs")
     if isinstance(obj, Ensemble):
-        return _ensemble_params(model, obj, values)
+        return _ensemble_params(model, obj, values, loaded.get(obj))
     if isinstance(obj, Connection):
         return _connection_params(model, obj, values)
     conn = probe_connections(model).get(obj)
@@ -153,16 +158,16 @@ def nengo_params(model, obj, values):
     return {"solver": params["solver"]} if "solver" in params else {}
 
 
-def _ensemble_params(model, ens, values):
+def _ensemble_params(model, ens, values, loaded):
     if isinstance(ens.neuron_type, Direct):
         return {}
-    built = built_ensemble(model, ens, values)
+    built = built_ensemble(model, ens, values, loaded)
     lost = (built.gain == 0) & np.any(built.scaled_encoders != 0, axis=1)
     if np.any(lost):
         raise ValidationError(
             f"the neurons {np.flatnonzero(lost).tolist()} of {ens} have a gain of 0 "
-            "but scaled encoders other than 0, which no encoders can give; make the "
-            "encoders of this ensemble not trainable",
+            "but scaled encoders other than 0, which no encoders can give; give them a "
+            "gain, or let no learning rule change the encoders of this ensemble",
             attr="encoders",
             obj=ens,
         )
@@ -208,7 +213,7 @@ def _transform(transform, weights):
     return type(transform)(**{**arguments, "init": np.array(weights)})
 
 
-def get_nengo_params(model, objs, values, as_dict=False):
+def get_nengo_params(model, objs, values, as_dict=False, loaded=NOTHING):
     """Keyword arguments that make Nengo objects with the present parameters.
 
     Parameters
@@ -221,6 +226,8 @@ def get_nengo_params(model, objs, values, as_dict=False):
         ``values(signal)`` gives the present value of a parameter's signal.
     as_dict : bool
         Whether to return a dictionary with the objects' labels as keys.
+    loaded : mapping, optional
+        Gains of ensembles from a file, see `built_ensemble`.
 
     Returns
     -------
@@ -251,7 +258,7 @@ def get_nengo_params(model, objs, values, as_dict=False):
     objs = [objs] if one else list(objs)
     if as_dict:
         _check_labels(objs)
-    params = [nengo_params(model, obj, values) for obj in objs]
+    params = [nengo_params(model, obj, values, loaded) for obj in objs]
     if as_dict:
         return {obj.label: p for obj, p in zip(objs, params, strict=True)}
     return params[0] if one else params
@@ -273,7 +280,7 @@ def _check_labels(objs):
             )
 
 
-def freeze(model, objs, values):
+def freeze(model, objs, values, loaded=NOTHING):
     """Write the present parameters into Nengo objects.
 
     Built again, also by `nengo.Simulator`, the objects have these parameters and the
@@ -290,6 +297,8 @@ def freeze(model, objs, values):
         `~nengo.Probe`.
     values : callable
         ``values(signal)`` gives the present value of a parameter's signal.
+    loaded : mapping, optional
+        Gains of ensembles from a file, see `built_ensemble`.
 
     Raises
     ------
@@ -304,7 +313,7 @@ def freeze(model, objs, values):
             else [obj]
         )
         for part in inside:
-            todo[part] = nengo_params(model, part, values)
+            todo[part] = nengo_params(model, part, values, loaded)
 
     for obj, params in todo.items():
         if isinstance(obj, Connection) and "solver" in params:
@@ -389,7 +398,7 @@ def save(path, values):
     return path
 
 
-def load(path, expected, dtype=None):
+def load(path, expected, dtype=None, optional=NOTHING):
     """Read arrays from a file that `save` wrote.
 
     Names, shapes and types are looked at before anything is unpacked, so that a file
@@ -403,12 +412,15 @@ def load(path, expected, dtype=None):
         The shape of each array that the file must hold, by name.
     dtype : dtype, optional
         What values will be converted to: those that it cannot hold are refused.
+    optional : mapping, optional
+        The shape of each that it may hold besides; files of earlier versions do not.
 
     Returns
     -------
     dict
-        The array for each name. State in the file is passed over if none is expected;
-        otherwise those are there as well that begin with `PROCESSES`, of any size.
+        The array for each name that is there. State in the file is passed over if none is
+        expected; otherwise those are there as well that begin with `PROCESSES`, of any
+        size.
 
     Raises
     ------
@@ -423,7 +435,8 @@ def load(path, expected, dtype=None):
     try:
         with archives.opened(path) as archive:
             _refuse_positions(name, archive.names)
-            values, problems, way_out = _read(archive, expected, dtype)
+            there = {k: shape for k, shape in optional.items() if k in archive.names}
+            values, problems, way_out = _read(archive, {**expected, **there}, dtype)
     except archives.Damaged as error:
         raise ValidationError(
             f"{name} is not a file of parameters (an .npz archive of arrays without "

@@ -47,6 +47,7 @@ class PicklingMethods:
             "n_steps": live.n_steps,
             "parameters": live.parameters.written(),
             "held": live.parameters.held(),
+            "loaded": live.loaded,
         }
 
     def __setstate__(self, state):
@@ -68,6 +69,7 @@ class PicklingMethods:
         live, program = self._live, self._program
         live.parameters.write(state["parameters"])
         live.n_steps = state["n_steps"]
+        live.loaded.update(state.get("loaded", {}))  # older pickles do not have it
         if state["closed"]:
             live.parameters.hold(state["held"])
             live.program = self._program = None

@@ -6,11 +6,14 @@ import os
 from typing import Any
 
 import numpy as np
+from nengo import Ensemble
 
 from nengo_dl.compiler.memory import signal_index
+from nengo_dl.notices import warn
 from nengo_dl.simulator import host_state, params_io
 from nengo_dl.simulator.finite import check_parameters, checked
 from nengo_dl.simulator.legacy import older_saving
+from nengo_dl.simulator.params import fixed_gains
 from nengo_dl.simulator.turns import in_turn
 
 
@@ -49,6 +52,7 @@ class SavingMethods:
         live = [(p, self._live_value(p)) for p in self._entries]
         check_parameters(live, "Simulator.save_params")
         values = {p.name: value for p, value in live}
+        values.update((name, self.data[ens].gain) for name, ens in self._gains().items())
         if include_state:
             values.update(self._state_by_name())
             values.update(host_state.to_arrays(self._program, self._process_seed))
@@ -88,7 +92,8 @@ class SavingMethods:
         expected = {p.name: np.shape(self._live_value(p)) for p in self._entries}
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
-        values = params_io.load(path, expected, self.dtype)
+        gains = {name: (ens.n_neurons,) for name, ens in self._gains().items()}
+        values = params_io.load(path, expected, self.dtype, gains)
         if include_state:
             seed = host_state.restore(self._program, values, path)
             self._process_seed = self._process_seed if seed is None else seed
@@ -99,6 +104,7 @@ class SavingMethods:
         self._live.write_learned({s: signals[s] for s in learned})
         if include_state:
             self._load_state(values)
+        self._load_gains(values)
         self._program.state_written()
         self.data.reset()
 
@@ -119,7 +125,7 @@ class SavingMethods:
             If a parameter has values that are NaN or infinite; nothing is changed.
         """
         value = self._finite_value("Simulator.freeze_params")
-        params_io.freeze(self.model, objs, value)
+        params_io.freeze(self.model, objs, value, self._live.loaded)
 
     @in_turn
     def get_nengo_params(self, objs: Any, as_dict: bool = False) -> Any:
@@ -140,8 +146,11 @@ class SavingMethods:
         ~nengo.exceptions.ValidationError
             If a parameter has values that are NaN or infinite.
         """
-        value = self._finite_value("Simulator.get_nengo_params")
-        return params_io.get_nengo_params(self.model, objs, value, as_dict)
+        value, loaded = (
+            self._finite_value("Simulator.get_nengo_params"),
+            self._live.loaded,
+        )
+        return params_io.get_nengo_params(self.model, objs, value, as_dict, loaded)
 
     def _finite_value(self, where):
         return checked(self._live.value, self._entries, where)
@@ -149,6 +158,37 @@ class SavingMethods:
     @property
     def _entries(self):
         return self._live.parameters.entries
+
+    def _gains(self):
+        """Names of gains in files: of each ensemble that has encoders."""
+        return {
+            f"{p.name.removesuffix(p.attr)}gain": p.obj
+            for p in self._entries
+            if isinstance(p.obj, Ensemble)
+        }
+
+    def _load_gains(self, values):
+        """Take over what a file says of gains; warn where they cannot be changed."""
+        loaded = self._live.loaded
+        loaded.clear()
+        fixed, others = fixed_gains(self.model), []
+        for name, ens in self._gains().items():
+            if name not in values:
+                continue
+            loaded[ens] = (values[name], values[f"{name.removesuffix('gain')}encoders"])
+            built = self.model.params[ens].gain
+            if ens in fixed and not np.allclose(values[name], built, rtol=1e-5, atol=0):
+                others.append(name)
+        if others:
+            more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+            warn(
+                f"Simulator.load_params: {', '.join(others[:5])}{more} of the file "
+                "differ from those that this network was built with. Connections to "
+                "these neurons, and rules that learn their encoders, use the latter, so "
+                "the output differs from that of the simulator that was saved. Build the "
+                "network with the seed of the one that was saved, or give its ensembles "
+                "a gain and a bias"
+            )
 
     def _live_value(self, parameter):
         return np.asarray(self._live.value(parameter.signal))

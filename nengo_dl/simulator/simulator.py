@@ -182,6 +182,7 @@ class Simulator(
             values=self._live.value,
             version=self._live.version,
             reading=self._turns.reading,
+            loaded=self._live.loaded,
         )
         self._nodes = input_nodes(self.network)
         self._node_names = nodes_names(self._nodes)

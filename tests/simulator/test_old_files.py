@@ -28,12 +28,16 @@ def assert_same_outputs(found, expected, dtype):
 
 def assert_same_values(found, expected):
     for x, y in zip(found, expected, strict=True):
-        assert np.array_equal(x, y)
+        # the first version cut what was trained of weights that are whole numbers
+        whole = np.issubdtype(y.dtype, np.integer)
+        assert np.array_equal(np.trunc(x) if whole else x, y)
 
 
 def parameters_in(path):
     with np.load(path, allow_pickle=False) as file:
-        return [file[name] for name in file.files if not name.startswith("state ")]
+        names = [name for name in file.files if not name.startswith("state ")]
+        # the first version wrote no gains
+        return [file[name] for name in names if not name.endswith(".gain")]
 
 
 @pytest.mark.filterwarnings("ignore:.*random numbers:UserWarning")

@@ -211,12 +211,14 @@ def test_live_ensemble(rng, allclose):
     assert type(built) is type(core)
     assert np.array_equal(built.scaled_encoders, scaled)
     assert allclose(built.encoders * (built.gain / 1.5)[:, None], scaled)
-    assert not allclose(np.linalg.norm(built.encoders, axis=1), 1, record_rmse=False)
+    assert allclose(np.linalg.norm(built.encoders, axis=1), 1)
+    assert not allclose(built.gain, core.gain, record_rmse=False)
     assert np.array_equal(built.bias, bias)
-    assert built.gain is core.gain and built.eval_points is core.eval_points
-    rates, intercepts = net.a.neuron_type.max_rates_intercepts(core.gain, bias)
-    assert np.array_equal(built.max_rates, rates) and not np.any(rates == core.max_rates)
+    assert built.eval_points is core.eval_points
+    rates, intercepts = net.a.neuron_type.max_rates_intercepts(built.gain, bias)
     assert np.array_equal(built.intercepts, intercepts)
+    assert np.array_equal(built.max_rates[rates > 0], rates[rates > 0])
+    assert np.all(built.max_rates >= 0)
 
     live[model.sig[net.a.neurons]["bias"]] = bias[:-1]
     with pytest.raises(
@@ -236,6 +238,16 @@ def test_live_values_are_read_only_and_keep_float64():
     assert not built.weights.flags.writeable
 
 
+def test_whole_numbers_are_trained_to_fractions():
+    with nengo.Network() as net:
+        matrix = scipy.sparse.csr_matrix([[1, 0], [0, 2]])
+        a, b = nengo.Node([0, 0]), nengo.Node(size_in=2)
+        conn = nengo.Connection(a, b, transform=nengo.Sparse((2, 2), init=matrix))
+    model = build(net)
+    found = built_connection(model, conn, lambda signal: np.float32([1.5, 2.25]))
+    assert np.array_equal(found.weights.toarray(), [[1.5, 0], [0, 2.25]])
+
+
 @pytest.mark.filterwarnings("error")
 def test_live_ensemble_without_gain():
     with nengo.Network() as net:
@@ -250,10 +262,25 @@ def test_live_ensemble_without_gain():
         model.sig[ens.neurons]["bias"]: core.bias + 0.1,
     }
     built = built_ensemble(model, ens, live.get)
-    assert np.array_equal(built.encoders[:, 0], core.encoders[:, 0] * [2, 1, 2])
-    assert np.all(np.isfinite(get_nengo_params(model, ens, live.get)["encoders"]))
+    assert np.array_equal(built.encoders, core.encoders)
+    assert np.array_equal(built.gain, [2, 0, 4])
+    assert np.allclose(built.intercepts, [-0.05, -np.inf, -0.025])
+    assert np.all(built.max_rates > 0)
 
     live[model.sig[ens]["encoders"]] = np.ones((3, 1))
+    given = get_nengo_params(model, ens, live.get)
+    assert np.array_equal(given["gain"], [1, 1, 1])
+    assert np.array_equal(given["encoders"], np.ones((3, 1)))
+
+    with net:  # what a connection brings to the neurons is multiplied by the gains
+        nengo.Connection(nengo.Node([1, 2, 3]), ens.neurons)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = build(net)
+    live = {
+        model.sig[ens]["encoders"]: np.ones((3, 1)),
+        model.sig[ens.neurons]["bias"]: core.bias,
+    }
     with pytest.raises(ValidationError, match=r"neurons \[1\] of .* have a gain of 0"):
         get_nengo_params(model, ens, live.get)
 
