@@ -18,6 +18,9 @@ from nengo_dl.simulator import Simulator
 Tier = Literal["auto", "numpy", "tensorflow"]
 """What runs the loop over time."""
 
+LONG_RUN = 1_000_000
+"""Steps of a long simulation, a quarter of an hour of simulated time."""
+
 JIT = {"auto": "auto", "numpy": False, "tensorflow": True}
 """The setting ``jit`` for each tier."""
 
@@ -147,6 +150,21 @@ def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
             attr="probe",
         )
     return float(np.abs(found - expected).max() / scale)
+
+
+def settle(sim: Any, steps: int) -> None:
+    """Let nengo_dl.Simulator run as it does at the end of a long simulation.
+
+    The loop is compiled if NumPy would take longer for `LONG_RUN` steps than that takes.
+
+    Parameters
+    ----------
+    sim : Simulator
+    steps : int
+        Of the runs that follow; so many are run, so that they are prepared.
+    """
+    sim._program.asked = max(sim._program.asked, LONG_RUN)
+    sim.run_steps(steps, progress_bar=False)
 
 
 def count_kernels(sim: Any) -> int | None:

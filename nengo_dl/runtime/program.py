@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nengo_dl.compiler import pipeline
-from nengo_dl.compiler.describe import describe
 from nengo_dl.compiler.digits import SINGLE
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap
-from nengo_dl.compiler.page import page
 from nengo_dl.compiler.pipeline import Compiled
+from nengo_dl.runtime.cost_model import (
+    SHORT_RUN,
+    numpy_seconds,
+    seconds_before_compiling,
+)
 from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.staged import StagedTier
@@ -25,18 +28,6 @@ from nengo_dl.surrogates import SpikeTraining
 
 #: the compiler does as it sees fit
 NO_CHOICE = pipeline.Strategies()
-
-#: a simulation of no more steps than this in all runs in NumPy if it is quick enough
-FEW_STEPS = 1024
-
-#: a run that NumPy would spend more seconds on than this (estimated) is compiled
-COMPILE_SECONDS = 1.0
-
-#: runs so short that handing them to the device costs more than they do
-SHORT_RUN = 16
-
-#: estimated cost in NumPy: seconds per kernel call, and per elementary operation
-KERNEL_SECONDS, OPERATION_SECONDS = 5e-6, 0.3e-9
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class Program:
     dtype : dtype
     jit : bool or "auto"
         "auto" chooses by a rule of the number of steps and the size of the network
-        alone, so that a script gives the same numbers each time it runs.
+        alone (see `.cost_model`), so that a script gives the same numbers each time.
     unroll : int
     device : str, optional
         TensorFlow device for what is compiled.
@@ -122,6 +113,8 @@ class Program:
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self.is_open = False
+        #: steps of runs that could be compiled, asked for since the last `reset`
+        self.asked = 0
         self._compiled: dict[Specialization, Compiled] = {}
         self._layouts: dict[tuple[Specialization, bool], Layout] = {}
         self._tiers: dict[tuple[Specialization, str], NumpyTier | TensorFlowTier] = {}
@@ -247,7 +240,7 @@ class Program:
         self._form = form
         fed = self.fed_among(data)
         use = self._holding(Specialization(self.is_open, form.training, fed, form.spikes))
-        key = (use, self._choose(use, start, n_steps))
+        key = (use, self._choose(use, n_steps))
         tier = self._tier(key)
         tier.feed.use(data, start)
         self._activate(key)
@@ -345,7 +338,7 @@ class Program:
         host = self.hosts[op]
         return type(host)(op, self.model.dt) if hasattr(host, "reset") else host
 
-    def _choose(self, use: Specialization, start: int, n_steps: int) -> str:
+    def _choose(self, use: Specialization, n_steps: int) -> str:
         """NumPy or TensorFlow; see the parameter ``jit``."""
         python = any(n.kernel.host for n in self.compiled(use).graph.nodes)
         if self.jit is False or (python and self._python_in_loop(use)):
@@ -355,21 +348,16 @@ class Program:
             return compiled
         if n_steps <= SHORT_RUN:
             return "numpy"
-        few = start + n_steps <= FEW_STEPS
-        if few and self.estimate(use) * n_steps <= COMPILE_SECONDS:
-            return "numpy"
-        return compiled
+        self.asked += n_steps
+        limit = seconds_before_compiling(self.layout(use, fused=True), self.device)
+        return compiled if self.estimate(use) * self.asked > limit else "numpy"
 
     def _python_in_loop(self, use: Specialization) -> bool:
         return any(group.kernel.host for group in self.layout(use).loop.groups)
 
     def estimate(self, use: Specialization) -> float:
         """About how long a step takes in NumPy, in seconds, from the plan alone."""
-        layout = self.layout(use, fused=True)
-        graph = layout.plan.graph
-        operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
-        kernels = len(layout.groups())
-        return KERNEL_SECONDS * kernels + OPERATION_SECONDS * operations * self.batch
+        return numpy_seconds(self.layout(use, fused=True), self.batch)
 
     def _tier(self, key):
         if key not in self._tiers:
@@ -468,6 +456,7 @@ class Program:
         ``seed + b``.
         """
         self._forget_inputs()
+        self.asked = 0
         if state:
             self._active = None
             self.store.clear()
@@ -496,6 +485,10 @@ class Program:
 
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network; see `compiler.describe` and ``page``."""
+        # what draws is imported when somebody looks
+        from nengo_dl.compiler.describe import describe
+        from nengo_dl.compiler.page import page
+
         use = Specialization(self.is_open, self.form.training, spikes=self.form.spikes)
         layout, compiled = self.layout(use), self.compiled(use)
         counts = (len(self.model.operators), self.dtype.itemsize, self.batch)

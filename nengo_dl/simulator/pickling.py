@@ -41,7 +41,7 @@ class PicklingMethods:
             live.pull()
             _, values, processes = live.snapshot()
             state.update(state=values, processes=processes, open=program.is_open)
-            state["process_seed"] = self._process_seed
+            state.update(process_seed=self._process_seed, asked=program.asked)
         return {
             **state,
             "n_steps": live.n_steps,
@@ -77,5 +77,6 @@ class PicklingMethods:
         if state["open"]:
             program.written()
         self._start(state["process_seed"])
+        program.asked = state.get("asked", 0)
         program.store.restore(state["state"])
         program.restore_hosts(state["processes"])

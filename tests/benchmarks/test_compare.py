@@ -7,6 +7,7 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.benchmarks import runs
 from nengo_dl.benchmarks.measurements import compare
+from nengo_dl.runtime import cost_model
 from tests.benchmarks import tiny
 
 FEW = {"seeds": 2, "steps": 20, "repeats": 2, "step_calls": 2, "memory": False}
@@ -15,7 +16,7 @@ FEW = {"seeds": 2, "steps": 20, "repeats": 2, "step_calls": 2, "memory": False}
 @pytest.fixture(autouse=True)
 def no_warm_up(monkeypatch):
     monkeypatch.setattr(compare, "warm_up", lambda *args, **kwargs: 0.0)
-    monkeypatch.setattr(compare, "SETTLED", 0)
+    monkeypatch.setattr(compare, "settle", lambda sim, steps: None)
 
 
 def test_warm_up():
@@ -44,16 +45,19 @@ def test_compare(minibatch_size, monkeypatch, allclose):
 
 def test_runs_are_compared_once_ours_has_settled(monkeypatch):
     tiny.add_tiny(monkeypatch)
-    monkeypatch.setattr(compare, "SETTLED", 77)
-    seen = []
+    monkeypatch.setattr(compare, "settle", runs.settle)
+    monkeypatch.setattr(cost_model, "COMPILE_SECONDS", 0.01)
+    seen, tiers = [], []
 
     def run_times(sims, steps, repeats):
         seen.extend(sim.n_steps for sim in sims)
+        tiers.append(sims[1]._program._active[1])
         return [(1.0,)] * len(sims)
 
     monkeypatch.setattr(compare, "run_times", run_times)
     list(compare.compare(["tiny"], **{**FEW, "seeds": 1, "repeats": 1}))
-    assert seen == [40, 77]
+    assert seen == [40, 60]
+    assert tiers == ["tensorflow"]
 
 
 def test_float32_and_each_tier(monkeypatch):

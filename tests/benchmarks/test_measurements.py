@@ -83,6 +83,12 @@ def test_first():
     assert list(first.first(["tiny"], 5, 1, compiled=False))[1:] == []
 
 
+def test_first_of_several_lengths(monkeypatch):
+    monkeypatch.setattr(first, "LENGTHS", (2, 4))
+    rows = list(first.first(["tiny"], repeats=1, compiled=False))
+    assert [row["case"] for row in rows] == [f"tiny, build and {n} steps" for n in (2, 4)]
+
+
 def test_long(monkeypatch):
     monkeypatch.setattr(long, "settled", lambda: 500.0)
     rows = list(long.long("tiny", steps=30, recorded_steps=20))

@@ -1,10 +1,15 @@
 """Which graph runs in which tier, and what passes between them."""
 
+import copy
+import subprocess
+import sys
+
 import nengo
 import numpy as np
 import pytest
 
 import nengo_dl
+from nengo_dl.runtime import cost_model
 from nengo_dl.runtime import program as rules
 from tests import networks
 
@@ -22,16 +27,101 @@ def make(jit="auto", **options):
     return nengo_dl.Simulator(net, progress_bar=False, **options)
 
 
-def test_auto_goes_by_the_number_of_steps():
+def steps_in(sim, seconds):
+    """As many steps as NumPy is estimated to run in some seconds."""
+    return int(seconds / sim._program.estimate(rules.Specialization()))
+
+
+@pytest.fixture
+def quick_limit(monkeypatch):
+    """Compile after a thousand steps of the small network, not after many."""
+    monkeypatch.setattr(cost_model, "COMPILE_SECONDS", 0.05)
+    return cost_model.COMPILE_SECONDS
+
+
+def test_auto_goes_by_the_steps_since_the_last_reset(quick_limit):
     with make() as sim:
-        sim.run_steps(rules.FEW_STEPS)
+        few = steps_in(sim, quick_limit)
+        assert 100 < few < 10000
+        sim.run_steps(few)
         assert active(sim)[0] == "numpy"
         sim.run_steps(100)
         assert active(sim)[0] == "tensorflow"
-        sim.run_steps(rules.SHORT_RUN)
+        sim.run_steps(cost_model.SHORT_RUN)
         assert active(sim)[0] == "numpy"
         sim.step()
         assert active(sim)[0] == "numpy"
+        sim.reset()
+        sim.run_steps(few)
+        assert active(sim)[0] == "numpy"
+
+
+def test_runs_in_pieces_and_runs_that_are_taken_back_count(quick_limit):
+    for options in ({}, {"stateful": False}):
+        with make() as sim:
+            few = steps_in(sim, quick_limit)
+            for _ in range(few // 100):
+                sim.run_steps(100, **options)
+                assert active(sim)[0] == "numpy" if not options else True
+            assert sim._program.asked == few // 100 * 100
+            sim.run_steps(100)
+            assert active(sim)[0] == "tensorflow"
+
+
+def test_single_steps_do_not_lead_to_compiling(quick_limit):
+    with make() as sim:
+        for _ in range(300):
+            sim.step()
+        sim.run_steps(steps_in(sim, quick_limit))
+        assert active(sim)[0] == "numpy"
+
+
+def test_a_copy_counts_on(quick_limit):
+    with make() as sim:
+        sim.run_steps(steps_in(sim, quick_limit))
+        with copy.copy(sim) as other:
+            other.run_steps(100)
+            assert active(other)[0] == "tensorflow"
+
+
+SCRIPT = """
+import sys
+import nengo
+import nengo_dl
+
+with nengo.Network(seed=0) as net:
+    last = nengo.Node([0.5])
+    for _ in range(3):
+        ens = nengo.Ensemble(100, 1)
+        nengo.Connection(last, ens)
+        last = ens
+    nengo.Probe(last, synapse=0.01)
+with nengo_dl.Simulator(net, progress_bar=False) as sim:
+    for seconds in {pieces}:
+        sim.run(seconds)
+assert not {{"tensorflow", "keras"}} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("pieces", ("[1.1]", "[5.0]", "[0.1] * 30"))
+def test_small_networks_never_import_tensorflow(pieces):
+    subprocess.run([sys.executable, "-c", SCRIPT.format(pieces=pieces)], check=True)
+
+
+def test_the_limit_is_lower_where_tensorflow_is_imported_anyway():
+    with make() as sim:
+        layout = sim._program.layout(rules.Specialization(), fused=True)
+    import keras
+
+    with nengo.Network() as net:
+        node = nengo_dl.TensorNode(lambda t: keras.ops.reshape(t, (1, 1)))
+        nengo.Probe(node)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        tensors = sim._program.layout(rules.Specialization(), fused=True)
+    limit = cost_model.seconds_before_compiling
+    assert limit(layout, None) == limit(layout, "/cpu:0") == cost_model.COMPILE_SECONDS
+    assert limit(layout, "/gpu:0") == cost_model.IMPORTED_SECONDS
+    assert limit(tensors, None) == cost_model.IMPORTED_SECONDS
 
 
 @pytest.mark.parametrize("jit, tier", [(True, "tensorflow"), (False, "numpy")])
@@ -44,18 +134,19 @@ def test_the_setting_fixes_the_tier(jit, tier):
 
 def test_large_networks_are_compiled_at_once(monkeypatch):
     with make() as sim:
-        monkeypatch.setattr(type(sim._program), "estimate", lambda self, use: 0.1)
+        monkeypatch.setattr(type(sim._program), "estimate", lambda self, use: 0.3)
         sim.run_steps(20)
         assert active(sim)[0] == "tensorflow"
 
 
-def test_the_state_passes_from_tier_to_tier(allclose):
+def test_the_state_passes_from_tier_to_tier(allclose, quick_limit):
     with make(jit=False) as sim:
         sim.run_steps(1400)
         expected = [sim.data[probe] for probe in sim.model.probes]
     with make() as sim:
         for n_steps in (10, 1100, 5, 200, 85):
             sim.run_steps(n_steps)
+        assert active(sim)[0] == "tensorflow"
         for probe, data in zip(sim.model.probes, expected, strict=True):
             assert allclose(sim.data[probe], data, atol=1e-9)
 

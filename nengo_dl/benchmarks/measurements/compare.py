@@ -22,6 +22,7 @@ from nengo_dl.benchmarks.runs import (
     count_kernels,
     relative_difference,
     run_times,
+    settle,
     step_times,
     warm_up,
 )
@@ -54,15 +55,11 @@ NOTES = """\
 Medians over all seeds and rounds, in which the simulators take turns in one process.
 Times as fast: core's time (for as many items) divided by the backend's, the median of
 the rounds. Build: from the network to a simulator, with decoders from Nengo's cache.
-First and second run: as many steps as the others; the second may compile the loop.
+First and second run: as many steps as the others, but from the start of a simulation;
+the others are as in one of a million steps, compiled where that pays.
 Memory: the most that build and first run take in a process of their own, over what it
 took after a tiny network. Difference: of the outputs from core's in the first 100 steps,
 relative to the largest."""
-
-
-SETTLED = 1025
-"""Steps after which ours does not change the way it runs any more; before that, rounds of
-few steps are not compared."""
 
 
 def _speedup_summary(rows: list[Row]) -> dict:
@@ -209,8 +206,8 @@ def measure_seed(
             result["difference"] = relative_difference(found, expected)
         for name, sim in sims.items():
             results[name]["second"] = seconds(_run(sim, steps))
-            if name == OURS and sim.n_steps < SETTLED:
-                sim.run_steps(SETTLED - sim.n_steps, progress_bar=False)
+            if name == OURS:
+                settle(sim, steps)
         simulators = list(sims.values())
         for key, times in (
             ("runs", run_times(simulators, steps, repeats)),

@@ -21,6 +21,9 @@ from nengo_dl.simulator import Simulator
 NETWORKS = ("chain", "learner4", "learner64", "integrator16", "convolution16", "action16")
 """The standard networks of about 1,000 operators at most."""
 
+LENGTHS = (1_000, 2_000, 10_000)
+"""Numbers of first steps: a notebook's run, and some seconds of simulated time."""
+
 COLUMNS = (
     *beside.COLUMNS,
     Column("operators", "operators", ",d"),
@@ -38,7 +41,7 @@ beside the first one."""
 @measurement(COLUMNS, NOTES, beside.goals_met, charts.ratio_bars)
 def first(
     networks: Names | None = None,
-    steps: int = 1000,
+    steps: int | None = None,
     repeats: int = 5,
     compiled: bool = True,
 ) -> Iterator[Row]:
@@ -48,8 +51,8 @@ def first(
     ----------
     networks : list of str or None
         By default all standard ones of about 1,000 operators at most.
-    steps : int
-        First steps.
+    steps : int or None
+        First steps; by default 1,000, 2,000 and 10,000.
     repeats : int
         Rounds, each with another seed.
     compiled : bool
@@ -58,21 +61,23 @@ def first(
     Yields
     ------
     dict
-        For each network, two rows.
+        For each network one row for each number of steps, and one for compiled ones.
 
     Raises
     ------
     ~nengo.exceptions.ValidationError
         If a name is unknown or a number is less than 1.
     """
-    check_positive(steps=steps, repeats=repeats)
+    lengths = LENGTHS if steps is None else (steps,)
+    check_positive(steps=min(lengths), repeats=repeats)
     cases = chosen_cases(networks, NETWORKS)
-    warm_up(steps)
-    warm_up(steps, jit=True)
+    warm_up(lengths[0])
+    warm_up(lengths[0], jit=True)
     for name, case in cases.items():
-        yield _beside_core(name, case, steps, repeats)
+        for length in lengths:
+            yield _beside_core(name, case, length, repeats)
         if compiled:
-            yield _second(name, case, steps, repeats)
+            yield _second(name, case, lengths[0], repeats)
 
 
 def first_result(simulator: type, net: nengo.Network, steps: int) -> tuple[float, int]:
@@ -115,7 +120,7 @@ def _beside_core(name: str, case: Case, steps: int, repeats: int) -> Row:
             for simulator, times in turns[:: (-1) ** seed]:
                 times.append(first_result(simulator, net, steps)[0])
     return beside.beside_row(
-        f"{name}, build and {steps} steps",
+        f"{name}, build and {steps:,} steps",
         ours,
         "core",
         core,

@@ -13,7 +13,7 @@ from nengo_dl.benchmarks.networks.many_ensembles import many_ensembles
 from nengo_dl.benchmarks.networks.random_web import random_network
 from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
-from nengo_dl.benchmarks.runs import built, warm_up
+from nengo_dl.benchmarks.runs import built, settle, warm_up
 from nengo_dl.benchmarks.timing import (
     check_positive,
     chosen_names,
@@ -208,7 +208,7 @@ def measure_size(axis: Axis, size: int, steps: int, repeats: int, core: bool) ->
         ours = stack.enter_context(made[0])
         runs = [lambda: ours.run_steps(steps, progress_bar=False)]
         first = seconds(runs[0])
-        runs[0]()  # what is run twice may be compiled
+        settle(ours, steps)
         if core:
             runs.append(lambda: reference.run_steps(steps, progress_bar=False))
         with no_collection():
