@@ -265,11 +265,11 @@ class IsolateState(keras.callbacks.Callback):
         self._processes = []  # as they were when each of the present calls began
 
     def _enter(self):
-        self._processes.append(self.layer.program.snapshot_hosts())
+        self._processes.append(self.layer.program.hosts_now())
 
     def _rewind(self, training, losses=True):
         self.layer.variant(training, losses).rewind()
-        self.layer.program.restore_hosts(self._processes[-1])
+        self._processes[-1].put_back()
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Remember the state."""

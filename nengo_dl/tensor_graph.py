@@ -62,6 +62,8 @@ class Variant:
         #: variables of Keras layers that the loop carries
         self.kept = Kept(self.layout, program.dtype)
         drawn = any(source.key in program.hosts for source in self.layout.inputs)
+        #: whether Python functions are called, or random numbers drawn
+        self.calls_python = drawn or any(g.kernel.host for g in self.layout.groups())
         #: whether steps are like batch items, as in any feed-forward Keras model
         self.feed_forward = self.stages.any_order and not drawn
         #: whether XLA makes a training step around it faster: it fuses what is between
@@ -222,6 +224,9 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self.spiking = None
         self._adds = {}
         self._adding = True
+        #: called as each batch begins and ends, with whether it trains and its number of
+        #: items: what Python functions keep is put back then
+        self.around_batches = None
         sig = program.model.sig
         self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
@@ -323,6 +328,27 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
     def call(self, inputs, training=None):
         """Run the network for as many steps as the inputs have."""
         variant = self.variant(training, self._adding)
+        if not variant.calls_python:
+            return self._compute(variant, inputs, training)
+        items = tf.shape(next(iter(inputs.values())))[0]
+        with tf.control_dependencies([self._told("begins", training, items)]):
+            outputs = self._compute(variant, inputs, training)
+        with tf.control_dependencies(list(outputs.values())):
+            self._told("ends", training, items)
+        return outputs
+
+    def _told(self, what, training, items):
+        """An operation that tells `around_batches` that a batch begins or ends."""
+
+        def tell(items):
+            if self.around_batches is not None:
+                self.around_batches(what, bool(training), int(items))
+            return np.int32(0)
+
+        return tf.numpy_function(tell, [items], tf.int32)
+
+    def _compute(self, variant, inputs, training):
+        """See `call`."""
         some = next(iter(inputs.values()))
         items, n_steps = (
             tf.shape(some)[axis] if some.shape[axis] is None else some.shape[axis]

@@ -16,6 +16,7 @@ updates            their present value            their value in the next step
 """
 
 import copy
+from itertools import islice
 
 import numpy as np
 from nengo.builder.operator import Operator
@@ -33,6 +34,7 @@ from nengo_dl.kernels.functions import (
     step_times,
 )
 from nengo_dl.kernels.independence import reachable
+from nengo_dl.kernels.keeping import Kept, reached
 from nengo_dl.notices import warn
 
 
@@ -62,13 +64,15 @@ class _Arrays(SignalDict):
 class _Item:
     """One batch item of an operator: its arrays, its random numbers, its step."""
 
-    def __init__(self, op, dt: float, rng, own_rngs):
+    def __init__(self, op, dt: float, rng, own_rngs, before):
         self.rngs = [rng, *own_rngs.values()]
         self.arrays = _Arrays()
         # a copy, because step functions may count in attributes of their operator
         op = _with_generators(op, own_rngs)
         op.init_signals(self.arrays)
         self.step = op.make_step(self.arrays, dt, rng)
+        given = [self.arrays, *self.arrays.values(), *self.rngs]
+        self.kept = Kept([self.step, op], before, given)
 
 
 def _generators(op):
@@ -131,10 +135,12 @@ class PythonOperator:
             for key, rng in _generators(self.op).items()
         }
         self.user = None
-        self.items = [
-            _Item(self.op, self.dt, rng, {key: own[i] for key, own in held.items()})
-            for i, rng in enumerate(rngs)
-        ]
+        before = reached(_attributes(self.op))
+        before |= {id(part): part for part in _signals(self.op)}
+        self.items = []
+        for i, rng in enumerate(rngs):
+            own = {key: generators[i] for key, generators in held.items()}
+            self.items.append(_Item(self.op, self.dt, rng, own, before))
 
     def snapshot(self) -> list:
         """Arrays and random numbers as they are now, for `restore`.
@@ -149,14 +155,21 @@ class PythonOperator:
             for item in self.items
         ]
 
-    def restore(self, snapshot) -> None:
-        """Go back to a snapshot."""
+    def restore(self, snapshot, first_item: int = 0) -> None:
+        """Go back to a snapshot: the batch items from ``first_item`` on."""
         self.user = None
-        for item, (numbers, arrays) in zip(self.items, snapshot):
+        items = islice(zip(self.items, snapshot), first_item, None)
+        for item, (numbers, arrays) in items:
             for rng, state in zip(item.rngs, numbers):
                 rng.set_state(state)
             for base, values in arrays.items():
                 item.arrays.flat[base][...] = values
+
+    keep_instead = "keep it in a signal, or in a variable that make_step makes"
+
+    def kept(self) -> list[Kept]:
+        """What the step functions keep beside what `snapshot` is about, by item."""
+        return [item.kept for item in self.items]
 
 
 class OperatorCall(HostFunction):
@@ -272,7 +285,7 @@ class PythonRule(OperatorRule):
 
     def reaches(self, op):
         """What its code and its attributes lead to, and the common random numbers."""
-        parts = [v for v in vars(op).values() if not _is_signals(v)]
+        parts = _attributes(op)
         for cls in type(op).__mro__:
             if not cls.__module__.startswith(("nengo.", "builtins")):
                 # what makes an operator is not called any more
@@ -353,6 +366,17 @@ class PythonRule(OperatorRule):
             size = int(np.count_nonzero(mask))
             low.increment(signal, results[first : first + size], index=mask)
             first += size
+
+
+def _attributes(op) -> list:
+    """What an operator holds besides signals."""
+    return [value for value in vars(op).values() if not _is_signals(value)]
+
+
+def _signals(op) -> list:
+    """The signals of an operator, and the lists that hold them."""
+    lists = [value for value in vars(op).values() if _is_signals(value)]
+    return [*lists, *op.all_signals]
 
 
 def _is_signals(value) -> bool:

@@ -12,6 +12,8 @@ from nengo_dl.compiler.digits import COUNT, from_digits, to_digits
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.independence import reachable
+from nengo_dl.kernels.keeping import Kept
+from nengo_dl.notices import warn
 
 
 class Python(Kernel):
@@ -269,6 +271,26 @@ def as_slice(rows: np.ndarray) -> slice | np.ndarray:
     return rows
 
 
+def warn_of_hidden_state(host, names: list[str]) -> None:
+    """Say that a host's functions keep state where it cannot be put back.
+
+    Parameters
+    ----------
+    host : HostFunction or PythonOperator
+    names : list of str
+        Where it is kept.
+    """
+    shown = ", ".join(repr(name or "itself") for name in names[:5])
+    shown += f" and {len(names) - 5} more" if len(names) > 5 else ""
+    warn(
+        f"{host.label} changes {shown} while it runs, which is not put back: without "
+        "stateful=True every batch starts from the state at the time of the call, but "
+        "what is changed there goes on from batch to batch. If its output depends on it, "
+        f"{host.keep_instead}, or give stateful=True",
+        once=("hidden state", host.label, *names),
+    )
+
+
 class PythonFunction(HostFunction):
     """A function of a ``SimPyFunc`` operator, with core's checks of what it returns.
 
@@ -294,6 +316,12 @@ class PythonFunction(HostFunction):
     def label(self) -> str:
         """What to call it in messages."""
         return function_name(self.function)
+
+    keep_instead = "make the node of a nengo.Process that keeps it in its state"
+
+    def kept(self) -> list[Kept]:
+        """What the function keeps: all of it is the user's, nothing is put back."""
+        return [Kept([self.function], None)]
 
     def checked(self, y) -> np.ndarray:
         """What the function returned, as a flat array.

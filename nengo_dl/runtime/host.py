@@ -137,6 +137,15 @@ class InputFeed:
             rows = np.concatenate([rows, self._ahead[1]])
         self._ahead = (start, rows)
 
+    @property
+    def waiting(self) -> tuple[int, np.ndarray] | None:
+        """What was put back: the step before, and the rows; for `wait`."""
+        return self._ahead
+
+    def wait(self, waiting: tuple[int, np.ndarray] | None) -> None:
+        """What was `waiting` before is put back once more."""
+        self._ahead = waiting
+
     def forget(self) -> None:
         """Do without what was put back."""
         self._ahead = None

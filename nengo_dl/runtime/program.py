@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap
 from nengo_dl.compiler.pipeline import Compiled
+from nengo_dl.kernels.functions import warn_of_hidden_state
 from nengo_dl.runtime.cost_model import (
     SHORT_RUN,
     numpy_seconds,
@@ -55,6 +56,62 @@ class Specialization:
     fed: frozenset = frozenset()
     spikes: SpikeTraining | None = None
     penalties: bool = False
+
+
+class HostsThen:
+    """What the Python functions of a program kept at one moment of this process.
+
+    Parameters
+    ----------
+    program : Program
+    """
+
+    def __init__(self, program: Program):
+        self._program = program
+        self._snapshot = program.snapshot_hosts()
+        hosts = {op: h for op, h in program.hosts.items() if hasattr(h, "kept")}
+        kept = {op: host.kept() for op, host in hosts.items()}
+        self._own = [[item.own() for item in items] for items in kept.values()]
+        self._others = {op: [i.others() for i in items] for op, items in kept.items()}
+        self._waiting = {tier.feed: tier.feed.waiting for tier in program.tiers}
+        self._changed: dict = {}
+
+    def between_batches(self, first_item: int = 0, noting: bool = True) -> None:
+        """As `put_back`, but for Keras variables, inside of a call of the Keras model."""
+        hosts = self._program.hosts
+        tensors = {op for op in self._snapshot if getattr(hosts[op], "of_tensors", False)}
+        self.put_back(first_item, noting, tensors)
+
+    def put_back(
+        self, first_item: int = 0, noting: bool = False, but: Collection = ()
+    ) -> None:
+        """Go back: the batch items from ``first_item`` on.
+
+        Parameters
+        ----------
+        first_item : int
+        noting : bool
+            Whether `report` is to tell what could not be put back.
+        but : collection of Operator
+            What is left as it is.
+        """
+        snapshot = {op: kept for op, kept in self._snapshot.items() if op not in but}
+        self._program.restore_hosts(snapshot, first_item)
+        for items in self._own:
+            for contents in items[first_item:]:
+                contents.put_back()
+        for feed, rows in self._waiting.items():
+            feed.wait(rows)
+        for op, items in self._others.items() if noting else ():
+            names = dict.fromkeys(name for item in items for name in item.changed())
+            if names:
+                self._changed.setdefault(op, {}).update(names)
+
+    def report(self) -> None:
+        """Warn of what could not be put back, once for each cause."""
+        for op, names in self._changed.items():
+            warn_of_hidden_state(self._program.hosts[op], list(names))
+        self._changed = {}
 
 
 class Program:
@@ -177,6 +234,11 @@ class Program:
     def weights(self, layout: Layout) -> list[np.ndarray]:
         """The program's arguments with the present values of the parameters."""
         return [pack(w, self.parameters.__getitem__, self.dtype) for w in layout.weights]
+
+    @property
+    def tiers(self) -> list:
+        """All tiers that were needed so far."""
+        return list(self._tiers.values())
 
     # running ---------------------------------------------------------------------
 
@@ -438,11 +500,15 @@ class Program:
         hosts = {op: h for op, h in self.hosts.items() if hasattr(h, "snapshot")}
         return {op: host.snapshot() for op, host in hosts.items()}
 
-    def restore_hosts(self, snapshot: Mapping) -> None:
-        """Go back to a snapshot."""
+    def hosts_now(self) -> HostsThen:
+        """What all Python functions keep, for going back to it within this process."""
+        return HostsThen(self)
+
+    def restore_hosts(self, snapshot: Mapping, first_item: int = 0) -> None:
+        """Go back to a snapshot: the batch items from ``first_item`` on."""
         self._forget_inputs()
         for op, kept in snapshot.items():
-            self.hosts[op].restore(kept)
+            self.hosts[op].restore(kept, first_item)
 
     def _forget_inputs(self) -> None:
         """What was made for steps that were not run does not fit any more."""

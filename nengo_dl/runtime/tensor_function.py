@@ -458,10 +458,14 @@ class TensorFunction:
 class VariableState:
     """The variables of a layer that change from step to step, as part of a simulation.
 
+    Between the batches of one call the loop itself looks after them.
+
     Parameters
     ----------
     variables : list of keras.Variable
     """
+
+    of_tensors = True
 
     def __init__(self, variables: list) -> None:
         self.variables = variables
@@ -476,8 +480,8 @@ class VariableState:
         """The present values."""
         return [v.numpy() for v in self.variables]
 
-    def restore(self, kept: Sequence[np.ndarray]) -> None:
-        """Go back to a snapshot."""
+    def restore(self, kept: Sequence[np.ndarray], first_item: int = 0) -> None:
+        """Go back to a snapshot; all batch items together."""
         for variable, value in zip(self.variables, kept, strict=True):
             variable.assign(value)
 

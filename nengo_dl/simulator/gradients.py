@@ -176,7 +176,7 @@ class _Check:
         for signal, node in signals.items():
             values = own.get(signal, np.zeros((items, n_steps, node.size_out)))
             self.fixed[sim._node_names[node]] = np.array(values, "float64")
-        self.processes = self.program.snapshot_hosts()
+        self.processes = self.program.hosts_now()
         precision = _least_precise(sim.model)
         self.moves, self.rounding = MOVES[precision], ROUNDING[precision]
         #: variables that the user's Keras layers change by themselves: statistics, random
@@ -186,7 +186,7 @@ class _Check:
 
     def restore(self, variables):
         """Variables and processes are as they were before."""
-        self.program.restore_hosts(self.processes)
+        self.processes.put_back()
         for variable, value in variables:
             variable.assign(value)
 

@@ -280,6 +280,9 @@ class KerasSide:
         self.model.around_evaluate = self._aside
         self.model.around_prediction = self.layer.without_losses
         self._traced = {}  # what Keras has traced for other forms of the neurons
+        self.layer.around_batches = self._around_batch
+        #: what batches begin with: whether they train -> `Hosts`; None goes on
+        self._begins = {True: None, False: None}
         self._handed_over = False
         self._first_processes = None  # while `fit` runs, as they were before
         live.banks = self.layer.banks
@@ -367,6 +370,25 @@ class KerasSide:
             self.program.settle()
             for variant in self.layer.variants:
                 variant.begin(self.live.n_steps, False)
+            first = self.program.hosts_now()
+            self._begins = {True: first, False: first}
+
+    def _around_batch(self, what, training, items):
+        """Where state is not carried, Python functions start each batch alike.
+
+        Called from inside of the model, as a batch begins and as it ends. Where state is
+        carried, the places that an incomplete batch leaves empty keep theirs.
+        """
+        first, begins = self._begins[training], what == "begins"
+        if first is not None and (begins or not self._handed_over):
+            first.between_batches()
+            if not self._handed_over:
+                first.report()
+        elif first is None and items < self.program.batch:
+            if begins:
+                self._partial = self.program.hosts_now()
+            else:
+                self._partial.between_batches(items, noting=False)
 
     @contextlib.contextmanager
     def _aside(self):
@@ -375,12 +397,11 @@ class KerasSide:
         if first is None:
             yield
             return
-        now = self.program.snapshot_hosts()
-        self.program.restore_hosts(first)
+        now = self.program.hosts_now()
         try:
             yield
         finally:
-            self.program.restore_hosts(now)
+            now.put_back()
 
     @contextlib.contextmanager
     def calls(self, stateful, training=False, losses=True, spiking=None):
@@ -400,7 +421,7 @@ class KerasSide:
         live = self.live
         live.pull()
         self.program.settle()
-        processes = self.program.snapshot_hosts()
+        processes = self.program.hosts_now()
         with self.defaults(), contextlib.ExitStack() as stack:
             stack.enter_context(self.form(spiking))
             variant = self.layer.variant(training, losses)
@@ -408,19 +429,23 @@ class KerasSide:
             for each in [variant, *others]:
                 each.begin(live.n_steps, stateful and each is variant)
                 stack.enter_context(each.xp.reraise_host_errors())
+            before = self._handed_over, self._first_processes, self._begins
             self._handed_over = True
             self._first_processes = processes if training else None
+            self._begins = {True: processes, False: processes}
+            if stateful:
+                self._begins[training] = None
             try:
                 yield
             except BaseException:
                 self.forget_traces()  # a trace that failed would fail ever after
                 raise
             finally:
-                self._handed_over = False
-                self._first_processes = None
+                self._handed_over, self._first_processes, self._begins = before
                 n_steps = variant.end()
                 if stateful:
                     live.n_steps = n_steps
                 else:
-                    self.program.restore_hosts(processes)
+                    processes.put_back()
+                processes.report()
                 live.pull()

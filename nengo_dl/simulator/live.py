@@ -107,14 +107,15 @@ class LiveState:
     def snapshot(self):
         """Time, state and processes as they are now, for `restore`."""
         self.program.settle()
-        return self.n_steps, self.program.store.copy(), self.program.snapshot_hosts()
+        return self.n_steps, self.program.store.copy(), self.program.hosts_now()
 
     def restore(self, snapshot):
         """Go back to a snapshot, but keep what was learned since."""
         self.program.settle()
         self.n_steps, values, hosts = snapshot
         self.program.store.restore(values, keep=self.parameters.learned)
-        self.program.restore_hosts(hosts)
+        hosts.put_back(noting=True)
+        hosts.report()
 
     def close(self):
         """Let go of everything but the last values of the parameters."""

@@ -39,7 +39,8 @@ class PicklingMethods:
         state.update(closed=self.closed, logs=self._logs, recorded=self._recorded)
         if not self.closed:
             live.pull()
-            _, values, processes = live.snapshot()
+            program.settle()
+            values, processes = program.store.copy(), program.snapshot_hosts()
             state.update(state=values, processes=processes, open=program.is_open)
             state.update(process_seed=self._process_seed, asked=program.asked)
         return {

@@ -6,6 +6,7 @@ are merged each with its own kind.
 """
 
 import copy
+from itertools import islice
 
 import nengo
 import numpy as np
@@ -113,9 +114,9 @@ class UniformDraws(HostFunction):
         """Where the random numbers are now, for `restore`."""
         return [rng.get_state() for rng in self._rngs]
 
-    def restore(self, snapshot) -> None:
-        """Go back to a snapshot."""
-        for rng, state in zip(self._rngs, snapshot):
+    def restore(self, snapshot, first_item: int = 0) -> None:
+        """Go back to a snapshot: the batch items from ``first_item`` on."""
+        for rng, state in islice(zip(self._rngs, snapshot), first_item, None):
             rng.set_state(state)
 
     def advance(self, t: float) -> np.ndarray:

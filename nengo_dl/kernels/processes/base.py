@@ -8,6 +8,7 @@ happens in each step, and the user is told what that costs.
 
 import copy
 from collections.abc import Callable
+from itertools import islice
 
 import numpy as np
 from nengo.base import Process
@@ -20,6 +21,7 @@ from nengo_dl.compiler.registry import Registry
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.kernels.functions import PYTHON, HostFunction, step_times
 from nengo_dl.kernels.independence import reachable
+from nengo_dl.kernels.keeping import Kept, reached
 from nengo_dl.notices import warn
 
 #: nengo.Process subclass -> function (op, low) that gives the elements of the output
@@ -92,6 +94,7 @@ class PythonProcess(HostFunction):
         self.steps: list = []
         self.rngs: list = []
         self.states: list[dict] = []
+        self._kept: list[Kept] = []
         self._draw: Callable | None = None
 
     @property
@@ -103,11 +106,16 @@ class PythonProcess(HostFunction):
         """Start afresh, each batch item with its own random number generator."""
         process, shape = self.op.process, self.op.output.shape
         shape_in = self.op.input.shape if self.op.input is not None else (0,)
-        self.rngs, self.states, self.steps = list(rngs), [], []
+        self.rngs, self.states, self.steps, self._kept = list(rngs), [], [], []
+        users = list(_functions_of_users(process))
+        before = reached([process]) if users else {}
         for rng in self.rngs:
             state = {k: v.initial_value.copy() for k, v in self.op.state.items()}
             self.states.append(state)
             self.steps.append(process.make_step(shape_in, shape, self.dt, rng, state))
+            if users:
+                given = [rng, state, *state.values()]
+                self._kept.append(Kept(self.steps[-1:], before, given))
         rule = unchanged_rule(draw_rules, process) if self.op.input is None else None
         self._draw = None if rule is None else rule(self)
 
@@ -121,11 +129,18 @@ class PythonProcess(HostFunction):
             for rng, state in zip(self.rngs, self.states)
         ]
 
-    def restore(self, snapshot) -> None:
-        """Go back to a snapshot."""
-        for rng, state, (numbers, values) in zip(self.rngs, self.states, snapshot):
+    def restore(self, snapshot, first_item: int = 0) -> None:
+        """Go back to a snapshot: the batch items from ``first_item`` on."""
+        items = islice(zip(self.rngs, self.states, snapshot), first_item, None)
+        for rng, state, (numbers, values) in items:
             rng.set_state(numbers)
             put_back(state, values)
+
+    keep_instead = "keep it in the dict that make_state returns"
+
+    def kept(self) -> list[Kept]:
+        """What the step functions keep beside what `snapshot` is about, by item."""
+        return self._kept
 
     def advance(self, t: float) -> np.ndarray:
         """One step of a process without input: ``(batch, size)``."""
