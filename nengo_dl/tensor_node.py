@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -274,9 +275,12 @@ def layer_parameters(model):
     count = Counter()
     for signal, variable in variables.items():
         node = users[signal][0]
-        count[node, variable.name] += 1
-        number = count[node, variable.name]
-        name = variable.name + (f"#{number}" if number > 1 else "")
+        # Keras counts variables without a name through the whole process
+        name = re.sub(r"^variable_\d+$", "variable", variable.name)
+        count[node, name] += 1
+        number = count[node, name]
+        if number > 1:
+            name = f"variable_{number - 1}" if name == "variable" else f"{name}#{number}"
         yield users[signal], name, signal, variable
 
 

@@ -224,7 +224,8 @@ class LayerConverter:
 
     def node(self, size, label=""):
         """A node of ``size`` elements that adds up what comes in, with a ``label``."""
-        name = self.maker.unique(f"{self.call.path}.{label}" if label else self.call.path)
+        name = f"{self.call.label}.{label}" if label else self.call.label
+        name = self.maker.unique(name)
         return nengo.Node(size_in=int(size), label=name)
 
     def target(self, activation=None, size=None):

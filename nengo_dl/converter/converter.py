@@ -149,11 +149,18 @@ class Converter:
         self.temporal_probes = set()
         self._arrays = {}
         self._notes = {}
-        self.net = nengo.Network(label=self.model.name)
+        names = self.graph.names
+        self.net = nengo.Network(label=names[self.model])
+        # what files may have numbers of Keras behind, see simulator/numbered_names.py
+        self.net.numbered_names = names.automatic
         with self.net:
             self._settings()
             self._maker = Maker(
-                self.net, self.options, self._activation_fallback, self.graph.calls
+                self.net,
+                self.options,
+                self._activation_fallback,
+                self.graph.calls,
+                names,
             )
             for value, tensor in zip(self.graph.inputs, self.model.inputs, strict=True):
                 self._add_input(value, tensor)
@@ -346,7 +353,7 @@ class Converter:
     def _add_input(self, value, tensor):
         name = tensor._keras_history.operation.name
         shape = self._shape(value, name)
-        label = self._maker.unique(name)
+        label = self._maker.unique(self.graph.names[tensor._keras_history.operation])
         node = nengo.Node(np.zeros(int(np.prod(shape, dtype=int))), label=label)
         self.objects[value] = node
         self._arrays[value] = Array(node, shape, self.options.temporal_model)
@@ -468,7 +475,7 @@ class Converter:
             self.probes.append(self.outputs[tensor])
             return
         synapse = self.options.synapse if array.spikes else None
-        label = self._maker.unique(f"{layer.name}_output")
+        label = self._maker.unique(f"{self.graph.names[layer]}_output")
         probe = nengo.Probe(array.obj, synapse=synapse, label=label)
         if self.options.temporal_model and not array.temporal:
             configure_settings(keep_history=True)

@@ -124,7 +124,7 @@ class Fallback(LayerConverter):
             shape_in=tuple(shape_in),
             shape_out=tuple(shape_out),
             pass_time=False,
-            label=self.maker.unique(self.call.path),
+            label=self.maker.unique(self.call.label),
         )
 
 

@@ -5,12 +5,14 @@ Keras has no public way to ask for this. Models made of symbolic tensors keep a 
 about them is in this file.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
 from keras.src.models.functional import Functional
+from keras.src.utils.naming import to_snake_case
 
 __all__ = ["LayerCall", "ModelGraph", "Value", "calls_of", "operation_of", "walk"]
 
@@ -50,6 +52,9 @@ class LayerCall:
     outputs : list of Value
     path : str
         The names of the models around it and its own, with ``/`` in between.
+    label : str
+        The same with names that do not depend on what else was made in the process, see
+        `Names`. Default: the path.
     """
 
     operation: Any
@@ -57,6 +62,10 @@ class LayerCall:
     kwargs: dict
     outputs: list
     path: str
+    label: str = ""
+
+    def __post_init__(self):
+        self.label = self.label or self.path
 
     @property
     def inputs(self):
@@ -116,11 +125,69 @@ class ModelGraph:
         In the order of ``model.inputs`` and ``model.outputs``.
     calls : list of LayerCall
         Without the input layers.
+    names : Names
+        Of all layers.
     """
 
     inputs: list
     outputs: list
     calls: list
+    names: "Names"
+
+
+class Names:
+    """Names of the layers of a model that are the same whenever the model is made.
+
+    Keras names a layer that is given no name after its class, and counts through all
+    layers of the process: ``dense_7``. In here the layers of one model are counted, in
+    the order of Keras' numbers, from ``dense`` on. A model that is made again, in a
+    notebook or for each fold of a validation, thus has the same names; the first one of a
+    process has those of Keras.
+
+    Parameters
+    ----------
+    model : keras.Model
+
+    Attributes
+    ----------
+    automatic : frozenset of str
+        The names that are counted, without numbers.
+    """
+
+    def __init__(self, model):
+        numbered = {}
+        for operation in _all_operations(model):
+            word = to_snake_case(type(operation).__name__)
+            match = re.fullmatch(rf"{re.escape(word)}(?:_(\d+))?", operation.name)
+            if match:
+                entry = (int(match[1] or 0), id(operation))
+                numbered.setdefault(word, set()).add(entry)
+        self._names = {
+            identity: word if i == 0 else f"{word}_{i}"
+            for word, entries in numbered.items()
+            for i, (_, identity) in enumerate(sorted(entries))
+        }
+        self.automatic = frozenset(numbered)
+
+    def __getitem__(self, operation):
+        return self._names.get(id(operation), operation.name)
+
+
+def _all_operations(model):
+    """A model, and all layers and operations in it, also of models inside of it."""
+    waiting, known = [model], set()
+    while waiting:
+        operation = waiting.pop()
+        if id(operation) in known or operation is None:
+            continue
+        known.add(id(operation))
+        yield operation
+        inner = operation
+        if isinstance(operation, keras.Model):
+            inner = _functional(operation)
+        waiting += getattr(inner, "operations", [])
+        if isinstance(operation, keras.layers.Wrapper):
+            waiting.append(operation.layer)
 
 
 def walk(model):
@@ -157,13 +224,14 @@ def walk(model):
             "outputs); its call method cannot be looked into. Write it in one of these "
             "forms, or put it into a network with nengo_dl.TensorNode"
         )
-    walker = _Walker()
+    names = Names(model)
+    walker = _Walker(names)
     inputs = [_value(tensor) for tensor in functional.inputs]
-    outputs = walker.run(functional, inputs, "")
-    return ModelGraph(inputs, outputs, walker.calls)
+    outputs = walker.run(functional, inputs, "", "")
+    return ModelGraph(inputs, outputs, walker.calls, names)
 
 
-def calls_of(layer, value, path):
+def calls_of(layer, value, path, label="", names=None):
     """The calls that one call of a layer consists of: those inside it, if it is a model.
 
     Parameters
@@ -171,20 +239,23 @@ def calls_of(layer, value, path):
     layer : keras.layers.Layer
     value : Value
         Its input.
-    path : str
+    path, label : str
+        See `LayerCall`.
+    names : Names, optional
+        Of the model that it is part of.
 
     Returns
     -------
     calls : list of LayerCall
     output : Value
     """
-    walker = _Walker()
+    walker = _Walker(Names(layer) if names is None else names)
     inner = walker._inner_model(layer, (value,), {})
     if inner is not None:
-        (output,) = walker.run(inner, [value], path)
+        (output,) = walker.run(inner, [value], path, label or path)
         return walker.calls, output
     output = Value(tuple(layer.compute_output_shape(value.shape)), value.dtype)
-    call = LayerCall(layer, (value,), {}, [output], path)
+    call = LayerCall(layer, (value,), {}, [output], path, label)
     call.complete_shapes()
     return [call], output
 
@@ -228,10 +299,11 @@ def _value(tensor):
 class _Walker:
     """Collects the calls of a model and of those inside it."""
 
-    def __init__(self):
+    def __init__(self, names):
         self.calls = []
+        self.names = names
 
-    def run(self, model, inputs, path):
+    def run(self, model, inputs, path, label):
         """The outputs of a model for these inputs."""
         known = {}
         for tensor, value in zip(model.inputs, inputs, strict=True):
@@ -244,7 +316,7 @@ class _Walker:
                 if any(id(tensor) not in known for tensor in node.input_tensors):
                     continue  # leads to what the model does not use
                 args, kwargs = node.arguments.fill_in(known)
-                outputs = self._call(node, args, kwargs, path)
+                outputs = self._call(node, args, kwargs, path, label)
                 for tensor, value in zip(node.outputs, outputs, strict=True):
                     self._stands_for(value, tensor)
                     known[id(tensor)] = value
@@ -255,17 +327,19 @@ class _Walker:
         if not any(tensor is other for other in value.tensors):
             value.tensors.append(tensor)
 
-    def _call(self, node, args, kwargs, path):
+    def _call(self, node, args, kwargs, path, label):
         operation = node.operation
         path = f"{path}/{operation.name}" if path else operation.name
+        own = self.names[operation]
+        label = f"{label}/{own}" if label else own
         inner = self._inner_model(operation, args, kwargs)
         if inner is not None:
-            return self.run(inner, keras.tree.flatten(args[0]), path)
+            return self.run(inner, keras.tree.flatten(args[0]), path, label)
         outputs = [_value(tensor) for tensor in node.outputs]
         if isinstance(operation, keras.layers.Layer):
             # in `fit`, `predict` and `evaluate`, Keras itself decides on it
             kwargs = {name: a for name, a in kwargs.items() if name != "training"}
-        self.calls.append(LayerCall(operation, args, kwargs, outputs, path))
+        self.calls.append(LayerCall(operation, args, kwargs, outputs, path, label))
         self.calls[-1].complete_shapes()
         return outputs
 

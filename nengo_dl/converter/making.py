@@ -1,5 +1,6 @@
 """Makes the Nengo objects that layer converters ask for."""
 
+import re
 from collections import Counter
 from functools import cached_property
 
@@ -31,6 +32,8 @@ class Maker:
         activation.
     calls : list of LayerCall
         All calls that are to be converted.
+    names : Names, optional
+        Of the layers of the model.
 
     Attributes
     ----------
@@ -40,10 +43,11 @@ class Maker:
         Neurons -> the `LayerCall` they were made for.
     """
 
-    def __init__(self, net, options, fallback, calls=()):
+    def __init__(self, net, options, fallback, calls=(), names=None):
         self.net = net
         self.options = options
         self.fallback = fallback
+        self.names = names
         self.scales = {}
         self.calls = {}
         self._labels = Counter()
@@ -95,7 +99,7 @@ class Maker:
             encoders=np.ones((int(size), 1)),
             gain=np.full(int(size), scale),
             bias=np.zeros(int(size)),
-            label=self.unique(converter.call.path),
+            label=self.unique(converter.call.label),
         )
         self.scales[ensemble.neurons] = scale
         self.calls[ensemble.neurons] = converter.call
@@ -114,7 +118,7 @@ class Maker:
             connection = nengo.Connection(pre, post, **kwargs)
             self.net.config[connection].trainable = False
             return connection
-        label = self.unique(f"{converter.call.path}.{_short(variable)}")
+        label = self.unique(f"{converter.call.label}.{_short(variable)}")
         first = self._weights.get(id(variable))
         if first is None or self.options.split_shared_weights:
             connection = nengo.Connection(pre, post, label=label, **kwargs)
@@ -146,7 +150,7 @@ class Maker:
             return node
         values = numbers(variable).ravel()
         name = _short(variable) if trained else "constant"
-        label = self.unique(f"{converter.call.path}.{name}")
+        label = self.unique(f"{converter.call.label}.{name}")
         node = nengo.Node(size_in=values.size, label=label)
         connection = nengo.Connection(
             self._one, node, transform=values[:, None], synapse=None, label=label
@@ -191,7 +195,7 @@ class Maker:
         penalty = ActivityPenalty(
             converter.layer.activity_regularizer, array.shape, steps
         )
-        label = self.unique(f"{converter.call.path}.activity_regularizer")
+        label = self.unique(f"{converter.call.label}.activity_regularizer")
         node = PenaltyNode(penalty, array.size, label)
         self.connect(converter, array.obj, node, None, None)
 
@@ -215,8 +219,9 @@ class Maker:
 
 
 def _short(variable):
-    """The last part of a variable's name."""
-    return variable.path.rpartition("/")[2]
+    """The last part of a variable's name; without the number that Keras has counted."""
+    name = variable.path.rpartition("/")[2]
+    return re.sub(r"^variable_\d+$", "variable", name)
 
 
 def _scaled(neurons, scale, path, options):

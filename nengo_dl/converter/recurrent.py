@@ -52,9 +52,9 @@ class ConvertTimeDistributed(LayerConverter):
     def _convert_inner(self, array, path):
         """The object with the output of the layer inside."""
         value = Value((None, *array.shape), self.call.inputs[0].dtype)
-        calls, output = calls_of(
-            self.layer.layer, value, f"{path}/{self.layer.layer.name}"
-        )
+        layer, names = self.layer.layer, self.maker.names
+        label = f"{self.call.label}/{layer.name if names is None else names[layer]}"
+        calls, output = calls_of(layer, value, f"{path}/{layer.name}", label, names)
         arrays = {value: array}
         for call in calls:
             inputs = [arrays[v] for v in call.inputs]
@@ -149,7 +149,7 @@ class ConvertRecurrent(LayerConverter):
             shape_in=(array.size + states,),
             shape_out=(size + states,),
             pass_time=False,
-            label=self.maker.unique(f"{self.call.path}.step"),
+            label=self.maker.unique(f"{self.call.label}.step"),
         )
         self.connect(node[: array.size])
         nengo.Connection(node[size:], node[array.size :], synapse=0)

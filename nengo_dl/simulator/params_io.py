@@ -28,6 +28,7 @@ from nengo.solvers import NoSolver
 from nengo.transforms import Dense, Sparse, SparseMatrix
 
 from nengo_dl.simulator import archives
+from nengo_dl.simulator.numbered_names import renumbered
 from nengo_dl.simulator.params import (
     built_ensemble,
     live_matrix,
@@ -398,7 +399,7 @@ def save(path, values):
     return path
 
 
-def load(path, expected, dtype=None, optional=NOTHING):
+def load(path, expected, dtype=None, optional=NOTHING, numbered=frozenset()):
     """Read arrays from a file that `save` wrote.
 
     Names, shapes and types are looked at before anything is unpacked, so that a file
@@ -414,6 +415,9 @@ def load(path, expected, dtype=None, optional=NOTHING):
         What values will be converted to: those that it cannot hold are refused.
     optional : mapping, optional
         The shape of each that it may hold besides; files of earlier versions do not.
+    numbered : frozenset of str
+        Names that may be followed by other numbers in the file; see
+        `nengo_dl.simulator.numbered_names`.
 
     Returns
     -------
@@ -435,6 +439,7 @@ def load(path, expected, dtype=None, optional=NOTHING):
     try:
         with archives.opened(path) as archive:
             _refuse_positions(name, archive.names)
+            archive = renumbered(archive, expected, optional, numbered)
             there = {k: shape for k, shape in optional.items() if k in archive.names}
             values, problems, way_out = _read(archive, {**expected, **there}, dtype)
     except archives.Damaged as error:

@@ -13,6 +13,7 @@ from nengo_dl.notices import warn
 from nengo_dl.simulator import host_state, params_io
 from nengo_dl.simulator.finite import check_parameters, checked
 from nengo_dl.simulator.legacy import older_saving
+from nengo_dl.simulator.numbered_names import numbered_names
 from nengo_dl.simulator.params import fixed_gains
 from nengo_dl.simulator.turns import in_turn
 
@@ -93,7 +94,8 @@ class SavingMethods:
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
         gains = {name: (ens.n_neurons,) for name, ens in self._gains().items()}
-        values = params_io.load(path, expected, self.dtype, gains)
+        numbered = numbered_names(self.network)
+        values = params_io.load(path, expected, self.dtype, gains, numbered)
         if include_state:
             seed = host_state.restore(self._program, values, path)
             self._process_seed = self._process_seed if seed is None else seed
