@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -587,17 +588,56 @@ class Program:
         use = self._holding(Specialization(self.is_open))
         layout = self.layout(use, fused=True)
         self.store.save(layout.states, self.store.load(layout.states, layout.carry))
-        signals = [s.key for s in layout.states if not isinstance(s.key, tuple)]
-        number = {signal: i for i, signal in enumerate(signals)}
         states = {}
-        for slot in layout.states:
-            # a state may be carried as the factors that it is a product of
-            signal, *part = slot.key if isinstance(slot.key, tuple) else (slot.key,)
+        for name, slot in self._by_name(use, layout.states):
             value = self.store.values.get(slot.key)
             if value is None:
-                first = np.zeros(slot.shape) if part else signal.initial_value
+                factor = isinstance(slot.key, tuple)
+                first = np.zeros(slot.shape) if factor else slot.key.initial_value
                 first = np.ravel(first).astype(self.dtype)
                 value = np.repeat(first[:, None], self.batch, axis=1)
-            name = ".".join(map(str, [number[signal], *part]))
             states[name] = (slot.key, value)
         return states
+
+    def _by_name(self, use: Specialization, states) -> Iterator[tuple[str, Any]]:
+        """States of a graph or of a layout with names that the network alone decides.
+
+        What is a state only because it is observed has none.
+        """
+        number = {signal: i for i, signal in enumerate(self.compiled(use).lasting)}
+        for state in states:
+            # a state may be carried as the factors that it is a product of
+            signal, *part = state.key if isinstance(state.key, tuple) else (state.key,)
+            if signal in number:
+                yield ".".join(map(str, [number[signal], *part])), state
+
+    def idle_states(self) -> dict[str, np.ndarray]:
+        """States that are not simulated, since nothing depends on them.
+
+        If they only make no difference because some weights are 0, they do not count:
+        whoever has these weights can do without them as well.
+
+        Returns
+        -------
+        dict
+            For each name of such a state, as in `all_states`, which of its entries.
+        """
+        use = self._holding(Specialization(self.is_open))
+        found = self._idle(use)
+        if not found or use.open:
+            return found
+        always = self._idle(replace(use, open=True))
+        both = {
+            name: mask & always[name] for name, mask in found.items() if name in always
+        }
+        return {name: mask for name, mask in both.items() if mask.any()}
+
+    def _idle(self, use: Specialization) -> dict[str, np.ndarray]:
+        """As `idle_states`, for one graph."""
+        states = self.compiled(use).graph.states
+        products = {state.key[0] for state in states if isinstance(state.key, tuple)}
+        return {
+            name: state.elements.ravel() < 0
+            for name, state in self._by_name(use, states)
+            if state.key not in products and (state.elements < 0).any()
+        }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
 from nengo import Ensemble
+from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.notices import warn
@@ -16,6 +18,9 @@ from nengo_dl.simulator.legacy import older_saving
 from nengo_dl.simulator.numbered_names import numbered_names
 from nengo_dl.simulator.params import fixed_gains
 from nengo_dl.simulator.turns import in_turn
+
+#: what the names of arrays end with that tell which entries of a state are not simulated
+IDLE = " idle"
 
 
 class SavingMethods:
@@ -56,6 +61,7 @@ class SavingMethods:
         values.update((name, self.data[ens].gain) for name, ens in self._gains().items())
         if include_state:
             values.update(self._state_by_name())
+            values.update(self._idle_by_name())
             values.update(host_state.to_arrays(self._program, self._process_seed))
         params_io.save(path, values)
 
@@ -93,10 +99,13 @@ class SavingMethods:
         expected = {p.name: np.shape(self._live_value(p)) for p in self._entries}
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
-        gains = {name: (ens.n_neurons,) for name, ens in self._gains().items()}
+        optional = {name: (ens.n_neurons,) for name, ens in self._gains().items()}
+        for name, value in state.items():
+            optional[f"{name}{IDLE}"] = value.shape[:1]
         numbered = numbered_names(self.network)
-        values = params_io.load(path, expected, self.dtype, gains, numbered)
+        values = params_io.load(path, expected, self.dtype, optional, numbered)
         if include_state:
+            self._require_simulated(values)
             seed = host_state.restore(self._program, values, path)
             self._process_seed = self._process_seed if seed is None else seed
         signals = self._whole_signals(values)
@@ -148,10 +157,8 @@ class SavingMethods:
         ~nengo.exceptions.ValidationError
             If a parameter has values that are NaN or infinite.
         """
-        value, loaded = (
-            self._finite_value("Simulator.get_nengo_params"),
-            self._live.loaded,
-        )
+        value = self._finite_value("Simulator.get_nengo_params")
+        loaded = self._live.loaded
         return params_io.get_nengo_params(self.model, objs, value, as_dict, loaded)
 
     def _finite_value(self, where):
@@ -214,6 +221,31 @@ class SavingMethods:
         named = {f"{params_io.STATE}{name}": value for name, (_, value) in states.items()}
         named[params_io.STEPS] = np.array([self.n_steps])
         return named
+
+    def _idle_by_name(self):
+        """Which entries of it are not simulated, where there are any."""
+        idle = self._program.idle_states()
+        return {f"{params_io.STATE}{name}{IDLE}": mask for name, mask in idle.items()}
+
+    def _require_simulated(self, values):
+        """Raise an error if this network needs state that was not simulated."""
+        here, states = self._idle_by_name(), self._program.all_states()
+        missing = []
+        for name, (key, _) in states.items():
+            name = f"{params_io.STATE}{name}{IDLE}"
+            unknown = np.asarray(values.get(name, False), bool)
+            if np.any(unknown & ~here.get(name, np.array(False))):
+                missing.append(getattr(key, "name", name))
+        if missing:
+            shown = ", ".join(re.sub(r" at 0x[0-9a-f]+", "", m) for m in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise ValidationError(
+                f"the file lacks the state of {shown}{more}, which this network needs: "
+                "where it was saved, nothing that was probed or learned depended on it, "
+                "so it was not simulated. Nothing was loaded. Probe there what is probed "
+                "here, or load without include_state",
+                attr="load",
+            )
 
     def _load_state(self, values):
         for name, (key, old) in self._program.all_states().items():

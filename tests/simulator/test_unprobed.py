@@ -8,6 +8,7 @@ import pytest
 from nengo.builder import Builder, Operator, Signal
 from nengo.builder.learning_rules import SimPES
 from nengo.builder.operator import Copy, Reset
+from nengo.exceptions import ValidationError
 from nengo.learning_rules import LearningRuleType
 
 import nengo_dl
@@ -205,3 +206,50 @@ def test_what_only_learning_depends_on_gets_no_gradient():
         shapes = [tuple(v.shape) for v in sim.keras_model.trainable_weights]
     # decoders, biases and encoders of the ensemble that is probed
     assert sorted(shapes) == [(2, 6), (6,), (6, 2)]
+
+
+def test_state_that_was_not_simulated_is_not_taken_for_real(tmp_path):
+    """What is saved with state goes on as if nothing had been saved, or is refused."""
+
+    def build(*attributes, transform=1.0, probe_a=True):
+        with nengo.Network(seed=0) as net:
+            nengo_dl.configure_settings(dtype="float64", jit=False)
+            a, b = (nengo.Ensemble(5, 1, label=label) for label in "ab")
+            nengo.Connection(nengo.Node([0.5]), a)
+            nengo.Connection(a, b, transform=transform)
+            net.other = nengo.Probe(a if probe_a else b.neurons, synapse=0.01)
+            net.shown = [nengo.Probe(b.neurons, name) for name in attributes]
+        return net
+
+    def run(net, n_steps=30, **state):
+        with nengo_dl.Simulator(net, progress_bar=False) as sim:
+            if "load" in state:
+                sim.load_params(tmp_path / state["load"], include_state=True)
+            sim.run_steps(n_steps)
+            if "save" in state:
+                sim.save_params(tmp_path / state["save"], include_state=True)
+            return {p: np.array(sim.data[p]) for p in net.shown + [net.other]}
+
+    run(build(), save="without")
+    net = build("voltage", "output")
+    run(net, save="with")
+    expected = run(net, 60)
+    for probe, data in run(net, load="with").items():
+        assert np.array_equal(data, expected[probe][30:])
+    other = build()
+    for path in ("without", "with"):  # what nothing depends on here makes no difference
+        assert np.array_equal(
+            run(other, load=path)[other.other], expected[net.other][30:]
+        )
+    for attribute in ("voltage", "output"):
+        with pytest.raises(ValidationError, match="lacks the state of .*'b'.*voltage"):
+            run(build(attribute), load="without")
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.load_params(tmp_path / "without")
+
+    # decoders of 0 are no reason to refuse a file: they are in it, too
+    zeros = build("voltage", transform=0.0, probe_a=False)
+    run(zeros, save="zeros")
+    found = run(build("voltage", probe_a=False), load="zeros")
+    for x, y in zip(found.values(), run(zeros, 60).values(), strict=True):
+        assert np.array_equal(x, y[30:])
