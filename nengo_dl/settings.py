@@ -162,6 +162,7 @@ class Settings(TypedDict, total=False):
     planner: Callable[..., Any] | None
     sorter: Callable[..., Any] | None
     simplifications: Sequence[Callable[..., Any]] | None
+    validation: Literal["auto", "spikes", "rates"]
     spiking_training: bool
     surrogate: Surrogate | None
     jit: bool | Literal["auto"]

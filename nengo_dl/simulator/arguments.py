@@ -30,6 +30,7 @@ class StepArguments(TypedDict, total=False):
 
     data: Any
     stateful: bool
+    spiking: bool | None
     input_feeds: Any
     profile: Any
     extra_feeds: Any
@@ -41,6 +42,7 @@ class RunArguments(TypedDict, total=False):
 
     data: Any
     stateful: bool
+    spiking: bool | None
     input_feeds: Any
     profile: Any
     extra_feeds: Any
