@@ -262,7 +262,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         """The compiled network for training, testing or (without losses) predicting."""
         losses = losses and self._adds_losses(training)
         spiking = None if training else self.spiking
-        key = (bool(training), spiking, self.fed, losses)
+        key = (bool(training), spiking, self.fed, losses, self.program.generation)
         if key not in self._variants:
             form = form_of(
                 bool(training),

@@ -13,7 +13,7 @@ What an operator *updates*, what it carries over from the step before (``carries
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,11 @@ class LoweringOptions:
     single : bool
         Whether the simulation has single precision: then between Python functions
         numbers are to keep double precision, and filters may need other coordinates.
+    first : mapping
+        Base signal -> the values (flat) that it starts with, where they are not those
+        that it was built with: operators may write to signals as they make their steps.
+    individual : frozenset of Signal
+        Those of them whose first values differ between batch items.
     observed : frozenset of Signal
         Base signals whose present values are looked at from outside, whatever is probed.
         Those that operators write are states of the graph, and stay in it.
@@ -73,6 +78,8 @@ class LoweringOptions:
     hosts: dict = field(default_factory=dict, compare=False)
     penalties: bool = False
     single: bool = False
+    first: Mapping = field(default_factory=dict, compare=False)
+    individual: frozenset = frozenset()
     observed: frozenset = frozenset()
 
 
@@ -174,7 +181,7 @@ class Lowering:
             if rule is not None:
                 carried.update(signal.base for signal in rule.carries(op))
         growing = {base for base in incs if not covers(sets[base], incs[base])}
-        self._lasting = updated | carried | growing
+        self._lasting = updated | carried | growing | self.options.individual
         self._varies = self._lasting | set(sets) | set(incs)
         # what is set in each step is otherwise forgotten at its end
         self._observed = self.options.observed & self._varies
@@ -192,6 +199,8 @@ class Lowering:
     def value(self, signal: Signal) -> np.ndarray:
         """The value of a constant signal (or the first value of any other)."""
         value = entries(signal)[2] if signal.sparse else signal.initial_value
+        if signal.base in self.options.first:
+            value = self.options.first[signal.base][signal_index(signal)]
         return np.asarray(value, np.float64)
 
     def matrix(self, signal: Signal) -> np.ndarray | ParameterRef | None:

@@ -60,17 +60,32 @@ class _Arrays(SignalDict):
         if signal not in self:
             super().init(signal)
 
+    def take(self, first) -> None:
+        """Start from other values than those that the signals were built with."""
+        for base, flat in self.flat.items():
+            if base in first:
+                flat[...] = first[base]
+
+    def put_changed(self, first) -> None:
+        """Add what was changed since to the values that the signals start from."""
+        for base, flat in self.flat.items():
+            before = np.ravel(first.get(base, base.initial_value))
+            if not np.array_equal(flat, before, equal_nan=flat.dtype.kind in "fc"):
+                first[base] = flat.copy()
+
 
 class _Item:
     """One batch item of an operator: its arrays, its random numbers, its step."""
 
-    def __init__(self, op, dt: float, rng, own_rngs, before):
+    def __init__(self, op, dt: float, rng, own_rngs, before, first):
         self.rngs = [rng, *own_rngs.values()]
         self.arrays = _Arrays()
         # a copy, because step functions may count in attributes of their operator
         op = _with_generators(op, own_rngs)
         op.init_signals(self.arrays)
+        self.arrays.take(first)
         self.step = op.make_step(self.arrays, dt, rng)
+        self.arrays.put_changed(first)
         given = [self.arrays, *self.arrays.values(), *self.rngs]
         self.kept = Kept([self.step, op], before, given)
 
@@ -121,7 +136,10 @@ class PythonOperator:
         """What to call it in messages."""
         return str(self.op)
 
-    def reset(self, rngs) -> None:
+    #: making the step functions may write to signals, see `reset`
+    writes_first = True
+
+    def reset(self, rngs, first=None) -> None:
         """Start afresh, with new step functions.
 
         Parameters
@@ -129,7 +147,12 @@ class PythonOperator:
         rngs : sequence of numpy.random.RandomState
             One for each batch item. As in core Nengo they are shared with all other
             operators. Generators that the operator holds itself start again, too.
+        first : sequence of dict, optional
+            For each batch item, base signal -> its values (flat) where they are not
+            those that it was built with: earlier operators wrote them as they made
+            their steps. What this one writes is added.
         """
+        first = first or [{} for _ in rngs]
         held = {
             key: item_generators(rng, len(rngs))
             for key, rng in _generators(self.op).items()
@@ -140,7 +163,7 @@ class PythonOperator:
         self.items = []
         for i, rng in enumerate(rngs):
             own = {key: generators[i] for key, generators in held.items()}
-            self.items.append(_Item(self.op, self.dt, rng, own, before))
+            self.items.append(_Item(self.op, self.dt, rng, own, before, first[i]))
 
     def snapshot(self) -> list:
         """Arrays and random numbers as they are now, for `restore`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +57,33 @@ class Specialization:
     fed: frozenset = frozenset()
     spikes: SpikeTraining | None = None
     penalties: bool = False
+
+
+def _first_of(base, first: Mapping) -> np.ndarray:
+    """What a base signal starts with, flat."""
+    return np.ravel(first.get(base, base.initial_value))
+
+
+def _equal(items: Sequence[Mapping], others: Sequence[Mapping]) -> bool:
+    """Whether signals start with the same values."""
+    return all(
+        a.keys() == b.keys() and all(_same(a[base], b[base]) for base in a)
+        for a, b in zip(items, others)
+    )
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def _individual(items: Sequence[Mapping]) -> frozenset:
+    """The base signals that batch items start with different values of."""
+    bases = {base for first in items for base in first}
+    return frozenset(
+        base
+        for base in bases
+        if any(not _same(_first_of(base, items[0]), _first_of(base, i)) for i in items)
+    )
 
 
 class HostsThen:
@@ -170,6 +197,10 @@ class Program:
         self.form = form
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
+        self._first: list[dict] = [{} for _ in range(batch)]
+        self._individual: frozenset = frozenset()
+        #: another number each time that what was compiled is no longer right
+        self.generation = 0
         self.is_open = False
         #: steps of runs that could be compiled, asked for since the last `reset`
         self.asked = 0
@@ -200,6 +231,8 @@ class Program:
                 penalties=use.penalties,
                 single=self.dtype == SINGLE,
                 observed=self.observed,
+                first=self._first[0],
+                individual=self._individual,
             )
             passes = self.strategies.passes(use.open)
             self._compiled[use] = pipeline.compile_model(self.model, options, passes)
@@ -529,10 +562,35 @@ class Program:
             self.store.clear()
         if processes:
             self._reset_processes(seed)
+        if state:
+            self._store_first()
 
     def _reset_processes(self, seed: int) -> None:
         self.compiled(Specialization(self.is_open))  # so that the hosts are there
+        before, self._first = self._first, [{} for _ in range(self.batch)]
+        known = self._individual
         self._seed_processes(self.hosts, seed, self.batch)
+        written = {base for first in self._first for base in first}
+        # parameters of which the values are no longer those that others know
+        self._individual = _individual(self._first) | written & set(self.parameters)
+        if self._individual != known or not _equal(before, self._first):
+            self._forget_programs()
+
+    def _forget_programs(self) -> None:
+        """Signals start with other values than what was compiled knows."""
+        self.settle()
+        self.generation += 1
+        for made in (self._compiled, self._layouts, self._tiers, self._stale):
+            made.clear()
+
+    def _store_first(self) -> None:
+        """Signals start with what operators wrote to them as they made their steps."""
+        written = {base for first in self._first for base in first}
+        for base in written:
+            values = np.stack([_first_of(base, first) for first in self._first], axis=1)
+            self.store.values[base] = values.astype(self.dtype)
+        if written:
+            self.state_written()
 
     def _seed_processes(self, hosts: Mapping, seed: int, count: int) -> None:
         """Random numbers for each item as core gives them, in core's order."""
@@ -542,8 +600,11 @@ class Program:
             process = getattr(op, "process", None)
             if process is None:
                 # operators without a process take numbers from the common ones
-                if hasattr(hosts.get(op), "reset"):
-                    hosts[op].reset(rngs)
+                host = hosts.get(op)
+                if getattr(host, "writes_first", False):
+                    host.reset(rngs, self._first)
+                elif hasattr(host, "reset"):
+                    host.reset(rngs)
                 continue
             # every process draws a seed, also where it makes no use of it
             own = [process.get_rng(rng) for rng in rngs]

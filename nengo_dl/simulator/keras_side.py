@@ -283,6 +283,7 @@ class KerasSide:
         self.layer.around_batches = self._around_batch
         #: what batches begin with: whether they train -> `Hosts`; None goes on
         self._begins = {True: None, False: None}
+        self._generation = self.program.generation
         self._handed_over = False
         self._first_processes = None  # while `fit` runs, as they were before
         live.banks = self.layer.banks
@@ -421,6 +422,9 @@ class KerasSide:
         live = self.live
         live.pull()
         self.program.settle()
+        if self._generation != self.program.generation:
+            self._generation = self.program.generation
+            self.forget_traces()
         processes = self.program.hosts_now()
         with self.defaults(), contextlib.ExitStack() as stack:
             stack.enter_context(self.form(spiking))

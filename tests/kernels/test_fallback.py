@@ -5,14 +5,14 @@ import warnings
 import nengo
 import numpy as np
 import pytest
-from nengo.builder.operator import DotInc, Operator, Reset
+from nengo.builder.operator import Copy, DotInc, Operator, Reset
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 import nengo_dl
 from tests import networks
 from tests.kernels import own_operators as own
-from tests.kernels.own_operators import Own, core, silence, simulate
+from tests.kernels.own_operators import Own, core, silence, simulate, vector
 
 
 @pytest.fixture
@@ -341,6 +341,116 @@ def test_without_a_step_function_there_is_no_way(machine, monkeypatch):
         nengo_dl.Simulator(net, progress_bar=False)
     assert "no make_step(signals, dt, rng)" in str(error.value)
     assert "@nengo_dl.builder.Builder.register(Abstract)" in str(error.value)
+
+
+def _rule(write):
+    """A rule whose `make_step` writes to signals that others work with, too."""
+
+    class WritesFirst(Own):
+        def make_step(self, signals, dt, rng):
+            arrays = [signals[s] for s in self.all_signals]
+            write(rng, *arrays)
+            weights = arrays[-1]
+
+            def step():
+                weights[...] += 0.01
+
+            return step
+
+    return WritesFirst
+
+
+def _plain(rng, x, weights):
+    weights[...] = 0.5
+
+
+def _partly(rng, x, weights):
+    weights[1:] += 0.25
+
+
+def _random(rng, x, weights):
+    weights[...] = rng.uniform(1, 2, size=weights.shape)
+
+
+@pytest.mark.parametrize("jit", (False, True))
+@pytest.mark.parametrize("write", (_plain, _partly, _random))
+@pytest.mark.parametrize("kind", ("updates", "sets", "incs"))
+def test_signals_are_live_when_steps_are_made(kind, write, jit, machine, allclose):
+    """What is written then is where they start, also after `reset`."""
+
+    def factory(model, x, y):
+        weights = vector(3, 0.125, name="weights")
+        op = _rule(write)(None, [x], **{kind: [weights]})
+        return [op, Copy(weights, y)]
+
+    net = own.network_of(machine, factory)
+    with net:
+        nengo_dl.configure_settings(jit=jit)
+    with core(net, seed=3) as sim:
+        expected = simulate(sim, 4)
+    with silence():
+        sim = nengo_dl.Simulator(net, progress_bar=False, minibatch_size=2, seed=3)
+    with sim:
+        for _ in range(2):
+            found = simulate(sim, 4)
+            for one, other in zip(found, expected, strict=True):
+                assert np.ptp(other) > 0.01
+                assert allclose(one[0], other, atol=1e-12)
+            assert np.array_equal(found[0][0], found[0][1]) == (write is not _random)
+            sim.reset()
+        sim.reset(include_processes=False)
+        assert allclose(simulate(sim, 4)[0][0], expected[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("write", (_plain, _random))
+def test_constants_are_live_when_steps_are_made(write, machine, allclose):
+    """A signal that no step writes, but the making of one; others read it."""
+
+    def factory(model, x, y):
+        constant, count = vector(3, 0.125, name="constant"), vector(3, name="count")
+
+        class Writes(Own):
+            def make_step(self, signals, dt, rng):
+                x, constant, count = (signals[s] for s in self.all_signals)
+                write(rng, x, constant)
+
+                def step():
+                    count[...] += constant
+
+                return step
+
+        op = Writes(None, [x, constant], updates=[count])
+
+        def reads(dt, rng, constant, total):
+            first = constant.copy()
+
+            def step():
+                total[...] += first
+
+            return step
+
+        total = vector(3, name="total")
+        after = Own(reads, [constant], updates=[total])
+        copies = [Copy(s, y, inc=True) for s in (constant, total, count)]
+        return [op, after, Reset(y), *copies]
+
+    net = own.network_of(machine, factory, feedback=False)
+    with core(net, seed=3) as sim:
+        expected = simulate(sim, 4)
+    with silence():
+        sim = nengo_dl.Simulator(net, progress_bar=False, minibatch_size=2, seed=3)
+    with sim:
+        for seed in (3, 4, 3):
+            sim.reset(seed=seed)
+            found = simulate(sim, 4)
+        predicted = sim.predict(n_steps=4)
+        for probe, one, other in zip(sim.model.probes, found, expected, strict=True):
+            assert allclose(one[0], other, atol=1e-12)
+            assert predicted[probe].shape == (2, 4, 3)
+        sim.reset()
+        again = sim.predict(n_steps=4)
+        for probe, one in zip(sim.model.probes, found, strict=True):
+            assert allclose(again[probe], one, atol=1e-12)
 
 
 # -- neurons ---------------------------------------------------------------------------
