@@ -85,11 +85,10 @@ def read():
 # of sums are those of both digits, convolved. Nengo has a network of neurons for that,
 # which are no exact calculators. It convolves in a circle; with 20 elements, nothing up
 # to 9 + 9 meets its beginning again. The setting ``trainable`` leaves nothing to training
-# but the nodes.
+# but the Keras model.
 
 with nengo.Network(seed=0) as net:
     nengo_dl.configure_settings(trainable=False)
-    net.config[nengo.Node].trainable = True
 
     add = nengo.networks.CircularConvolution(100, dimensions=20)
     screens = []

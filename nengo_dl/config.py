@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from nengo import Connection, Network
+from nengo import Network, Probe
 from nengo.exceptions import ConfigError, NetworkContextError
 
 from nengo_dl.notices import warn
@@ -39,11 +39,14 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
     ----------
     trainable : bool or None
         Whether `.Simulator.fit` changes the parameters of ensembles (encoders), neurons
-        (biases), connections and decoded probes (weights) in this network and those
-        inside it. With None (default) it does, except for what an online learning rule
+        (biases) and connections (weights or decoders) in this network and those inside
+        it. With None (default) it does, except for what an online learning rule
         modifies. Afterwards ``net.config[nengo.Ensemble].trainable`` and
         ``net.config[obj].trainable`` set it for a class or for one object (only the
-        latter makes something trainable that a learning rule modifies).
+        latter makes something trainable that a learning rule modifies). The decoders that
+        a probe of an ensemble brings along are trained only if
+        ``net.config[probe].trainable = True``. Keras layers have their own ``trainable``;
+        ``net.config[tensor_node].trainable = False`` freezes those of a node.
     regularizer, constraint : function or None
         What `.Simulator.fit` and ``evaluate`` add to the loss for each array of trained
         parameters, and what each array becomes after a step of training, such as
@@ -129,13 +132,21 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
 
     settings = {name: validate_setting(name, val) for name, val in settings.items()}
     config = Network.context[-1].config
+    for name, setting in SETTINGS.items():
+        if setting.of_objects or name in settings:
+            for cls in (*setting.classes, *setting.more_classes):
+                _make_known(config, cls, name)
     for name, value in settings.items():
         for cls in SETTINGS[name].classes:
-            if cls not in config.params:
-                config.configures(cls)
-            if name not in config[cls].extra_params:
-                config[cls].set_param(name, SettingParam(name))
             setattr(config[cls], name, value)
+
+
+def _make_known(config, cls, name):
+    """Make a setting a parameter of a class."""
+    if cls not in config.params:
+        config.configures(cls)
+    if name not in config[cls].extra_params:
+        config[cls].set_param(name, SettingParam(name))
 
 
 def _class_setting(network, cls, name):
@@ -206,7 +217,7 @@ def warn_misplaced_settings(network):
     """
     for inner in network.all_networks:
         for name, setting in SETTINGS.items():
-            if setting.classes != (Network,):
+            if setting.of_objects:
                 continue
             for value in _class_setting(inner, Network, name):
                 used = get_setting(network, name)
@@ -284,7 +295,8 @@ def resolve_trainable(network):
     A setting of the object comes before one of its class; among those, the one in the
     nearest enclosing network counts. None counts as no setting. Without any, parameters
     are trained unless an online learning rule modifies them; to train these, the
-    setting must be made on the object itself.
+    setting must be made on the object itself. Decoders of probes are not: they see
+    the activities of neurons, hundreds of Hz, and diverge at usual learning rates.
 
     Parameters
     ----------
@@ -302,8 +314,21 @@ def resolve_trainable(network):
     learned = learned_objects(network)
     trainable = {}
     for obj, own, by_class in _choices(network, _own_objects, "trainable"):
-        trainable[obj] = [*own, *([False] if obj in learned else by_class), True][0]
+        by_default = not isinstance(obj, Probe)
+        by_class = [False] if obj in learned else by_class
+        trainable[obj] = [*own, *by_class, by_default][0]
     return trainable
+
+
+def _is_given(network, name):
+    """Whether any class or object was given a value of a setting."""
+    for net in (network, *network.all_networks):
+        for cls in SETTINGS[name].classes:
+            params = net.config.params.get(cls)
+            if params is not None and name in params.extra_params:
+                if params.get_param(name).given:
+                    return True
+    return False
 
 
 def resolve_penalties(network, name):
@@ -321,9 +346,7 @@ def resolve_penalties(network, name):
     -------
     dict
     """
-    configs = [net.config.params for net in (network, *network.all_networks)]
-    known = (params[Connection] for params in configs if Connection in params)
-    if not any(name in params.extra_params for params in known):
+    if not _is_given(network, name):
         return {}  # which is found out without looking at all objects
     choices = _choices(network, _own_objects, name)
     found = {obj: [*own, *by_class, None][0] for obj, own, by_class in choices}

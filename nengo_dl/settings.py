@@ -14,8 +14,12 @@ from nengo.params import Parameter
 
 from nengo_dl.surrogates import Surrogate
 
-#: The classes whose objects hold something that can be trained.
-TRAINABLE_CLASSES = (Ensemble, Neurons, Connection, Node, Probe)
+#: The classes whose objects hold something that is trained.
+TRAINABLE_CLASSES = (Ensemble, Neurons, Connection)
+
+#: Those whose objects hold something that has a setting of its own: Keras layers, and
+#: decoders that are trained if that is asked for.
+OTHER_TRAINABLE_CLASSES = (Node, Probe)
 
 #: Those whose parameters are not variables of Keras layers, which have penalties already.
 PENALIZED_CLASSES = (Ensemble, Neurons, Connection, Probe)
@@ -31,6 +35,13 @@ class Setting(NamedTuple):
     """Gives the value to store; raises ``ValueError`` or ``TypeError`` if invalid."""
     classes: tuple = (Network,)
     """The classes on which the setting is a parameter."""
+    more_classes: tuple = ()
+    """Those on which it is one, but stays as it is until it is set for them by name."""
+
+    @property
+    def of_objects(self):
+        """Whether single objects can have the setting."""
+        return self.classes != (Network,)
 
 
 def _flag(value):
@@ -102,7 +113,11 @@ def _surrogate(value):
 
 SETTINGS = {
     "trainable": Setting(
-        None, "True, False or None", _optional(_flag), TRAINABLE_CLASSES
+        None,
+        "True, False or None",
+        _optional(_flag),
+        TRAINABLE_CLASSES,
+        OTHER_TRAINABLE_CLASSES,
     ),
     "regularizer": Setting(
         None, "None or a function", _optional(_function), PENALIZED_CLASSES
@@ -183,6 +198,11 @@ class SettingParam(Parameter):
         super().__init__(
             name, default=SETTINGS[name].default, optional=True, readonly=False
         )
+
+    @property
+    def given(self):
+        """Whether the class or any of its objects was given a value."""
+        return len(self.data) + len(self._defaults) > 0
 
     def coerce(self, instance, value):
         """The value to store; `~nengo.exceptions.ValidationError` if it is invalid."""

@@ -35,7 +35,9 @@ def test_defaults_without_any_setting():
     assert get_setting(net, "stateful") is True
     assert get_setting(net, "truncate") is None
     assert get_setting(None, "checkpoint") == "auto"
-    assert all(config.resolve_trainable(net).values())
+    trainable = config.resolve_trainable(net)
+    assert not trainable.pop(net.p_a) and not trainable.pop(net.p_b)
+    assert all(trainable.values())
     assert config.resolve_keep_history(net) == {net.p_a: True, net.p_b: True}
 
 
@@ -93,7 +95,50 @@ def test_trainable_of_object_class_and_network():
     assert trainable[net.a] and not trainable[net.a.neurons]
     assert trainable[net.b] and trainable[net.b.neurons]
     assert trainable[net.conn] and not trainable[net.rec]
+    assert not trainable[net.p_a] and not trainable[net.p_b]
+
+
+@pytest.mark.parametrize("general", [None, True, False])
+def test_decoders_of_probes_are_trained_if_that_is_asked_for(general):
+    net = nested_network()
+    with net:
+        configure_settings(trainable=general)
+    trainable = config.resolve_trainable(net)
+    assert not trainable[net.p_a] and not trainable[net.p_b]
+    net.config[net.p_b].trainable = True
+    trainable = config.resolve_trainable(net)
     assert not trainable[net.p_a] and trainable[net.p_b]
+    net.config[nengo.Probe].trainable = True
+    assert config.resolve_trainable(net)[net.p_a]
+
+
+def test_layers_are_frozen_by_name_alone():
+    net = nested_network()
+    with net:
+        node, other = nengo.Node(size_in=1), nengo.Node(size_in=1)
+        configure_settings(trainable=False)
+    trainable = config.resolve_trainable(net)
+    assert {obj for obj, value in trainable.items() if value} == {node, other}
+    net.config[node].trainable = False
+    trainable = config.resolve_trainable(net)
+    assert not trainable[node] and trainable[other]
+    net.config[nengo.Node].trainable = False
+    assert not any(config.resolve_trainable(net).values())
+
+
+def test_any_setting_makes_those_of_objects_known():
+    net = nested_network()
+    with net:
+        configure_settings(dtype="float64")
+    net.config[net.p_a].keep_history = False
+    net.config[net.a].trainable = False
+    net.config[net.b].surrogate = Triangle()
+    assert config.resolve_keep_history(net) == {net.p_a: False, net.p_b: True}
+    assert not config.resolve_trainable(net)[net.a]
+    assert config.resolve_surrogates(net)[net.b] == Triangle()
+    assert config.resolve_penalties(net, "regularizer") == {}
+    net.config[net.conn].regularizer = abs
+    assert config.resolve_penalties(net, "regularizer") == {net.conn: abs}
 
 
 def test_trainable_of_the_nearest_network_counts():
@@ -103,7 +148,7 @@ def test_trainable_of_the_nearest_network_counts():
         with net.inner:
             configure_settings(trainable=True)
     trainable = config.resolve_trainable(net)
-    assert trainable[net.b] and trainable[net.rec] and trainable[net.p_b]
+    assert trainable[net.b] and trainable[net.rec] and not trainable[net.p_b]
     assert not trainable[net.a] and not trainable[net.conn]
 
     net.inner.config[nengo.Ensemble].trainable = None  # None counts as no setting

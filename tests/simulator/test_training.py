@@ -91,6 +91,7 @@ def test_settings_of_backpropagation_are_passed_on():
 def test_training_changes_what_is_run_afterwards(neuron_type):
     net = networks.autoencoder(1, neuron_type, dtype="float64")
     (probe,) = net.out
+    net.config[probe].trainable = True
     x = np.repeat([[[0.5, -0.5]]], 20, axis=1)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         sim.run_steps(20, data=x)
@@ -368,6 +369,7 @@ def test_callbacks_steps_and_splits(rng):
 
 def test_the_model_by_itself(rng, tmp_path):
     net = feed_forward("float32")
+    net.config[nengo.Probe].trainable = True
     x, y = rng.uniform(-1, 1, (4, 5, 2)).astype("float32"), np.zeros((4, 5, 2))
     with nengo_dl.Simulator(net, minibatch_size=4, progress_bar=False) as sim:
         model = sim.keras_model
