@@ -1,6 +1,7 @@
 """Configuration of Sphinx; ``docs/contributing.rst`` tells how to build the pages."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -39,6 +40,12 @@ autodoc_typehints = "none"  # numpydoc's sections have the types, in words
 numpydoc_show_class_members = False  # autodoc lists them already
 numpydoc_xref_param_type = True  # types such as ~nengo.Network are references
 numpydoc_xref_ignore = "all"  # and words in their descriptions are not
+# "~nengo.Network" in a list of types is shown as "Network"
+numpydoc_xref_aliases = {
+    name: f":py:obj:`{name}`"
+    for path in Path(__file__).parents[1].glob("nengo_dl/**/*.py")
+    for name in re.findall(r"(?<![`\w])~[a-z]\w*(?:\.\w+)+", path.read_text("utf-8"))
+}
 
 # The pages of examples are made of the scripts in examples/. By default the scripts are
 # shown and not run, so that the pages are built in seconds. NENGO_DL_DOCS_EXAMPLES=run

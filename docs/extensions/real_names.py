@@ -13,6 +13,7 @@ import importlib
 import inspect
 import re
 
+from docutils import nodes
 from docutils.utils import get_source_line
 
 #: packages that may be imported to see whether a name exists
@@ -89,7 +90,12 @@ def exists(target, around):
 def missing_reference(app, env, node, contnode):
     """Sphinx asks this for each reference that it cannot resolve."""
     if node["reftarget"].startswith(("python:", "numpy:")):
-        return contnode  # numpydoc knows them: int, str, array_like and so on
+        # numpydoc knows them (int, str, array_like, ...), and writes "python:int" for a
+        # link into the pages of Python; without such links, the word is what is read
+        word = contnode.astext()
+        shown = contnode.copy()
+        shown += nodes.Text(word.removeprefix("python:").removeprefix("numpy:"))
+        return shown
     if node.get("refdomain") != "py":
         return None
     return contnode if exists(node["reftarget"], contexts(node)) else None

@@ -14,6 +14,12 @@ import numpy as np
 
 from nengo_dl.version import version
 
+#: what stands in the place of a value that there is none of
+MISSING = "-"
+
+#: so many columns fit on a page
+MOST_COLUMNS = 10
+
 
 @dataclasses.dataclass(frozen=True)
 class Column:
@@ -44,7 +50,7 @@ class Column:
         """The value of a row as text."""
         value = row.get(self.key)
         if value is None:
-            return "-"
+            return MISSING
         if isinstance(value, bool | str):
             return str(value)
         return format(value, self.form or "")
@@ -144,14 +150,31 @@ def summary_lines(summary: Mapping) -> list[str]:
     ]
 
 
-def rst_table(columns: Sequence[Column], rows: Sequence[Mapping]) -> list[str]:
-    """A table in reStructuredText, as lines."""
+def rst_tables(columns: Sequence[Column], rows: Sequence[Mapping]) -> list[str]:
+    """A table in reStructuredText, as lines; two or more if it is too wide for a page.
+
+    Each of them begins with the columns of text that the first one begins with, which
+    tell the rows apart.
+    """
+    if len(columns) <= MOST_COLUMNS:
+        return _rst_table(columns, rows)
+    names = next(n for n, column in enumerate(columns) if not column.is_text)
+    first, rest = columns[:names], columns[names:]
+    count = -(-len(rest) // (MOST_COLUMNS - names))
+    each = -(-len(rest) // count)
+    parts = [rest[start : start + each] for start in range(0, len(rest), each)]
+    return [line for part in parts for line in _rst_table([*first, *part], rows)]
+
+
+def _rst_table(columns, rows):
     lines = [".. list-table::", "   :header-rows: 1", ""]
     cells = [[column.title for column in columns]]
     cells += [[column.cell(row) for column in columns] for row in rows]
     for row in cells:
         for i, text in enumerate(row):
-            lines.append(f"   {'*' if i == 0 else ' '} - {text}")
+            # a hyphen alone would be an empty list
+            shown = "\N{EN DASH}" if text == MISSING else text
+            lines.append(f"   {'*' if i == 0 else ' '} - {shown}")
     return [*lines, ""]
 
 
@@ -178,7 +201,7 @@ def rst_section(
     heading = f"``{report['measurement']}``: {title.rstrip('.')}"
     lines = [heading, "-" * len(heading), "", ".. code-block:: bash", ""]
     lines += [f"   {report['command']}", ""]
-    lines += rst_table(columns, report["rows"])
+    lines += rst_tables(columns, report["rows"])
     for text in summary_lines(report["summary"]):
         lines.append(f"- {text}")
     if report["summary"]:

@@ -96,3 +96,20 @@ def test_charts_have_bars_with_errors(tmp_path):
     first = (tmp_path / "new" / "x.svg").read_bytes()
     charts.draw(str(tmp_path / "new" / "x.svg"), charts.ratio_bars, rows)
     assert (tmp_path / "new" / "x.svg").read_bytes() == first  # no date, no random names
+
+
+def test_what_is_missing_is_no_bullet_point():
+    lines = report.rst_tables(COLUMNS, [{COLUMNS[0].key: "a"}])
+    assert "     - \N{EN DASH}" in lines
+    assert not [line for line in lines if line.rstrip().endswith("- -")]
+
+
+def test_wide_tables_are_split():
+    wide = [report.Column("name", "name"), report.Column("by", "by")]
+    wide += [report.Column(f"c{n}", f"c{n}", ".1f") for n in range(11)]
+    row = {"name": "a", "by": "b", **{f"c{n}": n for n in range(11)}}
+    text = "\n".join(report.rst_tables(wide, [row]))
+    first, second = text.split(".. list-table::")[1:]
+    assert first.count("- ") == 2 * 8 and second.count("- ") == 2 * 7
+    assert "* - a\n     - b\n     - 6.0" in second
+    assert first.count("* - name") == second.count("* - name") == 1
