@@ -3,10 +3,11 @@
 import contextlib
 import re
 import sys
+from typing import Any
 
 import numpy as np
 from nengo.builder import Model
-from nengo.cache import get_default_decoder_cache
+from nengo.cache import NoDecoderCache, get_default_decoder_cache
 from nengo.exceptions import ValidationError
 
 from nengo_dl.builder import NengoBuilder
@@ -82,6 +83,17 @@ def whole_steps(n_steps, obj=None):
     return steps
 
 
+class PortableModel(Model):
+    """A model whose pickles leave out the cache of decoders.
+
+    Its index says where on this machine all decoders are that were ever cached, which is
+    larger than most models. What is unpickled is built already.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "decoder_cache": NoDecoderCache()}
+
+
 def built_model(network, dt, model, progress_bar):
     """The model, with the network built into it.
 
@@ -96,7 +108,7 @@ def built_model(network, dt, model, progress_bar):
             attr="network",
         )
     if model is None:
-        model = Model(
+        model = PortableModel(
             dt=float(dt),
             label=f"{network}, dt={dt:f}",
             decoder_cache=get_default_decoder_cache(),

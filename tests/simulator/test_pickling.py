@@ -339,3 +339,28 @@ def test_pickles_that_cannot_be_read_leave_no_open_simulator():
             other.__setstate__({k: v for k, v in state.items() if k != "parameters"})
         assert other.closed
         del other
+
+
+@pytest.mark.parametrize("copied", (pickle.dumps, copy.deepcopy))
+def test_pickles_leave_out_the_cache_of_decoders(copied, tmp_path):
+    """Its index, of everything that was ever solved, is larger than the simulator."""
+    path = nengo.rc.get("decoder_cache", "path")
+    nengo.rc.set("decoder_cache", "enabled", "True")  # as outside of the tests
+    nengo.rc.set("decoder_cache", "path", str(tmp_path / "cache"))
+    try:
+        with nengo_dl.Simulator(small(), progress_bar=False) as sim:
+            assert str(tmp_path) in repr(sim.model.decoder_cache.cache_dir)
+            for obj in (sim, sim.data, sim.model):
+                found = copied(obj)
+                if copied is pickle.dumps:
+                    assert str(tmp_path).encode() not in found
+                    found = pickle.loads(found)
+                model = getattr(found, "model", getattr(found, "_model", found))
+                assert isinstance(model, nengo.builder.Model)
+                assert isinstance(model.decoder_cache, nengo.cache.NoDecoderCache)
+                if obj is sim:
+                    found.run_steps(2)
+                    found.close()
+    finally:
+        nengo.rc.set("decoder_cache", "path", path)
+        nengo.rc.set("decoder_cache", "enabled", "False")
