@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ from nengo.exceptions import SimulationError
 from nengo_dl.compiler.digits import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
+
+#: what differs from process to process in the names of objects without labels
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class InputsInterrupted(Exception):
@@ -56,6 +60,13 @@ class _Column:
         if self.digits is not None:
             a, b = self.digits
             out[..., a:b, :] = to_digits(values)
+
+    @property
+    def name(self) -> str:
+        """What to call the function in messages: by itself, and by its node."""
+        owner = getattr(self.key, "name", "").rpartition(".")[0]
+        of = f" of {ADDRESS.sub('', owner)}" if owner else ""
+        return f"{self.host.label!r}{of}"
 
     @property
     def draws(self) -> bool:
@@ -316,7 +327,7 @@ class InputFeed:
             return done, failure
         step = int(np.flatnonzero(~finite.all(axis=1))[0])
         return step, SimulationError(
-            f"Function {column.host.label!r} returned non-finite value "
+            f"Function {column.name} returned non-finite value "
             f"{buffer[step]} at t={times[step]:g} (for {column.op}); expected "
             f"{buffer.shape[1]} finite numbers"
         )
@@ -331,7 +342,7 @@ class InputFeed:
         if trace is not None and trace.tb_next is not None:
             return error
         labels = ", ".join(
-            f"{c.host.label!r} ({c.size} numbers expected)" for c in active if c.size
+            f"{c.name} ({c.size} numbers expected)" for c in active if c.size
         )
         problem = SimulationError(
             f"A function returned a value of invalid type or shape at t={t:g}: {error}. "

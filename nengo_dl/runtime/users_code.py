@@ -6,7 +6,6 @@ step. Who wants to know is in an exceptional situation, and looks at the stack.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,10 +16,7 @@ from nengo.builder.operator import SimPyFunc
 from nengo.utils.functions import function_name
 
 from nengo_dl.kernels.functions import HostFunction
-from nengo_dl.runtime.host import InputFeed, column_in
-
-#: what differs from process to process in the names of objects without labels
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+from nengo_dl.runtime.host import ADDRESS, InputFeed, column_in
 
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -50,9 +46,14 @@ def frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def is_of_package(frame: FrameType) -> bool:
+    """Whether a frame is of a function of this package."""
+    return frame.f_code.co_filename.startswith(_PACKAGE)
+
+
 def users_code(frame: FrameType) -> UsersCode | None:
     """The call of the user's code that a frame of this package makes, if it does."""
-    if not frame.f_code.co_filename.startswith(_PACKAGE):
+    if not is_of_package(frame):
         return None
     values = frame.f_locals
     me = values.get("self")
@@ -81,5 +82,5 @@ def name_of_users_code(model: Any, op: Any) -> str:
             return f"the {what} of Node {obj.label or function_name(obj.output)!r}"
     if isinstance(op, SimPyFunc) and op.output is not None:
         connection = op.output.name.rpartition(".")[0] or op.output.name
-        return f"the function of {_ADDRESS.sub('', connection)}"
-    return f"the step function of {_ADDRESS.sub('', str(getattr(op, 'process', op)))}"
+        return f"the function of {ADDRESS.sub('', connection)}"
+    return f"the step function of {ADDRESS.sub('', str(getattr(op, 'process', op)))}"

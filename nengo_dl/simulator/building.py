@@ -14,6 +14,7 @@ from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import get_setting, resolve_keep_history
 from nengo_dl.notices import warn
+from nengo_dl.simulator.checks import check_network, step_length
 from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.decoders import solved_once
 from nengo_dl.simulator.progress import progress
@@ -100,17 +101,13 @@ def built_model(network, dt, model, progress_bar):
     Raises
     ------
     ~nengo.exceptions.ValidationError
-        If there is neither a network nor a model.
+        If there is neither a network nor a model, or something else.
     """
-    if network is None and model is None:
-        raise ValidationError(
-            "either a network or a built model must be given; got None for both",
-            attr="network",
-        )
+    check_network(network, model)
     if model is None:
         model = PortableModel(
-            dt=float(dt),
-            label=f"{network}, dt={dt:f}",
+            dt=step_length(dt),
+            label=f"{network}, dt={float(dt):f}",
             decoder_cache=get_default_decoder_cache(),
             builder=NengoBuilder(),
         )

@@ -191,6 +191,19 @@ class ProbeLog:
         return buffer
 
 
+class NotSimulated(KeyError):
+    """Something of which ``sim.data`` has nothing; says why."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # that of KeyError is for keys
+
+
+def _all_objects(network) -> set:
+    """All objects that are in a network now."""
+    found = {*network.all_objects, *network.all_networks, network}
+    return found | {*network.all_probes}
+
+
 class RecordedSteps:
     """Which steps there are probe data of.
 
@@ -310,6 +323,8 @@ class SimulationData(Mapping[Any, Any]):
         if log is not None:
             signal = self._model.sig[key]["in"]
             return sparse_matrices(signal, log.data) if signal.sparse else log.data
+        if key not in self._model.params:
+            raise NotSimulated(self._no_data(key))
         if not isinstance(key, Ensemble | Connection):
             return self._model.params[key]
         with self._reading():
@@ -328,10 +343,32 @@ class SimulationData(Mapping[Any, Any]):
         return self._cache[key]
 
     def _built(self, key):
-        self._model.params[key]  # KeyError for objects that are not in the model
         if isinstance(key, Ensemble):
             return built_ensemble(self._model, key, self._values, self._loaded.get(key))
         return built_connection(self._model, key, self._values)
+
+    def _no_data(self, key):
+        """Why there is nothing for an object."""
+        network = self._model.toplevel
+        if isinstance(key, str):
+            known = {repr(obj.label): obj for obj in self._model.params if obj.label}
+            same = known.get(repr(key))
+            of = "" if same is None else f", here the {type(same).__name__} {key!r},"
+            return (
+                f"sim.data has Nengo objects{of} as keys, got the text {key!r}. "
+                "(Simulator.predict gives its results by name, too.)"
+            )
+        if isinstance(key, Neurons):
+            return f"{key} have their data with their ensemble: sim.data[ens]"
+        later = network is not None and key in _all_objects(network)
+        where = (
+            "was added to the network after this simulator was built"
+            if later
+            else "is not part of the network that this simulator was built of"
+        )
+        return (
+            f"there are no data of {key}: it {where}. Make a new Simulator to have them"
+        )
 
     def get_params(self, *obj_attrs: tuple[Any, str]) -> list[Any]:
         """Present values of some parameters.

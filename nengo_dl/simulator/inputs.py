@@ -117,6 +117,7 @@ def resolve_data(
     where="Simulator.run_steps",
     names=None,
     dtype=None,
+    one_item=False,
 ):
     """Check data for input nodes.
 
@@ -140,6 +141,8 @@ def resolve_data(
     dtype : dtype, optional
         The type of the arrays that are returned. Default: that of the given arrays if
         it is a floating point type, else Nengo's.
+    one_item : bool
+        Also take arrays ``(steps, size)``, of one item.
 
     Returns
     -------
@@ -191,7 +194,9 @@ def resolve_data(
             array = array.astype(dtype, copy=False)
         elif array.dtype.kind != "f":
             array = array.astype(rc.float_dtype)
-        _check_shape(kind, node, array, (node.size_out,))
+        if one_item and array.ndim == 2 and array.shape[1] == node.size_out:
+            array = array[None]
+        _check_shape(kind, node, array, (node.size_out,), one_item)
         if not isinstance(array, Symbol):
             check_data(array, kind.of(node), where)
         arrays[node] = array
@@ -369,11 +374,17 @@ def _axes(sizes):
     return ", ".join(map(str, sizes))
 
 
-def _check_shape(kind, obj, array, shape):
+def _check_shape(kind, obj, array, shape, one_item=False):
     """The rank of an array, and all axes but two; some may be words for any size."""
     if isinstance(array, Symbol) and array.any_rank:
         return
     expected = f"(batch, steps, {_axes(shape)})"
+    if array.ndim != 2 + len(shape) and one_item:
+        raise ValidationError(
+            f"{kind.of(obj)} has shape {array.shape}; expected {expected}, or for one "
+            f"item (steps, {_axes(shape)})",
+            attr=kind.where,
+        )
     if array.ndim != 2 + len(shape):
         raise ValidationError(
             f"{kind.of(obj)} has shape {array.shape}; expected {2 + len(shape)} axes "

@@ -28,6 +28,7 @@ from nengo_dl.simulator.building import (
     tensorflow_defaults,
     whole_steps,
 )
+from nengo_dl.simulator.checks import seed_number, steps_of
 from nengo_dl.simulator.data import RecordedSteps, SimulationData
 from nengo_dl.simulator.gradients import GradientMethods
 from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
@@ -140,6 +141,7 @@ class Simulator(
         self.device = available_device(device)
         self.progress_bar = progress_bar
         self.optimize = optimize
+        seed = seed_number(seed, self.minibatch_size or 1)
         self.model = built_model(network, dt, model, progress_bar)
         self.network = self.model.toplevel if network is None else network
         if seed is None:
@@ -280,17 +282,11 @@ class Simulator(
         Raises
         ------
         ~nengo.exceptions.ValidationError
-            If the time is negative.
+            If the time is negative, infinite, or no number.
         ~nengo.exceptions.SimulatorClosed
         """
         self._require_open("run")
-        if time_in_seconds < 0:
-            raise ValidationError(
-                f"must be positive (got {time_in_seconds:g})",
-                attr="time_in_seconds",
-                obj=self,
-            )
-        n_steps = int(np.round(float(time_in_seconds) / self.dt))
+        n_steps = steps_of(time_in_seconds, self.dt, self)
         if n_steps == 0:
             warn(
                 f"{time_in_seconds} results in running for 0 timesteps. Simulator still "
@@ -317,9 +313,9 @@ class Simulator(
         n_steps : int
             How many; core Nengo's name for it, ``steps``, is taken as well.
         data : array or list or dict, optional
-            Values of input nodes, ``(minibatch_size, n_steps, size)``: one array, a list
-            in the order of the nodes, or a dict by node or name. Nodes without data run
-            their own output.
+            Values of input nodes, ``(minibatch_size, n_steps, size)``, without a
+            ``minibatch_size`` also ``(n_steps, size)``: one array, a list in the order of
+            the nodes, or a dict by node or name. Nodes without data run their own output.
         progress_bar : bool or ~nengo.utils.progress.ProgressBar, optional
             Overrides the simulator's.
         stateful : bool
@@ -406,6 +402,9 @@ class Simulator(
             before, turns.holder = turns.holder, "step"
             try:
                 self._step(kwargs)
+            except Exception as error:
+                turns.add_place(error)
+                raise
             finally:
                 turns.holder = before
 
@@ -441,6 +440,7 @@ class Simulator(
             where="Simulator.run_steps",
             names=self._node_names,
             dtype=self.dtype,
+            one_item=self.minibatch_size is None,
         )
         return {source_key(self.model.sig[node]["out"]): a for node, a in arrays.items()}
 
@@ -474,7 +474,7 @@ class Simulator(
         if self.closed:
             raise SimulatorClosed("Cannot reset closed Simulator.")
         if seed is not None:
-            self.seed = seed
+            self.seed = seed_number(seed, self._batch)
         kept = {}
         if include_trainable:
             self._live.reset_parameters()

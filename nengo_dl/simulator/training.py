@@ -444,7 +444,8 @@ class TrainingMethods(DataMethods):
             if "validation_data" in kwargs and not kwargs.get("validation_batch_size"):
                 kwargs["validation_batch_size"] = self._batch
             return {"x": stream.data}, [stream]
-        given = self._given(x, y, weight, n_steps, where, targets)
+        one = self.minibatch_size is None and not targets
+        given = self._given(x, y, weight, n_steps, where, targets, one_item=one)
         if classes is not None:
             given = self._of_classes(given, classes, where)
         inputs, goals, weights = self._arrays(given, stateful, where)

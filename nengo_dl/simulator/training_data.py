@@ -150,7 +150,17 @@ class DataMethods:
         """The shape of what each probe gives in one step; of weights it is a matrix."""
         return {probe: self.model.sig[probe]["in"].shape for probe in self.model.probes}
 
-    def _given(self, x, y, weight, n_steps, where, targets=True, steps_known=True):
+    def _given(
+        self,
+        x,
+        y,
+        weight,
+        n_steps,
+        where,
+        targets=True,
+        steps_known=True,
+        one_item=False,
+    ):
         """All checks of data, targets and weights.
 
         Parameters
@@ -164,6 +174,8 @@ class DataMethods:
             Whether targets are expected.
         steps_known : bool
             False: the number of steps may be found later.
+        one_item : bool
+            Whether data may be without the axis for items.
         """
         probes, names = self.model.probes, self._probe_names()
         items, found = None, {}
@@ -179,25 +191,9 @@ class DataMethods:
             found = resolve_targets(y, probes, where=where, names=names, shapes=shapes)
         inputs, steps = {}, n_steps
         if x is not None:
-            inputs, steps = resolve_data(
-                x, self._nodes, None, n_steps, where, self._node_names, self.dtype
-            )
-        if steps is None and steps_known:
-            raise ValidationError(
-                "the number of steps is not known; give n_steps, or data (items, steps, "
-                f"size) for one of {list(self._node_names.values())}",
-                attr=where,
-            )
-        if steps is not None and steps < 1:
-            raise ValidationError(f"expected at least 1 step, got {steps}", attr=where)
-        fixed = self._keras.layer.fixed_steps
-        if fixed not in (None, steps):
-            raise ValidationError(
-                f"got {steps} steps; with the setting use_loop=False, exactly "
-                f"unroll_simulation={fixed} are unrolled. Build the Simulator with "
-                f"unroll_simulation={steps}, or leave the setting out",
-                attr=where,
-            )
+            about = (where, self._node_names, self.dtype, one_item)
+            inputs, steps = resolve_data(x, self._nodes, None, n_steps, *about)
+        self._check_steps(steps, steps_known, where)
         known = [a.shape[0] for a in (*inputs.values(), *found.values())]
         items = next((n for n in known if n is not None), None)
         if items is None and not known:
@@ -223,6 +219,25 @@ class DataMethods:
         if weight is not None and targets:
             weights = self._sample_weights(weight, found, where)
         return Given(inputs, found, weights, items, steps)
+
+    def _check_steps(self, steps, known, where):
+        """Whether so many steps can be run; None if that need not be known yet."""
+        if steps is None and known:
+            raise ValidationError(
+                "the number of steps is not known; give n_steps, or data (items, steps, "
+                f"size) for one of {list(self._node_names.values())}",
+                attr=where,
+            )
+        if steps is not None and steps < 1:
+            raise ValidationError(f"expected at least 1 step, got {steps}", attr=where)
+        fixed = self._keras.layer.fixed_steps
+        if fixed not in (None, steps):
+            raise ValidationError(
+                f"got {steps} steps; with the setting use_loop=False, exactly "
+                f"unroll_simulation={fixed} are unrolled. Build the Simulator with "
+                f"unroll_simulation={steps}, or leave the setting out",
+                attr=where,
+            )
 
     def _items_of_entry(self, x):
         """For how many items data tell the number of steps, if they are nothing else."""

@@ -27,6 +27,7 @@ from nengo.exceptions import SimulationError
 from nengo_dl.runtime.users_code import (
     called_by_tensorflow,
     frames,
+    is_of_package,
     name_of_users_code,
     users_code,
 )
@@ -109,8 +110,30 @@ class Turns:
             before, turns.holder = turns.holder, name
             try:
                 return method(*args, **kwargs)
+            except Exception as error:
+                self.add_place(error)
+                raise
             finally:
                 turns.holder = before
+
+    def add_place(self, error: Exception) -> None:
+        """Add to what a user's function raised which one it was, and when.
+
+        Only Python 3.11 and later have notes of exceptions.
+        """
+        sim, trace, code = self._sim(), error.__traceback__, None
+        if sim is None or not hasattr(error, "add_note"):
+            return
+        while trace is not None:
+            found = users_code(trace.tb_frame)
+            code, last = found or code, trace.tb_frame
+            trace = trace.tb_next
+        if code is None or is_of_package(last) or code.op not in sim.model.operators:
+            return
+        at = "" if code.t is None else f" at t={code.t:g}"
+        note = f"It was raised by {name_of_users_code(sim.model, code.op)}{at}."
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
 
 
 def _fetches_for(sim: Any, frame: FrameType) -> bool:

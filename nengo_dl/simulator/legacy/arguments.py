@@ -6,6 +6,7 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.notices import warn
 from nengo_dl.settings import validate_setting
+from nengo_dl.simulator.checks import unexpected
 
 #: for what cannot be translated: what to write instead
 INSTEAD = {
@@ -71,7 +72,9 @@ def older_options(older):
     found = dict.fromkeys(("dtype", "tensorboard"))
     for name, value in older.items():
         if name not in {*found, "session_config", "step_blocks"}:
-            raise TypeError(f"Simulator got an unexpected argument {name!r}")
+            from nengo_dl.simulator.simulator import Simulator
+
+            raise unexpected(Simulator.__init__, "Simulator", name)
         if name == "dtype" and value is not None:
             found[name] = validate_setting("dtype", value)
             deprecated(
