@@ -128,11 +128,15 @@ class VarianceScaling(Distribution):
         """Draw ``(n, d)`` samples, or ``(n,)`` if ``d`` is None."""
         fan_in, fan_out = (1 if d is None else d), n
         fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
-        stddev = np.sqrt(self.scale / max(fans[self.mode], 1))
+        stddev = np.sqrt(self._variance() / max(fans[self.mode], 1))
         if self.distribution == "normal":
             return TruncatedNormal(0, stddev / STDDEV_WITHIN_2).sample(n, d, rng)
         limit = np.sqrt(3) * stddev  # the variance of a uniform distribution is limit^2/3
         return rng.uniform(-limit, limit, size=self._sample_shape(n, d))
+
+    def _variance(self) -> float:
+        """That of a sum of products."""
+        return self.scale
 
 
 class Glorot(VarianceScaling):
@@ -172,10 +176,17 @@ class Glorot(VarianceScaling):
         super().__init__(scale=scale, mode="fan_avg", distribution=distribution)
 
 
+class _AsInThePaper(float):
+    """The default of `He`, which reads 1: once what the paper has."""
+
+
+_AS_IN_THE_PAPER = _AsInThePaper(1)
+
+
 class He(VarianceScaling):
     r"""Weights that keep the variance from layer to layer of rectified neurons.
 
-    .. math:: \operatorname{Var}(W_{ij}) = \text{scale} \frac{2}{\text{fan}_{in}}
+    .. math:: \operatorname{Var}(W_{ij}) = \frac{2}{\text{fan}_{in}}
 
     Rectified neurons, such as `nengo.RectifiedLinear`, pass on half of what they get;
     the two makes up for that.
@@ -183,7 +194,11 @@ class He(VarianceScaling):
     Parameters
     ----------
     scale : float, optional
-        Factor on the variance; not negative.
+        Left out, the variance is the one above, that of the paper. A number that is given
+        is a factor on a standard deviation without the two, as in NengoDL 3:
+        :math:`\operatorname{Var}(W_{ij}) = \text{scale}^2 / \text{fan}_{in}`. So
+        ``He()`` and ``He(np.sqrt(2))`` are the same, and ``He(1)`` has half of their
+        variance. Not negative.
     distribution : {"uniform", "normal"}, optional
         See `VarianceScaling`.
 
@@ -200,14 +215,14 @@ class He(VarianceScaling):
 
     def __init__(
         self,
-        scale: float = 1,
+        scale: float = _AS_IN_THE_PAPER,
         distribution: Literal["uniform", "normal"] = "normal",
     ) -> None:
+        scale = np.sqrt(2) if isinstance(scale, _AsInThePaper) else scale
         super().__init__(scale=scale, mode="fan_in", distribution=distribution)
 
-    def sample(self, n: int, d: int | None = None, rng: Any = np.random) -> np.ndarray:
-        """Draw ``(n, d)`` samples, or ``(n,)`` if ``d`` is None."""
-        return np.sqrt(2) * super().sample(n, d, rng)
+    def _variance(self) -> float:
+        return self.scale**2
 
 
 def __dir__():

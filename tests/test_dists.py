@@ -1,5 +1,6 @@
 """Distributions: their limits, shapes and moments, by themselves and in networks."""
 
+import inspect
 import pickle
 
 import nengo
@@ -89,7 +90,22 @@ def test_glorot_and_he(distribution, rng, allclose):
     assert allclose(glorot.var(), 2 / 400, rtol=0.03)
     he = He(distribution=distribution).sample(100, 300, rng)
     assert allclose(he.var(), 2 / 300, rtol=0.03)
-    assert allclose(He(0.5).sample(100, 300, rng).var(), 1 / 300, rtol=0.03)
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+def test_scale_of_he_is_read_as_scripts_write_it(distribution, rng, allclose):
+    """Without it the paper's variance, which others write as the root of two."""
+
+    def variance(*scale):
+        return He(*scale, distribution=distribution).sample(200, 300, rng).var() * 300
+
+    assert allclose(variance(), 2, rtol=0.03)
+    assert allclose(variance(np.sqrt(2)), 2, rtol=0.03)
+    assert allclose(variance(1), 1, rtol=0.03)
+    assert allclose(variance(0.5), 0.25, rtol=0.03)
+    assert He() == He(np.sqrt(2)) != He(1)
+    assert inspect.signature(He).parameters["scale"].default == 1
+    assert pickle.loads(pickle.dumps(He())) == He()
 
 
 @pytest.mark.parametrize(
