@@ -122,3 +122,48 @@ def test_errors_come_with_the_simulator():
     with pytest.raises(ValidationError, match=r"planner <lambda> returned 0 indices"):
         with nengo_dl.Simulator(net, progress_bar=False) as sim:
             sim.run_steps(3)
+
+
+def with_constants():
+    """Constants that reach neurons by matrices, and neurons that never fire."""
+    with nengo.Network(seed=0) as net:
+        a, still = nengo.Node([0.5]), nengo.Node([0.0])
+        ens, out = nengo.Ensemble(10, 1), nengo.Node(size_in=1)
+        nengo.Connection(a, ens)
+        nengo.Connection(still, ens.neurons, transform=np.ones((10, 1)), synapse=None)
+        quiet = nengo.Ensemble(
+            3,
+            1,
+            gain=np.ones(3),
+            bias=np.zeros(3),
+            neuron_type=nengo.RectifiedLinear(),
+        )
+        nengo.Connection(quiet.neurons, out, transform=np.ones((1, 3)))
+        nengo.Connection(ens, out, synapse=None)
+        nengo.Probe(out)
+    return net
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        graph_optimizer.default_simplifications,
+        graph_optimizer.default_simplifications[::-1],
+        *([rule] for rule in graph_optimizer.default_simplifications),
+    ],
+    ids=lambda rules: f"{len(rules)}-{rules[0].__name__}",
+)
+def test_simplifications_of_constants(rules, opened, allclose):
+    net = with_constants()
+    with net:
+        nengo_dl.configure_settings(dtype="float64", jit=False, simplifications=rules)
+    (probe,) = net.probes
+    with nengo_dl.Simulator(net, progress_bar=False, seed=0) as sim:
+        if opened:
+            sim._program.written()
+        sim.run_steps(10)
+        found = sim.data[probe]
+    with nengo.Simulator(net, progress_bar=False, seed=0) as core:
+        core.run_steps(10)
+    assert allclose(found, core.data[probe], atol=1e-9)

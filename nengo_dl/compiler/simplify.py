@@ -122,7 +122,7 @@ def fold(graph: Graph) -> Graph:
     kind, value = graph.kind.copy(), graph.value.copy()
     still = (kind == Kind.STATE) & (graph.next == np.arange(graph.size))
     kind[still] = Kind.CONSTANT
-    _fold_nodes(graph, kind, value)
+    left = _fold_nodes(graph, kind, value)
     constant = kind[graph.src] == Kind.CONSTANT
     if not constant.any() and graph.scale.all() and (kind == graph.kind).all():
         empty = (kind == Kind.SUM) & (graph.fan_in == 0)
@@ -141,13 +141,27 @@ def fold(graph: Graph) -> Graph:
         kind=kind,
         value=value,
         next=following,
+        **_nodes_left(graph, left, kind),
     )
 
 
-def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> None:
-    """Mark outputs of nodes as constants, where they are known."""
+def _nodes_left(graph: Graph, left: np.ndarray, kind: np.ndarray) -> dict:
+    """The changes of a graph in which only some nodes are ``left``."""
+    if left.all():
+        return {}
+    number = np.cumsum(left) - 1
+    owner, of_nodes = graph.owner.copy(), kind == NODE
+    owner[of_nodes] = number[owner[of_nodes]]
+    owner[kind == Kind.CONSTANT] = -1
+    nodes = (node for node, stays in zip(graph.nodes, left) if stays)
+    return {"nodes": tuple(nodes), "owner": owner}
+
+
+def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Mark outputs of nodes as constants, where they are known; which nodes are left."""
     constant = kind == Kind.CONSTANT
-    for node in graph.nodes:
+    left = np.ones(len(graph.nodes), bool)
+    for number, node in enumerate(graph.nodes):
         kernel = node.kernel
         if kernel.side_effects or not node.outputs or not node.inputs:
             continue
@@ -160,10 +174,12 @@ def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> None:
             results = [np.zeros(size) for _, size in node.outputs]
         else:
             continue
+        left[number] = False
         for (start, size), result in zip(node.outputs, results):
             kind[start : start + size] = Kind.CONSTANT
             constant[start : start + size] = True
             value[start : start + size] = result
+    return left
 
 
 def alias(graph: Graph) -> Graph:
