@@ -198,24 +198,36 @@ class View:
         if (tensor < ZERO).any():
             missing = elements[tensor < ZERO][:5].tolist()
             raise AssertionError(f"elements {missing} are read before they are written")
-        jumps = (np.diff(tensor) != 0) | (np.diff(row) != 1)
-        starts = np.concatenate([[0], np.flatnonzero(jumps) + 1])
-        if starts.size <= LONGEST_CONCAT and not absent.any():
-            stops = np.append(starts[1:], elements.size)
-            parts = tuple(
-                (int(tensor[a]), int(row[a]), int(row[a] + b - a))
-                for a, b in zip(starts, stops)
-            )
-            return Read(parts, None, elements.size)
-        return self._gather(tensor, row)
+        return read_of(tensor, row)
 
-    @staticmethod
-    def _gather(tensor: np.ndarray, row: np.ndarray) -> Read:
-        parts, index, offset = [], np.zeros(row.size, np.int64), 0
-        for t in np.unique(tensor):
-            mine = tensor == t
-            low, high = int(row[mine].min()), int(row[mine].max()) + 1
-            parts.append((int(t), low, high))
-            index[mine] = row[mine] - low + offset
-            offset += high - low
-        return Read(tuple(parts), index, row.size)
+
+def read_of(tensor: np.ndarray, row: np.ndarray) -> Read:
+    """The cheapest way to read these rows of these tensors, in this order."""
+    if tensor.size == 0:
+        return Read((), None, 0)
+    jumps = (np.diff(tensor) != 0) | (np.diff(row) != 1)
+    starts = np.concatenate([[0], np.flatnonzero(jumps) + 1])
+    if starts.size <= LONGEST_CONCAT and not (tensor == ZERO).any():
+        stops = np.append(starts[1:], tensor.size)
+        parts = tuple(
+            (int(tensor[a]), int(row[a]), int(row[a] + b - a))
+            for a, b in zip(starts, stops)
+        )
+        return Read(parts, None, tensor.size)
+    parts, index, offset = [], np.zeros(row.size, np.int64), 0
+    for t in np.unique(tensor):
+        mine = tensor == t
+        low, high = int(row[mine].min()), int(row[mine].max()) + 1
+        parts.append((int(t), low, high))
+        index[mine] = row[mine] - low + offset
+        offset += high - low
+    return Read(tuple(parts), index, row.size)
+
+
+def places_of(read: Read) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `read_of`: the tensor and the row of each row that is read."""
+    parts = [(np.full(b - a, t), np.arange(a, b)) for t, a, b in read.parts]
+    empty = np.zeros(0, np.int64)
+    tensor = np.concatenate([empty, *(t for t, _ in parts)])
+    row = np.concatenate([empty, *(r for _, r in parts)])
+    return (tensor, row) if read.index is None else (tensor[read.index], row[read.index])

@@ -24,6 +24,14 @@ IMPORTED_SECONDS = 1.0
 #: runs so short that handing them to a compiled loop costs more than they do
 SHORT_RUN = 16
 
+#: estimated seconds for reading a probe, for each byte; one of fewer bytes is never worth
+#: a program of its own
+BYTE_SECONDS, LEAST_BYTES = 1e-9, 4096
+
+#: seconds for leaving a probe out until its next sample, for each sample: asking whether
+#: there is one in NumPy; another call of the compiled loop
+SAMPLE_SECONDS = {"numpy": 5e-6, "tensorflow": 500e-6}
+
 
 def numpy_seconds(layout: Layout, batch: int) -> float:
     """About how long one step takes in NumPy.
@@ -53,3 +61,20 @@ def seconds_before_compiling(layout: Layout, device: str | None) -> float:
     accelerator = device is not None and "cpu" not in device.lower()
     tensors = any(group.kernel.tensorflow for group in layout.groups())
     return IMPORTED_SECONDS if accelerator or tensors else COMPILE_SECONDS
+
+
+def reads_samples_only(tier: str, n_bytes: float, period: float) -> bool:
+    """Whether it pays to leave a probe out between its samples.
+
+    Parameters
+    ----------
+    tier : str
+        ``"numpy"`` or ``"tensorflow"``.
+    n_bytes : float
+        What the probe sees in a step.
+    period : float
+        Steps between two samples.
+    """
+    if tier not in SAMPLE_SECONDS or n_bytes < LEAST_BYTES:
+        return False
+    return BYTE_SECONDS * n_bytes * (period - 1) > SAMPLE_SECONDS[tier]

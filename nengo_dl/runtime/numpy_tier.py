@@ -44,6 +44,9 @@ class NumpyStep:
         are computed here and in `refresh`: call it after each change.
     dtype : dtype-like
         "float32" or "float64", the dtype of everything, weights included.
+    beside : NumpyStep, optional
+        Another step that this one takes the place of now and then: both have one state
+        and one input. ``carry`` and ``n_in`` are those of the other one then.
 
     Attributes
     ----------
@@ -93,11 +96,15 @@ class NumpyStep:
         batch: int,
         weights: Sequence[np.ndarray],
         dtype: Any,
+        beside: NumpyStep | None = None,
     ) -> None:
         recorder = NumpyRecorder(dtype, batch)
         self.dtype = recorder.dtype
-        self.carry = [np.array(c, dtype=self.dtype, order="C") for c in carry]
-        self.x = None if n_in is None else np.zeros((n_in, batch), self.dtype)
+        if beside is None:
+            self.carry = [np.array(c, dtype=self.dtype, order="C") for c in carry]
+            self.x = None if n_in is None else np.zeros((n_in, batch), self.dtype)
+        else:
+            self.carry, self.x = beside.carry, beside.x
         self._check_weights(weights)
         slots = [recorder.slot(c, "carry") for c in self.carry]
         x = None if self.x is None else recorder.slot(self.x, "input")

@@ -19,10 +19,13 @@ from nengo_dl.kernels.functions import warn_of_hidden_state
 from nengo_dl.runtime.cost_model import (
     SHORT_RUN,
     numpy_seconds,
+    reads_samples_only,
     seconds_before_compiling,
 )
 from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
+from nengo_dl.runtime.sampled import SampledNumpyTier, SampledTensorFlowTier
+from nengo_dl.runtime.sampling import Sampling, Seen
 from nengo_dl.runtime.staged import StagedTier
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
@@ -202,6 +205,8 @@ class Program:
         #: another number each time that what was compiled is no longer right
         self.generation = 0
         self.is_open = False
+        #: which probes have samples in some steps only; set by whoever records them
+        self.sampling = Sampling({})
         #: steps of runs that could be compiled, asked for since the last `reset`
         self.asked = 0
         self._compiled: dict[Specialization, Compiled] = {}
@@ -282,8 +287,8 @@ class Program:
         n_steps: int,
         data: Mapping | None = None,
         form: Form | None = None,
-    ) -> Iterator[np.ndarray]:
-        """Advance the simulation; yields what is probed, ``(steps, rows, batch)``.
+    ) -> Iterator[Seen]:
+        """Advance the simulation; yields what probes saw, some steps at a time.
 
         Parameters
         ----------
@@ -295,10 +300,13 @@ class Program:
         form : Form, optional
         """
         tier = self.ready(start, n_steps, data, form)
-        yield from tier.run(start, n_steps)
+        for seen in tier.run(start, n_steps):
+            if isinstance(seen, np.ndarray):
+                seen = Seen(len(seen), ((seen, self.probe_rows, False),))
+            yield seen
 
-    def step(self, start: int) -> np.ndarray | None:
-        """One step without data in NumPy: ``(1, rows, batch)``.
+    def step(self, start: int) -> np.ndarray | Seen | None:
+        """One step without data in NumPy: ``(1, rows, batch)``, or what probes saw.
 
         None if it is not ready for that: then `run` has to be called, which makes it so.
         """
@@ -457,28 +465,49 @@ class Program:
 
     def _tier(self, key):
         if key not in self._tiers:
-            use, name = key
-            layout = self.layout(use, fused=name == "numpy")
-            arguments = (layout, self.feed(use, layout), self.store)
-            weights = self.weights(layout)
-            if name == "numpy":
-                self._tiers[key] = NumpyTier(*arguments, weights)
-            else:
-                tier = StagedTier if name == "staged" else TensorFlowTier
-                self._tiers[key] = tier(
-                    *arguments,
-                    weights,
-                    jit=self._compilable(layout, name),
-                    unroll=self.unroll,
-                    device=self.device,
-                    use_loop=self.use_loop,
-                )
+            self._tiers[key] = self._new_tier(*key)
             self._stale.discard(key)
         elif key in self._stale:
             tier = self._tiers[key]
             tier.write(self.weights(tier.layout))
             self._stale.discard(key)
         return self._tiers[key]
+
+    def _new_tier(self, use: Specialization, name: str):
+        layout = self.layout(use, fused=name == "numpy")
+        arguments = (layout, self.feed(use, layout), self.store, self.weights(layout))
+        sampling = self._sampled(layout, name)
+        if name == "numpy":
+            if sampling.periods:
+                return SampledNumpyTier(*arguments, sampling)
+            return NumpyTier(*arguments)
+        options = {
+            "jit": self._compilable(layout, name),
+            "unroll": self.unroll,
+            "device": self.device,
+            "use_loop": self.use_loop,
+        }
+        if sampling.periods:
+            return SampledTensorFlowTier(*arguments, sampling, **options)
+        tier = StagedTier if name == "staged" else TensorFlowTier
+        return tier(*arguments, **options)
+
+    def _sampled(self, layout: Layout, name: str) -> Sampling:
+        """The probes that are read at their samples only."""
+        sampling = self.sampling
+        size = {key: int(np.prod(shape)) for key, _, shape in layout.probes}
+        step = self.batch * self.dtype.itemsize
+        return sampling.among(
+            {
+                probe
+                for probe, period in sampling.periods.items()
+                if reads_samples_only(
+                    name,
+                    size[probe] * step,
+                    float("inf") if probe in sampling.last else period,
+                )
+            }
+        )
 
     def _compilable(self, layout: Layout, name: str) -> bool:
         """Whether XLA can compile the TensorFlow functions that the users brought."""

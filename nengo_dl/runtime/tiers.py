@@ -21,8 +21,9 @@ from nengo_dl.runtime.numpy_tier import NumpyStep
 from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.state import StateStore
 
-#: steps whose probe data are handed over at once by the NumPy tier
-NUMPY_CHUNK = 256
+#: steps whose probe data are handed over at once by the NumPy tier, and about how many
+#: bytes at most (one step may have more)
+NUMPY_CHUNK, NUMPY_CHUNK_BYTES = 256, 2**22
 
 
 def pack(weight: Weight, values: Callable[[object], np.ndarray], dtype) -> np.ndarray:
@@ -97,9 +98,11 @@ class NumpyTier:
 
     def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
         """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
+        longest = int(NUMPY_CHUNK_BYTES / max(self.bytes_per_step(), 1))
+        longest = min(NUMPY_CHUNK, max(1, longest))
         done = 0
         while done < n_steps:
-            k = min(NUMPY_CHUNK, n_steps - done)
+            k = min(longest, n_steps - done)
             cause = None
             try:
                 rows = self.feed.chunk(start + done, k)
@@ -110,13 +113,22 @@ class NumpyTier:
                 raise cause
             done += k
 
+    def bytes_per_step(self) -> float:
+        """What is given to a step and what probes see in it, about."""
+        rows = self.layout.n_given + self.layout.n_probed
+        return rows * self.store.batch * self.store.dtype.itemsize
+
+    def feed_one(self, start: int) -> None:
+        """Give the program the rows of the one step after step ``start``."""
+        if self.program.x is not None:
+            self.feed.single(start, self.program.x)
+        elif self.feed.has_sources:
+            self.feed.chunk(start, 1)
+
     def step(self, start: int) -> np.ndarray:
         """One step after step ``start``, without data: ``(1, rows, batch)``."""
         program = self.program
-        if program.x is not None:
-            self.feed.single(start, program.x)
-        elif self.feed.has_sources:
-            self.feed.chunk(start, 1)
+        self.feed_one(start)
         with np.errstate(all="ignore"):
             program()
         return program.y[None].copy()
@@ -164,6 +176,8 @@ class TensorFlowTier:
 
     #: whether the stages before and after the loop are part of the jitted program
     stages_on_device = True
+    #: steps that a chunk has at most, if that is to be few
+    longest = None
 
     def __init__(
         self,
@@ -291,6 +305,8 @@ class TensorFlowTier:
         """
         from nengo_dl.runtime.chunks import chunk_length
 
+        if self.longest is not None:
+            return self.longest
         if self.unrolled and self.layout.has_loop:
             return self.unrolled
         chunk = chunk_length(

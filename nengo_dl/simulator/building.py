@@ -14,6 +14,7 @@ from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import get_setting, resolve_keep_history
 from nengo_dl.notices import warn
+from nengo_dl.runtime.sampling import Sampling
 from nengo_dl.simulator.checks import check_network, step_length
 from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.decoders import solved_once
@@ -128,6 +129,27 @@ def probe_logs(model, network, minibatch_size, dtype):
         )
         for probe in model.probes
     }
+
+
+def sampling_of(logs):
+    """Which probes are not recorded in each step.
+
+    Parameters
+    ----------
+    logs : dict
+        The `ProbeLog` of each probe.
+
+    Returns
+    -------
+    Sampling
+    """
+    last = {probe for probe, log in logs.items() if not log.keep_history}
+    periods = {
+        probe: log.period
+        for probe, log in logs.items()
+        if log.period > 1 or probe in last
+    }
+    return Sampling(periods, last)
 
 
 def strategies(network):

@@ -111,6 +111,16 @@ class ProbeLog:
                 chunk = chunk[kept]
                 if not len(chunk):
                     return
+        self.add(chunk)
+
+    def add(self, chunk):
+        """Add samples.
+
+        Parameters
+        ----------
+        chunk : ndarray
+            See `append`; all of its steps are kept.
+        """
         if self.keep_history:
             self._chunks.append(chunk)
         else:

@@ -18,12 +18,14 @@ from nengo_dl.config import (
 from nengo_dl.notices import warn
 from nengo_dl.runtime.forms import forward_form
 from nengo_dl.runtime.program import Program
+from nengo_dl.runtime.sampling import Seen
 from nengo_dl.simulator.building import (
     available_device,
     built_model,
     no_attribute,
     positive_int,
     probe_logs,
+    sampling_of,
     strategies,
     tensorflow_defaults,
     whole_steps,
@@ -177,6 +179,7 @@ class Simulator(
         )
         self._live = LiveState(self._program, parameters)
         self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
+        self._program.sampling = sampling_of(self._logs)
         self._recorded = RecordedSteps()
         self.data = SimulationData(
             self.model,
@@ -375,9 +378,9 @@ class Simulator(
         try:
             with progress(shown, "Simulating", n_steps) as bar:
                 done = 0
-                for rows in program.run(live.n_steps, n_steps, arrays, form):
-                    self._record(rows)
-                    done += len(rows)
+                for seen in program.run(live.n_steps, n_steps, arrays, form):
+                    self._record_seen(seen)
+                    done += seen.steps
                     bar.update(done)
         finally:
             if before is not None:
@@ -418,11 +421,26 @@ class Simulator(
             rows = self._program.step(live.n_steps)
         if rows is None:
             self.run_steps(1, **{"progress_bar": False, **kwargs})
+        elif type(rows) is Seen:
+            self._record_seen(rows)
         else:
             self._record(rows)
 
+    def _record_seen(self, seen):
+        """Store what probes saw and move time on."""
+        first = self._live.n_steps + 1
+        for rows, probes, sampled in seen.parts:
+            for probe, start, stop in probes:
+                log, values = self._logs[probe], rows[:, start:stop]
+                if sampled:
+                    log.add(values)
+                else:
+                    log.append(values, first)
+        self._recorded.add(first, seen.steps)
+        self._live.n_steps += seen.steps
+
     def _record(self, rows):
-        """Store probe data ``(steps, rows, batch)`` and move time on."""
+        """Store probe data of one step ``(1, rows, batch)`` and move time on."""
         first = self._live.n_steps + 1
         for probe, start, stop in self._program.probe_rows:
             self._logs[probe].append(rows[:, start:stop], first)

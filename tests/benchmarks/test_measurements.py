@@ -13,6 +13,7 @@ from nengo_dl.benchmarks.measurements import (
     gpu,
     long,
     python_functions,
+    sampled,
     scale,
     step,
 )
@@ -24,7 +25,7 @@ from tests.benchmarks import tiny
 @pytest.fixture(autouse=True)
 def tiny_case(monkeypatch):
     tiny.add_tiny(monkeypatch)
-    for module in (batch, big, first, gpu, long, python_functions, scale, step):
+    for module in (batch, big, first, gpu, long, python_functions, sampled, scale, step):
         monkeypatch.setattr(module, "warm_up", lambda *args, **kwargs: 0.0)
 
 
@@ -71,6 +72,17 @@ def test_python_functions():
     assert [row["limit"] for row in rows] == [0.7, 0.35, None, 1, None, 1]
     assert all(row["ratio"] >= 0 for row in rows)
     assert all(row["ours"] > 0 for row in rows if "alone" not in row["case"])
+
+
+def test_sampled(monkeypatch):
+    monkeypatch.setattr(sampled, "PERIODS", (10, 2))
+    rows = list(sampled.sampled(neurons=4, samples=2, repeats=1, compiled=False))
+    assert [row["case"] for row in rows[:2]] == [
+        "4 x 4 weights every 10 steps, without a rule, numpy",
+        "4 x 4 weights every 10 steps, with BCM, numpy",
+    ]
+    assert [row["limit"] for row in rows] == [1.0, 1.0, None, None]
+    assert all(row["ratio"] > 0 for row in rows)
 
 
 def test_first():
