@@ -136,7 +136,7 @@ def test_the_time_that_a_node_passes_on_is_the_time(dtype):
         assert x[0] == t and x[1] == t / 3 and x[2] == 0.1
 
     with nengo.Network() as net:
-        nengo_dl.configure_settings(dtype=dtype)
+        nengo_dl.configure_settings(dtype=dtype, jit=True)
         clock = nengo.Node(lambda t: [t, t / 3])
         node = nengo.Node(check, size_in=3, size_out=0)
         nengo.Connection(clock, node[:2], synapse=None)

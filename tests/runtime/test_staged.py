@@ -12,7 +12,7 @@ def network(before=None, after=None):
     before = before or (lambda t, x: x + 0.1 * t)
     after = after or (lambda t, x: 2 * x)
     with nengo.Network(seed=0) as net:
-        nengo_dl.configure_settings(dtype="float64")
+        nengo_dl.configure_settings(dtype="float64", jit=True)
         inp = nengo.Node(lambda t: np.sin(9 * t))
         first = nengo.Node(before, size_in=1, size_out=1)
         ens = nengo.Ensemble(30, 1)
@@ -80,6 +80,7 @@ def test_steps_before_a_failure_are_kept_and_the_run_goes_on(where, allclose):
 
 def test_functions_in_feedback_stay_in_numpy():
     with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(jit=True)
         ens = nengo.Ensemble(20, 1)
         node = nengo.Node(lambda t, x: np.tanh(x), size_in=1)
         nengo.Connection(ens, node)

@@ -43,6 +43,7 @@ def network(neurons: int, period: float, learned: bool, jit: bool) -> nengo.Netw
             pre.neurons, post.neurons, transform=weights, learning_rule_type=rule
         )
         net.p = nengo.Probe(connection, "weights", sample_every=period * 0.001)
+        nengo.Probe(post, synapse=0.01)  # or nothing would depend on the weights
     return net
 
 
