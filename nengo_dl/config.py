@@ -289,7 +289,7 @@ def learned_objects(network):
     return learned
 
 
-def resolve_trainable(network):
+def resolve_trainable(network, changed=()):
     """Whether each object's parameters are trained.
 
     A setting of the object comes before one of its class; among those, the one in the
@@ -302,6 +302,9 @@ def resolve_trainable(network):
     ----------
     network : ~nengo.Network
         The outermost network.
+    changed : iterable, optional
+        What operators modify that belong to no learning rule; it counts like what rules
+        modify.
 
     Returns
     -------
@@ -311,7 +314,7 @@ def resolve_trainable(network):
         decoders, a `~nengo.Probe` for its decoders, a `~nengo.Node` for what else it
         may hold.
     """
-    learned = learned_objects(network)
+    learned = learned_objects(network).union(changed)
     trainable = {}
     for obj, own, by_class in _choices(network, _own_objects, "trainable"):
         by_default = not isinstance(obj, Probe)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from nengo_dl.compiler.digits import COUNT, Digits
 from nengo_dl.compiler.memory import memory_shape, source_key
-from nengo_dl.compiler.simplify import used_parameters
+from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.emit import loop_step
@@ -18,6 +18,7 @@ from nengo_dl.runtime.kept import Kept, compilable
 from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.reuse import key_of, programs, without_numbers
+from nengo_dl.runtime.starting_values import Started, StartingValues
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
 from nengo_dl.runtime.unrolled import Unrolled
@@ -38,6 +39,8 @@ class Variant:
         ``jit``, ``checkpoint``, ``truncate``.
     learned : set of Signal
         What online learning rules change. Calls keep it even if they keep nothing else.
+    starting : StartingValues
+        Those of it that are trained.
 
     Attributes
     ----------
@@ -49,7 +52,7 @@ class Variant:
         Number of steps that were run before the call.
     """
 
-    def __init__(self, program, use, settings, learned):
+    def __init__(self, program, use, settings, learned, starting):
         self.program = program
         self.use = use
         self.layout = program.layout(use)
@@ -78,6 +81,7 @@ class Variant:
         self.carrying = tf.Variable(False, trainable=False)
         self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._began = 0
+        self.started = Started(starting, self.layout.states)
         self._learned_slots = [s for s in self.layout.states if s.key in learned]
         #: for each carried array, which rows are learned ``(rows, 1)``
         self.learned = [np.zeros((v.shape[0], 1), bool) for v in self.state]
@@ -121,6 +125,7 @@ class Variant:
         """Before calls: take the state of the simulation."""
         for variable, value in zip(self.state, self._stored(), strict=True):
             variable.assign(value)
+        self.started.begin()
         self.first_step.assign(first_step)
         self.carrying.assign(carrying)
         self._began = first_step
@@ -128,8 +133,9 @@ class Variant:
     def rewind(self):
         """During calls: back to the state that they began with.
 
-        What online learning rules changed since stays.
+        What online learning rules and training changed since stays.
         """
+        self.started.settle(self.state)
         for variable, value, learned in zip(
             self.state, self._stored(), self.learned, strict=True
         ):
@@ -149,6 +155,8 @@ class Variant:
     def save_learned(self):
         """During calls: the simulation takes what learning rules changed so far."""
         if self._learned_slots:
+            self.started.settle(self.state)
+            self.started.values.seen()
             carry = [variable.numpy() for variable in self.state]
             self.program.store.save(self._learned_slots, carry)
 
@@ -156,6 +164,8 @@ class Variant:
         """After calls: the simulation takes what they kept; the number of steps run."""
         whole = bool(self.carrying.numpy())
         self.carrying.assign(False)  # for whoever calls the model by itself
+        self.started.settle(self.state)
+        self.started.values.seen()
         slots = self.layout.states if whole else self._learned_slots
         if slots:
             carry = [variable.numpy() for variable in self.state]
@@ -176,11 +186,13 @@ class Variant:
         n_steps : tensor
         """
         given = tf.range(self.program.batch)[None] < items
-        for variable, new, learned in zip(
-            self.state, following, self.learned, strict=True
+        started = [tf.stop_gradient(array) for array in self.started.add(self.state)]
+        for variable, new, before, learned in zip(
+            self.state, following, started, self.learned, strict=True
         ):
             kept = tf.logical_and(tf.logical_or(self.carrying, learned), given)
-            variable.assign(tf.where(kept, tf.stop_gradient(new), variable))
+            variable.assign(tf.where(kept, tf.stop_gradient(new), before))
+        self.started.took()
         n_steps = tf.cast(n_steps, tf.int64)
         self.first_step.assign_add(tf.where(self.carrying, n_steps, 0))
 
@@ -231,8 +243,12 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
         self.fed = program.fed_among(self.signals.values())
-        used = used_parameters(program.compiled(self._use()).graph)
+        used = used_signals(program.compiled(self._use()).graph)
         self.banks = ParameterBanks(self, store, used)
+        #: what is trained although rules change it
+        self.starting = StartingValues(
+            self, program, store.trained_and_learned, store.penalized, used
+        )
         self.layers = store.layers.objects  # which makes them parts of the Keras model
         self.untrained = store.layers.untrained(used)
         self._learned = store.learned
@@ -273,7 +289,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             use = self._use(**form._asdict(), penalties=losses)
             with tf.init_scope():
                 self._variants[key] = Variant(
-                    self.program, use, self.settings, self._learned
+                    self.program, use, self.settings, self._learned, self.starting
                 )
         return self._variants[key]
 
@@ -471,7 +487,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             tensors = stages.before(xp, rows, weights)
         ys, following = None, []
         if variant.scan is not None:
-            state = [tf.convert_to_tensor(variable) for variable in variant.state]
+            state = variant.started.add(variant.state)
             state = [tf.transpose(c) for c in state] if variant.turned else state
             n, state = len(state), state + variant.kept.values()
             ys, following = variant.scan(tensors[0], state, weights, training=training)

@@ -146,13 +146,15 @@ class Reading:
     """Elements that somebody outside looks at: a probe, or one signal's state.
 
     For a state, an entry is -1 where no element holds it any more. A state that is
-    ``observed`` is looked at from outside whether or not a probe depends on it.
+    ``observed`` is looked at from outside whether or not a probe depends on it. One that
+    is ``written`` may be given other values from outside between two steps.
     """
 
     key: Hashable
     elements: np.ndarray
     shape: tuple[int, ...]
     observed: bool = False
+    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
     held = elements >= 0
     if not held.all():
         moved = np.where(held, moved, -1)
-    return Reading(reading.key, moved, reading.shape, reading.observed)
+    return Reading(reading.key, moved, reading.shape, reading.observed, reading.written)
 
 
 def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:

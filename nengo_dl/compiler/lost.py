@@ -19,7 +19,7 @@ def lost_gradients(graph: Graph, probes: Iterable, trained: Iterable) -> list[No
     probes : iterable
         Keys of probes with a loss.
     trained : iterable
-        Keys of the parameters that are trained.
+        Keys of the parameters that are trained; or of states, of which the first is.
 
     Returns
     -------
@@ -78,6 +78,9 @@ def _depends_on(graph: Graph, flow: Flow, trained: set) -> np.ndarray:
         if any(ref.key in trained for ref in refs):
             for output in range(len(node.outputs)):
                 behind[node.elements(output)] = True
+    for reading in graph.states:
+        if reading.key in trained:
+            behind[reading.elements[reading.elements >= 0]] = True
     lasting = np.flatnonzero(graph.kind == Kind.STATE)
     while True:
         before = np.count_nonzero(behind)

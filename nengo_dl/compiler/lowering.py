@@ -69,6 +69,8 @@ class LoweringOptions:
     observed : frozenset of Signal
         Base signals whose present values are looked at from outside, whatever is probed.
         Those that operators write are states of the graph, and stay in it.
+    written : frozenset of Signal
+        Base signals among those whose state is given other values between two steps.
     """
 
     training: bool = False
@@ -81,6 +83,7 @@ class LoweringOptions:
     first: Mapping = field(default_factory=dict, compare=False)
     individual: frozenset = frozenset()
     observed: frozenset = frozenset()
+    written: frozenset = frozenset()
 
 
 @dataclass(frozen=True)
@@ -386,7 +389,13 @@ class Lowering:
         graph = self.builder.build(
             probes=[*probes, *self._penalties],
             states=[
-                Reading(base, elements, base.shape, base in self._observed)
+                Reading(
+                    base,
+                    elements,
+                    base.shape,
+                    observed=base in self._observed,
+                    written=base in self.options.written,
+                )
                 for base, elements in self._states.items()
             ],
             following=[

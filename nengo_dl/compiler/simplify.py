@@ -80,8 +80,8 @@ def prune(graph: Graph) -> Graph:
     return graph if complete else graph.keep(needed)
 
 
-def used_parameters(graph: Graph) -> frozenset:
-    """Keys of the parameters that a probe or a side effect depends on, in any step.
+def used_signals(graph: Graph) -> frozenset:
+    """Keys of parameters and states that a probe or a side effect depends on.
 
     What only an observed state depends on is not among them: no gradient gets there.
     """
@@ -89,7 +89,8 @@ def used_parameters(graph: Graph) -> frozenset:
     graph = prune(replace(graph, states=states))
     values = [value for node in graph.nodes for value in node.params.values()]
     refs = [value.key for value in values if isinstance(value, ParameterRef)]
-    return frozenset([source.key for source in graph.parameters] + refs)
+    lasting = [reading.key for reading in graph.states if (reading.elements >= 0).any()]
+    return frozenset([source.key for source in graph.parameters] + refs + lasting)
 
 
 def _visit_nodes(graph, numbers, node_seen, frontier) -> None:
@@ -121,6 +122,9 @@ def fold(graph: Graph) -> Graph:
     """
     kind, value = graph.kind.copy(), graph.value.copy()
     still = (kind == Kind.STATE) & (graph.next == np.arange(graph.size))
+    for reading in graph.states:
+        if reading.written:
+            still[reading.elements] = False
     kind[still] = Kind.CONSTANT
     left = _fold_nodes(graph, kind, value)
     constant = kind[graph.src] == Kind.CONSTANT

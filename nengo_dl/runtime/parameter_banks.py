@@ -55,7 +55,7 @@ class ParameterBanks:
                     trainable=trainable,
                     name=re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_"),
                     dtype=store.dtype.name,
-                    **_for_keras(penalized.get(own, {})),
+                    **for_keras(penalized.get(own, {})),
                 )
             )
         self._memories = [VariableMemory(variable) for variable in self.variables]
@@ -173,8 +173,8 @@ class Constraint(_Applied, keras.constraints.Constraint):
     """Any function as a constraint."""
 
 
-def _for_keras(penalties):
-    """Arguments of ``add_weight``."""
+def for_keras(penalties):
+    """Regularizer and constraint as arguments of ``add_weight``."""
     kinds = {"regularizer": Regularizer, "constraint": Constraint}
     return {name: kinds[name](f) for name, f in penalties.items() if f is not None}
 

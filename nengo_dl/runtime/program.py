@@ -196,7 +196,7 @@ class Program:
         self.device = device
         self.use_loop = use_loop
         self.strategies = strategies
-        self.observed = observed
+        self.observed = self.written_outside = observed
         self.form = form
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
@@ -238,6 +238,7 @@ class Program:
                 observed=self.observed,
                 first=self._first[0],
                 individual=self._individual,
+                written=self.written_outside if use.open else frozenset(),
             )
             passes = self.strategies.passes(use.open)
             self._compiled[use] = pipeline.compile_model(self.model, options, passes)

@@ -286,7 +286,7 @@ class KerasSide:
         self._generation = self.program.generation
         self._handed_over = False
         self._first_processes = None  # while `fit` runs, as they were before
-        live.banks = self.layer.banks
+        live.banks, live.starting = self.layer.banks, self.layer.starting
 
     def warn_before_training(self):
         """Warn of what the user may not expect of training, once for each compiling."""
@@ -425,6 +425,7 @@ class KerasSide:
         if self._generation != self.program.generation:
             self._generation = self.program.generation
             self.forget_traces()
+        self.layer.starting.show()
         processes = self.program.hosts_now()
         with self.defaults(), contextlib.ExitStack() as stack:
             stack.enter_context(self.form(spiking))

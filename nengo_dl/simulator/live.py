@@ -24,6 +24,8 @@ class LiveState:
         Number of steps run so far.
     banks : ParameterBanks or None
         The Keras variables, once there are some.
+    starting : StartingValues or None
+        Those of what is both trained and learned online, likewise.
     loaded : dict
         Ensemble -> gains and scaled encoders, as they were loaded from a file.
     """
@@ -31,7 +33,7 @@ class LiveState:
     def __init__(self, program, parameters):
         self.program = program
         self.parameters = parameters
-        self.banks = None
+        self.banks = self.starting = None
         self.loaded = {}
         self.n_steps = 0
 
@@ -41,6 +43,9 @@ class LiveState:
         """Take over what was written to the Keras variables, by whomever."""
         if self.banks is not None and self.banks.pull():
             self.program.written()
+        if self.starting is not None and self.starting.pull():
+            self.program.state_written()
+            self.parameters.version += 1
         layers = self.parameters.layers
         if layers.variables and self.parameters.write(layers.changed(self.parameters)):
             self.program.refreshed()
@@ -122,4 +127,4 @@ class LiveState:
         self.pull()
         learned = [p.signal for p in self.parameters.entries if p.learned]
         self.parameters.hold({s.base: self.value(s.base) for s in learned})
-        self.program = self.banks = None
+        self.program = self.banks = self.starting = None

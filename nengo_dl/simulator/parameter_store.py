@@ -101,13 +101,25 @@ class ParameterStore(Mapping):
         change, which happens where core Nengo optimizes a model.
         """
         fixed = self.fixed
+        both = self.trained_and_learned
         return [
             entry
             for entry in self.entries
             if entry.trainable
-            and not entry.learned
+            and entry.signal not in both
             and (entry.signal.base in fixed or entry.signal.base not in self._values)
         ]
+
+    @property
+    def trained_and_learned(self):
+        """Base signal -> what is to be trained although operators change it."""
+        return {
+            entry.signal: entry
+            for entry in self.entries
+            if entry.trainable
+            and not entry.signal.is_view
+            and entry.signal not in self._values
+        }
 
     def write(self, values):
         """Take over other values; returns whether any is different."""

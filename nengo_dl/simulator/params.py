@@ -89,8 +89,9 @@ def collect_parameters(model):
     """
     network = model.toplevel
     names = object_names(model)
-    trainable = {} if network is None else resolve_trainable(network)
     learned = set() if network is None else learned_objects(network)
+    changed = set(_changed(model)) - learned
+    trainable = {} if network is None else resolve_trainable(network, changed)
     penalties = {
         name: {} if network is None else resolve_penalties(network, name)
         for name in ("regularizer", "constraint")
@@ -99,10 +100,7 @@ def collect_parameters(model):
     parameters = []
     for obj, attr in _parameter_owners(model):
         signal = model.sig[obj][attr]
-        # what stands in the network for a connection that was built for a probe
-        owner = obj.post_obj if _is_of_probe(obj) else obj
-        # a builder of one's own may let operators change what Nengo's leave constant
-        is_changed = owner not in learned and not signal.readonly
+        owner = _settings_owner(obj)
         parameters.append(
             Parameter(
                 name=f"{names[owner]}.{attr}",
@@ -110,8 +108,8 @@ def collect_parameters(model):
                 attr=attr,
                 signal=signal,
                 shape=((len(sparse_indices(signal)),) if signal.sparse else signal.shape),
-                trainable=trainable.get(owner, True) and not is_changed,
-                learned=owner in learned or is_changed,
+                trainable=trainable.get(owner, owner not in changed),
+                learned=owner in learned or owner in changed,
                 **{name: found.get(owner) for name, found in penalties.items()},
             )
         )
@@ -145,6 +143,18 @@ def _parameter_owners(model) -> Iterator[tuple[Any, str]]:
             else:
                 yield obj, "weights"
     yield from last
+
+
+def _settings_owner(obj):
+    """The object itself; of a connection that was built for a probe, the probe."""
+    return obj.post_obj if _is_of_probe(obj) else obj
+
+
+def _changed(model):
+    """Objects of which operators change what Nengo's leave constant."""
+    for obj, attr in _parameter_owners(model):
+        if not model.sig[obj][attr].readonly:
+            yield _settings_owner(obj)
 
 
 def _is_of_probe(obj):

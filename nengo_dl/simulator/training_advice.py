@@ -179,16 +179,19 @@ def warn_before_training(layer, store, probes):
 def _trained(layer):
     banks = layer.banks
     pairs = zip(banks.signals, banks.variables, strict=True)
-    return {s for signals, variable in pairs if variable.trainable for s in signals}
+    trained = {s for signals, variable in pairs if variable.trainable for s in signals}
+    starting = layer.starting.variables.items()
+    return trained | {signal for signal, variable in starting if variable.trainable}
 
 
 def _warn_of_rules(store):
-    both = [entry for entry in store.entries if entry.trainable and entry.learned]
+    both = store.trained_and_learned.values()
     if both:
         warn(
-            f"Simulator.fit: {_names(entry.name for entry in both)} should be trained "
-            "(trainable=True), but an online learning rule modifies them. The rule alone "
-            "changes them; remove either the setting or the rule"
+            f"Simulator.fit: {_names(entry.name for entry in both)} will be trained "
+            "(trainable=True) and learned online, too: training changes what all items "
+            "start from, and the rule goes on from there in each of them. To leave it to "
+            "one of both, remove the setting or the rule"
         )
 
 

@@ -88,7 +88,8 @@ def test_trained_objects_with_a_learning_rule_are_named():
     assert training_warnings(net) == []
     net.config[conn].trainable = True
     (found,) = training_warnings(net)
-    assert "learned" in found and "learning rule modifies" in found
+    assert "connections['learned'].weights will be trained" in found
+    assert "learned online, too" in found
 
 
 def test_nothing_to_train_is_said():

@@ -2,6 +2,7 @@
 
 import pickle
 
+import keras
 import nengo
 import numpy as np
 import pytest
@@ -253,3 +254,39 @@ def test_state_that_was_not_simulated_is_not_taken_for_real(tmp_path):
     found = run(build("voltage", probe_a=False), load="zeros")
     for x, y in zip(found.values(), run(zeros, 60).values(), strict=True):
         assert np.array_equal(x, y[30:])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_a_rule_leaves_as_it_is_can_be_loaded_and_trained(jit, tmp_path):
+    """It is no constant, although nothing in the network changes it."""
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64", jit=jit, trainable=False)
+        net.inp = nengo.Node([0.5, -0.3])
+        ens, out = nengo.Ensemble(6, 2, neuron_type=nengo.Tanh()), nengo.Node(size_in=2)
+        nengo.Connection(net.inp, ens, synapse=None)
+        conn = nengo.Connection(ens, out, learning_rule_type=Told(False), synapse=None)
+        nengo.Connection(nengo.Node([1e-3, 2e-3]), conn.learning_rule, synapse=None)
+        probe = nengo.Probe(out)
+    net.config[conn].trainable = True
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.save_params(tmp_path / "values")
+        with np.load(tmp_path / "values.npz") as file:
+            values = {name: file[name] for name in file.files}
+        (name,) = [name for name in values if values[name].shape == (2, 6)]
+        values[name] = 2 * values[name]
+        np.savez(tmp_path / "values", **values)
+        sim.load_params(tmp_path / "values")
+        sim.run_steps(3)
+        weights = sim.data[conn].weights
+        assert np.array_equal(weights[:, 0], [1e-3, 2e-3])
+        assert np.array_equal(weights[:, 1:], values[name][:, 1:])
+        built = sim.data[ens]
+        x = (built.encoders @ [0.5, -0.3])[None]
+        (rates,) = nengo.Tanh().rates(x, built.gain, built.bias)
+        np.testing.assert_allclose(sim.data[probe][-1], weights @ rates, rtol=1e-9)
+        sim.compile(keras.optimizers.SGD(1e-6), loss="mse")
+        with pytest.warns(UserWarning, match="will be trained"):
+            sim.fit(n_steps=3, y={probe: np.zeros((1, 3, 2))}, verbose=0)
+        moved = sim.data[conn].weights - weights
+        expected = -1e-6 * np.outer(sim.data[probe][-1], rates)  # of two outputs
+        np.testing.assert_allclose(moved[:, 1:], expected[:, 1:], rtol=1e-5)
