@@ -115,7 +115,7 @@ def built_model(network, dt, model, progress_bar):
     if network is not None:
         # the builder enters the task, as soon as it has counted the objects
         task = progress(progress_bar, "Building", last=False)
-        with solved_once(model):
+        with solved_once(model, network):
             model.build(network, progress=task)
     return model
 

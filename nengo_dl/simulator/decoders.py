@@ -12,11 +12,12 @@ numbers are drawn in the same order, and the arrays are the same to the last bit
 import contextlib
 import copy
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from functools import cache
 
 import numpy as np
-from nengo import solvers
+from nengo import Ensemble, solvers
+from nengo.base import ObjView
 from nengo.builder import Builder
 from nengo.builder.connection import (
     build_decoders,
@@ -58,16 +59,19 @@ MAX_BYTES = 2**28
 
 
 @contextlib.contextmanager
-def solved_once(model):
+def solved_once(model, network=None):
     """Inside, building into a model solves for equal decoders once.
 
     Parameters
     ----------
     model : nengo.builder.Model
         Its ``builder`` is replaced inside, and is what it was afterwards.
+    network : ~nengo.Network, optional
+        What is built. The activities of an ensemble are given back as soon as its last
+        connection has its decoders; without it, at the end.
     """
     builder = model.builder
-    model.builder = SharingBuilder(builder)
+    model.builder = SharingBuilder(builder, network)
     try:
         yield
     finally:
@@ -82,10 +86,14 @@ class SharingBuilder:
     builder : nengo.builder.Builder
         Builds all objects. Where it would run core Nengo's function for solvers, this
         class does the same work with less effort.
+    network : ~nengo.Network, optional
+        See `solved_once`.
     """
 
-    def __init__(self, builder):
+    def __init__(self, builder, network=None):
         self._builder = builder
+        #: connections and probes of each ensemble that have no decoders yet
+        self._waiting = Counter() if network is None else _readers(network)
         self._systems = {}
         self._recent = OrderedDict()  # the systems that hold activities -> their size
         self._bytes = 0
@@ -115,6 +123,7 @@ class SharingBuilder:
         system = self._system(model.params[conn.pre_obj], eval_points)
         decoders, info = system.decoders(model, conn, eval_points, targets, rng)
         self._make_room(system)
+        self._count_down(conn.pre_obj, model.params[conn.pre_obj])
         return eval_points, decoders.T, info
 
     def _system(self, built, eval_points):
@@ -124,6 +133,16 @@ class SharingBuilder:
             self._systems[key] = _System(built)
         return self._systems[key]
 
+    def _count_down(self, ensemble, built):
+        """One reader of an ensemble has its decoders; after the last, all is given back.
+
+        Should there be another one after all, everything is computed once more.
+        """
+        self._waiting[ensemble] -= 1
+        if self._waiting[ensemble] == 0:
+            for key in [key for key in self._systems if key[0] == id(built)]:
+                self._bytes -= self._recent.pop(self._systems.pop(key), 0)
+
     def _make_room(self, latest):
         self._bytes += latest.nbytes - self._recent.pop(latest, 0)
         self._recent[latest] = latest.nbytes
@@ -131,6 +150,14 @@ class SharingBuilder:
             oldest, size = self._recent.popitem(last=False)
             oldest.forget_activities()
             self._bytes -= size
+
+
+def _readers(network):
+    """How many connections and probes each ensemble of a network has."""
+    connections = (conn.pre_obj for conn in network.all_connections)
+    probes = (probe.target for probe in network.all_probes)
+    decoded = (obj.obj if isinstance(obj, ObjView) else obj for obj in probes)
+    return Counter(obj for obj in (*connections, *decoded) if isinstance(obj, Ensemble))
 
 
 def _is_repeatable(model, conn):

@@ -1,5 +1,8 @@
 """Decoders that are solved for once are core Nengo's, to the last bit."""
 
+import gc
+from collections import Counter
+
 import nengo
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from nengo.builder import Builder, Model
 from nengo.cache import DecoderCache, NoDecoderCache
 from nengo.utils import least_squares_solvers as least_squares
 
+import nengo_dl
 from nengo_dl.simulator import decoders
 from nengo_dl.simulator.decoders import DETERMINISTIC, SharingBuilder, solved_once
 
@@ -368,3 +372,55 @@ def test_the_builder_is_put_back():
         assert isinstance(model.builder, SharingBuilder)
         raise ZeroDivisionError
     assert model.builder is builder
+
+
+def chain_of(n):
+    with nengo.Network(seed=0) as net:
+        last = nengo.Node([0.5])
+        for _ in range(n):
+            ens = nengo.Ensemble(20, 1, n_eval_points=100)
+            nengo.Connection(last, ens)
+            nengo.Connection(ens, ens, function=np.square)
+            last = ens
+        nengo.Probe(last, synapse=0.01)
+        nengo.Probe(last[:1])
+    return net
+
+
+def test_activities_are_given_back_after_the_last_connection(monkeypatch, solves):
+    """A build holds those of few ensembles at a time, and a simulator none."""
+    held = []
+    make_room = SharingBuilder._make_room
+
+    def noted(self, latest):
+        make_room(self, latest)
+        held.append(self._bytes)
+
+    monkeypatch.setattr(SharingBuilder, "_make_room", noted)
+    gc.collect()
+    net = chain_of(6)
+    with nengo_dl.Simulator(net, progress_bar=False):
+        alive = [obj for obj in gc.get_objects() if isinstance(obj, decoders._System)]
+        assert not alive
+    one = held[0]
+    assert one > 100 * 20 * 8
+    assert max(held) < 3 * one
+    assert len(held) == 6 + 5 + 2
+    model, expected = Model(), Model()
+    with solved_once(model, net):
+        model.build(net)
+    expected.build(net)
+    assert_same_models(model, expected)
+
+
+def test_more_connections_than_were_counted(monkeypatch):
+    """What was given back too early is computed once more, and is the same."""
+    monkeypatch.setattr(
+        decoders, "_readers", lambda net: Counter(dict.fromkeys(net.all_ensembles, 1))
+    )
+    model, expected = Model(), Model()
+    net = chain_of(2)
+    with solved_once(model, net):
+        model.build(net)
+    expected.build(net)
+    assert_same_models(model, expected)
