@@ -161,7 +161,8 @@ def _is_older(op_builder) -> bool:
 def _warn_of_overwriting(cls, entry) -> None:
     if entry is not None:
         warn(
-            f"{cls.__name__} already has a builder, {type(entry).__name__}. Overwriting."
+            f"{cls.__name__} already has a builder, {type(entry).__name__}. Overwriting. "
+            "To keep the first one, register the second for a subclass"
         )
 
 

@@ -8,6 +8,7 @@ looking at the frames.
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
 import threading
@@ -25,6 +26,9 @@ _NOT_THE_USERS = tuple(
     )
 )
 
+#: where Python prints an object that nobody has given a name
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
 _said: set[Hashable] = set()
 _lock = threading.Lock()
 
@@ -37,30 +41,42 @@ def warn(
     Parameters
     ----------
     message : str
-        What is wrong, with which object, and what to do about it. It should read the same
-        each time (no memory addresses): Python's own filters show a text once for a line.
+        What is wrong, with which object, and what to do about it. Addresses in memory are
+        left out of it: so it reads the same each time, and Python's own filters, which
+        show a text once for a line, know it again.
     category : type
         A subclass of Warning.
     once : hashable, optional
         The cause: of several warnings with one cause only the first of the process is
-        given. None: each time, as far as Python's filters let it through.
+        given, whatever objects it names. None: each time, as far as Python's filters let
+        it through.
 
     Examples
     --------
     >>> warn("the probe 'p' is never read; leave it out", once=("unread", "p"))
     """
     if once is not None:
+        once = _stable(once)
         with _lock:
             if once in _said:
                 return
             _said.add(once)
-    warnings.warn(message, category, stacklevel=_users_level())
+    warnings.warn(_stable(message), category, stacklevel=_users_level())
 
 
 def forget() -> None:
     """Forget which causes were warned of: each is said once more."""
     with _lock:
         _said.clear()
+
+
+def _stable(value):
+    """A text, or a tuple with texts, without addresses in memory."""
+    if isinstance(value, str):
+        return _ADDRESS.sub("", value)
+    if isinstance(value, tuple):
+        return tuple(map(_stable, value))
+    return value
 
 
 def _users_level() -> int:

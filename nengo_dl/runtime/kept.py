@@ -80,8 +80,9 @@ def compilable(groups: Sequence, batch: int) -> bool:
             continue
         if not function.warned:
             function.warned = True
+            label = function.label or "(without label)"
             warn(
-                f"TensorNode {function.label!r} uses the operation {obstacle}, which XLA "
+                f"TensorNode {label} uses the operation {obstacle}, which XLA "
                 "cannot compile, so that the network around it is not compiled either "
                 "and runs more slowly. Replace this operation to avoid it"
             )

@@ -224,7 +224,8 @@ def available_device(device):
     warn(
         f"the device {device!r} was asked for, but TensorFlow finds "
         f"{len(found) or 'no'} {kind}{'s' if len(found) > 1 else ''} here; running on "
-        "the CPU instead"
+        "the CPU instead. Leave device out to take what is there",
+        once=("device", device),
     )
     return "/cpu:0"
 

@@ -179,9 +179,10 @@ def resolve_data(
         warn(
             f"{where}: got a list of {len(data)} arrays for {len(nodes)} input nodes; "
             + (
-                "those left over are not used"
+                "those left over are not used; leave them out"
                 if len(data) > len(nodes)
-                else "nodes without data run their own output"
+                else "nodes without data run their own output; a dict by node tells "
+                "which are meant"
             )
             + f". {kind.listing()}"
         )

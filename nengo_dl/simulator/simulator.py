@@ -293,7 +293,7 @@ class Simulator(
         if n_steps == 0:
             warn(
                 f"{time_in_seconds} results in running for 0 timesteps. Simulator still "
-                f"at time {self.time}."
+                f"at time {self.time}. A step takes {self.dt} seconds"
             )
             return
         self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
@@ -608,7 +608,8 @@ class Simulator(
     def __del__(self):
         if not getattr(self, "closed", True):
             warn(
-                f"Simulator with model={self.model} was deallocated while open. Please "
-                "close simulators manually to ensure resources are properly freed.",
+                f"Simulator of {self.network} was deallocated while open. Please close "
+                "simulators manually to ensure resources are properly freed: "
+                "sim.close(), or a with block",
                 ResourceWarning,
             )

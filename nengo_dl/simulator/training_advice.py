@@ -237,7 +237,10 @@ def _warn_of_lost_gradients(variant, probes, trained):
         return
     advice = []
     if any(node.kernel.host for node in lost):
-        advice.append("Python functions have no gradient")
+        advice.append(
+            "Python functions have no gradient (write them in TensorFlow, as a "
+            "nengo_dl.TensorNode, to give them one)"
+        )
     if any(not node.kernel.host for node in lost):
         advice.append(
             "spikes have one in their rate form, or with "

@@ -169,7 +169,9 @@ class NeuronKernel(Kernel):
             warn(
                 f"the surrogate {surrogate} cannot be used for {op.neurons}, whose "
                 "spikes do not come from a membrane potential; the gradient is that of "
-                "its rates (surrogate=nengo_dl.surrogates.RateDerivative())"
+                "its rates. Write net.config[ens].surrogate = "
+                "nengo_dl.surrogates.RateDerivative() to say so",
+                once=("surrogate", str(surrogate), type(op.neurons)),
             )
         return with_gradients(
             low, self.apply(op, low, current), self.rates(op, low, current)
