@@ -16,7 +16,12 @@ _environment.keep_programs_on_disk()
 
 from nengo_dl import dists, surrogates  # noqa: E402
 from nengo_dl.config import configure_settings  # noqa: E402
-from nengo_dl.neurons import LeakyReLU, SoftLIFRate, SpikingLeakyReLU  # noqa: E402
+from nengo_dl.neurons import (  # noqa: E402
+    ClippedReLU,
+    LeakyReLU,
+    SoftLIFRate,
+    SpikingLeakyReLU,
+)
 from nengo_dl.simulator import Simulator  # noqa: E402
 from nengo_dl.tensor_node import Layer, TensorNode, tensor_layer  # noqa: E402
 from nengo_dl.version import version as __version__  # noqa: E402
@@ -38,6 +43,7 @@ __copyright__ = "2026, NengoDL contributors"
 __license__ = "MIT"
 
 __all__ = [
+    "ClippedReLU",
     "Converter",
     "Layer",
     "LeakyReLU",

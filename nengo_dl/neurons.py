@@ -9,7 +9,7 @@ from nengo.dists import Uniform
 from nengo.neurons import LIFRate, RectifiedLinear
 from nengo.params import NumberParam
 
-__all__ = ["LeakyReLU", "SoftLIFRate", "SpikingLeakyReLU"]
+__all__ = ["ClippedReLU", "LeakyReLU", "SoftLIFRate", "SpikingLeakyReLU"]
 
 #: below so many ``sigma`` the softplus function equals the exponential to rounding
 LINEAR_TAIL = -37.0
@@ -144,6 +144,71 @@ class LeakyReLU(RectifiedLinear):
     def step(self, dt: float, J: np.ndarray, output: np.ndarray) -> None:
         """The rate for each current, into ``output``."""
         output[...] = self.amplitude * self._leaky(J)
+
+
+class ClippedReLU(RectifiedLinear):
+    r"""Rate proportional to the current, up to a ceiling.
+
+    .. math:: r = a \min(J, m) \text{ if } J \ge 0, \text{ else } a\, c\, J
+
+    Gains and biases are those of `nengo.RectifiedLinear`; ``max_rates`` above the ceiling
+    are not reached. Spikes with these rates are those of ``nengo.RegularSpiking`` (or
+    ``nengo.PoissonSpiking``, ``nengo.StochasticSpiking``) with this as the base type.
+
+    Parameters
+    ----------
+    max_value : float, optional
+        Ceiling of the current, :math:`m`; the rate is at most ``amplitude * max_value``.
+    negative_slope : float, optional
+        Slope for negative currents, :math:`c`.
+    amplitude : float, optional
+        Factor of the output, :math:`a`.
+    initial_state : dict, optional
+        There are no state variables, so that it must be empty.
+
+    References
+    ----------
+    A. G. Howard et al. (2017). MobileNets: Efficient convolutional neural networks for
+    mobile vision applications. arXiv:1704.04861.
+
+    Examples
+    --------
+    >>> import nengo_dl
+    >>> rates = nengo_dl.ClippedReLU(6).rates([-1, 0.02, 0.5], gain=[100], bias=[0])
+    >>> rates.ravel().tolist()
+    [0.0, 2.0, 6.0]
+    """
+
+    max_value = NumberParam("max_value", low=0)
+    negative_slope = NumberParam("negative_slope")
+
+    def __init__(
+        self,
+        max_value: float = 6.0,
+        negative_slope: float = 0.0,
+        amplitude: float = 1,
+        initial_state: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(amplitude, initial_state)
+        self.max_value = max_value
+        self.negative_slope = negative_slope
+
+    @property
+    def negative(self) -> bool:
+        """Whether there are negative rates."""
+        return self.negative_slope != 0
+
+    def _clipped(self, J):
+        below = self.negative_slope * np.minimum(J, 0)
+        return np.clip(J, 0, self.max_value) + below
+
+    def rates(self, x: Any, gain: Any, bias: Any) -> np.ndarray:
+        """Rates; see `nengo.neurons.NeuronType.rates`."""
+        return self.amplitude * self._clipped(self.current(x, gain, bias))
+
+    def step(self, dt: float, J: np.ndarray, output: np.ndarray) -> None:
+        """The rate for each current, into ``output``."""
+        output[...] = self.amplitude * self._clipped(J)
 
 
 class SpikingLeakyReLU(LeakyReLU):

@@ -7,7 +7,7 @@ from nengo.neurons import NeuronType
 
 from nengo_dl.converter.base import LayerConverter, converters
 from nengo_dl.converter.graph_walk import operation_of
-from nengo_dl.neurons import LeakyReLU
+from nengo_dl.neurons import ClippedReLU, LeakyReLU
 
 __all__ = ["ACTIVATIONS", "activation_name", "find_neurons"]
 
@@ -15,6 +15,7 @@ __all__ = ["ACTIVATIONS", "activation_name", "find_neurons"]
 ACTIVATIONS = {
     "linear": None,
     "relu": nengo.RectifiedLinear(),
+    "relu6": ClippedReLU(6.0),
     "leaky_relu": LeakyReLU(negative_slope=0.2),
     "sigmoid": nengo.Sigmoid(tau_ref=1),
     "tanh": nengo.Tanh(tau_ref=1),
@@ -24,6 +25,7 @@ ACTIVATIONS = {
 FUNCTIONS = {
     "linear": (None, keras.activations.linear, tf.identity),
     "relu": (keras.activations.relu, keras.ops.relu, tf.nn.relu),
+    "relu6": (keras.activations.relu6, keras.ops.relu6, tf.nn.relu6),
     "leaky_relu": (keras.activations.leaky_relu, keras.ops.leaky_relu, tf.nn.leaky_relu),
     "sigmoid": (keras.activations.sigmoid, keras.ops.sigmoid, tf.nn.sigmoid),
     "tanh": (keras.activations.tanh, keras.ops.tanh, tf.nn.tanh),
@@ -86,10 +88,40 @@ def activation_of(layer):
     slope = float(layer.negative_slope)
     if not hasattr(layer, "max_value"):
         return LeakyReLU(slope)
-    if layer.max_value is None and not layer.threshold:
+    if layer.threshold:
+        return layer
+    if layer.max_value is None:
         return LeakyReLU(slope) if slope else keras.activations.relu
-    six = layer.max_value == 6 and not layer.threshold and not slope
-    return keras.activations.relu6 if six else layer
+    if layer.max_value == 6 and not slope:
+        return keras.activations.relu6
+    return ClippedReLU(float(layer.max_value), slope)
+
+
+def swapped(activation, options):
+    """What an activation is to be replaced with.
+
+    Parameters
+    ----------
+    activation : callable or ~nengo.neurons.NeuronType or None
+        Or a layer (or an operation) that consists of one.
+    options : Options
+
+    Returns
+    -------
+    activation : callable or ~nengo.neurons.NeuronType or None
+        In the simplest form that there is of it.
+    found : bool
+        Whether ``swap_activations`` says something about it.
+    """
+    if isinstance(activation, keras.Operation):
+        activation = activation_of(activation)
+    name = activation_name(activation)
+    neurons = activation if isinstance(activation, NeuronType) else ACTIVATIONS.get(name)
+    for key, other in options.swap_activations.items():
+        if _means(key, activation, name, neurons):
+            options.used.add(id(key))
+            return other, True
+    return activation, False
 
 
 def find_neurons(activation, options):
@@ -108,14 +140,9 @@ def find_neurons(activation, options):
     found : bool
         Whether the activation has a native form.
     """
-    if isinstance(activation, keras.Operation):
-        activation = activation_of(activation)
+    activation, _ = swapped(activation, options)
     name = activation_name(activation)
     neurons = activation if isinstance(activation, NeuronType) else ACTIVATIONS.get(name)
-    for key, swapped in options.swap_activations.items():
-        if _means(key, activation, name, neurons):
-            options.used.add(id(key))
-            return swapped, True
     return neurons, neurons is not None or name == "linear"
 
 
@@ -140,6 +167,8 @@ class ConvertElementwise(LayerConverter):
         """Fall back if neither a neuron type nor a swap is known."""
         if find_neurons(self.layer, self.options)[1]:
             return None
+        if swapped(self.layer, self.options)[1]:
+            return None  # a TensorNode of what takes its place, not of the layer
         return f"there is no neuron type for {self.describe()}"
 
     def describe(self):
@@ -168,12 +197,11 @@ class ConvertActivation(ConvertElementwise):
 
 @converters.register(keras.layers.ReLU)
 class ConvertReLU(ConvertElementwise):
-    r"""ReLU without ``max_value`` and ``threshold``.
+    r"""ReLU without ``threshold``.
 
-    .. math:: f(x) = \max(x, 0) + c \min(x, 0)
+    .. math:: f(x) = \min(\max(x, 0), m) + c \min(x, 0)
 
-    With ``max_value=6`` it is the activation ``relu6``, which can be swapped for a neuron
-    type.
+    With ``max_value=6`` it is the activation ``relu6``.
     """
 
     def describe(self):

@@ -195,7 +195,11 @@ class Converter:
         inputs : array or list or dict of array, optional
             As Keras takes them, ``(items, …)``. Default: four items, made up.
         atol, rtol : float
-            Each element may differ by ``atol + rtol * abs(expected)``.
+            Each element may differ by ``atol + rtol * scale``, where the scale is the
+            largest value that Keras gives for this element in all items and steps. If it
+            differs by more, and ``rtol`` is at least the default, also by what rounding
+            explains: it is measured how much the outputs of the model change with the
+            last bits of its weights and inputs.
 
         Returns
         -------
@@ -359,7 +363,7 @@ class Converter:
         self._arrays[value] = Array(node, shape, self.options.temporal_model)
         layer, names = _names(value, tensor)
         self.inputs.add(node, tensor, names)
-        self.layers.add(node, layer, names)
+        self.layers.add(node, layer, (*names, tensor))
 
     def _add_call(self, call):
         arrays, converter, reason = self.convert_call(

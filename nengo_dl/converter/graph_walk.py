@@ -334,7 +334,9 @@ class _Walker:
         label = f"{label}/{own}" if label else own
         inner = self._inner_model(operation, args, kwargs)
         if inner is not None:
-            return self.run(inner, keras.tree.flatten(args[0]), path, label)
+            given = zip(inner.inputs, keras.tree.flatten(args[0]), strict=True)
+            inputs = [self._as_declared(*pair, path, label) for pair in given]
+            return self.run(inner, inputs, path, label)
         outputs = [_value(tensor) for tensor in node.outputs]
         if isinstance(operation, keras.layers.Layer):
             # in `fit`, `predict` and `evaluate`, Keras itself decides on it
@@ -342,6 +344,17 @@ class _Walker:
         self.calls.append(LayerCall(operation, args, kwargs, outputs, path, label))
         self.calls[-1].complete_shapes()
         return outputs
+
+    def _as_declared(self, tensor, value, path, label):
+        """A value with the shape that a model was declared with, see `_declared`."""
+        if value.shape[1:] == tuple(tensor.shape)[1:]:
+            return value
+        target = [-1 if n is None else n for n in tensor.shape[1:]]
+        layer = keras.layers.Reshape(target, name="declared_shape", dtype=value.dtype)
+        output = Value((value.shape[0], *tensor.shape[1:]), value.dtype)
+        path, label = f"{path}/{layer.name}", f"{label}/{layer.name}"
+        self.calls.append(LayerCall(layer, (value,), {}, [output], path, label))
+        return output
 
     @staticmethod
     def _inner_model(operation, args, kwargs):
@@ -360,7 +373,15 @@ class _Walker:
             return None
         shapes = [tuple(tensor.shape) for tensor in inner.inputs]
         fits = all(
-            isinstance(value, Value) and value.shape[1:] == shape[1:]
+            isinstance(value, Value) and _declared(value.shape[1:], shape[1:])
             for value, shape in zip(given, shapes, strict=True)
         )
         return inner if fits else None
+
+
+def _declared(shape, declared):
+    """Whether Keras takes a shape for what a model was declared with.
+
+    It adds a last axis of length one, or leaves it out.
+    """
+    return declared in (shape, (*shape, 1)) or (*declared, 1) == shape

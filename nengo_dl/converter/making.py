@@ -11,10 +11,11 @@ from nengo.base import ObjView
 from nengo.ensemble import Neurons
 
 from nengo_dl.config import configure_settings
-from nengo_dl.converter.activations import find_neurons
+from nengo_dl.converter.activations import find_neurons, swapped
 from nengo_dl.converter.base import Target, numbers
 from nengo_dl.converter.connections import TiedConnection
 from nengo_dl.converter.penalties import ActivityPenalty, PenaltyNode, penalties_of
+from nengo_dl.neurons import ClippedReLU
 
 __all__ = ["Maker"]
 
@@ -80,6 +81,7 @@ class Maker:
             node = converter.node(size)
             return Target(node, node)
         node = converter.node(size, "sum")
+        activation, _ = swapped(activation, self.options)
         return Target(node, self.fallback(converter, activation, node))
 
     def _neurons(self, converter, neurons, size):
@@ -241,11 +243,25 @@ def _scaled(neurons, scale, path, options):
             f"Converter: scale_firing_rates={scale:g} changes what {path!r} computes: "
             f"the rate of {neurons} is not proportional to its input"
         )
-    state = dict(neurons.__getstate__())
-    state["amplitude"] = neurons.amplitude / scale
+    changes = {"amplitude": neurons.amplitude / scale}
+    return _with(_with_ceiling(neurons, scale), **changes), scale
+
+
+def _with(neurons, **changes):
+    """A copy of a neuron type, which is read-only, with other attributes."""
     copy = type(neurons).__new__(type(neurons))
-    copy.__setstate__(state)
-    return copy, scale
+    copy.__setstate__({**neurons.__getstate__(), **changes})
+    return copy
+
+
+def _with_ceiling(neurons, scale):
+    """Neurons whose ceiling, or that of a base type, is higher by a factor."""
+    base = getattr(neurons, "base_type", None)
+    if base is not None:
+        return _with(neurons, base_type=_with_ceiling(base, scale))
+    if isinstance(neurons, ClippedReLU):
+        return _with(neurons, max_value=neurons.max_value * scale)
+    return neurons
 
 
 def _is_homogeneous(neurons, scale):
@@ -254,7 +270,7 @@ def _is_homogeneous(neurons, scale):
     one, zero = np.ones(1), np.zeros(1)
     try:
         rates = neurons.rates(current, one, zero)
-        scaled = neurons.rates(scale * current, one, zero)
+        scaled = _with_ceiling(neurons, scale).rates(scale * current, one, zero)
     except (NotImplementedError, ValueError):
         return False
     return bool(np.allclose(scaled, scale * rates))

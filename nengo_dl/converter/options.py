@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
+import keras
 from nengo.neurons import NeuronType
 from nengo.synapses import Lowpass, Synapse
 
@@ -45,11 +46,7 @@ class Options:
             )
         self.swap_activations = dict(swaps or {})
         for key, neurons in self.swap_activations.items():
-            if neurons is not None and not isinstance(neurons, NeuronType):
-                raise TypeError(
-                    f"Converter: swap_activations[{key!r}] must be a Nengo neuron type "
-                    f"such as nengo.SpikingRectifiedLinear(), or None; got {neurons!r}"
-                )
+            self.swap_activations[key] = _swap(key, neurons)
         self.synapse = _synapse(self.synapse)
         scales = self.scale_firing_rates
         self.scales = dict(scales) if isinstance(scales, Mapping) else {}
@@ -83,6 +80,21 @@ class Options:
             for key in getattr(self, name):
                 if id(key) not in self.used:
                     yield "scale_firing_rates" if name == "scales" else name, key
+
+
+def _swap(key, value):
+    """What takes the place of an activation: a neuron type, a function, or None."""
+    try:
+        known = value if isinstance(value, NeuronType) else keras.activations.get(value)
+    except (TypeError, ValueError):
+        known = type
+    if isinstance(known, type):
+        raise TypeError(
+            f"Converter: swap_activations[{key!r}] must be a Nengo neuron type such as "
+            "nengo.SpikingRectifiedLinear(), a Keras activation (or its name), or None; "
+            f"got {value!r}"
+        )
+    return None if value is None else known
 
 
 def _synapse(synapse):

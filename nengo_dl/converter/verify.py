@@ -12,6 +12,16 @@ __all__ = ["largest_differences", "verify"]
 N_STEPS = 5
 BATCH = 4
 
+#: relative tolerance from which on rounding is allowed for
+DEFAULT_RTOL = 1e-5
+
+#: how often the model is asked what changes by the last bits of its numbers do; how large
+#: these are, in units of rounding; and how many times the effect is allowed
+TRIALS, BITS, EFFECT = 3, 2, 5
+
+#: what rounding may explain at most, relative to the output
+MOST_ROUNDING = 1e-2
+
 #: how both are trained, by gradient descent
 EPOCHS, RATE = 2, 0.1
 
@@ -26,18 +36,37 @@ def verify(converter, training=False, inputs=None, atol=1e-8, rtol=1e-5):
         with _simulator(converter, given) as sim:
             actual = _predict(converter, sim, given)
     labels = [probe.label for probe in converter.probes]
-    for label, a, b in zip(labels, actual, expected, strict=True):
-        problem = largest_differences(a, b.reshape(a.shape), atol, rtol)
+    rounding = None
+    for i, (label, a) in enumerate(zip(labels, actual, strict=True)):
+        b = expected[i].reshape(a.shape)
+        problem = largest_differences(a, b, atol, rtol)
+        if problem is None:
+            continue
+        if rtol >= DEFAULT_RTOL:
+            rounding = rounding or _rounding(converter, given, training, expected)
+            problem = largest_differences(a, b, atol, rtol, rounding[i].reshape(a.shape))
         if problem is not None:
             what = "after training, the output" if training else "the output"
             raise ValueError(f"Converter.verify: {what} {label!r} {problem}")
     return True
 
 
-def largest_differences(actual, expected, atol, rtol):
-    """What is wrong with an array, in words; None if it is close to what is expected."""
+def largest_differences(actual, expected, atol, rtol, rounding=0):
+    """What is wrong with an array, in words; None if it is close to what is expected.
+
+    Parameters
+    ----------
+    actual, expected : ndarray
+        ``(items, steps, size)``.
+    atol, rtol : float
+        ``rtol`` is relative to the largest value of an element in all items and steps:
+        where a sum is near zero by chance, its rounding errors are not smaller.
+    rounding : array_like
+        What is allowed besides.
+    """
     difference = np.abs(actual - expected)
-    allowed = atol + rtol * np.abs(expected)
+    scale = np.abs(expected).max(axis=tuple(range(expected.ndim - 1)))
+    allowed = atol + rtol * scale + rounding
     if np.all(difference <= allowed):
         return None
     size = np.where(np.isnan(difference), np.inf, difference)
@@ -49,6 +78,53 @@ def largest_differences(actual, expected, atol, rtol):
         f"{expected[worst]:.6g} was expected and {actual[worst]:.6g} found (atol="
         f"{atol:g}, rtol={rtol:g})"
     )
+
+
+def _rounding(converter, arrays, training, expected):
+    """By how much a model's outputs may differ by rounding: arrays like the outputs.
+
+    Errors grow from layer to layer, by how much depends on the model. So it is asked:
+    what comes out if the last bits of its weights and inputs are others?
+    """
+    model = converter.model
+    types = [getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()]
+    types = {np.dtype(t) if t != "bfloat16" else t for t in types if t and "float" in t}
+    unit = max((_UNITS.get(str(t), 0.0) for t in types), default=_UNITS["float32"])
+    rng = np.random.RandomState(2)
+    before = [variable.numpy() for variable in model.variables]
+    largest = [np.zeros(array.shape, np.float64) for array in expected]
+    try:
+        for _ in range(TRIALS):
+            for variable, value in zip(model.variables, before, strict=True):
+                variable.assign(_nearby(value, unit, rng))
+            nearby = [_nearby(array, unit, rng) for array in arrays]
+            if training:
+                _train_model(model, nearby, _targets(expected))
+            found = _flat(_call(model, nearby))
+            for most, a, b in zip(largest, found, expected, strict=True):
+                np.maximum(most, np.abs(a.astype(np.float64) - b), out=most)
+    finally:
+        _restore(model, before)
+    limit = max(MOST_ROUNDING, 16 * unit)
+    allowed = []
+    for most, array in zip(largest, expected, strict=True):  # about alike for all items
+        scale = np.abs(array).max(axis=0)
+        most = np.minimum(EFFECT * most.max(axis=0), limit * scale)
+        allowed.append(np.broadcast_to(most, array.shape))
+    return allowed
+
+
+#: half the distance between one and the next number, by type
+_UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11}
+_UNITS["bfloat16"] = 2.0**-8
+
+
+def _nearby(array, unit, rng):
+    """Numbers whose last bits are others."""
+    if "float" not in str(array.dtype):
+        return array
+    change = 1 + BITS * unit * rng.uniform(-1, 1, size=array.shape)
+    return (array.astype(np.float64) * change).astype(array.dtype)
 
 
 def _inputs(converter, inputs):
@@ -81,7 +157,7 @@ def _data(converter, arrays):
     steps = _steps(converter, arrays)
     nodes = [converter.inputs[value.tensors[0]] for value in converter.graph.inputs]
     return {
-        node: array.reshape(len(array), steps, -1)
+        node: _plain(array).reshape(len(array), steps, -1)
         for node, array in zip(nodes, arrays, strict=True)
     }
 
@@ -108,7 +184,13 @@ def _call(model, arrays):
 
 
 def _flat(outputs):
-    return [keras.ops.convert_to_numpy(array) for array in keras.tree.flatten(outputs)]
+    arrays = map(keras.ops.convert_to_numpy, keras.tree.flatten(outputs))
+    return [_plain(array) for array in arrays]
+
+
+def _plain(array):
+    """An array of a type that is NumPy's own, which bfloat16 is not."""
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def _trained(converter, arrays):
@@ -123,9 +205,7 @@ def _trained(converter, arrays):
     """
     model = converter.model
     before = [variable.numpy() for variable in model.variables]  # with random seeds
-    outputs = _flat(_call(model, arrays))
-    rng = np.random.RandomState(1)
-    targets = [rng.uniform(size=array.shape).astype(array.dtype) for array in outputs]
+    targets = _targets(_flat(_call(model, arrays)))
     try:
         _train_model(model, arrays, targets)
         expected = _flat(_call(model, arrays))
@@ -142,6 +222,12 @@ def _trained(converter, arrays):
     finally:
         _restore(model, before)
     return expected, actual
+
+
+def _targets(outputs):
+    """Made-up targets, the same each time."""
+    rng = np.random.RandomState(1)
+    return [rng.uniform(size=array.shape).astype(array.dtype) for array in outputs]
 
 
 def _restore(model, values):

@@ -18,6 +18,7 @@ from nengo_dl.kernels import (
 from nengo_dl.kernels.learning import bcm, oja, outer, pes, rls, voja
 from nengo_dl.kernels.neurons import (
     adaptive_lif,
+    clipped_relu,
     izhikevich,
     leaky_relu,
     lif,
@@ -37,6 +38,7 @@ __all__ = [
     "algebra",
     "base",
     "bcm",
+    "clipped_relu",
     "convolution",
     "fallback",
     "functions",

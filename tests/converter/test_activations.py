@@ -1,5 +1,6 @@
 import keras
 import nengo
+import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
@@ -9,7 +10,7 @@ from nengo_dl.converter.activations import activation_name, activation_of, find_
 from nengo_dl.converter.options import Options
 
 from .family_checks import compare_outputs
-from .models import outputs_of, verified
+from .models import outputs_of, randomized, verified
 
 
 def test_native_activations(rng, allclose):
@@ -21,6 +22,9 @@ def test_native_activations(rng, allclose):
         layers.Activation(tf.nn.relu),
         layers.ReLU(),
         layers.ReLU(negative_slope=0.3),
+        layers.ReLU(max_value=6),
+        layers.ReLU(max_value=0.5, negative_slope=0.1),
+        layers.Activation("relu6"),
         layers.LeakyReLU(0.1),
         layers.Dense(2, activation="leaky_relu"),
     ]
@@ -102,8 +106,9 @@ def test_activation_of_layers():
         def call(self, x):
             return super().call(x - 1)
 
-    shifted, bounded = Shifted(), layers.ReLU(max_value=2)
+    shifted, bounded = Shifted(), layers.ReLU(max_value=2, threshold=1)
     assert activation_of(shifted) is shifted and activation_of(bounded) is bounded
+    assert activation_of(layers.ReLU(2, 0.1)) == nengo_dl.ClippedReLU(2, 0.1)
     assert activation_of(layers.ReLU()) is keras.activations.relu
     assert activation_of(layers.ReLU(6)) is keras.activations.relu6
     assert activation_of(layers.ReLU(6, threshold=1)).threshold == 1
@@ -112,12 +117,13 @@ def test_activation_of_layers():
 
 @pytest.mark.parametrize("key", ["relu6", keras.activations.relu6])
 def test_swapping_bounded_rectification(key):
-    """As a layer and as an activation; only what is swapped is native."""
+    """As a layer and as an activation."""
     inputs = keras.Input((3,))
     x = layers.ReLU(6, name="layer")(layers.Dense(4, activation="relu6")(inputs))
     model = keras.Model(inputs, x)
-    with pytest.raises(TypeError, match="there is no neuron type"):
-        nengo_dl.Converter(model, allow_fallback=False)
+    converter = nengo_dl.Converter(model, allow_fallback=False)
+    types = [ens.neuron_type for ens in converter.net.ensembles if ens.label != "one"]
+    assert types == [nengo_dl.ClippedReLU(6)] * 2
     converter = nengo_dl.Converter(
         model, allow_fallback=False, swap_activations={key: nengo.LIF()}
     )
@@ -139,9 +145,49 @@ def test_functions_instead_of_layers(rng):
     ]
     model = keras.Model(inputs, [function(x) for function in functions])
     verified(model, rng)
-    bounded = keras.Model(inputs, [keras.ops.relu6(x), keras.activations.relu(x, 0, 2)])
+    functions = [
+        keras.ops.relu6,
+        lambda x: keras.activations.relu(x, 0, 2),
+        lambda x: keras.activations.relu(x, threshold=0.5),
+    ]
+    bounded = keras.Model(inputs, [function(x) for function in functions])
     with pytest.warns(UserWarning, match="becomes a TensorNode: there is no neuron type"):
         converter = nengo_dl.Converter(bounded, swap_activations={"relu6": nengo.LIF()})
-    first, second = (converter.layers[tensor] for tensor in bounded.outputs)
+    first, second, third = (converter.layers[tensor] for tensor in bounded.outputs)
     assert first.ensemble.neuron_type == nengo.LIF()
-    assert isinstance(second, nengo_dl.TensorNode)
+    assert second.ensemble.neuron_type == nengo_dl.ClippedReLU(2)
+    assert isinstance(third, nengo_dl.TensorNode)
+
+
+@pytest.mark.parametrize("value", (keras.activations.tanh, "tanh", tf.nn.tanh))
+def test_functions_take_the_place_of_others(value, rng, allclose):
+    """Native ones, and those that become a TensorNode."""
+    inputs = keras.Input((3,))
+    x = layers.ReLU()(layers.Dense(4, activation="relu")(inputs))
+    model = randomized(keras.Model(inputs, layers.Activation("gelu")(x)), rng)
+    data = rng.uniform(-1, 1, size=(2, 3)).astype("float32")
+    hidden = np.tanh(np.tanh(data @ model.layers[1].kernel + model.layers[1].bias))
+    swaps = {"relu": value, "gelu": keras.activations.softplus}
+    with pytest.warns(UserWarning, match="'softplus'"):
+        converter = nengo_dl.Converter(model, swap_activations=swaps)
+    found = outputs_of(converter, data)[0][:, 0]
+    assert allclose(found, np.log1p(np.exp(hidden)), atol=1e-5)
+
+
+def test_ceilings_are_scaled(rng, allclose, recwarn):
+    """Of rates and of spikes: the output stays as it is."""
+    inputs = keras.Input((3,))
+    model = randomized(keras.Model(inputs, layers.Dense(9, "relu6")(inputs)), rng)
+    data = np.concatenate([rng.uniform(-1, 1, (4, 3)), rng.uniform(5, 9, (4, 3))])
+    expected = model.predict(data.astype("float32"), verbose=0)
+    assert (expected == 6).any() and (expected == 0).any() and (expected % 6).any()
+    rates = nengo_dl.Converter(model, scale_firing_rates=50)
+    assert allclose(outputs_of(rates, data)[0][:, 0], expected, rtol=1e-5)
+    start = {"voltage": nengo.dists.Choice([0.5])}
+    spikes = nengo.RegularSpiking(nengo_dl.ClippedReLU(6), initial_state=start)
+    spiking = nengo_dl.Converter(
+        model, scale_firing_rates=50, swap_activations={"relu6": spikes}
+    )
+    found = outputs_of(spiking, data, n_steps=200)[0].mean(axis=1)
+    assert allclose(found, expected, atol=0.6 / (50 * 0.2))
+    assert not [w for w in recwarn if "changes what" in str(w.message)]

@@ -22,11 +22,6 @@ def beginning(model, last, rng):
     return model
 
 
-def mobile(rng):
-    options = {"input_shape": SIZE, "alpha": 0.35, "weights": None}
-    return beginning(keras.applications.MobileNetV2(**options), "block_4_add", rng)
-
-
 def residual(rng):
     model = keras.applications.ResNet50(input_shape=SIZE, weights=None)
     return beginning(model, "conv2_block2_out", rng)
@@ -39,7 +34,6 @@ def dense(rng):
 
 MAXIMUM = "a maximum has no native form"
 CASES = {
-    "MobileNetV2": (mobile, "ReLU", "max_value=6"),
     "ResNet": (residual, "MaxPooling2D", MAXIMUM),
     "DenseNet": (dense, "MaxPooling2D", MAXIMUM),
 }
@@ -64,3 +58,25 @@ def test_outputs_are_those_of_keras(name, rng):
     expected = model.predict(x, verbose=0)
     assert np.all(np.std(expected, axis=0) > 1e-3)
     assert converter.verify(inputs=x, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "name, alpha, neurons", (("MobileNet", 0.25, 27), ("MobileNetV2", 0.35, 35))
+)
+def test_whole_networks_without_a_fallback(name, alpha, neurons, rng):
+    options = {"input_shape": SIZE, "alpha": alpha, "weights": None, "classes": 10}
+    make = getattr(keras.applications, name)
+    keras.utils.set_random_seed(0)
+    model = make(**options, classifier_activation=None)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+            layer.beta.assign(rng.uniform(0, 3, size=layer.beta.shape))
+    model(rng.uniform(-1, 1, size=(8, *SIZE)).astype("float32"), training=True)
+    converter = nengo_dl.Converter(model, inference_only=True, allow_fallback=False)
+    kinds = [type(e.neuron_type) for e in converter.net.ensembles if e.label != "one"]
+    assert kinds == [nengo_dl.ClippedReLU] * neurons
+
+    x = rng.uniform(-1, 1, size=(3, *SIZE)).astype("float32")
+    assert np.all(np.std(model.predict(x, verbose=0), axis=0) > 1e-4)
+    assert converter.verify(inputs=x)

@@ -18,6 +18,10 @@ def test_several_inputs_and_outputs_in_mid_model(rng):
     model = keras.Model({"a": a, "b": b}, {"y": y, "x": x, "a": a})
     converter = verified(model, rng)
     assert [node.label for node in converter.inputs.values()] == ["a", "b"]
+    # the tensors of inputs and outputs are looked up among layers, too
+    for tensor in (a, b):
+        assert converter.layers[tensor] is converter.inputs[tensor]
+    assert converter.layers[model.outputs[0]] is not None
     assert converter.outputs["y"] is converter.outputs[y]
     assert converter.inputs["b"] is converter.inputs[b]
     assert converter.layers["x"].ensemble.n_neurons == 4

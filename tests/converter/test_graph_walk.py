@@ -6,6 +6,8 @@ from keras import layers
 import nengo_dl
 from nengo_dl.converter.graph_walk import Value, walk
 
+from .models import verified
+
 
 def paths(model):
     return [call.path for call in walk(model).calls]
@@ -74,6 +76,18 @@ def test_model_made_for_any_shape_stays_one_call():
     inner = keras.Sequential([keras.Input((None, 1)), layers.Conv1D(2, 3)], name="inner")
     inputs = keras.Input((6, 1))
     assert paths(keras.Model(inputs, inner(inputs))) == ["inner"]
+
+
+@pytest.mark.parametrize("declared, given", (((3, 1), (3,)), ((3,), (3, 1))))
+def test_models_inside_take_what_keras_takes(declared, given, rng):
+    """An axis of length one more, or less, than was declared."""
+    inner_inputs = keras.Input(declared)
+    x = layers.Flatten(name="f")(inner_inputs)
+    inner = keras.Model(inner_inputs, layers.Dense(2, name="d")(x), name="inner")
+    inputs = keras.Input(given)
+    model = keras.Model(inputs, inner(layers.ReLU(name="r")(inputs)))
+    assert paths(model) == ["r", "inner/declared_shape", "inner/f", "inner/d"]
+    verified(model, rng)
 
 
 def test_models_without_a_graph_are_refused():

@@ -30,6 +30,8 @@ def test_scales():
 def test_swaps_are_neuron_types():
     with pytest.raises(TypeError, match=r"swap_activations\['relu'\] must be"):
         Options(swap_activations={"relu": nengo.LIF})
+    with pytest.raises(TypeError, match="must be .* a Keras activation .*; got 'rleu'"):
+        Options(swap_activations={"relu": "rleu"})
     with pytest.raises(TypeError, match=r"must be a dict .*; got LIF\(\)"):
         Options(swap_activations=nengo.LIF())
 

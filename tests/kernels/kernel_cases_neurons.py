@@ -61,6 +61,7 @@ neurons(
     lambda i: nengo_dl.SoftLIFRate(0.3 - 0.28 * i, 0.02 + 0.01 * i, 0.002 * i, 1 + i),
 )
 neurons("leaky_relu", lambda i: nengo_dl.LeakyReLU(0.3 + 0.2 * i, 1 + i))
+neurons("clipped_relu", lambda i: nengo_dl.ClippedReLU(3 + i, 0.2 * i, 1 + i))
 neurons("spiking_leaky_relu", lambda i: nengo_dl.SpikingLeakyReLU(0.3 + 0.2 * i, 1 + i))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import nengo_dl
 from nengo_dl.kernels.neurons.base import NeuronKernel
-from nengo_dl.neurons import LeakyReLU, SoftLIFRate, SpikingLeakyReLU
+from nengo_dl.neurons import ClippedReLU, LeakyReLU, SoftLIFRate, SpikingLeakyReLU
 
 #: whose numbers are not core's
 NOT_CORES = (nengo.PoissonSpiking,)
@@ -21,6 +21,8 @@ TYPES = (
     nengo.StochasticSpiking(nengo.Tanh()),
     SoftLIFRate(sigma=0.3),
     LeakyReLU(0.2, amplitude=2),
+    ClippedReLU(150, amplitude=0.5),
+    nengo.RegularSpiking(ClippedReLU(150)),
     SpikingLeakyReLU(0.2, amplitude=2),
     nengo.RegularSpiking(LeakyReLU()),
 )
