@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -288,6 +288,7 @@ class Program:
         n_steps: int,
         data: Mapping | None = None,
         form: Form | None = None,
+        compiling: Callable[[], None] | None = None,
     ) -> Iterator[Seen]:
         """Advance the simulation; yields what probes saw, some steps at a time.
 
@@ -299,8 +300,10 @@ class Program:
         data : mapping, optional
             Signal -> array ``(batch, steps, size)`` for nodes that are given data.
         form : Form, optional
+        compiling : callable, optional
+            Called before something is compiled, which takes seconds.
         """
-        tier = self.ready(start, n_steps, data, form)
+        tier = self.ready(start, n_steps, data, form, compiling)
         for seen in tier.run(start, n_steps):
             if isinstance(seen, np.ndarray):
                 seen = Seen(len(seen), ((seen, self.probe_rows, False),))
@@ -338,6 +341,7 @@ class Program:
         n_steps: int,
         data: Mapping | None = None,
         form: Form | None = None,
+        compiling: Callable[[], None] | None = None,
     ):
         """The tier that runs the next steps, compiled and with the state in it."""
         data = data or {}
@@ -346,6 +350,9 @@ class Program:
         fed = self.fed_among(data)
         use = self._holding(Specialization(self.is_open, form.training, fed, form.spikes))
         key = (use, self._choose(use, n_steps))
+        if compiling is not None and key[1] != "numpy":
+            if key not in self._tiers or not self._tiers[key].has_compiled(n_steps):
+                compiling()
         tier = self._tier(key)
         tier.feed.use(data, start)
         self._activate(key)

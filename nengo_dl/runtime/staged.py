@@ -52,9 +52,17 @@ class StagedTier(TensorFlowTier):
 
     stages_on_device = False
 
+    #: of the chunks that the loop was compiled for
+    _lengths: frozenset | set = frozenset()
+
+    def has_compiled(self, n_steps: int) -> bool:
+        """See `TensorFlowTier.has_compiled`."""
+        return self.chunk(n_steps) in self._lengths
+
     def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
         """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
         chunk = self.chunk(n_steps)
+        self._lengths = {*self._lengths, chunk}
         done = 0
         while done < n_steps:
             k = min(chunk, n_steps - done)

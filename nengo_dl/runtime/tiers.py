@@ -319,6 +319,10 @@ class TensorFlowTier:
         near = [c for c in self._chunks if chunk <= c <= 4 * chunk]
         return min(near, default=chunk)
 
+    def has_compiled(self, n_steps: int) -> bool:
+        """Whether so many steps can be run without compiling anything."""
+        return self.chunk(n_steps) in self._chunks
+
     def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
         """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
         from nengo_dl.runtime.chunks import run_chunks

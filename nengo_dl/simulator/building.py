@@ -114,7 +114,7 @@ def built_model(network, dt, model, progress_bar):
         )
     if network is not None:
         # the builder enters the task, as soon as it has counted the objects
-        task = progress(progress_bar, "Building", last=False)
+        task = progress(progress_bar, "Building", last=False, slow_steps=True)
         with solved_once(model, network):
             model.build(network, progress=task)
     return model

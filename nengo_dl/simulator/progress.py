@@ -24,7 +24,9 @@ MANY_STEPS = 500
 STARTING = "%(elapsed)s so far"
 
 
-def progress(progress_bar, label, max_value=None, delay=DELAY, last=True):
+def progress(
+    progress_bar, label, max_value=None, delay=DELAY, last=True, slow_steps=False
+):
     """Follow a task, as a context manager.
 
     Parameters
@@ -44,6 +46,8 @@ def progress(progress_bar, label, max_value=None, delay=DELAY, last=True):
     last : bool
         False: another task follows on the same bar, which is closed only if this one
         fails.
+    slow_steps : bool
+        Whether a single step may take long, so that few of them are shown, too.
 
     Returns
     -------
@@ -74,7 +78,9 @@ def progress(progress_bar, label, max_value=None, delay=DELAY, last=True):
             attr="progress_bar",
         )
     display = _display(progress_bar, delay) if progress_bar else None
-    return NoTask() if display is None else Task(display, label, max_value, last)
+    if display is None:
+        return NoTask()
+    return Task(display, label, max_value, last, slow_steps)
 
 
 def _display(progress_bar, delay):
@@ -107,6 +113,9 @@ class NoTask:
     def step(self, n=1):
         """Do nothing."""
 
+    def compiling(self):
+        """Do nothing."""
+
     def __enter__(self):
         return self
 
@@ -131,10 +140,13 @@ class Task(Progress):
         Number of steps, if it is known.
     last : bool
         Whether the bar is closed afterwards, also if the task does not fail.
+    slow_steps : bool
+        Whether a single step may take long.
     """
 
-    def __init__(self, display, label, max_value=None, last=True):
+    def __init__(self, display, label, max_value=None, last=True, slow_steps=False):
         super().__init__(label, max_steps=max_value or None)
+        self._slow_steps = slow_steps
         self._display = display
         self._last = last
         self._next_update = 0.0
@@ -145,7 +157,7 @@ class Task(Progress):
     def __enter__(self):
         super().__enter__()
         self._show()
-        many = self.max_steps is None or self.max_steps >= MANY_STEPS
+        many = self.max_steps is None or self.max_steps >= MANY_STEPS or self._slow_steps
         if many and isinstance(self._display, DelayedBar):
             self._thread = threading.Thread(target=self._keep_showing, daemon=True)
             self._thread.start()
@@ -164,12 +176,17 @@ class Task(Progress):
 
     def update(self, n):
         """Tell that ``n`` steps are done, counted from the start of the task."""
+        self.name_during = self.name_after
         self.n_steps = n
         self._show()
 
     def step(self, n=1):
         """Tell that ``n`` more steps are done."""
         self.update(self.n_steps + n)
+
+    def compiling(self):
+        """Tell that what the steps need is compiled, until the first of them are done."""
+        self.name_during = "Compiling"
 
     def _keep_showing(self):
         while not self._over.wait(self._display.delay + INTERVAL):
@@ -258,7 +275,8 @@ class TerminalBar(DelayedBar):
             # while TensorFlow is imported, what it writes to stderr goes through a file
             if self.too_early(progress) or not sys.stderr.isatty():
                 return
-            self._bar = self._start(progress)
+            self._bar, self._label = self._start(progress)
+        self._label.update_mapping(label=progress.name_during)
         if not progress.finished:
             if progress.max_steps is None:
                 self._bar.update(force=True)
@@ -285,9 +303,11 @@ class TerminalBar(DelayedBar):
                 " ",
                 pb.ETA(format_not_started=STARTING),
             ]
-        return pb.ProgressBar(
+        label = pb.FormatCustomText("%(label)s", {"label": progress.name_during})
+        bar = pb.ProgressBar(
             max_value=max_value,
-            widgets=[progress.name_during, " ", *widgets],
+            widgets=[label, " ", *widgets],
             fd=sys.stderr,
             start_time=datetime.fromtimestamp(progress.time_start),
-        ).start()
+        )
+        return bar.start(), label

@@ -217,6 +217,19 @@ class Simulator(
                 return object.__getattribute__(self, name)
             raise no_attribute(self, name)
 
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        if "_live" not in vars(self):  # something failed while it was made
+            return f"<{kind}, not built>"
+        label = getattr(self.network, "label", None)
+        name = "a network" if label is None else repr(label)
+        state = "closed" if self.closed else "open"
+        return (
+            f"<{kind} of {name}: dt={self.dt:g}, "
+            f"minibatch_size={self.minibatch_size}, {self.n_steps} steps run "
+            f"({self.time:g} s), {state}>"
+        )
+
     @property
     def dt(self) -> float:
         """(float) Length of a time step in seconds; cannot be changed."""
@@ -378,7 +391,8 @@ class Simulator(
         try:
             with progress(shown, "Simulating", n_steps) as bar:
                 done = 0
-                for seen in program.run(live.n_steps, n_steps, arrays, form):
+                steps = (live.n_steps, n_steps)
+                for seen in program.run(*steps, arrays, form, bar.compiling):
                     self._record_seen(seen)
                     done += seen.steps
                     bar.update(done)

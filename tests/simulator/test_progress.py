@@ -18,6 +18,7 @@ from nengo.utils.progress import (
     WriteProgressToFile,
 )
 
+import nengo_dl
 from nengo_dl.simulator import progress as module
 from nengo_dl.simulator.progress import (
     DelayedBar,
@@ -241,6 +242,75 @@ def test_long_first_steps_are_shown(max_steps):
     task._next_update, n_seen = 0.0, len(bar.seen)
     task._show()  # what a thread would do that comes too late
     assert len(bar.seen) == n_seen
+
+
+def test_few_steps_that_may_take_long_are_shown():
+    """Such as a single ensemble that is solved for."""
+    bar = Waited()
+
+    class Slow(nengo.solvers.LstsqL2):
+        def __call__(self, *args, **kwargs):
+            assert bar.early.wait(timeout=60)
+            return super().__call__(*args, **kwargs)
+
+    with nengo.Network() as net:
+        ens = nengo.Ensemble(5, 1)
+        nengo.Connection(ens, ens, solver=Slow())
+    with nengo_dl.Simulator(net, progress_bar=bar):
+        assert bar.early.is_set()
+
+
+def test_a_bar_says_when_it_is_compiled(terminal, ticking):
+    with progress(True, "Simulating", 8) as task:
+        task.compiling()
+        task._show()
+        for i in range(8):
+            task.update(i + 1)
+    text = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue())
+    assert re.search(r"Compiling .*0%", text)
+    assert text.rindex("Compiling") < text.index("Simulating  12%")
+    assert "Simulating 100%" in text
+
+
+class Labels(ProgressBar):
+    """A progress bar that remembers what tasks were called."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def update(self, progress):
+        if not self.seen or self.seen[-1] != progress.name_during:
+            self.seen.append(progress.name_during)
+
+
+@pytest.mark.parametrize("python", (False, True))
+def test_a_simulator_says_when_it_compiles(ticking, monkeypatch, python):
+    compiling = Task.compiling
+
+    def shown(self):
+        compiling(self)
+        self._show()
+
+    monkeypatch.setattr(Task, "compiling", shown)
+    with nengo.Network() as net:
+        nengo_dl.configure_settings(jit=True)
+        inp = nengo.Node((lambda t: t) if python else [1.0])
+        out = nengo.Node((lambda t, x: x) if python else None, size_in=1)
+        nengo.Connection(inp, out, synapse=0.01)
+        nengo.Probe(out)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        for n_steps, compiles in ((20, True), (20, False), (2000, True), (2000, False)):
+            bar = Labels()
+            sim.run_steps(n_steps, progress_bar=bar)
+            assert ("Compiling" in bar.seen) == compiles, n_steps
+            assert bar.seen[-1] == "Simulating"
+    with net:
+        nengo_dl.configure_settings(jit=False)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        bar = Labels()
+        sim.run_steps(20, progress_bar=bar)
+        assert bar.seen == ["Simulating"]
 
 
 @pytest.mark.parametrize("bar, n_steps", [(Waited(), 10), (Record(), 10**6)])

@@ -230,3 +230,24 @@ print([name for name in ("tensorflow", "keras") if name in sys.modules])
         env={**os.environ, "PYTHONPATH": str(package)},
     )
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("label", (None, "net's"))
+def test_what_a_simulator_is_shown_as(label):
+    with nengo.Network(label=label) as net:
+        nengo.Probe(nengo.Node([1]))
+    with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+        sim.run_steps(5)
+        of = "a network" if label is None else '"net\'s"'
+        form = f"<Simulator of {of}: dt=0.001, minibatch_size=3, 5 steps run (0.005 s), "
+        assert repr(sim) == form + "open>"
+    assert repr(sim) == form + "closed>"
+    assert (
+        repr(nengo_dl.Simulator.__new__(nengo_dl.Simulator)) == "<Simulator, not built>"
+    )
+    with nengo.Network() as empty:
+        pass
+    with nengo_dl.Simulator(empty, dt=0.01, progress_bar=False) as sim:
+        assert repr(sim).startswith(
+            "<Simulator of a network: dt=0.01, minibatch_size=None"
+        )
