@@ -203,6 +203,10 @@ class SampledTensorFlowTier:
         self.between.write(weights)
         self.single.write(weights)
 
+    def has_compiled(self, n_steps: int) -> bool:
+        """See `TensorFlowTier`; of stretches of any length, once samples were taken."""
+        return self.single.has_compiled(1)
+
     def _hand_over(self, tier: TensorFlowTier) -> TensorFlowTier:
         """Let one of both have the state."""
         if tier is not self._owner:
