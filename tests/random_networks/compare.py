@@ -9,8 +9,12 @@ import nengo
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, reject, settings
 
-import nengo_dl
 from tests.random_networks.generator import cases
+from tests.random_networks.journey import (
+    Journey,
+    parameters_of,
+    reference_parameters,
+)
 from tests.random_networks.objects import STEPS, Feed
 
 #: largest difference, in units of the largest value that the probe has seen
@@ -30,7 +34,7 @@ class Disagreement(AssertionError):
 
 
 def reference(case, net, feeds, item, model=None, disturbed=None):
-    """The data of all probes in Nengo, for one batch item.
+    """The data of all probes in Nengo, for one batch item, then all parameters.
 
     Parameters
     ----------
@@ -52,7 +56,8 @@ def reference(case, net, feeds, item, model=None, disturbed=None):
         if disturbed is not None:
             disturb(sim, np.random.RandomState(disturbed))
         sim.run_steps(STEPS, progress_bar=False)
-        return [np.array(sim.data[probe]) for probe in net.all_probes]
+        data = [np.array(sim.data[probe]) for probe in net.all_probes]
+        return [*data, *reference_parameters(sim)]
 
 
 def built(case, net):
@@ -85,45 +90,46 @@ def disturb(sim, rng):
 
 
 def tested(case, net, nodes):
-    """The data of all probes here, with an axis for the batch item."""
-    with net:
-        nengo_dl.configure_settings(dtype="float64", jit=case.jit)
-    with nengo_dl.Simulator(
-        net,
-        dt=case.dt,
-        unroll_simulation=case.unroll,
-        minibatch_size=case.batch,
-        progress_bar=False,
-    ) as sim:
-        found = run_pieces(case, sim, nodes)
+    """The same here, with an axis for the batch item: parameters have the first's.
+
+    Returns
+    -------
+    found : list of ndarray
+        Of the simulation.
+    frozen : tuple or None
+        The network, frozen with what it has learned, and the data of a run with that.
+    """
+    with Journey(case, net, nodes) as journey:
+        found = journey.run(case.pieces, case.between)
         if case.again:
-            sim.reset()
-            for first, second in zip(found, run_pieces(case, sim, nodes)):
+            journey.sim.reset()
+            for first, second in zip(found, journey.run(case.pieces, case.between)):
                 if not np.array_equal(first, second):
                     raise Disagreement("after a reset the simulation is another one")
-    return found if case.batch else [a[None] for a in found]
+        found += [a[None] for a in journey.parameters()]
+        if case.predicted:
+            compare_batches(journey)
+        # a rule that halves what it starts from halves it again in the frozen network
+        if not case.frozen or "Halve(" in case.program:
+            return found, None
+        net = journey.sim.network
+        journey.sim.reset(include_trainable=False)
+        before = [a[None].copy() for a in journey.parameters()]
+        for x, y in zip(before, found[len(net.all_probes) :], strict=True):
+            if not np.array_equal(x, y):
+                raise Disagreement("a reset that keeps what was learned changes it")
+        journey.sim.freeze_params(net)
+        return found, (net, journey.run((STEPS,)))
 
 
-def run_pieces(case, sim, nodes):
-    """Run all steps, and give the data of all probes."""
-    done = 0
-    for piece, n in enumerate(case.pieces):
-        if piece == case.opened:
-            sim._program.written()
-        data = {
-            node: np.array(
-                [node.output.item(b)[done : done + n] for b in range(case.batch or 1)]
-            )
-            for node in nodes
-        }
-        if case.fed:
-            sim.run_steps(n, data=data)
-        elif n == 1:
-            sim.step()
-        else:
-            sim.run_steps(n)
-        done += n
-    return [sim.data[probe] for probe in sim.network.all_probes]
+def compare_batches(journey):
+    """Each batch of `predict` must start from the same state, and give the same."""
+    data = {node: np.concatenate([values] * 3) for node, values in journey.data().items()}
+    for probe, values in journey.sim.predict(data).items():
+        first, *others = np.split(values, 3)
+        for i, other in enumerate(others):
+            if not np.array_equal(first, other):
+                raise Disagreement(f"batch {i + 2} of predict differs, in {probe}")
 
 
 def distance(found, expected):
@@ -171,20 +177,50 @@ def compare(case):
         for feed in feeds:
             feed.values = feed.item(0)
         try:
-            found = tested(case, net, nodes)
+            found, frozen = tested(case, net, nodes)
+        except Disagreement as error:
+            raise Disagreement(f"{error}\n{case!r}") from error
         except Exception as error:
             raise Disagreement(f"{type(error).__name__}: {error}\n{case!r}") from error
-        labels = {id(value): name for name, value in names.items()}
-        wrong = []
-        for i, probe in enumerate(net.all_probes):
-            for b, item in enumerate(expected):
-                far = distance(found[i][b], item[i])
-                if far > 1:
-                    wrong.append((i, b, labels.get(id(probe), probe), far))
-        if not wrong:
-            return "agree"
-        if ill_conditioned(case, net, feeds, expected, {(i, b) for i, b, *_ in wrong}):
-            return "ill-conditioned"
+        outcome = judge(case, net, feeds, expected, found, labels_of(names, model))
+        if frozen is None or outcome != "agree":
+            return outcome
+        return thawed(case, *frozen, names)
+
+
+def labels_of(names, model):
+    """What to call each result: that of a probe, or a parameter."""
+    labels = {id(value): name for name, value in names.items()}
+    probes = [labels.get(id(probe), probe) for probe in model.probes]
+    return [*probes, *(f"{labels.get(id(o), o)}.{a}" for _, o, a in parameters_of(model))]
+
+
+def thawed(case, net, found, names):
+    """Whether Nengo runs a frozen network as it was run here; see `judge`."""
+    feeds = [node.output for node in net.all_nodes if isinstance(node.output, Feed)]
+    model = built(case, net)
+    items = [reference(case, net, feeds, 0, model)[: len(found)]]
+    found = [values[:1] for values in found]
+    return judge(case, net, feeds, items, found, labels_of(names, model))
+
+
+def judge(case, net, feeds, expected, found, labels):
+    """Whether results agree (``"agree"``), or cannot be compared.
+
+    Raises
+    ------
+    Disagreement
+    """
+    wrong = []
+    for i, values in enumerate(found):
+        for b, item in enumerate(expected[: len(values)]):
+            far = distance(values[b], item[i])
+            if far > 1:
+                wrong.append((i, b, labels[i], far))
+    if not wrong:
+        return "agree"
+    if ill_conditioned(case, net, feeds, expected, {(i, b) for i, b, *_ in wrong}):
+        return "ill-conditioned"
     raise Disagreement(describe(case, expected, found, wrong))
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nengo.exceptions import NengoException
 
 from tests.random_networks import objects, parts
+from tests.random_networks.journey import ACTIONS
 
 HEADER = "from tests.random_networks.objects import *"
 RECEIVERS = frozenset(
@@ -56,8 +57,14 @@ class Case:
         The simulator's ``unroll_simulation``.
     opened : int, optional
         The piece before which parameters count as written, so that nothing is folded.
+    between : tuple of str
+        What happens after each piece, see `.journey.ACTIONS`.
     again : bool
         Whether all of it runs once more after a reset.
+    frozen : bool
+        Whether it is frozen in the end, and runs in Nengo with what was learned.
+    predicted : bool
+        Whether several batches with the same data are predicted, too.
     jit : bool
         Whether the TensorFlow tier runs it.
     refused : str, optional
@@ -71,7 +78,10 @@ class Case:
     fed: bool = False
     unroll: int = 1
     opened: int | None = None
+    between: tuple = ()
     again: bool = False
+    frozen: bool = False
+    predicted: bool = False
     jit: bool = False
     refused: str | None = None
 
@@ -87,7 +97,8 @@ class Case:
         return "\n".join(self.lines)
 
     def __repr__(self):
-        names = ["dt", "batch", "pieces", "fed", "unroll", "opened", "again", "jit"]
+        names = ["dt", "batch", "pieces", "fed", "unroll", "opened", "between", "again"]
+        names += ["frozen", "predicted", "jit"]
         settings = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"{self.program}\n# {settings}"
 
@@ -358,18 +369,19 @@ class Drawing:
             given.append(
                 f"transform={self.draw(parts.matrices(size_out, size, sparse=False))}"
             )
-        rules = parts.DECODER_RULES
+        rules = parts.DECODER_RULES + parts.own_rules("decoders")
         if post.kind == "ensemble":
             rules = rules + parts.ENCODER_RULES
         elif (pre.kind, post.kind) == ("ensemble", "neurons"):
-            rules = rules[:1]  # Nengo's RLS takes the error for one of decoded values
+            # Nengo's RLS takes the error for one of decoded values
+            rules = [rule for rule in rules if rule is not parts.DECODER_RULES[1]]
         self.learning(pre.text, post.text, given, rules)
 
     def learning_weights(self):
         """A connection that learns the weights between neurons."""
-        self.learning(
-            *self.between_neurons(), parts.WEIGHT_RULES + parts.DECODER_RULES[:1]
-        )
+        rules = parts.WEIGHT_RULES + parts.DECODER_RULES[:1]
+        rules = rules + parts.own_rules("weights")
+        self.learning(*self.between_neurons(), rules)
 
     def learning(self, source, target, given, rules):
         """A connection with learning rules, and what they learn from."""
@@ -482,8 +494,13 @@ def cases(draw, jit=None):
     case.unroll = drawing.choose([1, 1, 1, 7])
     if drawing.chance(30):
         case.opened = draw(st.integers(0, len(case.pieces) - 1))
+    if drawing.chance(50):
+        actions = st.sampled_from(list(ACTIONS))
+        case.between = tuple(draw(actions) for _ in case.pieces)
     case.again = drawing.chance(15)
+    case.frozen = drawing.chance(15)
     case.jit = drawing.chance(8) if jit is None else jit
+    case.predicted = case.jit and case.fed and drawing.chance(40)
     return case
 
 

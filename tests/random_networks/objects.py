@@ -3,6 +3,7 @@
 import nengo
 import numpy as np
 import scipy.sparse
+from nengo.builder import Builder, Operator, Signal
 
 import nengo_dl  # noqa: F401  (drawn programs name it)
 
@@ -38,7 +39,8 @@ class Feed:
         return rng.uniform(-0.3, 0.3) + np.sin(2 * np.pi * frequency * t + phase)
 
     def __call__(self, t):
-        return self.values[int(round(t / self.dt)) - 1]
+        step = int(round(t / self.dt)) - 1
+        return self.values[step % STEPS]  # steps aside may come after the last one
 
 
 class Leak(nengo.Process):
@@ -89,3 +91,85 @@ class Saturating(nengo.neurons.NeuronType):
         """See `nengo.neurons.NeuronType`."""
         output[...] = 100 * J / (1 + np.abs(J) + self.strength * fatigue**2)
         fatigue += dt * (J - fatigue) / 0.01
+
+
+class Delay(nengo.synapses.Synapse):
+    """A synapse of a user, with a state of several steps."""
+
+    steps = nengo.params.IntParam("steps", low=1)
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def make_state(self, shape_in, shape_out, dt, dtype=None, y0=0):
+        """See `nengo.Process`."""
+        return {"waiting": np.zeros((self.steps, *shape_in))}
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        """See `nengo.Process`."""
+        waiting = state["waiting"]
+
+        def step(t, x):
+            out = waiting[0].copy()
+            waiting[:-1] = waiting[1:]
+            waiting[-1] = x
+            return out
+
+        return step
+
+
+class Creep(nengo.learning_rules.LearningRuleType):
+    """A rule of a user: weights creep towards a number, the later the faster.
+
+    Its operator starts with what it writes while its step function is made.
+    """
+
+    modifies = "weights"
+    probeable = ("delta",)
+    goal = nengo.params.NumberParam("goal")
+
+    def __init__(self, learning_rate=1e-3, goal=0.0, modifies="weights"):
+        super().__init__(learning_rate, size_in=0)
+        self.goal = goal
+        self.modifies = modifies
+
+
+class Halve(Creep):
+    """The same for a rule whose operator changes the weights themselves as well."""
+
+
+class SimCreep(Operator):
+    """The operator of `Creep`."""
+
+    def __init__(self, rule, weights, delta, speed, direct):
+        super().__init__()
+        self.rule, self.direct = rule, direct
+        self.sets, self.incs = [speed], []
+        self.reads = [] if direct else [weights]
+        self.updates = [delta, weights] if direct else [delta]
+        self.signals = weights, delta, speed
+
+    def make_step(self, signals, dt, rng):
+        """See `~nengo.builder.Operator`."""
+        weights, delta, speed = (signals[s] for s in self.signals)
+        rate, goal, direct = self.rule.learning_rate, self.rule.goal, self.direct
+        speed[...] = 0.5
+        if direct:
+            weights[...] *= 0.5
+
+        def step():
+            speed[...] *= 1.01
+            delta[...] = rate * speed * (goal - weights)
+            if direct:
+                weights[...] *= 1 - rate
+
+        return step
+
+
+@Builder.register(Creep)
+def build_creep(model, creep, rule):
+    """Adds the operator of a `Creep`."""
+    speed = Signal(np.zeros(1), name="speed")
+    weights, delta = model.sig[rule.connection]["weights"], model.sig[rule]["delta"]
+    model.add_op(SimCreep(creep, weights, delta, speed, isinstance(creep, Halve)))

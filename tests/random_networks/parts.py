@@ -54,6 +54,7 @@ SYNAPSES = [
     call("nengo.LinearFilter", "[0.5, 0.2]", "[1, -0.4]", "analog=False"),
     call("nengo.LinearFilter", "[0.2]", "[1, -0.5, 0.1]", "analog=False"),
     call("nengo.LinearFilter", "[0.7]", "[1]", "analog=False"),
+    call("Delay", st.integers(1, 4).map(str)),
 ]
 synapses = st.one_of(SYNAPSES)
 maybe_synapses = st.one_of(st.just("None"), synapses)
@@ -316,6 +317,13 @@ WEIGHT_RULES = [
         beta=number(0.2, 1.5),
     ),
 ]
+
+
+def own_rules(modifies):
+    """Those of a user, that change any decoders or weights."""
+    given = digits(-3, -1), number(-0.01, 0.01), f"'{modifies}'"
+    return [call(name, *given) for name in ("Creep", "Halve")]
+
 
 #: that change encoders
 ENCODER_RULES = [call("nengo.Voja", digits(-3, -1), post_synapse=maybe_synapses)]

@@ -12,7 +12,8 @@ import nengo
 import numpy as np
 import pytest
 
-from tests.random_networks import compare, generator, parts
+import nengo_dl
+from tests.random_networks import compare, generator, journey, parts
 from tests.random_networks.generator import Case
 from tests.random_networks.objects import STEPS
 
@@ -52,6 +53,68 @@ def test_compare_runs_every_batch_item(batch):
     assert compare.compare(case(*LINES, batch=batch, fed=True, pieces=(7, 53))) == "agree"
 
 
+LEARNING = (
+    *LINES[:2],
+    "noise = nengo.processes.WhiteNoise()",
+    "with net: out = nengo.Node(size_in=2)",
+    "with net: conn = nengo.Connection(ens, out, learning_rule_type=nengo.PES(1e-3))",
+    "with net: nengo.Connection(feed, conn.learning_rule)",
+    "creep = Creep(1e-2, modifies='decoders')",
+    "with net: own = nengo.Connection(ens, out, learning_rule_type=creep)",
+    "with net: nengo.Connection(feed, out, synapse=Delay(3))",
+    "with net: nengo.Connection(nengo.Node(noise, size_out=2), out)",
+    "with net: probe = nengo.Probe(out, sample_every=0.002)",
+)
+
+
+@pytest.mark.parametrize("action", journey.ACTIONS)
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("rule", ["Creep", "Halve"])
+def test_what_happens_between_runs_changes_nothing(action, batch, rule):
+    settings = {"batch": batch, "fed": batch == 3, "pieces": (7, 33, 20)}
+    lines = [line.replace("Creep", rule) for line in LEARNING]
+    learning = case(*lines, between=(action, "go on", action), **settings)
+    assert compare.compare(learning) == "agree"
+
+
+def test_the_action_that_goes_on_from_a_pickle_finds_networks_that_can_be_pickled():
+    one = case(*LEARNING)
+    net, _ = one.make()
+    with journey.Journey(one, net, []) as trip:
+        before = trip.sim
+        trip.pickled()
+        assert trip.sim is not before
+
+
+def test_frozen_networks_are_compared():
+    assert compare.compare(case(*LEARNING, frozen=True)) == "agree"
+
+
+def test_batches_of_predict_are_compared(monkeypatch):
+    one = case(*LINES, batch=2, fed=True, jit=True, predicted=True)
+    assert compare.compare(one) == "agree"
+    predict = nengo_dl.Simulator.predict
+
+    def leaking(sim, data):
+        return {
+            p: y + 1e-9 * np.arange(6)[:, None, None]
+            for p, y in predict(sim, data).items()
+        }
+
+    monkeypatch.setattr(nengo_dl.Simulator, "predict", leaking)
+    with pytest.raises(compare.Disagreement, match="batch 2 of predict differs"):
+        compare.compare(one)
+
+
+def test_learned_weights_are_compared(monkeypatch):
+    values = journey.Journey.parameters
+    monkeypatch.setattr(
+        journey.Journey, "parameters", lambda self: [v * (1 + 1e-5) for v in values(self)]
+    )
+    with pytest.raises(compare.Disagreement, match="conn.weights, item 0"):
+        compare.compare(case(*LEARNING))
+
+
 def test_the_state_of_a_delayed_product_lasts_when_parameters_are_written():
     """Found by a search: the folded program had a state, the open one its factor."""
     transform = "nengo.Sparse((3, 1), indices=[[0, 0]], init=-0.99)"
@@ -70,10 +133,10 @@ def test_the_state_of_a_delayed_product_lasts_when_parameters_are_written():
 
 def test_a_wrong_step_is_found(monkeypatch):
     def tested(*args):
-        found = right(*args)
+        found, frozen = right(*args)
         found[0] = found[0].copy()
         found[0][1, 30] *= 1 + 1e-5
-        return found
+        return found, frozen
 
     right = compare.tested
     monkeypatch.setattr(compare, "tested", tested)
@@ -94,7 +157,12 @@ def test_an_error_is_found(monkeypatch):
 
 def test_missing_rows_are_found(monkeypatch):
     right = compare.tested
-    monkeypatch.setattr(compare, "tested", lambda *args: [a[:, 1:] for a in right(*args)])
+
+    def tested(*args):
+        found, frozen = right(*args)
+        return [a[:, 1:] for a in found[:1]] + found[1:], frozen
+
+    monkeypatch.setattr(compare, "tested", tested)
     with pytest.raises(compare.Disagreement, match="shape \\(59, 2\\), expected \\(60"):
         compare.compare(case(*LINES))
 
@@ -109,7 +177,7 @@ def test_networks_that_blow_up_rounding_errors_are_told_apart(monkeypatch):
     net, _ = chaos.make()
     plain, other = (compare.reference(chaos, net, [], 0, disturbed=k) for k in (None, 9))
     assert compare.distance(other[0], plain[0]) > 1
-    monkeypatch.setattr(compare, "tested", lambda *args: [a[None] for a in other])
+    monkeypatch.setattr(compare, "tested", lambda *args: ([a[None] for a in other], None))
     assert compare.compare(chaos) == "ill-conditioned"
 
 
