@@ -121,7 +121,8 @@ def _of_keras(function: Any) -> bool:
         function = inner
     named = hasattr(function, "__qualname__")
     module = function.__module__ if named else type(function).__module__
-    return module.partition(".")[0] == "keras"
+    # code that was run from a string has no module
+    return (module or "").partition(".")[0] == "keras"
 
 
 def check_parameters(values: Iterable[tuple[Any, np.ndarray]], where: str) -> None:
