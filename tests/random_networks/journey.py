@@ -134,7 +134,7 @@ class Journey:
 
     def aside(self):
         """Run some steps that leave no trace, unless something learns."""
-        if any(c.learning_rule_type for c in self.sim.network.all_connections):
+        if learns(self.sim.network):
             return  # what is learned lasts, see `run_steps`
         self._harvest()
         options = {"data": self.data(0, 3)} if self.case.fed else {}
@@ -164,6 +164,11 @@ ACTIONS = {
     "clear": Journey.clear,
     "store": Journey.store,
 }
+
+
+def learns(net):
+    """Whether there are learning rules in a network."""
+    return any(connection.learning_rule_type for connection in net.all_connections)
 
 
 def parameters_of(model):
