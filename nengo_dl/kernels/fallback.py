@@ -248,7 +248,7 @@ class OperatorCall(HostFunction):
         if clear:
             self._zeros.append((signal.base, positions))
 
-    def column_calls(self, arrays):
+    def column_calls(self, arrays, first=0):
         """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
         time, *given = arrays
         values = np.zeros((0, time.shape[1]))
@@ -258,7 +258,7 @@ class OperatorCall(HostFunction):
             self._take_over()
         items = self.host.items
         out = np.empty(self.size)
-        for b, t in enumerate(step_times(time, self.host.dt)):
+        for b, t in enumerate(step_times(time, self.host.dt)[first:], first):
             item = items[b % len(items)]
             flat = item.arrays.flat
             self._fill(flat, values[:, b], t)

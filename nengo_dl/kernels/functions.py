@@ -94,13 +94,15 @@ class HostFunction:
 
     size = 0
 
-    def column_calls(self, arrays):
+    def column_calls(self, arrays, first=0):
         """For each column in turn, call the function and yield what it returned.
 
         Parameters
         ----------
         arrays : list of ndarray
             The inputs, ``(n, columns)`` each.
+        first : int
+            The column to begin with.
         """
         raise NotImplementedError(
             f"{type(self).__name__}.column_calls is missing: it must call the function "
@@ -116,7 +118,7 @@ class HostFunction:
         """Rows of each output."""
         return (self.size,) if self.size else ()
 
-    def attempt(self, arrays, dtype=None):
+    def attempt(self, arrays, dtype=None, begun=None):
         """Call for as many columns as go well.
 
         Parameters
@@ -125,6 +127,8 @@ class HostFunction:
             The inputs, ``(n, columns)`` each.
         dtype : dtype, optional
             Of the result; by default that of the inputs.
+        begun : (ndarray, int), optional
+            ``out`` and ``done`` of an earlier attempt: it is called for the others.
 
         Returns
         -------
@@ -137,8 +141,11 @@ class HostFunction:
         """
         out = np.zeros((self.size, arrays[0].shape[1]), dtype or arrays[0].dtype)
         done = 0
+        if begun is not None:
+            done = begun[1]
+            out[:, :done] = begun[0][:, :done]
         try:
-            for values in self.column_calls(arrays):
+            for values in self.column_calls(arrays, done):
                 if self.size:
                     out[:, done] = values
                 done += 1
@@ -228,9 +235,9 @@ class InDouble(HostFunction):
         digits = COUNT * len(self.given)
         return (self.size, digits) if digits else self.function.sizes
 
-    def attempt(self, arrays, dtype=None):
+    def attempt(self, arrays, dtype=None, begun=None):
         """See `HostFunction`; in double precision if digits are wanted."""
-        return self.function.attempt(*self._in_double(arrays, dtype))
+        return self.function.attempt(*self._in_double(arrays, dtype), begun)
 
     def values(self, arrays, dtype=None):
         """See `HostFunction`; in double precision if digits are wanted."""
@@ -347,11 +354,11 @@ class PythonFunction(HostFunction):
                 f"{self.op}); expected {self.size} finite numbers"
             ) from e
 
-    def column_calls(self, arrays):
+    def column_calls(self, arrays, first=0):
         """Call the function for each column; see `HostFunction`."""
         n_columns = arrays[0].shape[1]
         times = step_times(arrays[0], self.dt) if self._timed else [None] * n_columns
-        for b, t in enumerate(times):
+        for b, t in enumerate(times[first:], first):
             yield self._called(t, arrays[-1][:, b])
 
     def values(self, arrays, dtype=None):

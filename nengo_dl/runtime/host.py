@@ -118,6 +118,8 @@ class InputFeed:
         self._data: dict[object, np.ndarray] = {}
         self._first = 0
         self._ahead: tuple[int, np.ndarray] | None = None
+        #: a time, and what some functions returned for it before another one failed
+        self._half: tuple[float, dict] = (np.nan, {})
 
     @classmethod
     def of_sources(cls, sources, hosts, dt, batch, dtype) -> InputFeed:
@@ -157,9 +159,16 @@ class InputFeed:
         """What was `waiting` before is put back once more."""
         self._ahead = waiting
 
+    def skip(self, step: int) -> None:
+        """Do without what was put back for steps up to ``step``: they were run."""
+        if self._ahead is not None and self._ahead[0] < step:
+            begin, rows = self._ahead
+            self._ahead = None
+            self.put_back(step, rows[step - begin :])
+
     def forget(self) -> None:
         """Do without what was put back."""
-        self._ahead = None
+        self._ahead, self._half = None, (np.nan, {})
 
     def chunk(self, start: int, k: int) -> np.ndarray:
         """Rows of ``k`` steps after step ``start``: ``(k, n, batch)``.
@@ -227,11 +236,20 @@ class InputFeed:
         t = (start + 1) * self.dt
         for name, (a, _) in self._clock.items():
             out[a] = t if name == "time" else start + 1
+        half = self._half[1] if self._half[0] == t else {}
         for column in self._columns:
-            try:
-                value = column.host.advance(t)
-            except StopIteration as stop:
-                raise column.host.exhausted() from stop
+            if column in half:
+                value = half[column]
+            else:
+                try:
+                    value = column.host.advance(t)
+                except BaseException as error:
+                    self._half = (t, half)
+                    if isinstance(error, StopIteration):
+                        raise column.host.exhausted() from error
+                    raise
+            if len(self._columns) > 1:
+                half[column] = value
             if not column.size:
                 continue
             value = value.T if column.per_item else column.host.checked(value)[:, None]
@@ -297,13 +315,20 @@ class InputFeed:
                     buffer[done] = advance(t)
                     done += 1
             else:
+                half = self._half[1] if self._half[0] == times[0] else {}
                 for t in times:
-                    for i, (advance, buffer) in enumerate(calls):  # noqa: B007
-                        value = advance(t)
+                    for i, (advance, buffer) in enumerate(calls):
+                        value = half[active[i]] if active[i] in half else advance(t)
                         if buffer is not None:
                             buffer[done] = value
                     done += 1
+                    half = {}
         except BaseException as error:  # interrupts too: what went well is not lost
+            returned = {
+                column: None if buffer is None else buffer[done].copy()
+                for column, buffer in zip(active[:i], buffers)
+            }
+            self._half = (times[done], returned)
             failure = error
             if isinstance(error, StopIteration):
                 failure = active[i].host.exhausted()

@@ -302,6 +302,32 @@ class Matmul(Operation):
             code.call(np.matmul, a, b, out)
 
 
+class HostLog:
+    """What the Python functions of a step returned, so that it can be run once more.
+
+    Attributes
+    ----------
+    results : list of list of ndarray or None
+        Of the present step, so far: what each call returned, in their order.
+    again : list of list of ndarray
+        What the next calls are to return instead of calling.
+    begun : dict
+        Function -> what it returned for some columns before it failed, and how many.
+    columns : int
+        How many numbers all calls of a step return.
+    """
+
+    def __init__(self) -> None:
+        self.results: list | None = None
+        self.columns = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """The functions are called for another step."""
+        self.again: list = []
+        self.begun: dict = {}
+
+
 class HostCall(Operation):
     """A call of a Python function of arrays, ``function(list) -> list``.
 
@@ -319,18 +345,30 @@ class HostCall(Operation):
     pure = False
 
     def __init__(self, function: Callable, sizes: Sequence[int]) -> None:
+        self.log = HostLog()
         self.function = function
         self.sizes = [int(size) for size in sizes]
+        self.resumes = False
 
     def results(self, args: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Call the function and check the number of results."""
-        results = [np.asarray(r) for r in self.function(list(args))]
+        returned = self._returned if self.resumes else self.function
+        results = [np.asarray(r) for r in returned(list(args))]
         if len(results) != len(self.sizes):
             raise SimulationError(
                 f"{self.label}: the function returned {len(results)} arrays; expected "
                 f"{len(self.sizes)}, one for each of the sizes {self.sizes}."
             )
         return results
+
+    def _returned(self, args: list[np.ndarray]) -> Sequence:
+        """What the function returns; after a failure it goes on where it was."""
+        function, begun = self.function, self.log.begun
+        out, done, error = function.attempt(args, begun=begun.pop(function, None))
+        if error is not None:
+            begun[function] = out, done
+            raise error
+        return function.outputs(out)
 
     def check(self, i: int, result: np.ndarray, shape: tuple[int, ...]) -> None:
         """Refuse a result that would only fit by broadcasting."""
@@ -357,8 +395,13 @@ class HostCall(Operation):
         for x in inputs:
             x.flags.writeable = False
 
+        log, call = self.log, self.results
+
         def host() -> None:
-            for i, (out, r) in enumerate(zip(outs, self.results(inputs), strict=True)):
+            results = log.again.pop(0) if log.again else call(inputs)
+            if log.results is not None:
+                log.results.append(results)
+            for i, (out, r) in enumerate(zip(outs, results, strict=True)):
                 self.check(i, r, out.shape)
                 out[...] = r
 

@@ -16,6 +16,7 @@ from nengo_dl.runtime.numpy_ops import (
     BitSelect,
     Copy,
     HostCall,
+    HostLog,
     Mask,
     Operation,
     Select,
@@ -161,12 +162,15 @@ class NumpyRecorder(NumpyNamespace):
     ----------
     program : Program
         What was recorded.
+    host_log : HostLog
+        Of all host calls.
     """
 
     def __init__(self, dtype: Any, batch: int = 1) -> None:
         super().__init__(dtype)
         self.batch = batch
         self.program = Program()
+        self.host_log = HostLog()
         self._made: dict[tuple, Slot] = {}
         self._parts: dict[Value, list[Any]] = {}
 
@@ -349,6 +353,9 @@ class NumpyRecorder(NumpyNamespace):
     def _host_call(self, operation: HostCall, args: Sequence[Any]) -> list[Any]:
         batch = args[0].shape[-1] if args else self.batch
         results = [np.zeros((size, batch), self.dtype) for size in operation.sizes]
+        operation.log = self.host_log
+        operation.resumes = batch > 1 and hasattr(operation.function, "attempt")
+        self.host_log.columns += batch * sum(operation.sizes)
         return self._record(operation, args, results, once=False)
 
     def _record(

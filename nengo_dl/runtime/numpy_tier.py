@@ -58,6 +58,8 @@ class NumpyStep:
     carry : list of ndarray
         The state, updated in place by each call. If a host call raises, parts of it may
         be those of the next step already.
+    host_log : HostLog
+        Of its host calls.
     source : str
         The generated Python code.
     n_calls : int
@@ -105,6 +107,8 @@ class NumpyStep:
             self.x = None if n_in is None else np.zeros((n_in, batch), self.dtype)
         else:
             self.carry, self.x = beside.carry, beside.x
+            recorder.host_log = beside.host_log
+        self.host_log = recorder.host_log
         self._check_weights(weights)
         slots = [recorder.slot(c, "carry") for c in self.carry]
         x = None if self.x is None else recorder.slot(self.x, "input")

@@ -323,6 +323,17 @@ class Program:
             return None
         return self._tiers[self._active].step(start)
 
+    def settle_at(self, step: int) -> None:
+        """After an interruption: the state is that at the end of a step.
+
+        Parameters
+        ----------
+        step : int
+            The last one of which the outputs were taken.
+        """
+        if self._active is not None:
+            self._tiers[self._active].settle(step)
+
     @property
     def probe_rows(self) -> tuple[tuple[object, int, int], ...]:
         """Each probe's rows of what `run` yields: (probe, first, after the last)."""

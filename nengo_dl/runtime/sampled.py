@@ -120,17 +120,21 @@ class SampledNumpyTier(NumpyTier):
         if not due:
             return Seen(1, ((super().step(start), self.between.every, False),))
         look, program = self._look(due)
+        self.journal.begin(start, 1)
         self.feed_one(start)
+        row = None if self.program.x is None else self.program.x.copy()
         with np.errstate(all="ignore"):
-            program()
+            self.journal.run(row, program)
         rows = program.y[None].copy()
         return Seen(1, ((rows[:, : look.n_every], look.every, False), look.part(rows)))
 
     def _steps(self, rows: np.ndarray, start: int) -> Iterator[Seen]:
         """See `NumpyTier`."""
-        between = self.program
+        between, run = self.program, self.journal.run
+        self.journal.begin(start, len(rows))
         out = np.empty((len(rows), *between.y.shape), self.store.dtype)
         parts: list[tuple] = []
+        sampled: list[int] = []  # steps of which there are parts
         done = 0
         try:
             with np.errstate(all="ignore"):
@@ -138,19 +142,22 @@ class SampledNumpyTier(NumpyTier):
                     if between.x is not None:
                         between.x[...] = row
                     if self._next is None or self._next[0] != start + done + 1:
-                        between()
+                        run(row)
                         out[done] = between.y
                     else:
                         look, program = self._look(self._next[1])
-                        program()
+                        run(row, program)
                         out[done] = program.y[: look.n_every]
                         samples = program.y[look.n_every :].copy()
                         wanted = self._next[1]
                         due = tuple(p for p in look.due if p[0] in wanted)
+                        sampled.append(start + done + 1)
                         parts.append((samples[None], due, True))
                         self._next = next(self._samples, None)
                     done += 1
         except BaseException:  # interrupts too: what was computed is not lost
+            self.journal.back(start + done)
+            del parts[sum(step <= start + done for step in sampled) :]
             self.feed.put_back(start + done, rows[done:])
             if done:
                 yield Seen(done, ((out[:done], self.between.every, False), *parts))
@@ -197,6 +204,10 @@ class SampledTensorFlowTier:
     def save(self) -> None:
         """Put the state into the store."""
         self._owner.save()
+
+    def settle(self, step: int) -> None:
+        """See `TensorFlowTier`."""
+        self._owner.settle(step)
 
     def write(self, weights: Sequence) -> None:
         """Use other values of the parameters from now on."""

@@ -19,6 +19,15 @@ from nengo_dl.runtime.tiers import TensorFlowTier
 class SequenceNamespace(NumpyNamespace):
     """Eager NumPy that goes on with zeros where a Python function fails.
 
+    Parameters
+    ----------
+    dtype : dtype
+    batch : int
+        Columns of one step.
+    returned : dict
+        Function -> what it returned already, from the first column on, and how many
+        columns that is: it is called for the others. What it returns is added.
+
     Attributes
     ----------
     done : int or None
@@ -27,19 +36,36 @@ class SequenceNamespace(NumpyNamespace):
         What was raised.
     """
 
-    def __init__(self, dtype):
+    def __init__(self, dtype, batch: int, returned: dict):
         super().__init__(dtype)
+        self.batch = batch
+        self.returned = returned
         self.done: int | None = None
         self.error: BaseException | None = None
 
     def host_call(self, fn, inputs, sizes):
-        """Call for all columns; remember the first that failed."""
+        """Call for all columns; remember the first that failed.
+
+        After a failure it is called for whole steps before that alone: it would be given
+        zeros for the others.
+        """
         if not hasattr(fn, "attempt"):
             return super().host_call(fn, inputs, sizes)
-        out, done, error = fn.attempt(list(inputs))
-        if error is not None and (self.done is None or done < self.done):
-            self.done, self.error = done, error
-        return [np.asarray(result, self.dtype) for result in fn.outputs(out)]
+        inputs = list(inputs)
+        columns = inputs[0].shape[1]
+        if self.error is not None:
+            columns = min(columns, self.done // self.batch * self.batch)
+        begun = self.returned.get(fn)
+        if begun is None or begun[1] < columns:
+            out, done, error = fn.attempt([x[:, :columns] for x in inputs], begun=begun)
+            self.returned[fn] = out, done
+            if error is not None and (self.done is None or done < self.done):
+                self.done, self.error = done, error
+        out, done = self.returned[fn]
+        whole = np.zeros((len(out), inputs[0].shape[1]), out.dtype)
+        done = min(done, columns)
+        whole[:, :done] = out[:, :done]
+        return [np.asarray(result, self.dtype) for result in fn.outputs(whole)]
 
 
 class StagedTier(TensorFlowTier):
@@ -47,7 +73,7 @@ class StagedTier(TensorFlowTier):
 
     For layouts with Python in the stages before or after the loop and none in it. If a
     function raises, the steps before are run and reported, as if it had been called step
-    by step.
+    by step. What functions returned for later steps waits until these are run.
     """
 
     stages_on_device = False
@@ -59,6 +85,16 @@ class StagedTier(TensorFlowTier):
         """See `TensorFlowTier.has_compiled`."""
         return self.chunk(n_steps) in self._lengths
 
+    def __init__(self, *args, **kwargs):
+        self._returned: dict = {}
+        self._reached = None
+        super().__init__(*args, **kwargs)
+
+    def load(self) -> None:
+        """Take the state from the store."""
+        super().load()
+        self._returned, self._reached = {}, None
+
     def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
         """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
         chunk = self.chunk(n_steps)
@@ -66,47 +102,67 @@ class StagedTier(TensorFlowTier):
         done = 0
         while done < n_steps:
             k = min(chunk, n_steps - done)
-            outputs, cause = self._chunk(start + done, k, chunk)
+            outputs, carry, cause = self._chunk(start + done, k, chunk)
+            done += len(outputs)
             if len(outputs):
+                self._following = start + done, carry
                 yield outputs
+                self.settle(start + done)
             if cause is not None:
                 raise cause
-            done += k
+
+    def settle(self, step: int) -> None:
+        """The state at the end of step ``step``; outputs of later ones were not taken."""
+        super().settle(step)
+        if self._reached is not None and step > self._reached:
+            columns = (step - self._reached) * self.store.batch
+            self._reached, self._returned = (
+                step,
+                {
+                    fn: (out[:, columns:], done - columns)
+                    for fn, (out, done) in self._returned.items()
+                    if done > columns
+                },
+            )
 
     def _chunk(self, start: int, k: int, length: int):
-        """Outputs of ``k`` steps, or of those before a failure, and what failed."""
+        """Outputs of ``k`` steps, or of those before a failure, and what failed.
+
+        Nothing is changed but what waits: `settle` goes on.
+        """
+        if self._reached != start:
+            self._reached, self._returned = start, {}
         cause = None
         try:
             rows = self.feed.chunk(start, k)
         except InputsInterrupted as interrupted:
             rows, cause = interrupted.partial, interrupted.cause
         try:
-            outputs, cause = self._run_rows(rows, cause, length)
-        except BaseException:
+            return self._run_rows(rows, cause, length)
+        finally:
             self.feed.put_back(start, rows)
-            raise
-        self.feed.put_back(start + len(outputs), rows[len(outputs) :])
-        return outputs, cause
+
+    def _namespace(self) -> SequenceNamespace:
+        return SequenceNamespace(self.store.dtype, self.store.batch, self._returned)
 
     def _run_rows(self, rows, cause, length):
-        """See `_chunk`, with what the steps are given."""
-        xp = SequenceNamespace(self.store.dtype)
+        """Outputs, what is carried, and what failed; see `_chunk`."""
+        xp = self._namespace()
         tensors = [rows]
         if self.stages.needs_before:
             tensors = self.stages.before(xp, rows, self.arrays)
         k, cause, tensors = self._until_failure(xp, len(rows), cause, tensors)
-        carry = self.carried()
-        ys = self._loop(k, tensors[0], carry, length)
+        ys, carry = self._loop(k, tensors[0], length)
         if not self.stages.needs_after:
-            return ys, cause
-        xp = SequenceNamespace(self.store.dtype)
+            return ys, carry, cause
+        xp = self._namespace()
         outputs = self.stages.after(xp, tensors, ys, self.arrays)
         if xp.error is None:
-            return outputs, cause
+            return outputs, carry, cause
         # the state after the last step that went well
         k = xp.done // self.store.batch
-        self._loop(k, tensors[0], carry, length)
-        return outputs[:k], xp.error
+        _, carry = self._loop(k, tensors[0], length)
+        return outputs[:k], carry, xp.error
 
     def _until_failure(self, xp, k, cause, tensors):
         """Cut what was computed before the loop at the first step that failed."""
@@ -116,13 +172,13 @@ class StagedTier(TensorFlowTier):
         columns = k * self.store.batch
         return k, xp.error, [tensors[0][:k], *(t[:, :columns] for t in tensors[1:])]
 
-    def _loop(self, k: int, given: np.ndarray, carry, length: int) -> np.ndarray:
-        """Run ``k`` steps of the loop from a state; keeps the state after them."""
+    def _loop(self, k: int, given: np.ndarray, length: int):
+        """``k`` steps of the loop: what they give, and what is carried after them."""
+        carry = self.carried()
         if not self.layout.has_loop:
-            return np.zeros((k, 0, self.store.batch), self.store.dtype)
+            return np.zeros((k, 0, self.store.batch), self.store.dtype), carry
         padded = np.zeros((length, *given.shape[1:]), self.store.dtype)
         padded[:k] = given[:k]
         with self.scope():
-            ys, carried = self.loop(k, padded, carry, self.weights)
-            self.take(carried)
-        return ys.numpy()[:k]
+            ys, carry = self.loop(k, padded, carry, self.weights)
+        return ys.numpy()[:k], list(carry)

@@ -31,6 +31,17 @@ __all__ = ["SMALL_BATCH", "TensorFlowNamespace", "fan_out"]
 Array = Any  # a tensor, or a NumPy array or number that stands for a constant one
 
 
+def interrupt_behind(error: BaseException) -> BaseException | None:
+    """The interrupt that an error was raised from, or while it was handled, if any."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 class TensorFlowNamespace:
     """The functions that kernels call, on TensorFlow tensors.
 
@@ -417,14 +428,18 @@ class TensorFlowNamespace:
 
         TensorFlow turns an exception in such a function into an error of its own that
         names neither the type nor the place. Around the execution of a program (not its
-        trace) this puts the original in its stead.
+        trace) this puts the original in its stead. So it does for an interrupt that came
+        while TensorFlow's own code ran, which may end in a ``SystemError``.
         """
         self.host_errors.clear()
         try:
             yield
-        except tf.errors.OpError:
+        except (tf.errors.OpError, SystemError) as error:
+            original = interrupt_behind(error)
             if self.host_errors:
-                raise self.host_errors.pop(0) from None
+                original = self.host_errors.pop(0)
+            if original is not None:
+                raise original from None
             raise
 
     # ---- inside -------------------------------------------------------------------

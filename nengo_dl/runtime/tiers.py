@@ -17,6 +17,7 @@ from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Layout, Read, Weight
 from nengo_dl.runtime.emit import Emitter, loop_step, whole_step
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted, Waiting
+from nengo_dl.runtime.journal import Journal
 from nengo_dl.runtime.numpy_tier import NumpyStep
 from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.state import StateStore
@@ -81,10 +82,12 @@ class NumpyTier:
             self.weights,
             store.dtype,
         )
+        self.journal = Journal(self.program)
 
     def load(self) -> None:
         """Take the state from the store."""
         self.program.set_carry(self.store.load(self.layout.states, self.layout.carry))
+        self.journal.forget()
 
     def save(self) -> None:
         """Put the state into the store."""
@@ -95,6 +98,7 @@ class NumpyTier:
         for mine, new in zip(self.weights, weights, strict=True):
             mine[...] = new
         self.program.refresh()
+        self.journal.forget()
 
     def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
         """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
@@ -102,7 +106,7 @@ class NumpyTier:
         longest = min(NUMPY_CHUNK, max(1, longest))
         done = 0
         while done < n_steps:
-            k = min(longest, n_steps - done)
+            k = min(longest, self.journal.most, n_steps - done)
             cause = None
             try:
                 rows = self.feed.chunk(start + done, k)
@@ -127,15 +131,18 @@ class NumpyTier:
 
     def step(self, start: int) -> np.ndarray:
         """One step after step ``start``, without data: ``(1, rows, batch)``."""
-        program = self.program
+        program, journal = self.program, self.journal
+        journal.begin(start, 1)
         self.feed_one(start)
+        row = None if program.x is None else program.x.copy()
         with np.errstate(all="ignore"):
-            program()
+            journal.run(row)
         return program.y[None].copy()
 
     def _steps(self, rows: np.ndarray, start: int) -> Iterator[np.ndarray]:
         """Run one step for each entry of ``rows``, after step ``start``."""
-        program = self.program
+        program, run = self.program, self.journal.run
+        self.journal.begin(start, len(rows))
         out = np.empty((len(rows), *program.y.shape), self.store.dtype)
         done = 0
         try:
@@ -143,15 +150,26 @@ class NumpyTier:
                 for row in rows:
                     if program.x is not None:
                         program.x[...] = row
-                    program()
+                    run(row)
                     out[done] = program.y
                     done += 1
         except BaseException:  # interrupts too: what was computed is not lost
+            self.journal.back(start + done)
             self.feed.put_back(start + done, rows[done:])
             if done:
                 yield out[:done]
             raise
         yield out
+
+    def settle(self, step: int) -> None:
+        """Back to the end of step ``step``, if others were run since, or half of one.
+
+        What was given to the steps after it, and what their functions returned, waits
+        until they are run again.
+        """
+        later = self.journal.back(step)
+        if self.program.x is not None and len(later):
+            self.feed.put_back(step, np.stack(later))
 
 
 class TensorFlowTier:
@@ -211,6 +229,8 @@ class TensorFlowTier:
         self.loop = self._program(key, options, self.turned)
         self.write(weights)
         self.carry = None
+        #: a step whose outputs are being handed over, and what is carried after it
+        self._following: tuple = (None, None)
         self._chunks: set[int] = set()
 
     def _orientation(self, key, options: dict, weights: Sequence) -> bool | None:
@@ -280,6 +300,7 @@ class TensorFlowTier:
             carry = [c.T for c in carry]
         with self.scope():
             self.carry = self.loop.tensors(carry)
+        self._following = (None, None)
 
     def save(self) -> None:
         """Put the state into the store."""
@@ -330,6 +351,7 @@ class TensorFlowTier:
         chunk = self.chunk(n_steps)
         self._chunks.add(chunk)
         waiting = Waiting(self.feed, start)
+        done = 0
         try:
             for outputs, carry in run_chunks(
                 self.loop,
@@ -342,11 +364,20 @@ class TensorFlowTier:
                 inputs=waiting.chunk,
                 device=self.device,
             ):
+                done += len(outputs)
+                self._following = start + done, carry
+                yield outputs
                 self.take(carry)
                 waiting.done(len(outputs))
-                yield outputs
         finally:
             waiting.put_back()
+
+    def settle(self, step: int) -> None:
+        """The state at the end of step ``step``; outputs of later ones were not taken."""
+        (following, carry), self._following = self._following, (None, None)
+        if following == step:
+            self.take(carry)
+        self.feed.skip(step)
 
     def carried(self) -> list:
         """What the loop carries: the state, and variables of Keras layers."""

@@ -127,6 +127,22 @@ class ProbeLog:
             # a copy, or the whole chunk would be kept in memory
             self._chunks = [chunk if len(chunk) == 1 else chunk[-1:].copy()]
 
+    def mark(self):
+        """What was appended since somebody looked; for `undo`."""
+        return self._chunks[:] if not self.keep_history else len(self._chunks)
+
+    def undo(self, mark):
+        """Forget what was appended after a `mark`."""
+        if self.keep_history:
+            del self._chunks[mark:]
+        else:
+            self._chunks = mark
+
+    def undo_step(self, rows):
+        """Forget a single step, if it was appended: a part of the array ``rows``."""
+        if self._chunks and self._chunks[-1].base is rows:
+            self._chunks.pop()
+
     def clear(self):
         """Forget all data. Arrays that were handed out keep theirs."""
         with self._reading:
@@ -245,6 +261,11 @@ class RecordedSteps:
         elif count:
             self._next = first_step + count
             self._runs.append([first_step, self._next])
+
+    def undo(self, first_step: int) -> None:
+        """Forget the steps from ``first_step`` on, the last that were added."""
+        if self._next is not None and self._next > first_step:
+            self._runs[-1][1] = self._next = first_step
 
     @property
     def numbers(self) -> np.ndarray:

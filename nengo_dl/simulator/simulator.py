@@ -396,6 +396,9 @@ class Simulator(
                     self._record_seen(seen)
                     done += seen.steps
                     bar.update(done)
+        except BaseException:
+            program.settle_at(live.n_steps)
+            raise
         finally:
             if before is not None:
                 live.restore(before)
@@ -432,34 +435,53 @@ class Simulator(
             live = self._live
             if live.banks is not None or live.parameters.layers.variables:
                 live.pull()
-            rows = self._program.step(live.n_steps)
+            try:
+                rows = self._program.step(live.n_steps)
+                if type(rows) is Seen:
+                    self._record_seen(rows)
+                elif rows is not None:
+                    self._record(rows)
+            except BaseException:
+                self._program.settle_at(live.n_steps)
+                raise
         if rows is None:
             self.run_steps(1, **{"progress_bar": False, **kwargs})
-        elif type(rows) is Seen:
-            self._record_seen(rows)
-        else:
-            self._record(rows)
 
     def _record_seen(self, seen):
         """Store what probes saw and move time on."""
         first = self._live.n_steps + 1
-        for rows, probes, sampled in seen.parts:
-            for probe, start, stop in probes:
-                log, values = self._logs[probe], rows[:, start:stop]
-                if sampled:
-                    log.add(values)
-                else:
-                    log.append(values, first)
-        self._recorded.add(first, seen.steps)
-        self._live.n_steps += seen.steps
+        marks = [log.mark() for log in self._logs.values()]
+        try:
+            for rows, probes, sampled in seen.parts:
+                for probe, start, stop in probes:
+                    log, values = self._logs[probe], rows[:, start:stop]
+                    if sampled:
+                        log.add(values)
+                    else:
+                        log.append(values, first)
+            self._recorded.add(first, seen.steps)
+            self._live.n_steps += seen.steps
+        except BaseException:  # an interrupt: all of it, or nothing
+            if self._live.n_steps < first:
+                for log, mark in zip(self._logs.values(), marks, strict=True):
+                    log.undo(mark)
+                self._recorded.undo(first)
+            raise
 
     def _record(self, rows):
         """Store probe data of one step ``(1, rows, batch)`` and move time on."""
         first = self._live.n_steps + 1
-        for probe, start, stop in self._program.probe_rows:
-            self._logs[probe].append(rows[:, start:stop], first)
-        self._recorded.add(first, len(rows))
-        self._live.n_steps += len(rows)
+        try:
+            for probe, start, stop in self._program.probe_rows:
+                self._logs[probe].append(rows[:, start:stop], first)
+            self._recorded.add(first, len(rows))
+            self._live.n_steps += len(rows)
+        except BaseException:  # an interrupt: all of it, or nothing
+            if self._live.n_steps < first:
+                for log in self._logs.values():
+                    log.undo_step(rows)
+                self._recorded.undo(first)
+            raise
 
     def _data_by_signal(self, data, n_steps):
         if data is None:

@@ -493,3 +493,14 @@ def test_errors_of_host_functions_come_out_as_they_were():
         program(tf.zeros((1, 1)))
     with pytest.raises(tf.errors.InvalidArgumentError), xp.reraise_host_errors():
         tf.reshape(tf.zeros(3), (2, 2))  # not a host function's
+
+
+def test_interrupts_come_out_of_errors_of_the_interpreter():
+    """TensorFlow's own code may turn one into a `SystemError`."""
+    xp = TensorFlowNamespace("float32")
+    with pytest.raises(KeyboardInterrupt), xp.reraise_host_errors():
+        raise SystemError("returned a result with an exception set") from (
+            KeyboardInterrupt()
+        )
+    with pytest.raises(SystemError, match="other"), xp.reraise_host_errors():
+        raise SystemError("other")

@@ -95,6 +95,7 @@ class PythonProcess(HostFunction):
         self.rngs: list = []
         self.states: list[dict] = []
         self._kept: list[Kept] = []
+        self._begun: dict = {}  # a time -> outputs of some items, and of how many
         self._draw: Callable | None = None
 
     @property
@@ -107,6 +108,7 @@ class PythonProcess(HostFunction):
         process, shape = self.op.process, self.op.output.shape
         shape_in = self.op.input.shape if self.op.input is not None else (0,)
         self.rngs, self.states, self.steps, self._kept = list(rngs), [], [], []
+        self._begun = {}
         users = list(_functions_of_users(process))
         before = reached([process]) if users else {}
         for rng in self.rngs:
@@ -131,6 +133,7 @@ class PythonProcess(HostFunction):
 
     def restore(self, snapshot, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
+        self._begun = {}
         items = islice(zip(self.rngs, self.states, snapshot), first_item, None)
         for rng, state, (numbers, values) in items:
             rng.set_state(numbers)
@@ -144,9 +147,17 @@ class PythonProcess(HostFunction):
 
     def advance(self, t: float) -> np.ndarray:
         """One step of a process without input: ``(batch, size)``."""
-        out = np.empty((len(self.steps), *self.op.output.shape))
-        for i, step in enumerate(self.steps):
-            self._put(out, i, step(t))
+        out, i = self._begun.pop(t, None) or (
+            np.empty((len(self.steps), *self.op.output.shape)),
+            0,
+        )
+        try:
+            while i < len(out):
+                self._put(out, i, self.steps[i](t))
+                i += 1
+        except BaseException:  # the items before go on from there
+            self._begun = {t: (out, i)}
+            raise
         return out.reshape(len(out), -1)
 
     def _put(self, out, i: int, value) -> None:
@@ -181,11 +192,11 @@ class PythonProcess(HostFunction):
         values = self._draw(np.asarray(times, np.float64))
         return np.asarray(values).reshape(len(times), len(self.steps), self.size)
 
-    def column_calls(self, arrays):
+    def column_calls(self, arrays, first=0):
         """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
         time, *x = arrays
         out = np.empty((1, *self.op.output.shape))
-        for b, t in enumerate(step_times(time, self.dt)):
+        for b, t in enumerate(step_times(time, self.dt)[first:], first):
             items = [i[:, b].astype(np.float64).reshape(self.op.input.shape) for i in x]
             try:
                 value = self.steps[b % len(self.steps)](t, *items)
@@ -194,10 +205,10 @@ class PythonProcess(HostFunction):
             self._put(out, 0, value)
             yield out.ravel()
 
-    def attempt(self, arrays, dtype=None):
+    def attempt(self, arrays, dtype=None, begun=None):
         """See `nengo_dl.kernels.functions.HostFunction`."""
         if not self.draws:
-            return super().attempt(arrays, dtype)
+            return super().attempt(arrays, dtype, begun)
         times = step_times(arrays[0], self.dt)
         values = self.draw(times[:: len(self.steps)]).reshape(len(times), self.size)
         return values.T.astype(dtype or arrays[0].dtype), len(times), None
