@@ -153,6 +153,7 @@ class Converter:
         self.net = nengo.Network(label=names[self.model])
         # what files may have numbers of Keras behind, see simulator/numbered_names.py
         self.net.numbered_names = names.automatic
+        self.net.older_probe_names = {}  # see simulator/probe_names.py
         with self.net:
             self._settings()
             self._maker = Maker(
@@ -481,6 +482,8 @@ class Converter:
         synapse = self.options.synapse if array.spikes else None
         label = self._maker.unique(f"{self.graph.names[layer]}_output")
         probe = nengo.Probe(array.obj, synapse=synapse, label=label)
+        count = len(self.net.older_probe_names)
+        self.net.older_probe_names[probe] = f"probe_{count}" if count else "probe"
         if self.options.temporal_model and not array.temporal:
             configure_settings(keep_history=True)
             self.net.config[probe].keep_history = False

@@ -296,6 +296,8 @@ class _Kind:
         for obj, label in zip(names, labels, strict=True):
             if label is not None and labels.count(label) == 1:
                 self.keys.setdefault(label, obj)
+        for name, obj in getattr(names, "older", {}).items():
+            self.keys.setdefault(name, obj)
 
     def of(self, obj):
         return f"{self.what} for {self.cls} '{self.names[obj]}'"

@@ -17,6 +17,7 @@ from nengo_dl.simulator.arguments import (
     PredictArguments,
 )
 from nengo_dl.simulator.building import optional_flag
+from nengo_dl.simulator.probe_names import Results
 from nengo_dl.simulator.training_advice import (
     form_of_validation,
     spike_training,
@@ -37,10 +38,13 @@ class ProbeDict(dict):
     def __init__(self, arrays, names):
         super().__init__(arrays)
         self._by_name = {name: probe for probe, name in names.items()}
+        self._older = getattr(names, "older", {})
 
     def __missing__(self, key):
         if key in self._by_name:
             return self[self._by_name[key]]
+        if key in self._older:
+            return self[self._older[key]]
         raise KeyError(
             f"no probe {key!r}; this network's probes are "
             + ", ".join(map(repr, self._by_name))
@@ -216,7 +220,9 @@ class TrainingMethods(DataMethods):
         callbacks = self._callbacks(side, kwargs.pop("callbacks", None))
         calls = self._calls(side, stateful, streams, training=True, spiking=spiking)
         with callbacks as all_callbacks, calls:
-            return side.model.fit(**data, callbacks=all_callbacks, **kwargs)
+            history = side.model.fit(**data, callbacks=all_callbacks, **kwargs)
+        history.history = Results(history.history, self._probe_names())
+        return history
 
     @in_turn
     @checks_keywords(EvaluateArguments)
@@ -253,7 +259,8 @@ class TrainingMethods(DataMethods):
         self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
         with self._calls(side, stateful, streams, spiking=spiking):
             results = side.model.evaluate(**data, **{**kwargs, "return_dict": True})
-        return {k: v if np.ndim(v) else float(v) for k, v in results.items()}
+        values = {k: v if np.ndim(v) else float(v) for k, v in results.items()}
+        return Results(values, self._probe_names())
 
     @in_turn
     @checks_keywords(PredictArguments)

@@ -13,10 +13,10 @@ from nengo_dl.simulator.finite import check_data
 from nengo_dl.simulator.inputs import (
     N_STEPS,
     Symbol,
-    probes_names,
     resolve_data,
     resolve_targets,
 )
+from nengo_dl.simulator.probe_names import ProbeNames
 
 #: how many batches the preparation of data may be ahead of what uses them
 RUN_AHEAD = 100
@@ -144,7 +144,7 @@ class DataMethods:
     """The part of `Simulator` that checks what training is given."""
 
     def _probe_names(self):
-        return probes_names(self.model.probes)
+        return ProbeNames(self.model.probes, self.network)
 
     def _probe_shapes(self):
         """The shape of what each probe gives in one step; of weights it is a matrix."""
@@ -409,7 +409,8 @@ class DataMethods:
         if value is None:
             return None
         if isinstance(value, Mapping):
-            known = {**names, **{name: name for name in names.values()}}
+            known = {older: names[probe] for older, probe in names.older.items()}
+            known |= {**names, **{name: name for name in names.values()}}
             unknown = [key for key in value if key not in known]
             if unknown:
                 raise ValidationError(
