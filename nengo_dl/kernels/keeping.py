@@ -346,6 +346,16 @@ class Contents:
                 left -= obj.nbytes
             self._kept.append((obj, name, kind, kind.take(obj)))
 
+    @property
+    def objects(self) -> list:
+        """The objects."""
+        return [obj for obj, *_ in self._kept]
+
+    @property
+    def names(self) -> list[str]:
+        """Their names."""
+        return [name for _, name, *_ in self._kept]
+
     def put_back(self) -> None:
         """Give the objects these contents again."""
         for obj, _, kind, content in self._kept:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
+from nengo_dl.kernels.keeping import Contents, Kept
 from nengo_dl.notices import warn
+from nengo_dl.runtime.program import Program
 from nengo_dl.simulator import plain
 from nengo_dl.simulator.params_io import PROCESSES
 
@@ -52,6 +54,72 @@ def _with_signals(found: Any, present: Any) -> Any:
     if type(present) is dict and any(isinstance(key, Signal) for key in present):
         return {k: _with_signals(v, present[k]) for k, v in zip(present, found.values())}
     return found
+
+
+class Beginning:
+    """What Python functions kept when they were made, to see later what has changed.
+
+    Step functions may keep something in variables of their own, which no file can hold;
+    functions of nodes in anything that they reach.
+
+    Parameters
+    ----------
+    program : Program
+    """
+
+    def __init__(self, program: Program):
+        hosts = [host for host in program.hosts.values() if hasattr(host, "kept")]
+        self._kept = [(host, host.kept()) for host in hosts]
+        self._own = [(host, [k.own() for k in kept]) for host, kept in self._kept]
+        #: of all together, so that what several functions reach is looked at once
+        self._others = self._reached([k for _, kept in self._kept for k in kept])
+
+    def _reached(self, kept: list[Kept]) -> Contents:
+        known = [obj for _, own in self._own for item in own for obj in item.objects]
+        given = [obj for item in kept for obj in item.given.values()]
+        functions = [f for item in kept for f in item.functions]
+        return Kept(functions, None, [*known, *given]).others()
+
+    def check(self) -> None:
+        """Refuse what step functions have changed, and warn of what others have.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+        """
+        for host, own in self._own:
+            names = dict.fromkeys(name for item in own for name in item.changed())
+            if names:
+                raise ValidationError(
+                    f"the state of {_label(host)} cannot be saved: its step function "
+                    f"keeps {_shown(names)} for itself. {_sentence(host.keep_instead)}, "
+                    "save without include_state, or run the steps before once more "
+                    "instead of loading",
+                    attr="save_params",
+                )
+        changed = set(self._others.changed())
+        for host, kept in self._kept if changed else ():
+            reached = self._reached(kept).names
+            names = [
+                n for n in changed if n in reached or n.rpartition(".")[0] in reached
+            ]
+            if names:
+                warn(
+                    f"Simulator.save_params: {_label(host)} can reach {_shown(names)}, "
+                    "which changed since the simulator was made and is not saved. If its "
+                    f"output depends on it, {host.keep_instead}",
+                    once=("not saved", _label(host), *sorted(names)),
+                )
+
+
+def _shown(names: Iterable[str]) -> str:
+    names = sorted(name or "something" for name in names)
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def to_arrays(program, seed: int) -> dict[str, np.ndarray]:

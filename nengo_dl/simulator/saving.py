@@ -60,6 +60,7 @@ class SavingMethods:
         values = {p.name: value for p, value in live}
         values.update((name, self.data[ens].gain) for name, ens in self._gains().items())
         if include_state:
+            self._beginning.check()
             values.update(self._state_by_name())
             values.update(self._idle_by_name())
             values.update(host_state.to_arrays(self._program, self._process_seed))
@@ -107,7 +108,9 @@ class SavingMethods:
         if include_state:
             self._require_simulated(values)
             seed = host_state.restore(self._program, values, path)
-            self._process_seed = self._process_seed if seed is None else seed
+            if seed is not None:
+                self._process_seed = seed
+                self._beginning = host_state.Beginning(self._program)
         signals = self._whole_signals(values)
         learned = self._live.parameters.learned
         fixed = self._live.parameters.keys() - learned

@@ -33,6 +33,7 @@ from nengo_dl.simulator.building import (
 from nengo_dl.simulator.checks import seed_number, steps_of
 from nengo_dl.simulator.data import RecordedSteps, SimulationData
 from nengo_dl.simulator.gradients import GradientMethods
+from nengo_dl.simulator.host_state import Beginning
 from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
 from nengo_dl.simulator.legacy import OlderNames, older_data, older_options
 from nengo_dl.simulator.live import LiveState
@@ -206,6 +207,7 @@ class Simulator(
         """The first state, with processes of a seed: from here on it can run."""
         self._process_seed = seed
         self._program.reset(seed)
+        self._beginning = Beginning(self._program)
         self.closed = False
 
     # state -----------------------------------------------------------------------
@@ -537,6 +539,8 @@ class Simulator(
         if include_processes:
             self._process_seed = self.seed
         self._program.reset(self.seed, processes=include_processes)
+        if include_processes:
+            self._beginning = Beginning(self._program)
         self._program.store.values.update(kept)
         self._live.n_steps = 0
         if include_probes:

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import warnings
 
 import nengo
 import numpy as np
@@ -299,3 +300,62 @@ def test_times_are_pickled():
             sim.run_steps(1)
             assert np.array_equal(other.trange(), [0.006, 0.007, 0.008])
             assert np.array_equal(other.trange(), sim.trange())
+
+
+# what is kept where no file can hold it ----------------------------------------------
+
+
+class Hidden(nengo.Process):
+    """Counts in a variable of its step function."""
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        count, unchanged = 0, np.ones(3)
+
+        def step(t, x=None):
+            nonlocal count
+            count += 1
+            return count * unchanged[0]
+
+        return step
+
+
+@pytest.mark.filterwarnings("ignore:NengoDL knows no native form")
+@pytest.mark.parametrize("size_in", (0, 1))
+def test_state_in_variables_of_step_functions_is_refused(size_in, tmp_path):
+    with nengo.Network() as net:
+        nengo.Probe(nengo.Node(Hidden(), size_in=size_in, size_out=1))
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        sim.save_params(tmp_path / "begin", include_state=True)  # nothing has changed
+        sim.run_steps(2)
+        with pytest.raises(ValidationError, match="Hidden.*keeps 'count'.*make_state"):
+            sim.save_params(tmp_path / "x", include_state=True)
+        assert not (tmp_path / "x.npz").exists()
+        sim.save_params(tmp_path / "x")
+        sim.load_params(tmp_path / "begin", include_state=True)
+        sim.save_params(tmp_path / "again", include_state=True)
+        sim.run_steps(1)
+        with pytest.raises(ValidationError, match="keeps 'count'"):
+            sim.save_params(tmp_path / "y", include_state=True)
+        sim.reset()
+        sim.save_params(tmp_path / "y", include_state=True)
+
+
+def test_what_functions_of_nodes_change_is_named(tmp_path):
+    log, constant = [], np.ones(3)
+    with nengo.Network() as net:
+        quiet = nengo.Node(lambda t: t + constant[0], label="quiet")
+        loud = nengo.Node(lambda t, x: log.append(x.copy()), size_in=1, label="loud")
+        nengo.Connection(quiet, loud)
+        nengo.Probe(quiet)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            sim.save_params(tmp_path / "x", include_state=True)
+        sim.run_steps(2)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sim.save_params(tmp_path / "x", include_state=True)
+        (text,) = (str(w.message) for w in caught)
+        assert "can reach 'log', which changed" in text
+        assert "nengo.Process" in text
+        sim.load_params(tmp_path / "x", include_state=True)
