@@ -14,6 +14,7 @@ from nengo import Connection, Ensemble, Network, Node
 from nengo.builder import Builder as CoreBuilder
 from nengo.builder import Signal
 from nengo.builder.operator import Reset
+from nengo.dists import Distribution
 from nengo.exceptions import BuildError, SimulationError, ValidationError
 from nengo.neurons import NeuronType
 from nengo.params import BoolParam, Default, Parameter
@@ -339,11 +340,20 @@ class Layer:
         TensorNode or ~nengo.ensemble.Neurons
             Or a pair of it and the connection.
         """
+        size_in = _size_given(input, transform, self)
         if shape_in is not None:
             shape_in = tuple(shape_in) if np.iterable(shape_in) else (shape_in,)
-        size_in = _size_given(input, transform) if shape_in is None else None
+            fits = isinstance(transform, Distribution)  # to any size
+            if not fits and math.prod(shape_in) != size_in:
+                raise ValidationError(
+                    f"shape_in={shape_in} has {math.prod(shape_in)} numbers, but the "
+                    f"connection from {input} gives {size_in}. Expected a shape with as "
+                    f"many, such as ({size_in},), or a transform to that size",
+                    attr="shape_in",
+                    obj=self,
+                )
         if isinstance(self.layer_func, NeuronType):
-            size_in = math.prod(shape_in) if size_in is None else size_in
+            size_in = size_in if shape_in is None else math.prod(shape_in)
             neuron_type = self.layer_func
             obj = Ensemble(size_in, 1, neuron_type=neuron_type, **layer_args).neurons
         else:
@@ -359,8 +369,23 @@ class Layer:
         return f"Layer({self.layer_func})"
 
 
-def _size_given(source, transform):
+def _size_given(source, transform, layer):
     """How many numbers a connection from an object with a transform gives."""
+    if not hasattr(source, "size_out"):
+        found, way_out = repr(source), ""
+        if isinstance(source, list | tuple):
+            found = f"a {type(source).__name__} of {len(source)}"
+            way_out = (
+                ". For a layer of several inputs, connect them to parts of one "
+                "nengo.Node(size_in=...), and give a function that takes them apart: "
+                "Layer(lambda x: f(tf.split(x, [2, 3], axis=1)))(node)"
+            )
+        raise ValidationError(
+            f"expected one Nengo object that connections can start from, got {found}"
+            + way_out,
+            attr="input",
+            obj=layer,
+        )
     size = getattr(transform, "size_out", None)
     if size is not None:
         return size

@@ -5,6 +5,7 @@ import nengo
 import numpy as np
 import pytest
 import tensorflow as tf
+from nengo.exceptions import ValidationError
 
 import nengo_dl
 
@@ -87,3 +88,42 @@ def test_older_spelling():
         with pytest.warns(DeprecationWarning, match="use nengo_dl.Layer"):
             node = nengo_dl.tensor_layer(a, tf.nn.leaky_relu, alpha=0.5)
         assert node.tensor_func([-2.0]).numpy() == [-1.0]
+
+
+@pytest.mark.parametrize("shape_in", [(7, 9, 1), (65,), 3])
+def test_a_shape_of_another_size_is_named(shape_in):
+    with nengo.Network():
+        a = nengo.Node(np.zeros(64))
+        with pytest.raises(ValidationError, match="connection from .* gives 64"):
+            nengo_dl.Layer(keras.layers.Conv2D(4, 3))(a, shape_in=shape_in)
+
+
+@pytest.mark.parametrize("shape_in", [(8, 8), None])
+def test_a_shape_that_a_layer_does_not_take_is_named(shape_in):
+    with nengo.Network():
+        a = nengo.Node(np.zeros(64))
+        with pytest.raises(
+            ValidationError, match=r"\(height, width, channels\)"
+        ) as error:
+            nengo_dl.Layer(keras.layers.Conv2D(4, 3))(a, shape_in=shape_in)
+        assert str(shape_in or (64,)) in str(error.value)
+        assert isinstance(error.value.__cause__, ValueError)  # of Keras
+
+
+def test_a_random_transform_gives_any_size():
+    with nengo.Network():
+        a = nengo.Node(np.zeros(4))
+        glorot = nengo_dl.dists.Glorot()
+        layer = nengo_dl.Layer(keras.layers.ReLU())(a, transform=glorot, shape_in=(6,))
+        assert layer.size_in == 6
+        neurons = nengo_dl.Layer(nengo.LIF())(a, transform=glorot, shape_in=5)
+        assert neurons.size_in == 5
+
+
+def test_several_inputs_are_answered_with_the_way_to_have_them():
+    with nengo.Network():
+        a, b = nengo.Node([0, 0]), nengo.Node([0])
+        with pytest.raises(ValidationError, match=r"a list of 2.*tf\.split"):
+            nengo_dl.Layer(keras.layers.Add())([a, b])
+        with pytest.raises(ValidationError, match="got 'a'"):
+            nengo_dl.Layer(keras.layers.ReLU())("a")

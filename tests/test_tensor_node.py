@@ -1,5 +1,7 @@
 """TensorFlow functions, Keras layers and models in networks, against calling them."""
 
+import warnings
+
 import keras
 import nengo
 import numpy as np
@@ -309,3 +311,39 @@ def test_core_nengo_cannot_run_it():
         nengo.Simulator(net, progress_bar=False)
     with pytest.raises(SimulationError, match="cannot be called"):
         net.node.output(0.0, np.zeros(SIZE))
+
+
+def train_function(function):
+    with nengo.Network() as net:
+        a = nengo.Node([1.0])
+        node = nengo_dl.TensorNode(function, shape_in=(1,), pass_time=False)
+        ens = nengo.Ensemble(5, 1, neuron_type=nengo.RectifiedLinear())
+        nengo.Connection(a, node, synapse=None)
+        nengo.Connection(a, ens, synapse=None)
+        nengo.Probe(node)
+        out = nengo.Node(size_in=1)
+        nengo.Connection(ens, out, synapse=None)
+        nengo.Probe(out)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.compile("sgd", loss="mse")
+        sim.fit(np.ones((1, 1, 1)), [np.ones((1, 1, 1))] * 2, verbose=0)
+
+
+def test_variables_of_tensorflow_are_not_trained_and_it_says_so():
+    own = tf.Variable([[2.0]], name="factor")
+    with pytest.warns(UserWarning, match=r"tf.Variable objects \(factor\)") as caught:
+        train_function(lambda x: x @ own)
+    assert "keras.Variable" in str(caught[0].message)
+    assert own.numpy() == 2.0
+
+
+def test_variables_of_keras_are_trained_without_a_word():
+    own = keras.Variable([[2.0]])
+    dense = keras.layers.Dense(1)
+    dense.build((None, 1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train_function(lambda x: dense(x @ own))
+        train_function(keras.layers.Dense(1))
+    assert not [w for w in caught if "tf.Variable" in str(w.message)]
+    assert np.asarray(own)[0, 0] != 2.0

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.notices import warn
 from nengo_dl.runtime.arguments import takes_training, wrong_arguments
 from nengo_dl.runtime.cells import CellStates, dropout_of_one_call
 
@@ -224,7 +225,15 @@ class TensorFunction:
         if self.shape_in is not None:
             arguments.append(keras.KerasTensor((None, *self.shape_in), self.dtype))
         states = [keras.KerasTensor((None, *s), self.dtype) for s in self.state_shapes]
-        self.layer(*arguments, *([self._states.arranged(states)] if states else []))
+        more = [self._states.arranged(states)] if states else []
+        try:
+            self.layer(*arguments, *more)
+        except (TypeError, ValueError) as error:
+            raise self._error(
+                f"does not take items of the shape {self.shape_in}: {error} (Its "
+                "shape_in is the shape of one item, without the batch: for images "
+                "(height, width, channels).)"
+            ) from error
 
     def _try(self, training: bool) -> Trace:
         found: list[Trace] = []
@@ -241,8 +250,23 @@ class TensorFunction:
             return y
 
         function = tf.function(body, autograph=False)
-        function.get_concrete_function(*self._specs(self._trace_batch()))
+        concrete = function.get_concrete_function(*self._specs(self._trace_batch()))
+        if training:
+            self._warn_of_constants(concrete.graph.trainable_variables)
         return found[-1]
+
+    def _warn_of_constants(self, used: Sequence[tf.Variable]) -> None:
+        """Say that variables of TensorFlow's own are not trained."""
+        of_keras = {id(variable.value) for variable in self.variables}
+        names = [v.name.partition(":")[0] for v in used if id(v) not in of_keras]
+        if names:
+            warn(
+                f"the function of TensorNode {self.label!r} uses tf.Variable objects "
+                f"({', '.join(sorted(names))}), which are constants here, and are not "
+                "trained. To train them, make them keras.Variable objects, or weights "
+                "of a keras.layers.Layer (self.add_weight)",
+                once=("tf.Variable", self.label),
+            )
 
     def _trace_batch(self) -> int:
         """Some batch size; of a layer that has a fixed one, this."""

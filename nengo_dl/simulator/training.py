@@ -17,6 +17,7 @@ from nengo_dl.simulator.arguments import (
     PredictArguments,
 )
 from nengo_dl.simulator.building import optional_flag
+from nengo_dl.simulator.legacy import as_keras_optimizer
 from nengo_dl.simulator.probe_names import Results
 from nengo_dl.simulator.training_advice import (
     form_of_validation,
@@ -94,6 +95,7 @@ class TrainingMethods(DataMethods):
         >>> with nengo_dl.Simulator(net) as sim:
         ...     sim.compile(keras.optimizers.Adam(1e-3), loss={probe: "mse"})
         """
+        optimizer = as_keras_optimizer(optimizer, "Simulator.compile")
         side = self._keras_side("compile")
         side.jit = kw.pop("jit_compile", "auto")
         kw["jit_compile"] = False if side.jit == "auto" else side.jit

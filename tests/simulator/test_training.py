@@ -9,6 +9,7 @@ import nengo_dl
 from tests import networks
 
 keras = pytest.importorskip("keras")
+tf = pytest.importorskip("tensorflow")
 
 
 @pytest.mark.parametrize("settings", ({}, {"jit": False}, {"checkpoint": 3}))
@@ -451,3 +452,32 @@ def test_losses_of_weights(form, rng, allclose):
         for batch in (y[:3], y[3:]):
             expected = expected - 2 * np.mean(expected - batch, axis=(0, 1)) / 4
         assert allclose(sim.data[connection].weights, expected, atol=1e-5)
+
+
+class FakeAdam:
+    """An optimizer of the package tf_keras."""
+
+
+FakeAdam.__module__, FakeAdam.__name__ = "tf_keras.src.optimizers.adam", "Adam"
+
+
+@pytest.mark.parametrize(
+    "optimizer, message",
+    [
+        (
+            lambda: tf.compat.v1.train.AdamOptimizer(0.1),
+            r"keras\.optimizers\.Adam\(0\.1\)",
+        ),
+        (
+            lambda: FakeAdam(),
+            r"Adam is an optimizer of tf_keras.*keras\.optimizers\.Adam",
+        ),
+        (lambda: keras.optimizers.Adam, r"got the class Adam; write Adam\(\.\.\.\)"),
+    ],
+)
+def test_optimizers_that_keras_cannot_use_are_named(optimizer, message):
+    with nengo.Network() as net:
+        nengo.Probe(nengo.Node([0.0]))
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        with pytest.raises(ValidationError, match=f"Simulator.compile: .*{message}"):
+            sim.compile(optimizer(), loss="mse")

@@ -29,16 +29,29 @@ OPTIMIZERS = {
 }
 
 
-def as_keras_optimizer(optimizer):
-    """The same; an error if it is one of TensorFlow 1."""
+def as_keras_optimizer(optimizer, where="Simulator.train"):
+    """The same; an error if it is one of TensorFlow 1, of tf_keras, or a class."""
+    name, package = type(optimizer).__name__, type(optimizer).__module__
+    if isinstance(optimizer, type):
+        raise ValidationError(
+            f"{where}: expected an optimizer, got the class {optimizer.__name__}; write "
+            f"{optimizer.__name__}(...)",
+            attr="optimizer",
+        )
+    if package.partition(".")[0] == "tf_keras":
+        raise ValidationError(
+            f"{where}: {name} is an optimizer of tf_keras, which is Keras 2; write "
+            f"keras.optimizers.{name}(...), of Keras 3, which tf.keras is as well unless "
+            "TF_USE_LEGACY_KERAS is set",
+            attr="optimizer",
+        )
     modules = [cls.__module__ for cls in type(optimizer).__mro__]
     if "tensorflow.python.training.optimizer" not in modules:
         return optimizer
-    name = type(optimizer).__name__
     rate = getattr(optimizer, "_learning_rate", getattr(optimizer, "_lr", "..."))
     new = OPTIMIZERS.get(name, "SGD({rate})  # or another one").format(rate=rate)
     raise ValidationError(
-        f"Simulator.train: {name} is an optimizer of TensorFlow 1, which cannot be used "
+        f"{where}: {name} is an optimizer of TensorFlow 1, which cannot be used "
         f"any more; write keras.optimizers.{new}",
         attr="optimizer",
     )
