@@ -172,6 +172,7 @@ class Variant:
             self.program.store.save(slots, carry)
         if whole:
             self.program.stored(self.use.spikes)
+            self.program.last_use = self.use
         return int(self.first_step.numpy())
 
     def keep(self, following, items, n_steps):

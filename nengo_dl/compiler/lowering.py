@@ -106,6 +106,7 @@ class Lowered:
 
     ``stepwise_python``: all Python functions must run step by step. ``lasting``: the
     signals of states that there are whatever is observed, in their order in the graph.
+    ``turned``: see `Lowering.turned`.
     """
 
     graph: Graph
@@ -113,6 +114,7 @@ class Lowered:
     order: tuple[object, ...]
     stepwise_python: bool
     lasting: tuple[Signal, ...] = ()
+    turned: Mapping = field(default_factory=dict)
 
 
 class Lowering:
@@ -134,6 +136,9 @@ class Lowering:
         self._states: dict[Signal, np.ndarray] = {}
         self._updates: list[tuple[Signal, np.ndarray]] = []
         self._penalties: list[Reading] = []
+        #: base signal -> matrix; its state is kept in other coordinates, and the signal
+        #: is this matrix times the state. None: it is kept in quite another form
+        self.turned: dict[Signal, np.ndarray | None] = {}
         self._memo: dict[Hashable, Any] = {}
         self._given = defaultdict(list)
         for key in options.inputs:
@@ -187,7 +192,7 @@ class Lowering:
         self._lasting = updated | carried | growing | self.options.individual
         self._varies = self._lasting | set(sets) | set(incs)
         # what is set in each step is otherwise forgotten at its end
-        self._observed = self.options.observed & self._varies
+        self._observed = self.options.observed & (self._varies | self._given.keys())
         self._is_state = self._lasting | self._observed
 
     # reading ---------------------------------------------------------------------
@@ -409,6 +414,7 @@ class Lowering:
             tuple(self.order),
             self.stepwise_python,
             tuple(base for base in self._states if base in self._lasting),
+            self.turned,
         )
 
 

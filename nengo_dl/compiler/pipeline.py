@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,6 +71,7 @@ class Compiled:
     order: tuple[object, ...]
     stepwise_python: bool
     lasting: tuple[object, ...]
+    turned: Mapping
     reports: tuple[PassReport, ...]
 
 
@@ -119,6 +120,7 @@ def compile_model(
         lowered.order,
         lowered.stepwise_python,
         lowered.lasting,
+        lowered.turned,
         tuple(reports),
     )
 

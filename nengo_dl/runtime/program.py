@@ -24,6 +24,7 @@ from nengo_dl.runtime.cost_model import (
 )
 from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
+from nengo_dl.runtime.observation import Observation
 from nengo_dl.runtime.sampled import SampledNumpyTier, SampledTensorFlowTier
 from nengo_dl.runtime.sampling import Sampling, Seen
 from nengo_dl.runtime.staged import StagedTier
@@ -198,6 +199,8 @@ class Program:
         self.strategies = strategies
         self.observed = self.written_outside = observed
         self.form = form
+        self.last_use = Specialization()  # what ran last
+        self.observation = Observation(self)
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self._first: list[dict] = [{} for _ in range(batch)]
@@ -543,7 +546,7 @@ class Program:
             return
         self.settle()
         self._tiers[key].load()
-        self._active = key
+        self._active, self.last_use = key, key[0]
 
     def settle(self) -> None:
         """Put the state of the running tier into the store, which is then in charge."""
@@ -612,6 +615,7 @@ class Program:
             self._reset_processes(seed)
         if state:
             self._store_first()
+            self.observation.forget(0)
 
     def _reset_processes(self, seed: int) -> None:
         self.compiled(Specialization(self.is_open))  # so that the hosts are there
@@ -623,6 +627,14 @@ class Program:
         self._individual = _individual(self._first) | written & set(self.parameters)
         if self._individual != known or not _equal(before, self._first):
             self._forget_programs()
+
+    def observe(self, signals: frozenset) -> None:
+        """Keep these base signals from now on, whether or not anything depends on them.
+
+        What was compiled before does not do that.
+        """
+        self.observed |= signals
+        self._forget_programs()
 
     def _forget_programs(self) -> None:
         """Signals start with other values than what was compiled knows."""

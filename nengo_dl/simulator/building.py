@@ -28,8 +28,6 @@ DEVICE = re.compile(
 
 #: what the simulator of core Nengo has and a compiled network does not, and the way out
 INSTEAD = {
-    "signals": "there are no arrays to look at while a compiled network runs; probe what "
-    "you want to see, and find parameters in sim.data[obj]",
     "dg": "operators were compiled; they are in sim.model.operators, and sim.describe() "
     "shows what became of them",
     "step_order": "no step functions are called one by one; sim.describe() shows what "

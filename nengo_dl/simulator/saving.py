@@ -118,6 +118,7 @@ class SavingMethods:
         self._live.write_learned({s: signals[s] for s in learned})
         if include_state:
             self._load_state(values)
+            self._program.observation.forget(self.n_steps)
         self._load_gains(values)
         self._program.state_written()
         self.data.reset()

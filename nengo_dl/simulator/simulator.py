@@ -41,6 +41,7 @@ from nengo_dl.simulator.parameter_store import ParameterStore
 from nengo_dl.simulator.pickling import PicklingMethods
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.saving import SavingMethods
+from nengo_dl.simulator.signals import SignalValues
 from nengo_dl.simulator.training import TrainingMethods
 from nengo_dl.simulator.turns import Turns, in_turn
 
@@ -250,6 +251,19 @@ class Simulator(
     def time(self) -> float:
         """(float) Simulated time in seconds."""
         return self.n_steps * self.dt
+
+    @property
+    def signals(self) -> SignalValues:
+        """(SignalValues) Present values of all signals; see there for what it costs."""
+        self._require_open("look at signals")
+        if not self._program.observation.on:
+            self._turns.call("signals", self._observe)
+        return self._signals
+
+    def _observe(self):
+        self._live.pull()
+        self._program.observation.switch_on(self.n_steps)
+        self._signals = SignalValues(self)
 
     @property
     def tensor_graph(self) -> TensorGraph:

@@ -21,7 +21,6 @@ ABSENT = {
     "sim.dg",
     "sim.rng",
     "sim.sess",
-    "sim.signals",
     "sim.step_order",
 }
 

@@ -119,11 +119,23 @@ def state_space(filter_, low, at_rest=True):
     matrices, ``x' = Q^T x``; so it has to start with zeros (``at_rest``).
     """
     A, B, C, D = filter_._get_ss(low.dt)
-    turned = low.options.single and at_rest and not filter_.analog
-    if not turned or not _is_sensitive(A):
+    turn = turn_of(filter_, low, at_rest)
+    if turn is None:
         return A, B, C, D
-    triangular, Q = real_schur(A)
+    triangular, Q = turn
     return triangular, Q.T @ B, C @ Q, D
+
+
+def turn_of(filter_, low, at_rest=True):
+    """Schur's form of a filter's matrix, if `state_space` takes it; else None."""
+
+    def make():
+        if not (low.options.single and at_rest and not filter_.analog):
+            return None
+        A = filter_._get_ss(low.dt)[0]
+        return real_schur(A) if _is_sensitive(A) else None
+
+    return low.memo(("turn", id(filter_), at_rest), make)
 
 
 def real_schur(A):
@@ -195,6 +207,9 @@ def lower_linear_filter(op, low) -> np.ndarray:
             np.zeros(u.size), rows, u, np.full(u.size, np.float64(D.item()))
         )
     signal = op.state["X"]
+    turn = turn_of(filter_, low, at_rest)
+    if turn is not None:
+        low.turned[signal.base] = turn[1]
     x = low.previous(signal).reshape(len(A), u.size)
     if len(A) == 1 and not np.any(D):
         factors = {"a": A.item(), "b": B.item() * C.item()}

@@ -58,6 +58,7 @@ def lower_triangle(op, low) -> np.ndarray:
     u = low.read(op.input).ravel()
     u = low.affine(np.zeros(u.size), np.arange(u.size), u, np.full(u.size, smallest))
     ring, output = op.state["X"], op.state["Y"]
+    low.turned[ring.base] = None  # core moves around in it
     row = -np.arange(n_taps) % n_taps  # of the ring: that of the input k steps ago
     y = u
     if n_taps > 1:
