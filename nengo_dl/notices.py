@@ -64,6 +64,38 @@ def warn(
     warnings.warn(_stable(message), category, stacklevel=_users_level())
 
 
+def label_of(obj: object, longest: int = 120) -> str:
+    """What to call an object in messages; of any object, and without an error.
+
+    Objects of users need not have a text: an operator whose class does not call
+    ``super().__init__()``, for example, has none. Addresses in memory are left out.
+
+    Parameters
+    ----------
+    obj : object
+    longest : int
+        Longer texts are cut in the middle.
+
+    Examples
+    --------
+    >>> class Mute:
+    ...     def __str__(self):
+    ...         return self.name
+    >>> label_of(Mute())
+    'a Mute'
+    >>> label_of(object())
+    '<object object>'
+    """
+    try:
+        text = _stable(str(obj))
+    except Exception:
+        return f"a {type(obj).__name__}"
+    if len(text) > longest:
+        half = (longest - 5) // 2
+        text = f"{text[:half]} ... {text[-half:]}"
+    return text
+
+
 def forget() -> None:
     """Forget which causes were warned of: each is said once more."""
     with _lock:

@@ -40,7 +40,7 @@ class Summary:
     weight_bytes: int
     reads: dict[str, int]
     stages: dict[str, int]
-    python: tuple[str, ...]
+    python: tuple[tuple[str, str], ...]
 
 
 def weight_size(weight) -> int:
@@ -58,7 +58,12 @@ def summarize(layout: Layout, operators: int, itemsize: int, batch: int) -> Summ
         weight_bytes=sum(weight_size(w) for w in layout.weights) * itemsize,
         reads=dict(Counter(read.form for g in groups for read in g.reads)),
         stages={name: len(getattr(layout, name).groups) for name in STAGES},
-        python=tuple(label for g in groups if g.kernel.host for label in g.labels),
+        python=tuple(
+            (label, getattr(g.params.get("function"), "why", "a function with input"))
+            for g in groups
+            if g.kernel.host
+            for label in g.labels
+        ),
     )
 
 
@@ -100,8 +105,8 @@ def describe(layout: Layout, reports, operators: int, itemsize: int, batch: int)
         f"carried: {summary.carried_bytes} bytes; weights: {summary.weight_bytes} bytes"
     )
     lines.append(f"reads: {summary.reads}")
-    for label in summary.python:
-        lines.append(f"runs as Python, step by step (a function with input): {label}")
+    for label, why in summary.python:
+        lines.append(f"runs as Python, step by step ({why}): {label}")
     return "\n".join(lines)
 
 

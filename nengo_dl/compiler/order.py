@@ -15,6 +15,8 @@ from itertools import accumulate, chain
 
 from nengo.exceptions import BuildError
 
+from nengo_dl.notices import label_of
+
 
 def operator_order(operators: Iterable) -> list:
     """The operators as ``nengo.Simulator`` would run them.
@@ -182,5 +184,5 @@ def _circle_message(stuck: set, following: dict) -> str:
 
 
 def _names(ops: list) -> str:
-    shown = ", ".join(str(op) for op in ops[:5])
+    shown = ", ".join(label_of(op) for op in ops[:5])
     return shown + (f" and {len(ops) - 5} more" if len(ops) > 5 else "")

@@ -119,8 +119,8 @@ def page(
         f"step: {found.carried_bytes} bytes; weights: {found.weight_bytes} bytes.</p>",
     ]
     if found.python:
-        names = "; ".join(escape(short(label)) for label in found.python)
-        parts.append(f"<p>Runs as Python (a function with input): {names}.</p>")
+        names = [escape(f"{short(label)} ({why})") for label, why in found.python]
+        parts.append(f"<p>Runs as Python: {'; '.join(names)}.</p>")
     parts += [
         "<h2>Passes</h2>",
         _table(("pass", "elements", "nodes", "terms", "seconds"), passes),

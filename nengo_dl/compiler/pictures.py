@@ -12,6 +12,7 @@ from nengo_dl.compiler.flow import Flow
 from nengo_dl.compiler.graph import Graph, Kind
 from nengo_dl.compiler.layout import ZERO, Layout, StageLayout, WeightRef
 from nengo_dl.compiler.order import operator_order
+from nengo_dl.notices import label_of
 
 #: drawings with more boxes than this are condensed
 LIMIT = 60
@@ -126,7 +127,7 @@ def picture_of_operators(model) -> Drawing:
         for kind, found in uses.items():
             for base in {signal.base for signal in getattr(op, kind)}:
                 found[base].append(i)
-        text = str(op)
+        text = label_of(op)
         tag = getattr(op, "tag", None)
         lines = [type(op).__name__, *([short(tag)] if tag else [])]
         boxes.append(Box(i, tuple(lines), "node", text))

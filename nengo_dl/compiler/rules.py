@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from nengo.builder.signal import Signal
 
 from nengo_dl.compiler.registry import operators as rules
+from nengo_dl.notices import label_of
 
 
 class OperatorRule:
@@ -86,7 +87,8 @@ def unknown_operator(op) -> str:
     name = type(op).__name__
     known = ", ".join(sorted(cls.__name__ for cls, _ in rules.items()))
     return (
-        f"NengoDL has no rule for the operator {name} ({op}), and cannot run it as "
+        f"NengoDL has no rule for the operator {name} ({label_of(op)}"
+        f"), and cannot run it as "
         f"Python either, since {name} has no make_step(signals, dt, rng). Add that "
         f"method, or a rule: a subclass of nengo_dl.builder.OpBuilder with the decorator "
         f"@nengo_dl.builder.Builder.register({name}), anywhere that is imported before "

@@ -17,6 +17,7 @@ from nengo.exceptions import BuildError
 from nengo_dl.compiler import registry
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
+from nengo_dl.notices import label_of
 
 
 class SumKernel(Kernel):
@@ -176,7 +177,8 @@ class LowerCopy(OperatorRule):
             low.increment(op.dst, elements, index=op.dst_slice)
         elif _repeats(op.dst_slice, op.dst):
             raise BuildError(
-                f"{op}: Cannot have repeated indices in dst_slice when copy is not an "
+                f"{label_of(op)}"
+                f": Cannot have repeated indices in dst_slice when copy is not an "
                 f"increment; got {op.dst_slice}"
             )
         else:
@@ -205,7 +207,7 @@ class LowerElementwiseInc(OperatorRule):
             low.increment(op.Y, x, np.broadcast_to(low.value(factor), op.Y.shape))
             return
         a = np.broadcast_to(low.read(factor), op.Y.shape)
-        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=str(op))
+        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=label_of(op))
         low.increment(op.Y, y.reshape(op.Y.shape))
 
 
@@ -228,10 +230,12 @@ class LowerDotInc(OperatorRule):
         if matrix is None:
             a = low.read(op.A)
             params = {"shape": shape}
-            (y,) = low.node(VARYING_MATVEC, [a, x], [shape[0]], params, label=str(op))
+            (y,) = low.node(
+                VARYING_MATVEC, [a, x], [shape[0]], params, label=label_of(op)
+            )
         else:
             matrix = _with_shape(matrix, shape)
-            (y,) = low.node(MATVEC, [x], [shape[0]], {"A": matrix}, label=str(op))
+            (y,) = low.node(MATVEC, [x], [shape[0]], {"A": matrix}, label=label_of(op))
         low.increment(op.Y, y.reshape(op.Y.shape))
 
     @staticmethod
@@ -241,7 +245,7 @@ class LowerDotInc(OperatorRule):
             low.increment(op.Y, x.reshape(op.Y.shape), low.value(op.A))
             return
         a = np.broadcast_to(low.read(op.A), x.shape)
-        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=str(op))
+        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=label_of(op))
         low.increment(op.Y, y.reshape(op.Y.shape))
 
 

@@ -18,6 +18,7 @@ from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels import windows
 from nengo_dl.kernels.algebra import VARYING_MATVEC
+from nengo_dl.notices import label_of
 
 
 class Convolution(Kernel):
@@ -116,7 +117,7 @@ class LowerConvInc(OperatorRule):
             "channels_last": bool(conv.channels_last),
             "channel_groups": int(conv.groups),
         }
-        (y,) = low.node(self.kernel, [x], [op.Y.size], params, label=str(op))
+        (y,) = low.node(self.kernel, [x], [op.Y.size], params, label=label_of(op))
         low.increment(op.Y, y.reshape(op.Y.shape))
 
     def _varying(self, op, low, x):
@@ -135,7 +136,7 @@ class LowerConvInc(OperatorRule):
             params = {"shape": matrix.shape}
             vector = filters[..., k].ravel()
             (y,) = low.node(
-                VARYING_MATVEC, [matrix, vector], [len(seen)], params, label=str(op)
+                VARYING_MATVEC, [matrix, vector], [len(seen)], params, label=label_of(op)
             )
             outputs.append(y)
         axis = 1 if conv.channels_last else 0

@@ -31,11 +31,16 @@ from nengo_dl.kernels.functions import (
     HostFunction,
     as_slice,
     item_generators,
+    others,
     step_times,
+    warn_of_python,
 )
 from nengo_dl.kernels.independence import reachable
 from nengo_dl.kernels.keeping import Kept, reached
-from nengo_dl.notices import warn
+from nengo_dl.notices import label_of
+
+#: so many bytes are copied in less time than a call takes
+FEW_BYTES = 2**15
 
 
 class _Arrays(SignalDict):
@@ -134,7 +139,7 @@ class PythonOperator:
     @property
     def label(self) -> str:
         """What to call it in messages."""
-        return str(self.op)
+        return label_of(self.op)
 
     #: making the step functions may write to signals, see `reset`
     writes_first = True
@@ -219,6 +224,8 @@ class OperatorCall(HostFunction):
     def label(self) -> str:
         """What to call it in messages."""
         return self.host.label
+
+    why = "an operator without a native form"
 
     def host_object(self):
         """The operator, which several graphs may call."""
@@ -440,31 +447,45 @@ class UnknownOperator(PythonRule):
         """What there is no native form of, and how to add one."""
         name = type(op).__name__
         way_out = (
-            f"register a rule: a subclass of nengo_dl.builder.OpBuilder with the "
-            f"decorator @nengo_dl.builder.Builder.register({name})"
+            "register a nengo_dl.builder.OpBuilder with "
+            f"@nengo_dl.builder.Builder.register({name})"
         )
         return f"the operator {name}", way_out
 
     def place(self, op) -> str:
         """Where it is."""
-        return str(op)
+        return label_of(op)
 
     def announce(self, op, low):
         """Warn, once for all operators of a kind."""
         kind = self.kind(op)
-        known = (getattr(host, "kind", None) for host in low.options.hosts.values())
-        if any(other is kind for other in known):
-            return
         alike = [o for o in low.order if type(o) is type(op) and self.kind(o) is kind]
-        others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
         what, way_out = self.advice(op)
-        warn(
-            f"NengoDL knows no native form of {what}: its step function runs as Python, "
-            f"once for each batch item in each step (in {self.place(op)}{others}). That "
-            "costs some microseconds a call, it keeps the loop over time from being "
-            f"compiled, and no gradient passes through it. To make it native, {way_out}; "
-            "docs/extending.rst has an example."
-        )
+        costs = copied(self._copied_bytes(op, low))
+        if any(True for _ in (*self.carries(op), *op.updates)):
+            costs += ", keeps the loop from being compiled"
+        warn_of_python(kind, what, f"{self.place(op)}{others(alike)}", costs, way_out)
+
+    def _copied_bytes(self, op, low) -> int:
+        """How many bytes are copied in a step: what is given, and what is written."""
+        given = [s for s in op.reads if not (s.sparse or low.is_constant(s))]
+        signals = [
+            *given,
+            *self.carries(op),
+            *op.sets,
+            *op.incs,
+            *op.updates,
+            *op.updates,
+        ]
+        return 8 * sum(signal.size for signal in signals)
+
+
+def copied(size: int) -> str:
+    """What to say about bytes that are copied in each step; nothing, if they are few."""
+    if size < FEW_BYTES:
+        return ""
+    amount = f"{size / 2**20:.1f} MB" if size >= 2**20 else f"{size / 2**10:.0f} kB"
+    return f", copies {amount} of signals in each of them"
 
 
 registry.operators.default = UnknownOperator()

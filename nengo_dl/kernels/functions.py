@@ -13,7 +13,7 @@ from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.independence import reachable
 from nengo_dl.kernels.keeping import Kept
-from nengo_dl.notices import warn
+from nengo_dl.notices import label_of, warn
 
 
 class Python(Kernel):
@@ -93,6 +93,8 @@ class HostFunction:
     """
 
     size = 0
+    #: why it runs step by step, in words
+    why = "a function with input"
 
     def column_calls(self, arrays, first=0):
         """For each column in turn, call the function and yield what it returned.
@@ -230,6 +232,11 @@ class InDouble(HostFunction):
         return self.function.label
 
     @property
+    def why(self) -> str:
+        """That of the function."""
+        return self.function.why
+
+    @property
     def sizes(self):
         """Rows of each output."""
         digits = COUNT * len(self.given)
@@ -298,6 +305,33 @@ def warn_of_hidden_state(host, names: list[str]) -> None:
     )
 
 
+def others(alike: list) -> str:
+    """How many there are beside the one that is named."""
+    return f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+
+
+def warn_of_python(kind: type, what: str, where: str, costs: str, way_out: str) -> None:
+    """Say, once for each kind, that something runs as Python.
+
+    Parameters
+    ----------
+    kind : type
+        What no rule is known for.
+    what, where : str
+        What to call it, and which of the network are meant.
+    costs : str
+        What that costs besides calls, if anything, after a comma.
+    way_out : str
+        How to make it native.
+    """
+    warn(
+        f"NengoDL knows no native form of {what} ({where}): it runs as Python, once for "
+        f"each batch item in each step{costs}, and has no gradient. To make it native, "
+        f"{way_out}; docs/extending.rst has an example.",
+        once=("no native form", f"{kind.__module__}.{kind.__qualname__}"),
+    )
+
+
 class PythonFunction(HostFunction):
     """A function of a ``SimPyFunc`` operator, with core's checks of what it returns.
 
@@ -324,6 +358,13 @@ class PythonFunction(HostFunction):
         """What to call it in messages."""
         return function_name(self.function)
 
+    @property
+    def why(self) -> str:
+        """Why it runs step by step, in words."""
+        if self._shape_in is not None:
+            return "a function with input"
+        return "it shares an object with another function"
+
     keep_instead = "make the node of a nengo.Process that keeps it in its state"
 
     def kept(self) -> list[Kept]:
@@ -342,7 +383,7 @@ class PythonFunction(HostFunction):
             if y is None or not np.isfinite(y).all():
                 raise SimulationError(
                     f"Function {self.label!r} returned non-finite value {y!r} (for "
-                    f"{self.op}); expected {self.size} finite numbers"
+                    f"{label_of(self.op)}); expected {self.size} finite numbers"
                 )
             value = np.empty(self.shape)
             value[...] = y  # as core assigns it: leading axes of length one may go
@@ -351,7 +392,7 @@ class PythonFunction(HostFunction):
             raise SimulationError(
                 f"Function {self.label!r} returned a value {y!r} of invalid type "
                 f"{type(y)!r} or shape {np.shape(y) if is_array_like(y) else '?'} (for "
-                f"{self.op}); expected {self.size} finite numbers"
+                f"{label_of(self.op)}); expected {self.size} finite numbers"
             ) from e
 
     def column_calls(self, arrays, first=0):

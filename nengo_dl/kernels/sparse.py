@@ -20,6 +20,7 @@ from nengo_dl.compiler.memory import entries
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
+from nengo_dl.notices import label_of
 
 DENSE_FROM = 1 / 16
 """From this share of entries on, a constant matrix is multiplied as a dense one.
@@ -70,7 +71,8 @@ class LowerSparseDotInc(OperatorRule):
             self._parameter(op, low, x, rows, columns)
         else:
             raise BuildError(
-                f"{op}: the sparse matrix {op.A} is changed by another operator, which "
+                f"{label_of(op)}: the sparse matrix {label_of(op.A)}"
+                f" is changed by another operator, which "
                 "is not possible; use a dense matrix for weights that change"
             )
 
@@ -79,7 +81,7 @@ class LowerSparseDotInc(OperatorRule):
         if rows.size >= DENSE_FROM * op.Y.size * x.size:
             matrix = np.zeros((op.Y.size, x.size))
             np.add.at(matrix, (rows, columns), values)
-            (y,) = low.node(MATVEC, [x], [len(matrix)], {"A": matrix}, label=str(op))
+            (y,) = low.node(MATVEC, [x], [len(matrix)], {"A": matrix}, label=label_of(op))
             low.increment(op.Y, y.reshape(op.Y.shape))
             return
         index = np.unravel_index(rows, op.Y.shape)
@@ -94,7 +96,9 @@ class LowerSparseDotInc(OperatorRule):
             numbers = np.where(missing, 0, table)  # any: they are multiplied with zero
             terms = np.where(missing, zero, x[columns[numbers]])
             params = {"A": ParameterRef(op.A, numbers.shape, numbers)}
-            (y,) = low.node(WEIGHTED_SUM, [terms], [mine.size], params, label=str(op))
+            (y,) = low.node(
+                WEIGHTED_SUM, [terms], [mine.size], params, label=label_of(op)
+            )
             outputs.append(y)
             places.append(mine)
         index = np.unravel_index(np.concatenate(places), op.Y.shape)
@@ -144,7 +148,7 @@ class LowerBsrDotInc(OperatorRule):
                 inputs.insert(0, varying[b])
             else:
                 kernel, params = MATVEC, {"A": _block(matrix, b)}
-            outputs += low.node(kernel, inputs, [m], params, label=str(op))
+            outputs += low.node(kernel, inputs, [m], params, label=label_of(op))
         block_rows = np.repeat(np.arange(len(op.indptr) - 1), np.diff(op.indptr))
         rows = (block_rows[:, None] * m + np.arange(m)).ravel()
         index = np.unravel_index(rows, op.Y.shape)

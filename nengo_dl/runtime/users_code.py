@@ -16,6 +16,7 @@ from nengo.builder.operator import SimPyFunc
 from nengo.utils.functions import function_name
 
 from nengo_dl.kernels.functions import HostFunction
+from nengo_dl.notices import label_of
 from nengo_dl.runtime.host import ADDRESS, InputFeed, column_in
 
 _PACKAGE = str(Path(__file__).parents[1])
@@ -83,4 +84,4 @@ def name_of_users_code(model: Any, op: Any) -> str:
     if isinstance(op, SimPyFunc) and op.output is not None:
         connection = op.output.name.rpartition(".")[0] or op.output.name
         return f"the function of {ADDRESS.sub('', connection)}"
-    return f"the step function of {ADDRESS.sub('', str(getattr(op, 'process', op)))}"
+    return f"the step function of {label_of(getattr(op, 'process', op))}"

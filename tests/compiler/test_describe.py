@@ -60,7 +60,8 @@ def test_summary(graph):
     assert summary.stages == {"before": 1, "loop": 1, "after": 3}
     assert summary.carried_bytes == 2 * 4 * 3
     assert summary.weight_bytes == 6 * 4
-    assert summary.python == ("called", "sink")
+    why = "a function with input"
+    assert summary.python == (("called", why), ("sink", why))
     assert summary.reads == {"slice": 7}  # two sums read each of their terms by itself
 
 

@@ -10,6 +10,7 @@ from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 import nengo_dl
+from nengo_dl import notices
 from tests import networks
 from tests.kernels import own_operators as own
 from tests.kernels.own_operators import Own, core, silence, simulate, vector
@@ -321,10 +322,11 @@ def test_one_warning_for_each_kind(machine):
             sim.run_steps(3)
     messages = [str(w.message) for w in found if "no native form" in str(w.message)]
     assert len(messages) == 2
-    (message,) = [m for m in messages if "operator Own:" in m]
+    (message,) = [m for m in messages if "operator Own (" in m]
     assert "Own{ 'mine'} and 1 more" in message
     assert "runs as Python, once for each batch item in each step" in message
-    assert "no gradient" in message and "compiled" in message
+    assert "no gradient" in message
+    assert "compiled" not in message  # its operators have no state
     assert "@nengo_dl.builder.Builder.register(Own)" in message
 
 
@@ -500,7 +502,7 @@ def test_neurons_run_as_in_core(allclose, neuron_type):
     # merged by core's optimizer, the neurons would draw other numbers
     with core(net) as sim:
         expected = simulate(sim)
-    message = f"neuron type {neuron_type.__name__}: .*in <Ensemble .* and 6 more"
+    message = f"neuron type {neuron_type.__name__} .*<Ensemble .* and 6 more"
     with pytest.warns(UserWarning, match=message):
         sim = nengo_dl.Simulator(net, progress_bar=False, minibatch_size=3)
     with sim:
@@ -536,3 +538,76 @@ def test_gradients_stop_there(allclose):
     changed = [not np.array_equal(*pair) for pair in zip(old, new, strict=True)]
     assert changed == [False, False, True]
     assert loss[-1] < loss[0] and np.isfinite(loss).all()
+
+
+class Silent(Operator):
+    """As the operators that are passed around in forums: without ``super().__init__``."""
+
+    def __init__(self, x, y):
+        self.reads, self.sets, self.incs, self.updates = [x], [y], [], []
+
+    def make_step(self, signals, dt, rng):
+        x, y = signals[self.reads[0]], signals[self.sets[0]]
+
+        def step():
+            if x[0] > 5:
+                raise StopIteration
+            y[...] = 2 * x
+
+        return step
+
+
+class Mute(Adapting):
+    """Neurons that cannot be printed."""
+
+    def __repr__(self):
+        raise AttributeError("no text")
+
+    __str__ = __repr__
+
+
+def test_labels_cannot_fail(machine):
+    """Operators and neuron types need not have a text."""
+    notices.forget()
+    net = own.network_of(machine, lambda model, x, y: [Silent(x, y)], feedback=False)
+    with pytest.raises(AttributeError):
+        str(Silent(None, None))
+    with pytest.warns(UserWarning, match=r"operator Silent \(a Silent\)") as found:
+        with nengo_dl.Simulator(net, progress_bar=False) as sim:
+            sim.run_steps(3)
+            assert "a Silent" in sim.describe()
+            assert "a Silent" in sim.describe(html=True)
+    (warning,) = [w for w in found if "native form" in str(w.message)]
+    assert warning.filename == __file__
+    with pytest.warns(UserWarning, match="neuron type Mute"), nengo.Network() as net:
+        nengo.Probe(nengo.Ensemble(3, 1, neuron_type=Mute()).neurons)
+        with nengo_dl.Simulator(net, progress_bar=False) as sim:
+            sim.run_steps(3)
+            assert "a SimNeurons" in sim.describe()
+
+
+def test_a_cause_is_said_once_at_the_line_of_the_user(machine):
+    """Shortly, the same text in every process, and only what is so."""
+    notices.forget()
+
+    def factory(model, x, y):
+        state = vector(3)
+        make = own.sets(model, x, y)[0].function
+        return [
+            Own(make, reads=[x, vector(3, 0.7, readonly=True)], sets=[y]),
+            Reset(state),
+        ]
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            net = own.network_of(machine, factory, feedback=False)
+            with nengo_dl.Simulator(net, progress_bar=False):
+                pass
+    (warning,) = [w for w in found if "no native form" in str(w.message)]
+    text = str(warning.message)
+    assert warning.filename == __file__
+    assert len(text) < 350
+    assert "0x" not in text
+    assert "feedback" not in text
+    assert "docs/extending.rst" in text

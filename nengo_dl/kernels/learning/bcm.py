@@ -5,6 +5,7 @@ from nengo.builder.learning_rules import SimBCM
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, rows, spread
+from nengo_dl.notices import label_of
 
 
 class BCMDelta(Kernel):
@@ -48,5 +49,5 @@ class LowerBCM(OperatorRule):
             spread(op, "the presynaptic activity", low.read(op.pre_filtered), n),
         ]
         params = {"shape": (m, n), "factor": op.learning_rate * low.dt}
-        (delta,) = low.node(BCM_DELTA, inputs, [m * n], params, label=str(op))
+        (delta,) = low.node(BCM_DELTA, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

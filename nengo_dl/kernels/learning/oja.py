@@ -5,6 +5,7 @@ from nengo.builder.learning_rules import SimOja
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows, spread
+from nengo_dl.notices import label_of
 
 
 class OjaDelta(Kernel):
@@ -52,5 +53,5 @@ class LowerOja(OperatorRule):
         ]
         factor = op.learning_rate * low.dt
         params = {"shape": (m, n), "factor": factor, "beta": op.beta}
-        (delta,) = low.node(OJA_DELTA, inputs, [m * n], params, label=str(op))
+        (delta,) = low.node(OJA_DELTA, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

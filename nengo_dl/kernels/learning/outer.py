@@ -4,6 +4,7 @@ import numpy as np
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.traits import Kernel
+from nengo_dl.notices import label_of
 
 #: from this number of entries on, a rule's matrix is not put beside others
 LARGE = 8192
@@ -100,7 +101,8 @@ def spread(op, name, elements, size, way_out=WHOLE):
     """
     if elements.size not in (1, size):
         raise BuildError(
-            f"{op}: the weights that this rule changes have shape {op.delta.shape}, so "
+            f"{label_of(op)}"
+            f": the weights that this rule changes have shape {op.delta.shape}, so "
             f"{name} must have {size} entries, but it has {elements.size}. {way_out}"
         )
     return np.broadcast_to(elements.ravel(), (size,))

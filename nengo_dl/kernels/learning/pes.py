@@ -4,6 +4,7 @@ from nengo.builder.learning_rules import SimPES
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.kernels.learning.outer import OuterProduct, spread
+from nengo_dl.notices import label_of
 
 
 class PESDelta(OuterProduct):
@@ -41,5 +42,5 @@ class LowerPES(OperatorRule):
         error = spread(op, "the error", error, m, ONE_FOR_EACH)
         activities = spread(op, "the presynaptic activity", activities, n)
         inputs = [error, activities]
-        (delta,) = low.node(PES_DELTA, inputs, [m * n], params, label=str(op))
+        (delta,) = low.node(PES_DELTA, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

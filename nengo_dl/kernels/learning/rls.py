@@ -7,6 +7,7 @@ from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.algebra import VARYING_MATVEC
 from nengo_dl.kernels.learning.outer import OUTER_PRODUCT, spread
+from nengo_dl.notices import label_of
 
 
 class RLSGain(Kernel):
@@ -64,7 +65,7 @@ class LowerRLS(OperatorRule):
         m, n = op.delta.shape
         activities = low.read(op.pre_filtered)
         error = spread(op, "the error", low.read(op.error), m, DECODED)
-        label, size, state = str(op), activities.size, low.read(op.inv_gamma)
+        label, size, state = label_of(op), activities.size, low.read(op.inv_gamma)
         inputs, params = [state, activities], {"shape": (size, size)}
         (product,) = low.node(VARYING_MATVEC, inputs, [size], params, label=label)
         inputs, params = [activities, product], {"size": size}

@@ -6,6 +6,7 @@ from nengo.builder.learning_rules import SimVoja
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows, spread
+from nengo_dl.notices import label_of
 
 
 class VojaDelta(Kernel):
@@ -65,5 +66,5 @@ class LowerVoja(OperatorRule):
             "factor": op.learning_rate * low.dt,
             "scale": np.repeat(scale, n),
         }
-        (delta,) = low.node(VOJA_DELTA, inputs, [m * n], params, label=str(op))
+        (delta,) = low.node(VOJA_DELTA, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

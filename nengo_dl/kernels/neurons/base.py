@@ -8,7 +8,7 @@ from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import LARGE, Kernel
 from nengo_dl.kernels.fallback import UnknownOperator
 from nengo_dl.kernels.gradients import with_gradients
-from nengo_dl.notices import warn
+from nengo_dl.notices import label_of, warn
 
 #: nengo.neurons.NeuronType subclass -> NeuronKernel
 neuron_kernels: Registry = Registry("neuron kernels")
@@ -167,7 +167,8 @@ class NeuronKernel(Kernel):
             return self.rates(op, low, current)
         if surrogate.of_membrane:
             warn(
-                f"the surrogate {surrogate} cannot be used for {op.neurons}, whose "
+                f"the surrogate {surrogate} cannot be used for {label_of(op.neurons)}"
+                f", whose "
                 "spikes do not come from a membrane potential; the gradient is that of "
                 "its rates. Write net.config[ens].surrogate = "
                 "nengo_dl.surrogates.RateDerivative() to say so",
@@ -229,7 +230,7 @@ def _kernel_of(neuron_type) -> NeuronKernel | None:
 
 def _label(op):
     """What to call the operator of a population in messages."""
-    return f"{op.neurons} in {op.J.name.rpartition('.')[0] or op.J.name}"
+    return f"{label_of(op.neurons)} in {op.J.name.rpartition('.')[0] or op.J.name}"
 
 
 class UnknownNeurons(UnknownOperator):

@@ -15,7 +15,7 @@ from nengo_dl.kernels.gradients import with_gradients
 from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
 from nengo_dl.kernels.neurons.lif import LIFKernel
 from nengo_dl.neurons import SoftLIFRate
-from nengo_dl.notices import warn
+from nengo_dl.notices import label_of, warn
 
 #: the chip has 12 bits for how much of a voltage is left after a step
 DECAY_STEPS = 2**12 - 1
@@ -131,14 +131,15 @@ def _rates_with_gradient(results, kind, op, low, current, params):
     """Rates in whole steps, with the gradient of those of the neuron type ``kind``."""
     if getattr(op.neurons, "nengo_dl_noise", None) is not None:
         warn(
-            f"the noise nengo_dl_noise={op.neurons.nengo_dl_noise} of {op.neurons} is "
+            f"the noise nengo_dl_noise={op.neurons.nengo_dl_noise} of "
+            f"{label_of(op.neurons)} is "
             "left out: neurons are trained with their rates as they are. For noise in "
             "training, connect a keras.layers.GaussianNoise (nengo_dl.Layer) behind them",
             once=("nengo_dl_noise", type(op.neurons)),
         )
     kernel = neuron_kernels.exact(kind)
     params = {name: params[name] for name in kernel.params}
-    label = f"rates of {op.neurons}"
+    label = f"rates of {label_of(op.neurons)}"
     (like,) = low.node(kernel, [current], [current.size], params, label=label)
     return with_gradients(low, results, {op.output: like})
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from nengo_dl.kernels.functions import HostFunction, item_generators
 from nengo_dl.kernels.neurons.base import NeuronKernel
+from nengo_dl.notices import label_of
 
 
 class SpikesOfRates(NeuronKernel):
@@ -100,7 +101,7 @@ class UniformDraws(HostFunction):
     @property
     def label(self) -> str:
         """What to call it in messages."""
-        return f"random numbers of {self.op.neurons}"
+        return f"random numbers of {label_of(self.op.neurons)}"
 
     def reset(self, rngs) -> None:
         """Start afresh with as many items as there are ``rngs``.

@@ -19,10 +19,16 @@ from nengo.params import iter_params
 
 from nengo_dl.compiler.registry import Registry
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.kernels.functions import PYTHON, HostFunction, step_times
+from nengo_dl.kernels.functions import (
+    PYTHON,
+    HostFunction,
+    others,
+    step_times,
+    warn_of_python,
+)
 from nengo_dl.kernels.independence import reachable
 from nengo_dl.kernels.keeping import Kept, reached
-from nengo_dl.notices import warn
+from nengo_dl.notices import label_of
 
 #: nengo.Process subclass -> function (op, low) that gives the elements of the output
 process_rules: Registry = Registry("process rules")
@@ -101,7 +107,14 @@ class PythonProcess(HostFunction):
     @property
     def label(self) -> str:
         """What to call it in messages."""
-        return str(self.op.process)
+        return label_of(self.op.process)
+
+    @property
+    def why(self) -> str:
+        """Why it runs step by step, in words."""
+        if self.op.input is not None:
+            return "a process with input"
+        return "it shares an object with a function"
 
     def reset(self, rngs) -> None:
         """Start afresh, each batch item with its own random number generator."""
@@ -167,7 +180,7 @@ class PythonProcess(HostFunction):
         except (TypeError, ValueError) as error:
             raise SimulationError(
                 f"{self.label}: its step function returned {value!r}, which does not fit "
-                f"the output of shape {out[i].shape} (for {self.op})"
+                f"the output of shape {out[i].shape} (for {label_of(self.op)})"
             ) from error
 
     @property
@@ -241,16 +254,14 @@ def _warn_of_cost(op, low) -> None:
         and type(other.process) is kind
         and other.input is not None
     ]
-    if any(other in low.options.hosts for other in alike):
-        return  # it was said before
-    others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-    warn(
-        f"NengoDL knows no native form of {kind.__name__}: its step function runs as "
-        f"Python, once for each batch item in each step (in {op}{others}). That costs "
-        "some microseconds a call; in feedback it also keeps the whole loop over time "
-        "from being compiled, and no gradient passes through it. To make it native, "
-        f"register a function (op, low) with @process_rules.register({kind.__name__}), "
-        "from nengo_dl.kernels.processes.base; docs/layout.rst has an example."
+    place = label_of(op.input.name.rpartition(".")[0] or op.input.name, 60)
+    warn_of_python(
+        kind,
+        kind.__name__,
+        f"behind {place}" + others(alike),
+        "",
+        f"register a rule with @process_rules.register({kind.__name__}) of "
+        "nengo_dl.kernels.processes.base",
     )
 
 

@@ -5,6 +5,7 @@ from nengo.synapses import LinearFilter
 
 from nengo_dl.compiler.traits import LARGE, Kernel
 from nengo_dl.kernels.processes.base import process_rules
+from nengo_dl.notices import label_of
 
 
 class OneStateFilter(Kernel):
@@ -214,12 +215,14 @@ def lower_linear_filter(op, low) -> np.ndarray:
     if len(A) == 1 and not np.any(D):
         factors = {"a": A.item(), "b": B.item() * C.item()}
         params = {k: np.full(u.size, v, np.float64) for k, v in factors.items()}
-        (y,) = low.node(ONE_STATE, [u, x[0]], [u.size], params, label=str(op))
+        (y,) = low.node(ONE_STATE, [u, x[0]], [u.size], params, label=label_of(op))
         low.update(signal, y)
         return y
     if len(A) > WRITTEN_OUT:
         params = {"A": A, "B": B, "C": C, "D": D.reshape(1, 1), "direct": bool(D.any())}
-        y, kept = low.node(DENSE, [u, x.ravel()], [u.size, x.size], params, label=str(op))
+        y, kept = low.node(
+            DENSE, [u, x.ravel()], [u.size, x.size], params, label=label_of(op)
+        )
         low.update(signal, kept)
         return y
     params = {
@@ -229,6 +232,6 @@ def lower_linear_filter(op, low) -> np.ndarray:
         "D": float(np.ravel(D)[0]),
     }
     sizes = [u.size] * (1 + len(A))
-    y, *following = low.node(STATE_SPACE, [u, *x], sizes, params, label=str(op))
+    y, *following = low.node(STATE_SPACE, [u, *x], sizes, params, label=label_of(op))
     low.update(signal, np.stack(following))
     return y

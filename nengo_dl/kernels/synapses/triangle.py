@@ -5,6 +5,7 @@ from nengo.synapses import Triangle
 
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.processes.base import process_rules
+from nengo_dl.notices import label_of
 
 
 class TappedDelayLine(Kernel):
@@ -64,7 +65,9 @@ def lower_triangle(op, low) -> np.ndarray:
     if n_taps > 1:
         line = low.previous(ring).reshape(n_taps, u.size)[row[:-1]]
         params, sizes = {"taps": tuple(taps.tolist())}, [u.size, line.size]
-        y, kept = low.node(DELAY_LINE, [u, line.ravel()], sizes, params, label=str(op))
+        y, kept = low.node(
+            DELAY_LINE, [u, line.ravel()], sizes, params, label=label_of(op)
+        )
         following = np.empty((n_taps, u.size), np.int64)
         following[row] = np.concatenate([kept.reshape(line.shape), line[-1:]])
         low.update(ring, following)
