@@ -32,7 +32,7 @@ FLOORS = (
     ("tensor_graph", "callbacks", "objectives"),
     ("simulator",),
     ("converter",),
-    ("benchmarks", "plots"),
+    ("benchmarks", "plots", "__main__"),
 )
 
 # Which packages besides the standard library the lower floors may import. The compiler
