@@ -159,6 +159,23 @@ class InputFeed:
         """What was `waiting` before is put back once more."""
         self._ahead = waiting
 
+    @property
+    def waiting_by_source(self) -> tuple[int, dict[object, np.ndarray]] | None:
+        """What is `waiting`, with the rows of each source, ``(steps, size, batch)``."""
+        if self._ahead is None:
+            return None
+        start, rows = self._ahead
+        return start, {key: rows[:, a:b] for key, (a, b) in self._rows.items()}
+
+    def wait_by_source(self, start: int, rows: Mapping[object, np.ndarray]) -> None:
+        """Take over what is `waiting_by_source` in another feed, if it has all rows."""
+        if self._rows.keys() <= rows.keys() and self._rows:
+            length = len(next(iter(rows.values())))
+            out = np.empty((length, self.n_rows, self.batch), self.dtype)
+            for key, (a, b) in self._rows.items():
+                out[:, a:b] = rows[key]
+            self._ahead = (start, out)
+
     def skip(self, step: int) -> None:
         """Do without what was put back for steps up to ``step``: they were run."""
         if self._ahead is not None and self._ahead[0] < step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap
 from nengo_dl.compiler.pipeline import Compiled
-from nengo_dl.kernels.functions import warn_of_hidden_state
 from nengo_dl.runtime.cost_model import (
     SHORT_RUN,
     numpy_seconds,
@@ -24,6 +23,7 @@ from nengo_dl.runtime.cost_model import (
 )
 from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
+from nengo_dl.runtime.hosts_then import HostsThen
 from nengo_dl.runtime.observation import Observation
 from nengo_dl.runtime.sampled import SampledNumpyTier, SampledTensorFlowTier
 from nengo_dl.runtime.sampling import Sampling, Seen
@@ -88,62 +88,6 @@ def _individual(items: Sequence[Mapping]) -> frozenset:
         for base in bases
         if any(not _same(_first_of(base, items[0]), _first_of(base, i)) for i in items)
     )
-
-
-class HostsThen:
-    """What the Python functions of a program kept at one moment of this process.
-
-    Parameters
-    ----------
-    program : Program
-    """
-
-    def __init__(self, program: Program):
-        self._program = program
-        self._snapshot = program.snapshot_hosts()
-        hosts = {op: h for op, h in program.hosts.items() if hasattr(h, "kept")}
-        kept = {op: host.kept() for op, host in hosts.items()}
-        self._own = [[item.own() for item in items] for items in kept.values()]
-        self._others = {op: [i.others() for i in items] for op, items in kept.items()}
-        self._waiting = {tier.feed: tier.feed.waiting for tier in program.tiers}
-        self._changed: dict = {}
-
-    def between_batches(self, first_item: int = 0, noting: bool = True) -> None:
-        """As `put_back`, but for Keras variables, inside of a call of the Keras model."""
-        hosts = self._program.hosts
-        tensors = {op for op in self._snapshot if getattr(hosts[op], "of_tensors", False)}
-        self.put_back(first_item, noting, tensors)
-
-    def put_back(
-        self, first_item: int = 0, noting: bool = False, but: Collection = ()
-    ) -> None:
-        """Go back: the batch items from ``first_item`` on.
-
-        Parameters
-        ----------
-        first_item : int
-        noting : bool
-            Whether `report` is to tell what could not be put back.
-        but : collection of Operator
-            What is left as it is.
-        """
-        snapshot = {op: kept for op, kept in self._snapshot.items() if op not in but}
-        self._program.restore_hosts(snapshot, first_item)
-        for items in self._own:
-            for contents in items[first_item:]:
-                contents.put_back()
-        for feed, rows in self._waiting.items():
-            feed.wait(rows)
-        for op, items in self._others.items() if noting else ():
-            names = dict.fromkeys(name for item in items for name in item.changed())
-            if names:
-                self._changed.setdefault(op, {}).update(names)
-
-    def report(self) -> None:
-        """Warn of what could not be put back, once for each cause."""
-        for op, names in self._changed.items():
-            warn_of_hidden_state(self._program.hosts[op], list(names))
-        self._changed = {}
 
 
 class Program:
@@ -220,6 +164,8 @@ class Program:
         self._form = form  # of what ran last
         self._rates: bool | None = False  # whether they left the state; None: who knows
         self._probe_rows: tuple | None = None
+        #: see `wait_with`
+        self.pending: tuple[int, Mapping] | None = None
         self._writes = defaultdict(list)
         for op in model.operators:
             for signal in (*op.sets, *op.updates):
@@ -282,6 +228,11 @@ class Program:
     def tiers(self) -> list:
         """All tiers that were needed so far."""
         return list(self._tiers.values())
+
+    @property
+    def sources(self) -> Sequence:
+        """What runs ahead of the steps."""
+        return self.compiled(Specialization(self.is_open)).sources
 
     # running ---------------------------------------------------------------------
 
@@ -368,6 +319,8 @@ class Program:
             if key not in self._tiers or not self._tiers[key].has_compiled(n_steps):
                 compiling()
         tier = self._tier(key)
+        if key != self._active:
+            self._hand_inputs_over(tier.feed, start)
         tier.feed.use(data, start)
         self._activate(key)
         return tier
@@ -595,8 +548,35 @@ class Program:
         for op, kept in snapshot.items():
             self.hosts[op].restore(kept, first_item)
 
+    def waiting_inputs(self, start: int) -> dict | None:
+        """What was made for steps after step ``start`` that were not run after all.
+
+        Returns
+        -------
+        dict or None
+            Rows ``(steps, size, batch)`` of each source.
+        """
+        found = [tier.feed.waiting_by_source for tier in self.tiers]
+        for waiting in (*found, self.pending):
+            if waiting is not None and waiting[0] == start:
+                return waiting[1]
+        return None
+
+    def wait_with(self, start: int, rows: Mapping | None) -> None:
+        """Begin with these `waiting_inputs`."""
+        self.pending = None if rows is None else (start, rows)
+
+    def _hand_inputs_over(self, feed: InputFeed, start: int) -> None:
+        """Give a feed what waits in another one."""
+        rows = self.waiting_inputs(start)
+        self.pending = None
+        if rows is not None and feed.waiting is None:
+            self._forget_inputs()
+            feed.wait_by_source(start, rows)
+
     def _forget_inputs(self) -> None:
         """What was made for steps that were not run does not fit any more."""
+        self.pending = None
         for tier in self._tiers.values():
             tier.feed.forget()
 

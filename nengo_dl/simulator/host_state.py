@@ -15,6 +15,7 @@ import numpy as np
 from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.digits import COUNT, Digits
 from nengo_dl.kernels.keeping import Contents, Kept
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Program
@@ -122,7 +123,40 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def to_arrays(program, seed: int) -> dict[str, np.ndarray]:
+def _sources(program) -> dict[Any, tuple[str, int]]:
+    """What runs ahead of the steps: key -> (name, size)."""
+    numbers = {op: i for i, op in enumerate(program.model.operators)}
+    found = {program.model.time.base: ("time", 1), program.model.step.base: ("step", 1)}
+    for source in program.sources:
+        if source.signal is not None:
+            name = str(numbers[source.op])
+            found[source.signal] = name, source.size
+            found[Digits(source.signal)] = f"{name} digits", COUNT * source.size
+    return found
+
+
+def _waiting(program, n_steps: int) -> dict | None:
+    """What was made for steps that were not run, because of an interruption."""
+    rows, names = program.waiting_inputs(n_steps), _sources(program)
+    if rows is None or not rows.keys() <= names.keys():
+        return None
+    return {names[key][0]: np.ascontiguousarray(values) for key, values in rows.items()}
+
+
+def _wait(program, n_steps: int, found: dict | None) -> None:
+    """Begin with what `_waiting` gave."""
+    names = {name: (key, size) for key, (name, size) in _sources(program).items()}
+    rows = {}
+    for name, values in (found or {}).items():
+        key, size = names[name]
+        length = len(next(iter(found.values())))
+        if values.shape != (length, size, program.batch) or values.dtype.kind != "f":
+            raise ValueError(f"inputs that wait have the shape {values.shape}")
+        rows[key] = values
+    program.wait_with(n_steps, rows or None)
+
+
+def to_arrays(program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
     """All of that state as arrays.
 
     Parameters
@@ -130,6 +164,8 @@ def to_arrays(program, seed: int) -> dict[str, np.ndarray]:
     program : Program
     seed : int
         Of the processes: what their step functions were made with.
+    n_steps : int
+        How many were run.
 
     Returns
     -------
@@ -157,10 +193,14 @@ def to_arrays(program, seed: int) -> dict[str, np.ndarray]:
         states[number] = state
     if not program.snapshot_hosts():
         return {}
-    return plain.to_arrays({"seed": int(seed), "operators": states}, PROCESSES)
+    state = {"seed": int(seed), "operators": states}
+    waiting = _waiting(program, n_steps)
+    if waiting is not None:
+        state["waiting"] = waiting
+    return plain.to_arrays(state, PROCESSES)
 
 
-def restore(program, arrays: Mapping[str, np.ndarray], path) -> int | None:
+def restore(program, arrays: Mapping[str, np.ndarray], path, n_steps: int) -> int | None:
     """Go on from the state in a file.
 
     Parameters
@@ -170,6 +210,8 @@ def restore(program, arrays: Mapping[str, np.ndarray], path) -> int | None:
         What `to_arrays` gave; others may be among them.
     path : object
         The file, for messages.
+    n_steps : int
+        How many had been run.
 
     Returns
     -------
@@ -204,6 +246,7 @@ def restore(program, arrays: Mapping[str, np.ndarray], path) -> int | None:
                 for number, (_, state) in present.items()
             }
         )
+        _wait(program, n_steps, found.get("waiting"))
     return seed
 
 

@@ -43,6 +43,7 @@ class PicklingMethods:
             values, processes = program.store.copy(), program.snapshot_hosts()
             state.update(state=values, processes=processes, open=program.is_open)
             state.update(process_seed=self._process_seed, asked=program.asked)
+            state["waiting"] = program.waiting_inputs(live.n_steps)
         return {
             **state,
             "n_steps": live.n_steps,
@@ -81,3 +82,4 @@ class PicklingMethods:
         program.asked = state.get("asked", 0)
         program.store.restore(state["state"])
         program.restore_hosts(state["processes"])
+        program.wait_with(live.n_steps, state.get("waiting"))

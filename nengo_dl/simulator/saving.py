@@ -63,7 +63,8 @@ class SavingMethods:
             self._beginning.check()
             values.update(self._state_by_name())
             values.update(self._idle_by_name())
-            values.update(host_state.to_arrays(self._program, self._process_seed))
+            about = (self._process_seed, self.n_steps)
+            values.update(host_state.to_arrays(self._program, *about))
         params_io.save(path, values)
 
     @in_turn
@@ -107,7 +108,8 @@ class SavingMethods:
         values = params_io.load(path, expected, self.dtype, optional, numbered)
         if include_state:
             self._require_simulated(values)
-            seed = host_state.restore(self._program, values, path)
+            steps = int(values[params_io.STEPS][0])
+            seed = host_state.restore(self._program, values, path, steps)
             if seed is not None:
                 self._process_seed = seed
                 self._beginning = host_state.Beginning(self._program)

@@ -359,3 +359,89 @@ def test_what_functions_of_nodes_change_is_named(tmp_path):
         assert "can reach 'log', which changed" in text
         assert "nengo.Process" in text
         sim.load_params(tmp_path / "x", include_state=True)
+
+
+# interruptions -------------------------------------------------------------------------
+
+
+class Fails:
+    """A function that can be pickled and fails in step 100, once it is told to."""
+
+    def __init__(self):
+        self.at = 0.1
+
+    def __call__(self, t, x):
+        if abs(t - self.at) < 1e-9:
+            self.at = -1.0  # not again
+            raise KeyboardInterrupt
+        return x
+
+
+def through_a_file(sim):
+    memory = io.BytesIO()
+    sim.save_params(memory, include_state=True)
+    memory.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the function is changed, and says so
+        other = nengo_dl.Simulator(sim.network, seed=9, progress_bar=False)
+    other.load_params(memory, include_state=True)
+    return other
+
+
+def through_a_pickle(sim):
+    return pickle.loads(pickle.dumps(sim))
+
+
+def after_a_call_that_leaves_no_trace(sim):
+    other = through_a_file(sim)
+    other.run_steps(3, stateful=False)
+    return other
+
+
+def with_other_parameters(sim):
+    """Which is another program: what waited in one goes on in the other."""
+    memory, changed = io.BytesIO(), io.BytesIO()
+    sim.save_params(memory)
+    memory.seek(0)
+    with np.load(memory) as file:
+        np.savez(changed, **{name: 1.01 * file[name] for name in file.files})
+    changed.seek(0)
+    sim.load_params(changed)
+    return sim
+
+
+@pytest.mark.filterwarnings("ignore:Simulator.save_params.*can reach")
+@pytest.mark.parametrize("jit", (False, True))
+@pytest.mark.parametrize(
+    "onwards",
+    (
+        through_a_file,
+        through_a_pickle,
+        after_a_call_that_leaves_no_trace,
+        with_other_parameters,
+    ),
+)
+def test_no_random_numbers_are_lost_by_an_interruption(onwards, jit):
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(jit=jit)
+        noise, fails = nengo.Node(nengo.processes.WhiteNoise()), Fails()
+        node = nengo.Node(fails, size_in=1)
+        nengo.Connection(noise, node, synapse=None)
+        nengo.Probe(node)
+        nengo.Probe(nengo.Ensemble(3, 1))
+    fails.at = -1.0
+    with nengo.Simulator(net, seed=3, progress_bar=False) as ref:
+        ref.run_steps(110)
+        expected = ref.data[net.probes[0]]
+    fails.at = 0.1
+    with nengo_dl.Simulator(net, seed=3, progress_bar=False) as sim:
+        with pytest.raises(KeyboardInterrupt):
+            sim.run_steps(200)
+        assert sim.n_steps == 99
+        other = onwards(sim)
+        other.clear_probes()
+        other.run_steps(11)
+        found = other.data[other.network.probes[0]]
+        assert np.allclose(found, expected[99:], atol=1e-4)
+        if other is not sim:
+            other.close()

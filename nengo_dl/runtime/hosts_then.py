@@ -1,0 +1,69 @@
+"""What Python functions kept at one moment, for going back to it within this process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from nengo_dl.kernels.functions import warn_of_hidden_state
+
+if TYPE_CHECKING:
+    from nengo_dl.runtime.program import Program
+
+
+class HostsThen:
+    """What the Python functions of a program kept at one moment of this process.
+
+    Parameters
+    ----------
+    program : Program
+    """
+
+    def __init__(self, program: Program):
+        self._program = program
+        self._snapshot = program.snapshot_hosts()
+        hosts = {op: h for op, h in program.hosts.items() if hasattr(h, "kept")}
+        kept = {op: host.kept() for op, host in hosts.items()}
+        self._own = [[item.own() for item in items] for items in kept.values()]
+        self._others = {op: [i.others() for i in items] for op, items in kept.items()}
+        self._waiting = {tier.feed: tier.feed.waiting for tier in program.tiers}
+        self._pending = program.pending
+        self._changed: dict = {}
+
+    def between_batches(self, first_item: int = 0, noting: bool = True) -> None:
+        """As `put_back`, but for Keras variables, inside of a call of the Keras model."""
+        hosts = self._program.hosts
+        tensors = {op for op in self._snapshot if getattr(hosts[op], "of_tensors", False)}
+        self.put_back(first_item, noting, tensors)
+
+    def put_back(
+        self, first_item: int = 0, noting: bool = False, but: Collection = ()
+    ) -> None:
+        """Go back: the batch items from ``first_item`` on.
+
+        Parameters
+        ----------
+        first_item : int
+        noting : bool
+            Whether `report` is to tell what could not be put back.
+        but : collection of Operator
+            What is left as it is.
+        """
+        snapshot = {op: kept for op, kept in self._snapshot.items() if op not in but}
+        self._program.restore_hosts(snapshot, first_item)
+        self._program.pending = self._pending
+        for items in self._own:
+            for contents in items[first_item:]:
+                contents.put_back()
+        for feed, rows in self._waiting.items():
+            feed.wait(rows)
+        for op, items in self._others.items() if noting else ():
+            names = dict.fromkeys(name for item in items for name in item.changed())
+            if names:
+                self._changed.setdefault(op, {}).update(names)
+
+    def report(self) -> None:
+        """Warn of what could not be put back, once for each cause."""
+        for op, names in self._changed.items():
+            warn_of_hidden_state(self._program.hosts[op], list(names))
+        self._changed = {}
