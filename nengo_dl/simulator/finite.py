@@ -98,7 +98,7 @@ def check_targets(
     Losses from elsewhere may have a meaning for NaN, as `nengo_dl.losses.nan_mse` has, or
     may not look at targets at all, as `nengo_dl.losses.Regularize`.
     """
-    strict = [f for f in functions if _of_keras(f)]
+    strict = [f for f in functions if of_keras(f)]
     if not strict:
         return
     name = getattr(strict[0], "name", None) or getattr(strict[0], "__name__", strict[0])
@@ -112,7 +112,7 @@ def check_targets(
     )
 
 
-def _of_keras(function: Any) -> bool:
+def of_keras(function: Any) -> bool:
     """Whether a loss or metric is one of Keras' own, which all need numbers."""
     if isinstance(function, str):
         return True

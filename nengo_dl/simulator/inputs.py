@@ -12,6 +12,16 @@ from nengo.rc import rc
 
 from nengo_dl.notices import warn
 from nengo_dl.simulator.finite import check_data, check_targets
+from nengo_dl.simulator.targets import (
+    axis_advice,
+    check_classes,
+    described,
+    only_classes,
+    sparse_loss,
+    steps_advice,
+    takes_any_shape,
+    what_it_is,
+)
 from nengo_dl.tensor_node import TensorNode
 
 #: Key by which a dictionary of input data may also hold the number of steps.
@@ -189,6 +199,8 @@ def resolve_data(
         data = data[: len(nodes)]
 
     arrays = {}
+    if _is_one_of_many(data, nodes):
+        data = _chosen(kind, data, nodes, "nodes without data run their own output")
     for node, value in _by_object(kind, data).items():
         array = _numeric(kind, node, value)
         if dtype is not None:
@@ -197,7 +209,8 @@ def resolve_data(
             array = array.astype(rc.float_dtype)
         if one_item and array.ndim == 2 and array.shape[1] == node.size_out:
             array = array[None]
-        _check_shape(kind, node, array, (node.size_out,), one_item)
+        advice = axis_advice(value, array.shape, node.size_out, n_steps, False)
+        _check_shape(kind, node, array, (node.size_out,), one_item, advice)
         if not isinstance(array, Symbol):
             check_data(array, kind.of(node), where)
         arrays[node] = array
@@ -264,25 +277,75 @@ def resolve_targets(
             + kind.listing(),
             attr=where,
         )
+    if _is_one_of_many(targets, probes):
+        wanted = [p for p in probes if names[p] in (compared or names.values())]
+        targets = _chosen(kind, targets, wanted, "the others have no targets")
     arrays = {}
     for probe, value in _by_object(kind, targets).items():
         array = _numeric(kind, probe, value)
-        classes = array.dtype.kind in "iu" and array.shape[2:] == (1,)
-        shape = kind.shape(probe) if check_size and not classes else ("size",)
-        _check_shape(kind, probe, array, shape)
         steps = n_steps.get(probe) if isinstance(n_steps, Mapping) else n_steps
-        if steps is not None and array.shape[1] not in (steps, None):
-            raise ValidationError(
-                f"{kind.of(probe)} has shape {array.shape}; expected {steps} on the "
-                f"second axis, because the probe gives {steps} steps",
-                attr=where,
-            )
-        if compared and not isinstance(array, Symbol):
-            read = compared.get(names[probe], ())
-            check_targets(array, kind.of(probe), where, read)
+        read = (compared or {}).get(names[probe], ())
+        _check_target(kind, probe, value, array, steps, read, check_size)
         arrays[probe] = array
     _check_equal(kind, arrays, 0, "items", n_items, "the number of items of the data")
     return arrays
+
+
+def _check_target(kind, probe, value, array, steps, read, check_size):
+    """One array of targets, for the losses and metrics that read it."""
+    expected, what = kind.shape(probe), kind.of(probe)
+    classes = only_classes(read)
+    advice = ""
+    if len(expected) == 1:
+        advice = axis_advice(value, array.shape, *expected, steps, classes)
+    one = array.dtype.kind in "iu" or sparse_loss(read) is not None
+    any_size = (one and array.shape[2:] == (1,)) or not check_size
+    shape = expected
+    if any_size or takes_any_shape(read):
+        shape = ("size",) * (len(expected) if array.ndim == 2 + len(expected) else 1)
+    elif classes and len(expected) == 1:
+        shape = (1,)
+    _check_shape(kind, probe, array, shape, advice=advice)
+    if takes_any_shape(read):
+        return
+    if steps is not None and array.shape[1] not in (steps, None):
+        raise ValidationError(
+            f"{what} has shape {array.shape}; expected {steps} on the second axis, "
+            f"because the probe gives {steps} steps{steps_advice(array.shape[1])}",
+            attr=kind.where,
+        )
+    if not isinstance(array, Symbol):
+        check_targets(array, what, kind.where, read)
+        check_classes(array, expected[-1], what, kind.where, read)
+
+
+def _is_one_of_many(values, objects):
+    """Whether there is one array, for one of several objects."""
+    several = values is None or isinstance(values, Mapping | list | tuple)
+    return not several and len(objects) > 1
+
+
+def _chosen(kind, value, objects, others):
+    """One array as a dict: for the first object that it fits, with a warning."""
+    if not objects:
+        return value
+    shape = np.shape(value) if not isinstance(value, Symbol) else value.shape
+    fitting = [obj for obj in objects if shape[2:] == tuple(kind.shape(obj))]
+    if len(objects) > 1 and not fitting:
+        return value
+    chosen = objects[0] if len(objects) == 1 else fitting[0]
+    reason = "the first that it fits"
+    if len(objects) == 1:
+        reason = "the only one with a loss"
+    elif len(fitting) == 1:
+        reason = "the only one that it fits"
+    warn(
+        f"{kind.where}: got one array for {len(kind.names)} {kind.role}s; it is taken "
+        f"for {kind.cls} '{kind.names[chosen]}', {reason}, and {others}. Give a dict to "
+        f"choose: {{{kind.names[chosen]!r}: array}}. {kind.listing()}",
+        once=("one array", kind.role, *kind.names.values()),
+    )
+    return {chosen: value}
 
 
 class _Kind:
@@ -300,7 +363,8 @@ class _Kind:
             self.keys.setdefault(name, obj)
 
     def of(self, obj):
-        return f"{self.what} for {self.cls} '{self.names[obj]}'"
+        known = "" if getattr(obj, "label", None) else f" ({what_it_is(obj)})"
+        return f"{self.what} for {self.cls} '{self.names[obj]}'{known}"
 
     def shape(self, obj):
         """The shape of what an object gives or is given in one step."""
@@ -310,7 +374,10 @@ class _Kind:
         """All objects of this network with their sizes."""
         if not self.names:
             return f"{first_word} network has no {self.role}s."
-        sizes = (f"'{name}' ({_axes(self.shape(o))})" for o, name in self.names.items())
+        sizes = (
+            f"{text} ({_axes(self.shape(obj))})"
+            for obj, text in zip(self.names, described(self.names), strict=True)
+        )
         return f"{first_word} network's {self.role}s are {', '.join(sizes)}."
 
 
@@ -377,7 +444,7 @@ def _axes(sizes):
     return ", ".join(map(str, sizes))
 
 
-def _check_shape(kind, obj, array, shape, one_item=False):
+def _check_shape(kind, obj, array, shape, one_item=False, advice=""):
     """The rank of an array, and all axes but two; some may be words for any size."""
     if isinstance(array, Symbol) and array.any_rank:
         return
@@ -385,29 +452,26 @@ def _check_shape(kind, obj, array, shape, one_item=False):
     if array.ndim != 2 + len(shape) and one_item:
         raise ValidationError(
             f"{kind.of(obj)} has shape {array.shape}; expected {expected}, or for one "
-            f"item (steps, {_axes(shape)})",
+            f"item (steps, {_axes(shape)}){advice}",
             attr=kind.where,
         )
     if array.ndim != 2 + len(shape):
         raise ValidationError(
             f"{kind.of(obj)} has shape {array.shape}; expected {2 + len(shape)} axes "
-            f"{expected}"
-            + (
-                f". For one step, insert an axis: (…, 1, {array.shape[1]})"
-                if array.ndim == 2
-                else ""
-            ),
+            f"{expected}{advice}",
             attr=kind.where,
         )
     pairs = zip(array.shape[2:], shape, strict=True)
     if any(isinstance(b, int) and a not in (b, None) for a, b in pairs):
         reason = f"{kind.size_attr} is {_axes(shape)}"
+        if shape != kind.shape(obj):
+            reason = "loss takes numbers of classes"
         if len(shape) > 1:
             reason = f"data have the shape {shape} in each step"
         raise ValidationError(
             f"{kind.of(obj)} has shape {array.shape}; expected {expected}, because the "
-            f"{kind.cls.lower()}'s {reason}. If the last axis is right, it may belong to "
-            f"another {kind.cls.lower()}: " + kind.listing("this"),
+            f"{kind.cls.lower()}'s {reason}{advice}. If the last axis is right, it may "
+            f"belong to another {kind.cls.lower()}: " + kind.listing("this"),
             attr=kind.where,
         )
 

@@ -9,7 +9,9 @@ from types import MappingProxyType
 import keras
 import tensorflow as tf
 
+from nengo_dl.notices import warn
 from nengo_dl.simulator.building import tensorflow_defaults
+from nengo_dl.simulator.loss_names import check_names
 from nengo_dl.simulator.training_advice import warn_before_training
 from nengo_dl.tensor_graph import STEPS, TensorGraph
 from nengo_dl.tensor_node import TrainsSome
@@ -284,6 +286,10 @@ class KerasSide:
         #: what batches begin with: whether they train -> `Hosts`; None goes on
         self._begins = {True: None, False: None}
         self._generation = self.program.generation
+        self._compiled = None  # with which arguments, by us
+        self._compiled_as = None  # the model's mark of that
+        self._left_out = frozenset()
+        self.choosing = False
         self._handed_over = False
         self._first_processes = None  # while `fit` runs, as they were before
         live.banks, live.starting = self.layer.banks, self.layer.starting
@@ -306,6 +312,70 @@ class KerasSide:
     def defaults(self):
         """Where TensorFlow puts new things, and the type that Keras gives them."""
         return tensorflow_defaults(self.device, self.program.dtype)
+
+    # what is compared with targets ------------------------------------------------
+
+    def compile(self, arguments, by_name):
+        """Compile the model.
+
+        Parameters
+        ----------
+        arguments : dict
+            Those of ``keras.Model.compile``, by name of probe.
+        by_name : set of str
+            Probes whose losses or metrics were given by name: they need targets.
+        """
+        check_names(arguments)
+        self._compile(arguments)
+        self._compiled = arguments, by_name, self.model.compared
+        self._left_out, self._compiled_as = frozenset(), self.model.compiled_as
+
+    def _compile(self, arguments):
+        with self.defaults():
+            self.model.compile(**arguments)
+
+    @property
+    def compared(self):
+        """Name of a probe -> the losses and metrics that it was compiled with."""
+        ours = self._compiled_as is self.model.compiled_as and self._compiled
+        return self._compiled[2] if ours else self.model.compared
+
+    @contextlib.contextmanager
+    def chooses_losses(self, chooses):
+        """Around checks of data that say which of the losses for all probes count."""
+        before, self.choosing = self.choosing, chooses
+        try:
+            yield
+        finally:
+            self.choosing = before
+
+    def leave_out(self, names, described, where):
+        """Go without the losses and metrics of probes that there are no targets for.
+
+        Only those that were given for all probes at once: the ones that were given by
+        name stay. It lasts until there are other targets.
+        """
+        if self._compiled is None or self._compiled_as is not self.model.compiled_as:
+            return  # the model was compiled by itself
+        arguments, by_name, compared = self._compiled
+        names &= frozenset(compared)
+        nothing_left = names == frozenset(compared)
+        if names == self._left_out or names & by_name or nothing_left:
+            return
+        if names:
+            warn(
+                f"{where}: no targets for the probes {', '.join(described)}; the loss "
+                "and the metrics, which were given for all, are those of the others. "
+                "Give a dict of losses to Simulator.compile to say which probes count",
+                once=("no targets", *sorted(names)),
+            )
+        arguments = {**arguments, "optimizer": self.model.optimizer}
+        for name, values in arguments.items():
+            if name in ("loss", "loss_weights", "metrics", "weighted_metrics") and values:
+                left = {n: one for n, one in values.items() if n not in names}
+                arguments[name] = left or None
+        self._compile(arguments)
+        self._left_out, self._compiled_as = names, self.model.compiled_as
 
     def choose_jit(self, fixed_shapes):
         """Before training: whether its steps are compiled as a whole.

@@ -7,6 +7,7 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.simulator.inputs import N_STEPS, Symbol
+from nengo_dl.simulator.targets import sparse_loss, takes_any_shape
 from nengo_dl.tensor_graph import STEPS
 
 
@@ -101,7 +102,17 @@ class SymbolicStream:
             shape = (None,) * len(shape)
             return tf.ensure_shape(value.tensor, (None, steps, *shape))
         y = tf.cast(value.tensor, self.sim.dtype)
+        read = self._read(probe)
+        if takes_any_shape(read):
+            return y
+        if sparse_loss(read) is not None and value.shape[2:] == (1,):
+            shape = (1,)
         return tf.ensure_shape(y, (None, steps, *shape))
+
+    def _read(self, probe):
+        """The losses and metrics that compare a probe with targets."""
+        name = self.sim._probe_names().get(probe)
+        return self.sim._keras.compared.get(name, ())
 
     def _weight(self, value, items):
         """Always with two axes, of which the second may have length 1."""
@@ -166,9 +177,15 @@ class SymbolicStream:
         for obj, array in all_arrays:
             shape = tf.shape(array.tensor)
             sizes = (obj.size_out,) if obj in given.inputs else shapes[obj]
-            if array.dtype.kind in "iu" and array.shape[2:] == (1,):
+            read = self._read(obj)
+            sparse = sparse_loss(read)
+            if array.shape[2:] == (1,) and (array.dtype.kind in "iu" or sparse):
+                if sparse is not None and obj in given.targets:
+                    fits.append(_in_range(array.tensor, sizes[-1], sparse))
                 sizes = (1,)
             expected = (items, self._steps_of(obj, steps), *sizes)[: array.ndim]
+            if takes_any_shape(read):
+                expected = (items,)
             fits += [tf.equal(shape[i], n) for i, n in enumerate(expected)]
             if array.tensor.dtype.is_floating:  # a NaN anywhere makes the sum one
                 fits.append(tf.math.is_finite(tf.reduce_sum(array.tensor)))
@@ -192,6 +209,15 @@ class SymbolicStream:
             return np.int32(0)
 
         return tf.numpy_function(look, [number, *tf.nest.flatten(element)], tf.int32)
+
+
+def _in_range(numbers, size, loss):
+    """Whether all numbers of classes are such."""
+    fits = tf.logical_and(numbers >= 0, numbers < tf.cast(size, numbers.dtype))
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is not None:
+        fits = tf.logical_or(fits, tf.equal(numbers, tf.cast(ignored, numbers.dtype)))
+    return tf.logical_or(tf.reduce_all(fits), size == 1)
 
 
 def symbol(tensor):

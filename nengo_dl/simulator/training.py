@@ -72,7 +72,8 @@ class TrainingMethods(DataMethods):
         optimizer : str or keras.optimizers.Optimizer
         loss, loss_weights : optional
             One value for all probes, a list in the order of the probes, or a dict by
-            probe or its name. Probes without a loss need no targets.
+            probe or its name. Probes without a loss need no targets. Of one loss for all
+            probes, those take part that targets are given for.
         metrics : optional
             A list of metrics for all probes, a list of such lists in the order of the
             probes, or a dict of them by probe or its name.
@@ -100,17 +101,17 @@ class TrainingMethods(DataMethods):
         side.jit = kw.pop("jit_compile", "auto")
         kw["jit_compile"] = False if side.jit == "auto" else side.jit
         weighted = kw.pop("weighted_metrics", None)
-        with side.defaults():
-            side.model.compile(
-                optimizer=optimizer,
-                loss=self._for_probes("loss", loss),
-                loss_weights=self._for_probes("loss_weights", loss_weights),
-                metrics=self._for_probes("metrics", metrics, lists=True),
-                weighted_metrics=self._for_probes(
-                    "weighted_metrics", weighted, lists=True
-                ),
-                **kw,
-            )
+        given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted}
+        resolved = {
+            name: self._for_probes(name, value, lists=name != "loss")
+            for name, value in given.items()
+        }
+        by_name = set()
+        for name, value in resolved.items():
+            if not self._for_all_probes(given[name], lists=name != "loss"):
+                by_name |= {probe for probe, one in value.items() if one is not None}
+        resolved["loss_weights"] = self._for_probes("loss_weights", loss_weights)
+        side.compile({"optimizer": optimizer, **resolved, **kw}, by_name)
 
     @in_turn
     @checks_keywords(FitArguments)
@@ -442,6 +443,10 @@ class TrainingMethods(DataMethods):
         kwargs : dict
             The other arguments for Keras; those about the data are completed.
         """
+        with self._keras.chooses_losses(targets):
+            return self._checked_data(x, y, n_steps, stateful, where, kwargs, targets)
+
+    def _checked_data(self, x, y, n_steps, stateful, where, kwargs, targets):
         from nengo_dl.simulator.datasets import Stream, is_stream
 
         self._check_sizes(where, n_steps, kwargs)

@@ -17,6 +17,7 @@ from nengo_dl.simulator.inputs import (
     resolve_targets,
 )
 from nengo_dl.simulator.probe_names import ProbeNames
+from nengo_dl.simulator.targets import described
 
 #: how many batches the preparation of data may be ahead of what uses them
 RUN_AHEAD = 100
@@ -187,19 +188,11 @@ class DataMethods:
                     f"or a keras.utils.PyDataset; x is a {type(x).__name__}",
                     attr=where,
                 )
-            shapes = self._probe_shapes()
-            found = resolve_targets(y, probes, where=where, names=names, shapes=shapes)
         inputs, steps = {}, n_steps
         if x is not None:
             about = (where, self._node_names, self.dtype, one_item)
             inputs, steps = resolve_data(x, self._nodes, None, n_steps, *about)
         self._check_steps(steps, steps_known, where)
-        known = [a.shape[0] for a in (*inputs.values(), *found.values())]
-        items = next((n for n in known if n is not None), None)
-        if items is None and not known:
-            items = self._items_of_entry(x)
-        if items == 0:
-            raise ValidationError("expected at least 1 item, got 0", attr=where)
         if targets:
             expected = {
                 p: steps if self._logs[p].keep_history else 1 for p in self.model.probes
@@ -208,12 +201,19 @@ class DataMethods:
                 y,
                 probes,
                 expected,
-                items,
+                next((a.shape[0] for a in inputs.values()), None),
                 where,
                 names,
-                shapes=shapes,
-                compared=self._keras.model.compared,
+                shapes=self._probe_shapes(),
+                compared=self._keras.compared,
             )
+        known = [a.shape[0] for a in (*inputs.values(), *found.values())]
+        items = next((n for n in known if n is not None), None)
+        if items is None and not known:
+            items = self._items_of_entry(x)
+        if items == 0:
+            raise ValidationError("expected at least 1 item, got 0", attr=where)
+        if targets:
             self._check_needed(found, where)
         weights = None
         if weight is not None and targets:
@@ -246,14 +246,17 @@ class DataMethods:
 
     def _check_needed(self, targets, where):
         """That there are targets wherever there is a loss or a metric."""
-        needed = self._keras.model.needs_targets
-        names = self._probe_names()
-        missing = [n for p, n in names.items() if p not in targets and n in needed]
+        side, names = self._keras, self._probe_names()
+        missing = {p: n for p, n in names.items() if p not in targets}
+        if side.choosing and targets:
+            side.leave_out(frozenset(missing.values()), described(missing), where)
+        needed = side.model.needs_targets
+        missing = {p: n for p, n in missing.items() if n in needed}
         if missing:
             raise ValidationError(
-                f"there is a loss or metric but no target for the probes {missing}; give "
-                "targets, or compile with dicts of losses and metrics that leave these "
-                "probes out",
+                "there is a loss or metric but no target for the probes "
+                f"{', '.join(described(missing))}; give targets, or compile with dicts "
+                "of losses and metrics that leave these probes out",
                 attr=where,
             )
 
@@ -403,6 +406,15 @@ class DataMethods:
                 f"({delayed[0]} is one). Did you mean synapse=None?"
             )
 
+    @staticmethod
+    def _for_all_probes(value, lists=False):
+        """Whether it is one value for all probes; with ``lists``, that may be a list."""
+        if value is None or isinstance(value, Mapping):
+            return value is None
+        return not isinstance(value, list | tuple) or (
+            lists and not any(isinstance(v, list | tuple) for v in value)
+        )
+
     def _for_probes(self, what, value, lists=False):
         """One value, a list, or a dict by probe or name -> a dict by name."""
         names = self._probe_names()
@@ -415,19 +427,16 @@ class DataMethods:
             if unknown:
                 raise ValidationError(
                     f"{unknown} are no probes of this network; its probes are "
-                    f"{list(names.values())}",
+                    f"{', '.join(described(names))}",
                     attr=what,
                 )
             return {known[key]: v for key, v in value.items()}
-        per_probe = isinstance(value, list | tuple) and (
-            not lists or any(isinstance(v, list | tuple) for v in value)
-        )
-        if not per_probe:
+        if self._for_all_probes(value, lists):
             value = [value if i == 0 else _another(value) for i in range(len(names))]
         elif len(value) != len(names):
             raise ValidationError(
                 f"got {len(value)} values for {len(names)} probes "
-                f"({list(names.values())})",
+                f"({', '.join(described(names))})",
                 attr=what,
             )
         return dict(zip(names.values(), value, strict=True))

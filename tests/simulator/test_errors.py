@@ -307,7 +307,7 @@ def test_inference_only():
         ({"y": [np.zeros((2, 5, 1))] * 2}, "2 arrays for 1 probes"),
         ({"y": None}, "no targets"),
         ({"x": lambda: iter([1]), "y": None}, "a generator .* x is a function"),
-        ({"y": {}}, r"no target for the probes \['out'\]"),
+        ({"y": {}}, "no target for the probes 'out'"),
         ({"x": np.ones((2, 4, 1))}, "Node 'stimulus' has 4 steps.*expected 5"),
         ({"x": np.ones((2, 5, 3))}, "Node 'stimulus'.*size_out is 1"),
         ({"batch_size": 3}, "batch_size=3.*minibatch_size"),

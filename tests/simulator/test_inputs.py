@@ -84,8 +84,11 @@ def test_one_array_for_one_input(net, rng):
     arrays, _ = resolve_data([data.tolist()], [net.stimulus])
     assert np.array_equal(arrays[net.stimulus], data)
 
+    with pytest.warns(UserWarning, match="'stimulus', the only one that it fits"):
+        arrays, _ = resolve_data(data, net.inputs)
+    assert list(arrays) == [net.stimulus]
     with pytest.raises(ValidationError, match=r"one array for 2 inputs.*'context' \(3\)"):
-        resolve_data(data, net.inputs)
+        resolve_data(data[..., :1], net.inputs)
     with pytest.raises(ValidationError, match="one array for 0 inputs.*has no inputs"):
         resolve_data(data, [])
 
@@ -140,7 +143,7 @@ def test_wrong_size_names_node_and_shapes_and_inputs(net):
 
 
 @pytest.mark.parametrize(
-    "shape, hint", [((100, 2), r"\(…, 1, 2\)"), ((2,), ""), ((1, 2, 3, 2), "")]
+    "shape, hint", [((100, 2), r"array\[:, None, :\]"), ((2,), ""), ((1, 2, 3, 2), "")]
 )
 def test_wrong_rank(net, shape, hint):
     match = rf"'stimulus' has shape .*expected 3 axes \(batch, steps, 2\).*{hint}"
@@ -228,10 +231,10 @@ def test_targets_that_do_not_fit(net):
     with pytest.raises(ValidationError, match="list of 1 arrays for 2 probes"):
         resolve_targets([y1], net.probes)
     with pytest.raises(ValidationError, match=r"one array for 2 probes.*'out' \(2\)"):
-        resolve_targets(y1, net.probes)
+        resolve_targets(np.zeros((2, 5, 9)), net.probes)
     with pytest.raises(ValidationError, match="key 'nope' of the target is unknown"):
         resolve_targets({"nope": y1}, net.probes)
-    with pytest.raises(ValidationError, match="'probe' has shape .* size_in is 4"):
+    with pytest.raises(ValidationError, match="'probe' .*has shape .* size_in is 4"):
         resolve_targets({net.p2: y1}, net.probes)
     with pytest.raises(ValidationError, match="'out' has shape .*expected 3 axes"):
         resolve_targets({"out": y1[0]}, net.probes)
