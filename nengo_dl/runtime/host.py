@@ -11,6 +11,7 @@ from nengo.exceptions import SimulationError
 from nengo_dl.compiler.digits import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
+from nengo_dl.notices import warn
 
 #: what differs from process to process in the names of objects without labels
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -361,11 +362,15 @@ class InputFeed:
         shape = (k, self.batch, column.size) if column.per_item else (k, column.size)
         return np.empty(shape)
 
-    @staticmethod
-    def _first_bad(column: _Column, buffer, times, done, failure):
+    def _first_bad(self, column: _Column, buffer, times, done, failure):
         """The step at which a function returned what is not finite, if it did."""
+        with np.errstate(over="ignore"):
+            kept = buffer[:done].astype(self.dtype, copy=False)
+        if np.isfinite(kept).all():
+            return done, failure
         finite = np.isfinite(buffer[:done])
         if finite.all():
+            _warn_of_overflow(column, buffer[:done][~np.isfinite(kept)][0], self.dtype)
             return done, failure
         step = int(np.flatnonzero(~finite.all(axis=1))[0])
         return step, SimulationError(
@@ -413,6 +418,17 @@ def column_in(values: Mapping) -> tuple[object, float | None]:
     else:
         column, t = values.get("column"), values.get("t")
     return getattr(column, "host", None), t
+
+
+def _warn_of_overflow(column: _Column, value: float, dtype) -> None:
+    """A value is a number, but not in the precision of the simulation."""
+    warn(
+        f"Function {column.name} returned {value:g}, but {dtype} holds numbers up to "
+        f"{np.finfo(dtype).max:.2g} only: what reads it, but for other Python functions, "
+        "gets infinity. Scale it, or call nengo_dl.configure_settings(dtype='float64') "
+        "in the network",
+        once=("overflow", column.name),
+    )
 
 
 class Waiting:

@@ -44,9 +44,10 @@ def pack(weight: Weight, values: Callable[[object], np.ndarray], dtype) -> np.nd
             value = value if item.index is None else value[np.ravel(item.index)]
             item = value.reshape(item.shape)
         items.append(item)
-    if weight.form == "stack":
-        return np.stack(items).astype(dtype)
-    return np.concatenate([np.ravel(i) for i in items]).reshape(-1, 1).astype(dtype)
+    with np.errstate(over="ignore"):  # the user was told when the simulator was made
+        if weight.form == "stack":
+            return np.stack(items).astype(dtype)
+        return np.concatenate([np.ravel(i) for i in items]).reshape(-1, 1).astype(dtype)
 
 
 class NumpyTier:

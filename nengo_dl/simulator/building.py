@@ -150,6 +150,25 @@ def sampling_of(logs):
     return Sampling(periods, last)
 
 
+def warn_of_overflow(parameters):
+    """Warn of what was built with numbers that single precision cannot hold.
+
+    Parameters
+    ----------
+    parameters : ParameterStore
+    """
+    names = [entry.name for entry in parameters.overflown()]
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        limit = np.finfo(parameters.dtype).max
+        warn(
+            f"Simulator: {', '.join(names[:5])}{more} were built with numbers that "
+            f"{parameters.dtype} cannot hold (it ends at {limit:.2g}), so they are "
+            "infinite. Choose smaller units (a smaller radius), or call "
+            "nengo_dl.configure_settings(dtype='float64') in the network"
+        )
+
+
 def strategies(network):
     """The settings of a network that choose among strategies of the compiler.
 

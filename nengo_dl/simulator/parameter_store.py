@@ -44,11 +44,12 @@ class ParameterStore(Mapping):
             for op in model.operators
             for signal in (*op.sets, *op.incs, *op.updates)
         }
-        self.initial = {
-            p.signal.base: np.asarray(initial_value(p.signal.base), self.dtype)
-            for p in self.entries
-            if p.signal.base not in changed
-        }
+        with np.errstate(over="ignore"):
+            self.initial = {
+                p.signal.base: np.asarray(initial_value(p.signal.base), self.dtype)
+                for p in self.entries
+                if p.signal.base not in changed
+            }
         self._values = dict(self.initial)
         self.layers = LayerVariables(model, self.entries)
 
@@ -82,6 +83,18 @@ class ParameterStore(Mapping):
             if any(own.values()) and not entry.signal.is_view:
                 found.setdefault(entry.signal, own)
         return found
+
+    def overflown(self):
+        """Parameters that were built with numbers that the type cannot hold."""
+        if self.dtype == np.float64:
+            return []
+        infinite = {s for s, value in self.initial.items() if np.isinf(value).any()}
+        return [
+            entry
+            for entry in self.entries
+            if entry.signal.base in infinite
+            and np.isfinite(initial_value(entry.signal)).all()
+        ]
 
     def penalized_parts(self):
         """Parameters whose regularizer or constraint cannot be obeyed.

@@ -28,6 +28,7 @@ from nengo_dl.simulator.building import (
     sampling_of,
     strategies,
     tensorflow_defaults,
+    warn_of_overflow,
     whole_steps,
 )
 from nengo_dl.simulator.checks import seed_number, steps_of
@@ -166,6 +167,7 @@ class Simulator(
         self.stateful = get_setting(self.network, "stateful")
         self.inference_only = get_setting(self.network, "inference_only")
         parameters = ParameterStore(self.model, self.dtype)
+        warn_of_overflow(parameters)
         self._program = Program(
             self.model,
             parameters,
