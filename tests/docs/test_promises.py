@@ -68,7 +68,8 @@ def test_noise_is_drawn_as_in_core_without_its_optimizer(seeds):
             found.append([sim.data[probe] for probe in probes])
     ours, core, optimized = found
     assert np.array_equal(ours, core)
-    assert np.array_equal(ours, optimized) == (seeds[0] is not None)
+    if seeds[0] is not None:  # else it depends on what core's optimizer has merged
+        assert np.array_equal(ours, optimized)
 
 
 @promise("docs/simulator.rst", "What ``predict`` returns is not added to ``sim.data``.")
