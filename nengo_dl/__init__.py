@@ -8,11 +8,12 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from nengo_dl import environment as _environment
+from nengo_dl import program_cache as _program_cache
 
 # before anything below imports Keras or TensorFlow
 _environment.select_keras_backend()
 _environment.quiet_tensorflow()
-_environment.keep_programs_on_disk()
+_program_cache.keep_programs_on_disk()
 
 from nengo_dl import dists, surrogates  # noqa: E402
 from nengo_dl.config import configure_settings  # noqa: E402

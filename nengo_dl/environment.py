@@ -59,23 +59,6 @@ def select_keras_backend() -> None:
         )
 
 
-def keep_programs_on_disk() -> None:
-    """Let XLA keep what it compiles in the folder ``NENGO_DL_CACHE_DIR``, if that is set.
-
-    A later process that needs the same program loads it from there. Programs are found
-    by their code, so another network, version or processor gets its own. TensorFlow
-    looks at its flags when it first compiles something.
-    """
-    folder = os.environ.get(CACHE)
-    flags = os.environ.get(XLA_FLAGS, "")
-    if not folder or "persistent_cache_directory" in flags:
-        return
-    folder = os.path.abspath(os.path.expanduser(folder))
-    os.makedirs(folder, exist_ok=True)
-    flag = f"--tf_xla_persistent_cache_directory={folder}"
-    os.environ[XLA_FLAGS] = f"{flags} {flag}".strip()
-
-
 def is_log_line(line: bytes) -> bool:
     """Whether a line of output comes from TensorFlow's C++ log."""
     return bool(LOG_LINE.match(line)) or line.startswith(LOG_COMPANIONS)

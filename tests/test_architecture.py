@@ -22,7 +22,7 @@ PACKAGE = "nengo_dl"
 # folder. What stands side by side on a floor does not know of each other.
 FLOORS = (
     ("environment", "version", "surrogates", "notices", "signatures"),
-    ("settings",),
+    ("settings", "program_cache"),
     ("config", "neurons", "dists", "losses"),
     ("compiler",),
     ("kernels",),
@@ -39,6 +39,7 @@ FLOORS = (
 # and the kernels get their array functions handed in, so TensorFlow is not among them.
 THIRD_PARTY = {
     "environment": set(),
+    "program_cache": set(),
     "version": set(),
     "neurons": {"numpy", "nengo"},
     "dists": {"numpy", "nengo"},

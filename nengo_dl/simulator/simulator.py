@@ -10,6 +10,7 @@ from nengo.exceptions import ReadonlyError, SimulatorClosed, ValidationError
 from nengo.utils.numpy import maxint
 
 import nengo_dl.kernels  # noqa: F401  (registers all kernels)
+from nengo_dl import program_cache
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import (
     get_setting,
@@ -644,6 +645,7 @@ class Simulator(
             return
         self._live.close()
         self.closed = True
+        program_cache.publish()
         self._program = None
         self._keras = None
 
