@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from nengo.builder import Model
-from nengo.cache import NoDecoderCache, get_default_decoder_cache
+from nengo.cache import NoDecoderCache
 from nengo.exceptions import ValidationError
 
 from nengo_dl.builder import NengoBuilder
@@ -17,6 +17,7 @@ from nengo_dl.notices import warn
 from nengo_dl.runtime.sampling import Sampling
 from nengo_dl.simulator.checks import check_network, step_length
 from nengo_dl.simulator.data import ProbeLog
+from nengo_dl.simulator.decoder_cache import default_decoder_cache
 from nengo_dl.simulator.decoders import solved_once
 from nengo_dl.simulator.progress import progress
 
@@ -107,7 +108,7 @@ def built_model(network, dt, model, progress_bar):
         model = PortableModel(
             dt=step_length(dt),
             label=f"{network}, dt={float(dt):f}",
-            decoder_cache=get_default_decoder_cache(),
+            decoder_cache=default_decoder_cache(),
             builder=NengoBuilder(),
         )
     if network is not None:
