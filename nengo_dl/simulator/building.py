@@ -1,8 +1,6 @@
 """What a simulator is made of, checked: arguments, device, model, logs of probes."""
 
-import contextlib
 import re
-import sys
 from typing import Any
 
 import numpy as np
@@ -246,29 +244,3 @@ def available_device(device):
         once=("device", device),
     )
     return "/cpu:0"
-
-
-@contextlib.contextmanager
-def tensorflow_defaults(device, dtype):
-    """Inside, TensorFlow puts new things on a device, and Keras gives them a type.
-
-    This is for what a user or this package makes there. It takes seconds to import
-    TensorFlow and Keras; as long as neither has been imported there is nothing to do.
-
-    Parameters
-    ----------
-    device : str or None
-        None leaves the choice to TensorFlow.
-    dtype : numpy.dtype
-        The type of new Keras variables, losses and metrics.
-    """
-    with contextlib.ExitStack() as stack:
-        if device is not None and "tensorflow" in sys.modules:
-            stack.enter_context(sys.modules["tensorflow"].device(device))
-        if "keras" in sys.modules:
-            config = sys.modules["keras"].config
-            stack.callback(config.set_floatx, config.floatx())
-            stack.callback(config.set_dtype_policy, config.dtype_policy())
-            config.set_floatx(dtype.name)
-            config.set_dtype_policy(dtype.name)
-        yield

@@ -289,7 +289,7 @@ def _least_precise(model):
 def _in_float64(sim, side):
     """A layer of the same network in float64, with the present parameters and state."""
     from nengo_dl.runtime.program import Program
-    from nengo_dl.simulator.building import tensorflow_defaults
+    from nengo_dl.simulator.defaults import tensorflow_defaults
     from nengo_dl.simulator.parameter_store import ParameterStore
     from nengo_dl.tensor_graph import TensorGraph
 

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from nengo_dl.notices import warn
-from nengo_dl.simulator.building import tensorflow_defaults
+from nengo_dl.simulator.defaults import tensorflow_defaults
 from nengo_dl.simulator.loss_names import check_names
 from nengo_dl.simulator.training_advice import warn_before_training
 from nengo_dl.tensor_graph import STEPS, TensorGraph

@@ -28,12 +28,12 @@ from nengo_dl.simulator.building import (
     probe_logs,
     sampling_of,
     strategies,
-    tensorflow_defaults,
     warn_of_overflow,
     whole_steps,
 )
 from nengo_dl.simulator.checks import seed_number, steps_of
 from nengo_dl.simulator.data import RecordedSteps, SimulationData
+from nengo_dl.simulator.defaults import tensorflow_defaults
 from nengo_dl.simulator.gradients import GradientMethods
 from nengo_dl.simulator.host_state import Beginning
 from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
@@ -660,8 +660,10 @@ class Simulator(
         return self
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        self._defaults.close()
-        self.close()
+        try:
+            self._defaults.close()
+        finally:
+            self.close()
 
     def __del__(self):
         if not getattr(self, "closed", True):
