@@ -347,3 +347,23 @@ def test_variables_of_keras_are_trained_without_a_word():
         train_function(keras.layers.Dense(1))
     assert not [w for w in caught if "tf.Variable" in str(w.message)]
     assert np.asarray(own)[0, 0] != 2.0
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    (
+        (np.sin, "TensorNode 'mine' is np.sin, .*write tf.sin"),
+        (np.log1p, "TensorNode 'mine' is np.log1p, .*write tf.math.log1p"),
+        (lambda x: np.cos(x), r"TensorNode 'mine' calls a function of NumPy.*keras.ops"),
+    ),
+)
+def test_functions_of_numpy_are_named(function, message):
+    with nengo.Network(), pytest.raises(ValidationError, match=message):
+        nengo_dl.TensorNode(function, shape_in=(2,), pass_time=False, label="mine")
+
+
+def test_a_shape_that_a_built_layer_does_not_take_is_named():
+    layer = keras.layers.Conv2D(3, 3)
+    layer.build((None, 8, 8, 1))
+    with nengo.Network(), pytest.raises(ValidationError, match="items of the shape"):
+        nengo_dl.TensorNode(layer, shape_in=(8, 8), pass_time=False)

@@ -13,7 +13,13 @@ from nengo.synapses import Synapse
 from nengo_dl.config import configure_settings
 from nengo_dl.converter.base import Array, LayerConverter, converters
 from nengo_dl.converter.calibrate import rate_scales
-from nengo_dl.converter.fallback import Fallback, obstacle, report
+from nengo_dl.converter.fallback import (
+    NO_MASKS,
+    Fallback,
+    makes_mask,
+    obstacle,
+    report,
+)
 from nengo_dl.converter.graph_walk import walk
 from nengo_dl.converter.lookup import KerasMapping
 from nengo_dl.converter.making import Maker
@@ -165,12 +171,14 @@ class Converter:
             )
             for value, tensor in zip(self.graph.inputs, self.model.inputs, strict=True):
                 self._add_input(value, tensor)
+            self._refuse_masks()
             for call in self.graph.calls:
                 self._add_call(call)
             for value, tensor in zip(self.graph.outputs, self.model.outputs, strict=True):
                 self._add_output(value, tensor)
         self.inputs.add_names(getattr(self.model, "_inputs_struct", None))
         self.outputs.add_names(getattr(self.model, "_outputs_struct", None))
+        self.net.advice = self._advice()
         for argument, key in self.options.unused():
             self.options.warn(
                 f"Converter: {argument}[{key!r}] had no effect; no layer of "
@@ -339,6 +347,35 @@ class Converter:
         if any(value.dtype == "float64" for value in self.graph.inputs):
             configure_settings(dtype="float64")
 
+    def _advice(self):
+        """What a simulator is going to warn of: neurons that hardly ever spike."""
+        slow = {
+            call.path: neurons.ensemble.neuron_type
+            for neurons, call in self.neuron_calls.items()
+            if self.scales[neurons] == 1 and _is_slow(neurons.ensemble.neuron_type)
+        }
+        if not slow:
+            return ()
+        (first, *rest), kind = slow, next(iter(slow.values()))
+        others = f" and {len(rest)} more layers" if rest else ""
+        return (
+            f"the neurons of the layer {first!r}{others} spike {_rate_at_one(kind):.3g} "
+            "times in a second at an activation of 1, so most of them are silent unless "
+            "the simulation is long. Converter.calibrate(data) chooses firing rates from "
+            "activations; or give scale_firing_rates (docs/converter.rst, Neurons that "
+            "spike)",
+        )
+
+    def _refuse_masks(self):
+        """Before the operations that Keras adds for them, which nobody has written."""
+        for call in self.graph.calls:
+            layer = call.operation
+            if makes_mask(layer) and type(layer) not in dict(converters.items()):
+                raise TypeError(
+                    f"Converter: the layer {call.path!r} ({type(layer).__name__}) cannot "
+                    f"be converted: {NO_MASKS}"
+                )
+
     def _shape(self, value, name):
         """Shape without batch, and without time in temporal models."""
         shape = value.shape[2 if self.options.temporal_model else 1 :]
@@ -498,6 +535,24 @@ class Converter:
             if any(tensor is other for other in value.tensors):
                 return array
         raise KeyError(f"{tensor!r} is not part of {self.model.name!r}")
+
+
+#: rates, in Hz, below which neurons are called slow
+SLOW = 20.0
+
+
+def _is_slow(neurons):
+    """Whether spikes are few where the activation is one."""
+    return neurons.spiking and 0 < _rate_at_one(neurons) <= SLOW
+
+
+def _rate_at_one(neurons):
+    """The rate of spikes at an input of one, in Hz; 0 if it is not known."""
+    try:
+        rate = neurons.rates(np.ones((1, 1)), np.ones(1), np.zeros(1))
+    except (NotImplementedError, ValueError):
+        return 0.0
+    return float(np.squeeze(rate)) / abs(getattr(neurons, "amplitude", None) or 1)
 
 
 def _refuse_older(cls):

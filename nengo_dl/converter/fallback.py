@@ -29,6 +29,22 @@ PER_STEP_LAST_AXIS = (
 )
 
 
+#: layers that go along axis 1
+SEQUENCES = (keras.layers.RNN, keras.layers.Bidirectional)
+
+#: why layers that make masks are refused, and what to do
+NO_MASKS = (
+    "masks of time steps have no equivalent in a network. Remove the layer (or "
+    "mask_zero=True) and fill sequences up to equal length; in training, steps that do "
+    "not count are given a sample_weight of 0"
+)
+
+
+def makes_mask(layer):
+    """Whether a layer says which steps other layers are to leave out."""
+    return isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
+
+
 class FlatCall(keras.layers.Layer):
     """One call of a layer, with all inputs, and all outputs, as one flat array.
 
@@ -138,10 +154,15 @@ def obstacle(call, temporal):
         Whether the steps of the simulation are an axis of its input.
     """
     layer = call.operation
-    if isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False):
-        return "masks of time steps have no equivalent in a network; remove the layer"
+    if makes_mask(layer):
+        return NO_MASKS
     if not temporal:
         return None
+    if isinstance(layer, SEQUENCES):
+        return (
+            "with temporal_model=True axis 1 is the time, and this layer goes along it "
+            "in another way than step by step, forward"
+        )
     rank = len(call.inputs[0].shape)
     last = isinstance(layer, PER_STEP_LAST_AXIS) and rank > 2
     if last:

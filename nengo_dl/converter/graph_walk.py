@@ -210,7 +210,16 @@ def walk(model):
         If a Sequential model was not told the shape of its input yet.
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"Converter: expected a keras.Model, got {model!r}")
+        kind = model if isinstance(model, type) else type(model)
+        if any(cls.__module__.partition(".")[0] == "tf_keras" for cls in kind.__mro__):
+            raise TypeError(
+                f"Converter: expected a keras.Model, got a {kind.__name__} of tf_keras, "
+                "which is Keras 2. Make the model with Keras 3 (import keras; without "
+                "TF_USE_LEGACY_KERAS in the environment), and take the weights over with "
+                "set_weights(other.get_weights())"
+            )
+        what = f"the class {kind.__name__}" if kind is model else repr(model)
+        raise TypeError(f"Converter: expected a keras.Model, got {what}")
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(
             f"Converter: the Sequential model {model.name!r} does not know the shape of "

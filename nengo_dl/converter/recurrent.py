@@ -119,6 +119,11 @@ class ConvertRecurrent(LayerConverter):
     def refusal(self):
         """Only what can be done step by step."""
         layer = self.layer
+        if not self._from_steps and self.options.temporal_model:
+            return (
+                "it goes through a whole sequence at once, which is not the steps of the "
+                "simulation: a layer before it has used these up (return_sequences=False)"
+            )
         if not self._from_steps:
             return (
                 "it goes through a whole sequence at once; with temporal_model=True it "

@@ -201,9 +201,39 @@ class TensorFunction:
         """What is found out by calling it while nothing is computed."""
         if training not in self._traces:
             self._check_arguments()
-            self._build()
-            self._traces[training] = self._try(training)
+            try:
+                self._build()
+                self._traces[training] = self._try(training)
+            except NotImplementedError as error:
+                if "numpy" not in str(error).lower():
+                    raise
+                raise self._error(self._numpy_advice()) from error
+            except ValueError as error:
+                if self.layer is None or isinstance(error, ValidationError):
+                    raise
+                raise self._refused_input(error) from error
         return self._traces[training]
+
+    def _numpy_advice(self) -> str:
+        """What to write instead of a function of NumPy."""
+        name = getattr(self.function, "__name__", "")
+        new = f"tf.{name}" if hasattr(tf, name) else f"tf.math.{name}"
+        of_numpy = isinstance(self.function, np.ufunc) or name in dir(np)
+        if of_numpy and (hasattr(tf, name) or hasattr(tf.math, name)):
+            return f"is np.{name}, which takes arrays, not tensors; write {new}"
+        return (
+            "calls a function of NumPy, which takes arrays, not tensors; use those of "
+            "TensorFlow or of keras.ops (tf.sin or keras.ops.sin for np.sin), or put the "
+            "function as it is into a nengo.Node"
+        )
+
+    def _refused_input(self, error: Exception) -> ValidationError:
+        """A layer that does not take what it is given."""
+        return self._error(
+            f"does not take items of the shape {self.shape_in}: {error} (Its "
+            "shape_in is the shape of one item, without the batch: for images "
+            "(height, width, channels).)"
+        )
 
     def _check_arguments(self) -> None:
         """That it takes what it is going to be given."""
@@ -229,11 +259,7 @@ class TensorFunction:
         try:
             self.layer(*arguments, *more)
         except (TypeError, ValueError) as error:
-            raise self._error(
-                f"does not take items of the shape {self.shape_in}: {error} (Its "
-                "shape_in is the shape of one item, without the batch: for images "
-                "(height, width, channels).)"
-            ) from error
+            raise self._refused_input(error) from error
 
     def _try(self, training: bool) -> Trace:
         found: list[Trace] = []

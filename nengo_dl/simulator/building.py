@@ -36,6 +36,20 @@ INSTEAD = {
 }
 
 
+def pass_on_advice(network):
+    """Warn of what those who made a network have left to be said when it is run.
+
+    Parameters
+    ----------
+    network : ~nengo.Network
+        It, or networks inside it, may have texts in an attribute ``advice``, as those of
+        a `nengo_dl.Converter` do.
+    """
+    for net in (network, *network.all_networks):
+        for text in getattr(net, "advice", ()):
+            warn(text, once=("advice", text))
+
+
 def no_attribute(sim, name):
     """The error for an attribute that a simulator does not have."""
     advice = f": {INSTEAD[name]}" if name in INSTEAD else ""

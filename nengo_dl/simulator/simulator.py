@@ -24,6 +24,7 @@ from nengo_dl.simulator.building import (
     available_device,
     built_model,
     no_attribute,
+    pass_on_advice,
     positive_int,
     probe_logs,
     sampling_of,
@@ -164,6 +165,7 @@ class Simulator(
         self._batch = self.minibatch_size or 1
         if self.network is not None:
             warn_misplaced_settings(self.network)
+            pass_on_advice(self.network)
         self.dtype = np.dtype(self._older["dtype"] or get_setting(self.network, "dtype"))
         self.stateful = get_setting(self.network, "stateful")
         self.inference_only = get_setting(self.network, "inference_only")
