@@ -134,6 +134,7 @@ class TensorNode(Node):
     shape_out = _ShapeParam("shape_out", default=None, optional=True, readonly=True)
     pass_time = BoolParam("pass_time", default=True, readonly=True)
     _functions = None
+    _place = (None, 0)  # the seed of the outermost network, and how many nodes it had
 
     def __init__(
         self,
@@ -144,6 +145,9 @@ class TensorNode(Node):
         label: str | None = _DEFAULT,
     ) -> None:
         self._functions = {}
+        if Network.context:
+            outermost = Network.context[0]
+            self._place = outermost.seed, len(outermost.all_nodes)
         self.tensor_func = tensor_func
         self.shape_in = shape_in
         self.pass_time = pass_time
@@ -176,7 +180,7 @@ class TensorNode(Node):
         """What calls it in a simulation with numbers of the type ``dtype``; checked."""
         function = self._function(dtype, self.shape_out, self.label)
         function.trace(False)
-        return function
+        return function.in_simulation()
 
     def _function(self, dtype, shape_out, label):
         from nengo_dl.runtime.tensor_function import TensorFunction
@@ -190,8 +194,14 @@ class TensorNode(Node):
                 self.pass_time,
                 label if isinstance(label, str) else None,
                 dtype,
+                self._entropy(),
             )
         return self._functions[key]
+
+    def _entropy(self):
+        """What first weights follow: the seed of the network and the place in it."""
+        seed, number = self._place
+        return None if seed is None else [int(seed) % 2**64, number]
 
 
 @CoreBuilder.register(TensorNode)

@@ -128,8 +128,7 @@ class LowerTensorNode(OperatorRule):
     def lower(self, op, low):
         """One node. The weights are arguments of the program, never constants."""
         function = op.function
-        if function.state_variables:
-            low.host(op, lambda: function.state())
+        low.host(op, lambda: function.state())
         inputs = [low.read(s).ravel() for s in (op.t, op.x) if s is not None]
         inputs += [low.previous(s).ravel() for s in op.states]
         params = {"function": function, "training": low.options.training}

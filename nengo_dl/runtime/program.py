@@ -542,6 +542,11 @@ class Program:
         """What all Python functions keep, for going back to it within this process."""
         return HostsThen(self)
 
+    def random_variables(self) -> list:
+        """Keras variables with the state of random numbers of functions of tensors."""
+        hosts = self.hosts.values()
+        return [v for host in hosts for v in getattr(host, "random_variables", ())]
+
     def restore_hosts(self, snapshot: Mapping, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
         self._forget_inputs()
@@ -650,6 +655,9 @@ class Program:
             own = [process.get_rng(rng) for rng in rngs]
             if op in hosts:
                 hosts[op].reset(own)
+        for number, op in enumerate(self.model.operators):
+            if hasattr(hosts.get(op), "reseed"):
+                hosts[op].reseed(int(seed) % 2**64, number)
 
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network; see `compiler.describe` and ``page``."""

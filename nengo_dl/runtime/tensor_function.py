@@ -9,7 +9,6 @@ variables are read where they are.
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -23,6 +22,13 @@ from nengo.exceptions import ValidationError
 from nengo_dl.notices import warn
 from nengo_dl.runtime.arguments import takes_training, wrong_arguments
 from nengo_dl.runtime.cells import CellStates, dropout_of_one_call
+from nengo_dl.runtime.randomness import (
+    Found,
+    RandomStates,
+    first_weights,
+    is_seed,
+    own_seeds,
+)
 
 TRACE_BATCH = 3
 """Batch size with which functions are tried out: one that is no usual size of data."""
@@ -73,6 +79,7 @@ class Trace(NamedTuple):
     read: list  # Keras variables that it reads
     updated: list  # Keras variables that it changes
     penalized: bool  # whether layers in it add losses to those of training
+    random: Found  # which random operations it consists of
 
 
 class TensorFunction:
@@ -94,6 +101,8 @@ class TensorFunction:
         What to call it in messages.
     dtype : dtype, optional
         The type of the arrays.
+    entropy : sequence of int, optional
+        What the first weights of a layer follow; by default they are as Keras sees fit.
     """
 
     def __init__(
@@ -104,8 +113,10 @@ class TensorFunction:
         pass_time: bool = True,
         label: str | None = None,
         dtype: Any = "float32",
+        entropy: Sequence[int] | None = None,
     ) -> None:
         self.function = function
+        self.entropy = entropy
         self.shape_in, self.pass_time = shape_in, pass_time
         name = getattr(function, "name", None) or getattr(function, "__name__", None)
         self.label = label or name or type(function).__name__
@@ -121,13 +132,25 @@ class TensorFunction:
         self._on_host: dict[bool, Callable] = {}
         self._obstacles: dict[tuple, str | None] = {}
         self._weights: list | None = None
+        self._random: dict[bool, RandomStates] = {}
+        self._began: list = []  # what random numbers were last started with
         self._penalties = False
         self.warned = False
 
     def __getstate__(self):
         state = dict(self.__dict__)
         found = {"_traces": {}, "_on_host": {}, "_obstacles": {}, "_weights": None}
-        return {**state, **found}
+        return {**state, **found, "_random": {}, "_began": []}
+
+    def in_simulation(self) -> TensorFunction:
+        """The same, with random numbers that only one simulation uses."""
+        return self._with(_on_host={}, _obstacles={}, _random={}, _began=[])
+
+    def _with(self, **attributes: Any) -> TensorFunction:
+        """The same, but for some attributes."""
+        function = object.__new__(type(self))
+        function.__dict__.update(self.__dict__, **attributes)
+        return function
 
     def with_penalties(self) -> TensorFunction:
         """The same, with one more row of results: the sum of the losses that it adds.
@@ -135,10 +158,7 @@ class TensorFunction:
         They are what layers in it hand to ``add_loss``, activity regularization
         included. All columns have the same value.
         """
-        function = copy.copy(self)
-        function._penalties = True
-        function._on_host, function._obstacles = {}, {}
-        return function
+        return self._with(_penalties=True, _on_host={}, _obstacles={})
 
     # trying out ------------------------------------------------------------------
 
@@ -191,11 +211,30 @@ class TensorFunction:
 
         Such a function has a memory, so it runs step by step.
         """
-        return self.trace(False).updated
+        return self.updated(False)
 
     def updated(self, training: bool) -> list:
         """The Keras variables that a call changes."""
-        return self.trace(training).updated
+        updated = self.trace(training).updated
+        return [v for v in updated if not is_seed(v)] + self.random(training).variables
+
+    def random(self, training: bool) -> RandomStates:
+        """Its random numbers; those of training are others, and go on by themselves."""
+        if training not in self._random:
+            trace = self.trace(training)
+            seeds = [v for v in trace.read if is_seed(v)]
+            own = own_seeds(self.function) if seeds else set()
+            states = RandomStates(trace.random, seeds, own)
+            if self._began:
+                states.restart([*self._began, training])
+            self._random[training] = states
+        return self._random[training]
+
+    def restart(self, entropy: Sequence[int]) -> None:
+        """Random numbers as at the beginning of a simulation; see `RandomStates`."""
+        self._began[:] = entropy
+        for training, states in self._random.items():
+            states.restart([*entropy, training])
 
     def trace(self, training: bool) -> Trace:
         """What is found out by calling it while nothing is computed."""
@@ -257,7 +296,8 @@ class TensorFunction:
         states = [keras.KerasTensor((None, *s), self.dtype) for s in self.state_shapes]
         more = [self._states.arranged(states)] if states else []
         try:
-            self.layer(*arguments, *more)
+            with first_weights(self.layer, self.entropy):
+                self.layer(*arguments, *more)
         except (TypeError, ValueError) as error:
             raise self._refused_input(error) from error
 
@@ -265,20 +305,29 @@ class TensorFunction:
         found: list[Trace] = []
 
         def body(*arrays):
-            with _Reading() as scope:
+            random = Found()
+            with _Reading() as scope, random.watching():
                 y, states = self._apply(list(arrays), training)
                 read = list(scope.read.values())
             self._check_states(states)
             shape = self._checked(y, arrays)
             values = keras.StatelessScope.get_current_value
             updated = [v for v in read if values(scope, v) is not None]
-            found.append(Trace(shape, read, updated, bool(scope.losses)))
+            found.append(Trace(shape, read, updated, bool(scope.losses), random))
             return y
 
         function = tf.function(body, autograph=False)
         concrete = function.get_concrete_function(*self._specs(self._trace_batch()))
         if training:
             self._warn_of_constants(concrete.graph.trainable_variables)
+        if found[-1].random.hidden:
+            warn(
+                f"TensorNode {self.label!r} draws random numbers inside a loop of its "
+                "own (tf.while_loop, tf.map_fn) or a tf.function. There they follow "
+                "neither the seed of the simulator nor its reset; draw them outside of "
+                "it, or with tf.random.stateless_uniform and the like",
+                once=("hidden random numbers", self.label),
+            )
         return found[-1]
 
     def _warn_of_constants(self, used: Sequence[tf.Variable]) -> None:
@@ -392,10 +441,12 @@ class TensorFunction:
         batch, dtype = arrays[0].shape[1], arrays[0].dtype
         if self.layer is None:  # layers see to it themselves
             arrays = [tf.cast(x, self.dtype) for x in arrays]
+        random = self.random(training)
         scope = keras.StatelessScope(
-            state_mapping=list(values), collect_losses=self._penalties
+            state_mapping=[*values, *random.in_place_of(values)],
+            collect_losses=self._penalties,
         )
-        with scope:
+        with scope, random.replacing(values):
             y, states = self._apply(list(arrays), training)
         shape = self._checked(y, arrays)
         if self.shape_in is None and None not in (y.shape[0], batch):
@@ -414,8 +465,10 @@ class TensorFunction:
         if self._penalties:
             penalty = _total(scope.losses, dtype)
             results.append(tf.broadcast_to(penalty, (1, tf.shape(arrays[0])[1])))
-        updates = [(v, scope.get_current_value(v)) for v in self.updated(training)]
-        return results, [(v, value) for v, value in updates if value is not None]
+        updated = [v for v in self.trace(training).updated if not is_seed(v)]
+        updates = [(v, scope.get_current_value(v)) for v in updated]
+        updates = [(v, value) for v, value in updates if value is not None]
+        return results, updates + random.updates(scope)
 
     def in_program(
         self, xp: Any, inputs: Sequence, weights: Sequence, training: bool
@@ -423,7 +476,7 @@ class TensorFunction:
         """Call it with the weights of a program, and see to what it changes."""
         kept = xp.kept or {}
         values = list(zip(self.weights, weights, strict=True))
-        read = self.trace(training).read
+        read = [*self.trace(training).read, *self.random(training).variables]
         values += [(v, kept[id(v)]) for v in read if id(v) in kept]
         inputs = [xp.constant(x) for x in inputs]
         results, updates = self(inputs, values, training)
@@ -502,7 +555,7 @@ class TensorFunction:
 
     def state(self) -> VariableState:
         """Its memory, for whoever resets and restores simulations."""
-        return VariableState(self.state_variables)
+        return VariableState(self.state_variables, self)
 
 
 class VariableState:
@@ -513,18 +566,34 @@ class VariableState:
     Parameters
     ----------
     variables : list of keras.Variable
+    function : TensorFunction, optional
+        Whose random numbers start with those of the simulation.
     """
 
     of_tensors = True
 
-    def __init__(self, variables: list) -> None:
+    def __init__(self, variables: list, function: TensorFunction | None = None) -> None:
         self.variables = variables
         self.label = f"the Keras variables {', '.join(v.path for v in variables)}"
         self.initial = self.snapshot()
+        self._function = function
 
     def reset(self, rngs: Sequence) -> None:
         """The values of the beginning."""
         self.restore(self.initial)
+
+    def reseed(self, seed: int, number: int) -> None:
+        """Random numbers of a seed; ``number`` tells those of a simulation apart."""
+        if self._function is not None:
+            self._function.restart([seed, number])
+
+    @property
+    def random_variables(self) -> list:
+        """The state of random numbers, also of those that are for training only."""
+        function = self._function
+        if function is None:
+            return []
+        return [*function.random(False).variables, *function.random(True).variables]
 
     def snapshot(self) -> list[np.ndarray]:
         """The present values."""

@@ -182,6 +182,7 @@ class _Check:
         #: variables that the user's Keras layers change by themselves: statistics, random
         #: numbers; and those that are moved here
         self.by_themselves = _values_of(self.layer.non_trainable_variables)
+        self.by_themselves += _values_of(self.program.random_variables())
         self.trained = _values_of(self.layer.trainable_variables)
 
     def restore(self, variables):
