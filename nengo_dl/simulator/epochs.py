@@ -47,13 +47,13 @@ class FiniteParameters(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def with_callbacks(given, first):
-    """The user's callbacks, behind one more.
+    """The user's callbacks, behind some more.
 
     Parameters
     ----------
     given : keras.callbacks.Callback or list of them or CallbackList or None
     first : callable
-        ``first(callbacks)`` makes the other one.
+        ``first(callbacks)`` makes the list of the others.
 
     Yields
     ------
@@ -65,12 +65,13 @@ def with_callbacks(given, first):
     users = [callback for callback in users if callback is not None]
     own = first(users)
     if not lists:
-        yield [own, *users]
+        yield [*own, *users]
         return
-    own.set_model(given.model)  # one that was made by the user has all it needs
-    own.set_params(given.params)
-    given.callbacks.insert(0, own)
+    for callback in own:  # a list that the user made has all that they need
+        callback.set_model(given.model)
+        callback.set_params(given.params)
+    given.callbacks[:0] = own
     try:
         yield given
     finally:
-        given.callbacks.remove(own)
+        del given.callbacks[: len(own)]

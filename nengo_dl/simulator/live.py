@@ -22,6 +22,8 @@ class LiveState:
     ----------
     n_steps : int
         Number of steps run so far.
+    epochs : int
+        Number of epochs trained since the last reset.
     banks : ParameterBanks or None
         The Keras variables, once there are some.
     starting : StartingValues or None
@@ -36,6 +38,7 @@ class LiveState:
         self.banks = self.starting = None
         self.loaded = {}
         self.n_steps = 0
+        self.epochs = 0
 
     # parameters ------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class PicklingMethods:
         return {
             **state,
             "n_steps": live.n_steps,
+            "epochs": live.epochs,
             "parameters": live.parameters.written(),
             "held": live.parameters.held(),
             "loaded": live.loaded,
@@ -70,7 +71,7 @@ class PicklingMethods:
             self._recorded.add(n_steps - min(count, n_steps) + 1, min(count, n_steps))
         live, program = self._live, self._program
         live.parameters.write(state["parameters"])
-        live.n_steps = state["n_steps"]
+        live.n_steps, live.epochs = state["n_steps"], state["epochs"]
         live.loaded.update(state.get("loaded", {}))  # older pickles do not have it
         if state["closed"]:
             live.parameters.hold(state["held"])

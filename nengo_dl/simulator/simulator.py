@@ -557,6 +557,7 @@ class Simulator(
             kept = self._live.learned()
         if include_processes:
             self._process_seed = self.seed
+            self._live.epochs = 0
         self._program.reset(self.seed, processes=include_processes)
         if include_processes:
             self._beginning = Beginning(self._program)

@@ -157,7 +157,9 @@ class TrainingMethods(DataMethods):
             classes. Validation runs neurons as ``evaluate`` does, or as the setting
             ``validation`` says: by default as rates, if these are trained and the
             validation data have one step. By default ``batch_size`` is
-            ``minibatch_size``, and items are shuffled unless the call is stateful.
+            ``minibatch_size``, and items are shuffled unless the call is stateful. The
+            order of arrays follows the simulator's seed and the number of the epoch,
+            which counts on from call to call until ``reset``, or from ``initial_epoch``.
 
         Returns
         -------
@@ -220,7 +222,10 @@ class TrainingMethods(DataMethods):
         spiking = form_of_validation(self.network, self.model, validated)
         side.warn_before_training()
         side.choose_jit(one_shape)
-        callbacks = self._callbacks(side, kwargs.pop("callbacks", None))
+        order = None
+        if one_shape and kwargs["shuffle"]:
+            data, order = self._shuffled(data, kwargs)
+        callbacks = self._callbacks(side, kwargs.pop("callbacks", None), order)
         calls = self._calls(side, stateful, streams, training=True, spiking=spiking)
         with callbacks as all_callbacks, calls:
             history = side.model.fit(**data, callbacks=all_callbacks, **kwargs)
@@ -368,8 +373,28 @@ class TrainingMethods(DataMethods):
             warn_of_spikes_without_rates(self.model)
         return spiking
 
+    def _shuffled(self, data, kwargs):
+        """Arrays as batches in an order of our own, and that order."""
+        from nengo_dl.simulator.shuffling import Order, batches, split
+
+        parts = data["x"], data["y"]
+        parts += () if data["sample_weight"] is None else (data["sample_weight"],)
+        size = kwargs.pop("batch_size")
+        items = len(next(iter(data["x"].values())))
+        fraction = kwargs.pop("validation_split", None)
+        if not kwargs.get("validation_batch_size"):
+            kwargs["validation_batch_size"] = size
+        if fraction and kwargs.get("validation_data") is None:
+            parts, kwargs["validation_data"], items = split(
+                parts, fraction, items, "Simulator.fit"
+            )
+        first = kwargs.get("initial_epoch") or 0
+        order = Order(self._live, self.seed, items, first)
+        kwargs["shuffle"] = False
+        return {"x": batches(parts, order, items, size)}, order
+
     @staticmethod
-    def _callbacks(side, given):
+    def _callbacks(side, given, order):
         """The callbacks of a training, with those that every one has."""
         from keras.callbacks import TerminateOnNaN
 
@@ -377,7 +402,8 @@ class TrainingMethods(DataMethods):
 
         def first(users):
             stop = any(isinstance(callback, TerminateOnNaN) for callback in users)
-            return FiniteParameters(side, stop)
+            own = [FiniteParameters(side, stop)]
+            return own if order is None else [*own, order]
 
         return with_callbacks(given, first)
 
