@@ -12,9 +12,10 @@ from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
 from nengo_dl.runtime.bptt import Scan
+from nengo_dl.runtime.either import either
 from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.forms import form_of
-from nengo_dl.runtime.kept import Kept, compilable
+from nengo_dl.runtime.kept import Kept, batchwise, compilable
 from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.reuse import key_of, programs, without_numbers
@@ -77,6 +78,10 @@ class Variant:
         #: whether carried arrays lie in memory with the batch first
         self.turned = self.stages.loop_turned
         self.scan = self._all_steps(settings, jit) if loop else None
+        #: whether some function looks at several items of a batch together
+        self.batchwise = batchwise(self.layout.groups())
+        self.loop_batchwise = batchwise(self.layout.loop.groups)
+        self._of_some = None
         self.state = [tf.Variable(value, trainable=False) for value in self._stored()]
         self.carrying = tf.Variable(False, trainable=False)
         self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -102,21 +107,36 @@ class Variant:
         else:
             options["n_steps"] = program.unroll
         key = key_of(self.layout)
+        self._options = options
         if key is None:
             return self._new_scan(False, {**options, "xp": self.xp})
         names = np.dtype(program.dtype).name, program.device, *options.items()
         make = partial(self._new_scan, True, options)
         return programs.get(("trained", key, program.batch, *names), make)
 
-    def _new_scan(self, shared, options):
+    @property
+    def scan_of_some(self):
+        """As ``scan``, for batches that are not full, of any number of items.
+
+        Functions of tensors are called with the items that there are. XLA would have to
+        compile it for each number of them, so it does not.
+        """
+        if self._of_some is None:
+            xp = self.xp
+            if xp.fast:
+                xp = TensorFlowNamespace(self.program.dtype, fast=False)
+            options = {**self._options, "jit": False, "xp": xp}
+            self._of_some = self._new_scan(False, options, self.program.batch)
+        return self._of_some
+
+    def _new_scan(self, shared, options, places=None):
         """As `_all_steps`; ``shared``, if other networks may use it too."""
         layout = without_numbers(self.layout) if shared else self.layout
         step = loop_step(layout, self.program.batch)
         step = turn_step(step) if self.turned else step
         scan = Scan if self.program.use_loop else Unrolled
-        return scan(
-            self.kept.wrap(step), layout.loop.result.size, self.program.dtype, **options
-        )
+        step = self.kept.wrap(step, places)
+        return scan(step, layout.loop.result.size, self.program.dtype, **options)
 
     def _stored(self):
         return self.program.store.load(self.layout.states, self.layout.carry)
@@ -378,7 +398,9 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         else:
             weights = [self.banks.pack(w) for w in variant.layout.weights]
             rows = self._given(variant, inputs, items)
-            outputs, following = self._run(variant, rows, weights, bool(training))
+            whole = some.shape[0] == self.program.batch
+            given = None if whole or not variant.batchwise else items
+            outputs, following = self._run(variant, rows, weights, bool(training), given)
         variant.keep(following, items, n_steps)
         result = {}
         for probe, first, shape in variant.layout.probes:
@@ -480,22 +502,55 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         value = tf.cast(value, self.program.dtype)
         return tf.tile(value[:, None, None], [1, 1, batch])
 
-    def _run(self, variant, rows, weights, training):
-        """What is probed ``(steps, n, batch)``, and the state afterwards."""
+    def _run(self, variant, rows, weights, training, items=None):
+        """What is probed ``(steps, n, batch)``, and the state afterwards.
+
+        Functions that look at several items together are to see the first ``items`` of a
+        batch that is not full; None, if it is.
+        """
         stages, xp = variant.stages, variant.xp
         tensors = [rows]
-        if stages.needs_before:
-            tensors = stages.before(xp, rows, weights)
+        with xp.of_items(items, self.program.batch):
+            if stages.needs_before:
+                tensors = stages.before(xp, rows, weights)
         ys, following = None, []
         if variant.scan is not None:
             state = variant.started.add(variant.state)
             state = [tf.transpose(c) for c in state] if variant.turned else state
             n, state = len(state), state + variant.kept.values()
-            ys, following = variant.scan(tensors[0], state, weights, training=training)
+            ys, following = self._all_steps(
+                variant, tensors[0], state, weights, training, items
+            )
             variant.kept.assign(following[n:], variant.carrying)
             following = following[:n]
             if variant.turned:
                 following = [tf.transpose(c) for c in following]
-        if stages.needs_after:
-            ys = stages.after(xp, tensors, ys, weights)
+        with xp.of_items(items, self.program.batch):
+            if stages.needs_after:
+                ys = stages.after(xp, tensors, ys, weights)
+        return ys, following
+
+    def _all_steps(self, variant, x, state, weights, training, items):
+        """The loop, for a full batch or for one of which ``items`` are given."""
+        if items is None or not variant.loop_batchwise:
+            return variant.scan(x, state, weights, training=training)
+        n = len(state)
+
+        def full(x, *arrays):
+            state, weights = list(arrays[:n]), list(arrays[n:])
+            ys, following = variant.scan(x, state, weights, training=training)
+            return [ys, *following]
+
+        def incomplete(x, *arrays):
+            count = tf.reshape(tf.cast(items, tf.int32), (1,))
+            state, weights = [*arrays[:n], count], list(arrays[n:])
+            ys, following = variant.scan_of_some(x, state, weights, training=training)
+            return [ys, *following[:-1]]
+
+        args = [x, *state, *weights]
+        if isinstance(items, int) or not variant.xp.fast:
+            ys, *following = incomplete(*args)
+        else:
+            is_full = tf.equal(items, self.program.batch)
+            ys, *following = either(is_full, full, incomplete, args)
         return ys, following

@@ -51,9 +51,21 @@ class Kept:
                 value = tf.where(carrying, value, variable.value)
             variable.assign(value)
 
-    def wrap(self, step: Callable | None) -> Callable | None:
-        """A step that carries them behind everything else."""
-        if not self.variables or step is None:
+    def wrap(self, step: Callable | None, places: int | None = None) -> Callable | None:
+        """A step that carries them behind everything else.
+
+        Parameters
+        ----------
+        step : callable
+        places : int, optional
+            For batches that are not full, of so many places: the number of items that
+            count is carried, too, behind these.
+        """
+        if step is None:
+            return step
+        if places is not None:
+            return _counting(self.wrap(step), places)
+        if not self.variables:
             return step
         n = len(self.variables)
 
@@ -64,6 +76,27 @@ class Kept:
             return [*following, *(kept[id(v)] for v in self.variables)], y
 
         return wrapped
+
+
+def _counting(step: Callable, places: int) -> Callable:
+    """A step that is told, as the last carried array, how many items count."""
+
+    def counting(xp, carry, x, weights):
+        *carry, items = carry
+        xp.items, xp.batch = items[0], places
+        following, y = step(xp, carry, x, weights)
+        xp.items = None
+        return [*following, items], y
+
+    return counting
+
+
+def batchwise(groups: Sequence) -> bool:
+    """Whether some function among these may look at all items of a batch together."""
+    return any(
+        group.params["function"].batchwise(group.params["training"])
+        for group in tensor_groups(groups)
+    )
 
 
 def tensor_groups(groups: Sequence) -> list:

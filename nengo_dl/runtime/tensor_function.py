@@ -218,6 +218,21 @@ class TensorFunction:
         updated = self.trace(training).updated
         return [v for v in updated if not is_seed(v)] + self.random(training).variables
 
+    def batchwise(self, training: bool) -> bool:
+        """Whether what it gives for an item may depend on the others of the batch.
+
+        Layers of Keras do so only as ``BatchNormalization`` does, in training, and where
+        they add losses; of all others it cannot be known. What is made for one size of
+        batches cannot be called with fewer items.
+        """
+        if self.shape_in is None or self._trace_batch() != TRACE_BATCH:
+            return False
+        if any(not is_seed(v) for v in self.trace(False).updated):
+            return False
+        if self.layer is None or (self._penalties and self.penalized(training)):
+            return True
+        return any(_looks_at_all(part, training) for part in self.layer._flatten_layers())
+
     def random(self, training: bool) -> RandomStates:
         """Its random numbers; those of training are others, and go on by themselves."""
         if training not in self._random:
@@ -479,7 +494,14 @@ class TensorFunction:
         read = [*self.trace(training).read, *self.random(training).variables]
         values += [(v, kept[id(v)]) for v in read if id(v) in kept]
         inputs = [xp.constant(x) for x in inputs]
-        results, updates = self(inputs, values, training)
+        if xp.items is None or not self.batchwise(training):
+            results, updates = self(inputs, values, training)
+        else:
+            real = [_first_items(x, xp.items, xp.batch) for x in inputs]
+            results, updates = self(real, values, training)
+            results = [
+                _all_items(y, xp.items, xp.batch, inputs[0].shape[1]) for y in results
+            ]
         for variable, value in updates:
             if id(variable) in kept:
                 kept[id(variable)] = tf.cast(value, kept[id(variable)].dtype)
@@ -603,6 +625,29 @@ class VariableState:
         """Go back to a snapshot; all batch items together."""
         for variable, value in zip(self.variables, kept, strict=True):
             variable.assign(value)
+
+
+def _looks_at_all(layer: Any, training: bool) -> bool:
+    """Whether a layer, leaving aside those inside, may look at all items together."""
+    if type(layer).__module__.partition(".")[0] != "keras":
+        return True
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return training
+    return isinstance(layer, keras.layers.Lambda)
+
+
+def _first_items(x: tf.Tensor, items: Any, batch: int) -> tf.Tensor:
+    """Of columns ``(n, steps * batch)`` those of the first items of each step."""
+    n = x.shape[0]
+    return tf.reshape(tf.reshape(x, (n, -1, batch))[:, :, :items], (n, -1))
+
+
+def _all_items(y: tf.Tensor, items: Any, batch: int, columns: Any) -> tf.Tensor:
+    """The inverse: the first items once more in the places of those that are missing."""
+    n = y.shape[0]
+    by_step = tf.reshape(y, (n, -1, items))
+    everywhere = tf.gather(by_step, tf.range(batch) % items, axis=2)
+    return tf.ensure_shape(tf.reshape(everywhere, (n, -1)), (n, columns))
 
 
 def _items(x: tf.Tensor, shape: tuple) -> tf.Tensor:

@@ -72,6 +72,9 @@ class TensorFlowNamespace:
         Where `materialize` keeps arrays, inside a loop.
     kept : dict or None
         Present values of variables that a loop carries, see `.kept.Kept`.
+    items : int or tensor or None
+        How many of the ``batch`` items there are, if functions of tensors are to see no
+        others; None: all.
 
     Examples
     --------
@@ -93,6 +96,17 @@ class TensorFlowNamespace:
         self.host_errors: list[BaseException] = []
         self.scratch: Scratch | Measure | None = None
         self.kept: dict[int, tf.Tensor] | None = None
+        self.items: Any = None
+        self.batch: int | None = None
+
+    @contextmanager
+    def of_items(self, items: Any, batch: int) -> Iterator[None]:
+        """Around the stages of a batch that is not full; see the attribute ``items``."""
+        self.items, self.batch = items, batch
+        try:
+            yield
+        finally:
+            self.items = None
 
     # ---- constants ----------------------------------------------------------------
 

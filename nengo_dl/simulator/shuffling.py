@@ -1,7 +1,7 @@
 """The order of the items of arrays in each epoch of a training.
 
 Keras leaves it to TensorFlow, which repeats one order in every epoch once a seed is set
-for the process. Here it is a function of the simulator's seed and the number of the epoch.
+for the process. Here it is a function of the simulator's seed and the epoch's number.
 
 Imported when it is first needed, because importing TensorFlow takes seconds.
 """

@@ -91,7 +91,7 @@ def test_the_order_follows_the_seed_alone():
 
 def test_a_simulator_without_any_seed_follows_the_seed_of_the_process():
     def once():
-        with simulator(seed=None, **{"items": ITEMS}) as sim:
+        with simulator(seed=None) as sim:
             return orders(sim)
 
     def unseeded(seed):
@@ -153,7 +153,7 @@ def test_a_split_is_the_last_items_and_never_shuffled(rng):
         first = sim.evaluate(x[:7], 0 * x[:7], verbose=0)["loss"]
         assert np.allclose(found["val_loss"], last) and np.allclose(found["loss"], first)
         with pytest.raises(ValidationError, match="leaves nothing for validation"):
-            sim.fit(x[:1], x[:1], validation_split=1e-9, verbose=0)
+            sim.fit(x[:1], x[:1], validation_split=1e-20, verbose=0)
         with pytest.raises(ValidationError, match="leaves nothing for training"):
             sim.fit(x[:1], x[:1], validation_split=0.5, verbose=0)
 

@@ -1,0 +1,130 @@
+"""What looks at all items of a batch together sees those that were given, no others."""
+
+import nengo
+import numpy as np
+import pytest
+
+import nengo_dl
+
+keras = pytest.importorskip("keras")
+tf = pytest.importorskip("tensorflow")
+
+ITEMS, STEPS, SIZE = 13, 3, 2
+
+
+def norm():
+    return keras.layers.BatchNormalization(momentum=0.5)
+
+
+class Centred(keras.layers.Layer):
+    """A layer of one's own: what differs from the mean of the batch, in any phase."""
+
+    def call(self, x):
+        """Also adds a loss that is a mean over the batch."""
+        self.add_loss(keras.ops.mean(keras.ops.max(x, axis=0)))
+        return x - keras.ops.mean(x, axis=0)
+
+
+def centred(x):
+    """The same as a function."""
+    return x - tf.reduce_mean(x, 0)
+
+
+def network(function, where):
+    """A function before, in or after a loop over time, or without one."""
+    with nengo.Network(seed=0) as net:
+        net.inp = nengo.Node(np.zeros(SIZE))
+        x = net.inp
+        if where == "after":
+            x = nengo.Node(size_in=SIZE)
+            nengo.Connection(net.inp, x, synapse=0.003)
+        node = nengo_dl.TensorNode(function, shape_in=(SIZE,), pass_time=False)
+        nengo.Connection(x, node, synapse=None)
+        if where == "in":
+            nengo.Connection(node, node, synapse=0.005, transform=0.5)
+        net.p = nengo.Probe(node, synapse=0.004 if where == "before" else None)
+    return net
+
+
+def trained(make, where, places, x, y, parts, **settings):
+    """Losses and statistics of a training on batches, and what is given afterwards."""
+    layer = make()
+    net = network(layer, where)
+    with net:
+        nengo_dl.configure_settings(**settings)
+    with nengo_dl.Simulator(net, minibatch_size=places, progress_bar=False) as sim:
+        sim.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"])
+        losses = []
+        for part in parts:
+            history = sim.fit(x[part], y[part], shuffle=False, verbose=0).history
+            losses.append([history["loss"][0], history["probe_mae"][0]])
+        statistics = [v.numpy() for v in getattr(layer, "variables", ())]
+        predicted = sim.predict(x)[net.p]
+    return np.array(losses), statistics, predicted
+
+
+WHOLE = [slice(None)]
+
+
+@pytest.mark.parametrize("where", ("alone", "before", "in", "after"))
+@pytest.mark.parametrize("make", (norm, Centred, lambda: centred))
+def test_an_incomplete_batch_is_as_one_of_its_size(make, where, rng, allclose):
+    x = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE)) + np.arange(ITEMS)[:, None, None]
+    y = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE))
+    expected = trained(make, where, ITEMS, x, y, WHOLE)
+    found = trained(make, where, 16, x, y, WHOLE)
+    for a, b in zip(expected[1], found[1], strict=True):
+        assert allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert allclose(found[0], expected[0], rtol=1e-5)
+    assert allclose(found[2], expected[2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("where", ("before", "in"))
+def test_the_last_batch_of_several(where, rng, allclose):
+    x = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE)) + np.arange(ITEMS)[:, None, None]
+    y = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE))
+    apart = trained(norm, where, 8, x, y, [slice(0, 8), slice(8, None)])
+    at_once = trained(norm, where, 8, x, y, WHOLE)
+    mean = (8 * apart[0][0] + 5 * apart[0][1]) / ITEMS
+    assert allclose(at_once[0][0], mean, rtol=1e-5)
+    for a, b in zip(apart[1], at_once[1], strict=True):
+        assert allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("places", (16, 8))
+def test_statistics_are_those_of_keras(places, rng, allclose):
+    x = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE)) + np.arange(ITEMS)[:, None, None]
+    layer, reference = norm(), norm()
+    net = network(layer, "before")
+    model = keras.Sequential([keras.Input((STEPS, SIZE)), reference])
+    options = {"shuffle": False, "verbose": 0, "epochs": 2}
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(x, 0 * x, batch_size=places, **options)
+    with nengo_dl.Simulator(net, minibatch_size=places, progress_bar=False) as sim:
+        sim.compile(keras.optimizers.SGD(0.0), "mse")
+        sim.fit(x, 0 * x, **options)
+    for a, b in zip(layer.variables, reference.variables, strict=True):
+        assert allclose(a.numpy(), b.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("jit", (False, "auto"))
+def test_gradients_in_a_loop_are_those_of_the_items_alone(jit, rng, allclose):
+    x = rng.uniform(-1, 1, (5, STEPS, SIZE))
+    y = rng.uniform(-1, 1, (5, STEPS, SIZE))
+    found = []
+    for places, data in ((5, False), (8, False), (8, True)):
+        layer = norm()
+        net = network(layer, "in")
+        with net:
+            nengo_dl.configure_settings(jit=jit)
+        with nengo_dl.Simulator(net, minibatch_size=places, progress_bar=False) as sim:
+            sim.compile(keras.optimizers.SGD(0.1), "mse")
+            given = (x, y)
+            if data:
+                given = (tf.data.Dataset.from_tensor_slices(given).batch(5),)
+            sim.fit(*given, shuffle=False, verbose=0)
+        found.append([v.numpy() for v in layer.variables])
+    for other in found[1:]:
+        assert all(
+            allclose(a, b, atol=1e-5) for a, b in zip(found[0], other, strict=True)
+        )
