@@ -16,7 +16,9 @@ updates            their present value            their value in the next step
 """
 
 import copy
+from collections import deque
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from nengo.builder.operator import Operator
@@ -39,8 +41,15 @@ from nengo_dl.kernels.independence import reachable
 from nengo_dl.kernels.keeping import Kept, reached
 from nengo_dl.notices import label_of
 
+#: signals of so many entries have inputs and outputs of their own
+LARGE = 1024
+
+#: results of so many bytes are written into arrays that are used in turn; of what they
+#: hold others keep at most so many bytes, or one
+LARGE_BYTES, KEPT_BYTES = 2**16, 2**23
+
 #: so many bytes are copied in less time than a call takes
-FEW_BYTES = 2**15
+FEW_BYTES = 2**14
 
 
 class _Arrays(SignalDict):
@@ -214,10 +223,14 @@ class OperatorCall(HostFunction):
         self.host = host
         self.clock = clock
         self._constants: list = []
-        self._given: list = []
+        self._given: list[_Given] = []
         self._zeros: list = []
         self._results: list = []
-        self._n_given = 0
+        self._n_small = 0
+        self._n_large = 0
+        self._sizes: list[int] = []
+        self._used: deque = deque()
+        self._small = False  # whether the last output takes more small signals
         self.size = 0
 
     @property
@@ -235,12 +248,32 @@ class OperatorCall(HostFunction):
         """A signal keeps these values."""
         self._constants.append((signal.base, _positions(signal), np.ravel(values)))
 
-    def give(self, signal) -> None:
-        """A signal takes the next rows of the input."""
-        first, self._n_given = self._n_given, self._n_given + signal.size
+    def give(self, signal, own=False) -> bool:
+        """A signal takes the next rows of the small input, or an input of its own.
+
+        Parameters
+        ----------
+        signal : Signal
+        own : bool
+            Nobody but the operator writes to it: the array still has what was written
+            in the step before, and is looked at only if that may not be so.
+
+        Returns
+        -------
+        bool
+            Whether it is large, and has an input of its own.
+        """
+        large = signal.size >= LARGE
         whole = np.issubdtype(signal.base.initial_value.dtype, np.integer)
-        rows = slice(first, self._n_given)
-        self._given.append((signal.base, _positions(signal), rows, whole))
+        if large:
+            self._n_large += 1
+            place = self._n_large, slice(None)
+        else:
+            first, self._n_small = self._n_small, self._n_small + signal.size
+            place = 0, slice(first, self._n_small)
+        given = _Given(signal.base, _positions(signal), *place, whole, own and large)
+        self._given.append(given)
+        return large
 
     def take(self, signal, mask=None, clear=False) -> None:
         """A signal, or its entries under a mask, gives the next rows of the result.
@@ -252,48 +285,131 @@ class OperatorCall(HostFunction):
         rows = slice(self.size, self.size + size)
         self.size += size
         self._results.append((signal.base, positions, rows))
+        small = size < LARGE
+        if small and self._small:
+            self._sizes[-1] += size
+        elif size:
+            self._sizes.append(size)
+        self._small = small and bool(size or self._small)
         if clear:
             self._zeros.append((signal.base, positions))
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each output: small signals together, large ones by themselves."""
+        return tuple(self._sizes)
+
+    @property
+    def in_double(self) -> bool:
+        """Whether it can be given digits: not if some signals are large."""
+        return not self._n_large and len(self._sizes) < 2
+
+    def outputs(self, out) -> list[np.ndarray]:
+        """See `HostFunction`."""
+        stops = np.cumsum(self._sizes)
+        return [out[a:b] for a, b in zip([0, *stops], stops)]
+
+    def attempt(self, arrays, dtype=None, begun=None):
+        """One step for each column; see `nengo_dl.kernels.functions.HostFunction`.
+
+        What signals hold is copied once on the way in, and once on the way out.
+        """
+        out = self._out(arrays[0].shape[1], np.dtype(dtype or arrays[0].dtype))
+        done = 0
+        if begun is not None:
+            done = begun[1]
+            out[:, :done] = begun[0][:, :done]
+        try:
+            for flat in self.column_calls(arrays, done):
+                for base, positions, rows in self._results:
+                    out[rows, done] = flat[base][positions]
+                done += 1
+        except BaseException as error:
+            self.host.user = None  # arrays hold half a step
+            out[:, done:] = 0
+            return out, done, error
+        return out, done, None
+
+    def _out(self, n_columns: int, dtype: np.dtype) -> np.ndarray:
+        """An array for what is returned.
+
+        To get large ones from the system takes longer than to fill them, so they are
+        used in turn. Who keeps them (to run a step again) keeps fewer than there are.
+        """
+        size = self.size * n_columns * dtype.itemsize
+        if size < LARGE_BYTES:
+            return np.empty((self.size, n_columns), dtype)
+        out = self._used.popleft() if self._used else None
+        if out is None or out.shape[1] != n_columns or out.dtype != dtype:
+            self._used.clear()
+            for _ in range(2 * max(KEPT_BYTES // size, 1) + 2):
+                self._used.append(np.empty((self.size, n_columns), dtype))
+            out = np.empty((self.size, n_columns), dtype)
+        self._used.append(out)
+        return out
+
     def column_calls(self, arrays, first=0):
-        """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
+        """As described there, but what is yielded are the arrays of the item."""
         time, *given = arrays
-        values = np.zeros((0, time.shape[1]))
-        if given:
-            values = given[0].astype(np.float64)
+        if not self._n_small:
+            given = [time[:0], *given]
         if self.host.user is not self:
-            self._take_over()
+            self._take_over(given)
         items = self.host.items
-        out = np.empty(self.size)
         for b, t in enumerate(step_times(time, self.host.dt)[first:], first):
             item = items[b % len(items)]
             flat = item.arrays.flat
-            self._fill(flat, values[:, b], t)
+            self._fill(flat, given, b, t)
             # invalid operations are errors in core, too
             with np.errstate(invalid="raise", divide="ignore", over="warn"):
                 item.step()
-            for base, positions, rows in self._results:
-                out[rows] = flat[base][positions]
-            yield out
+            yield flat
 
-    def _take_over(self) -> None:
-        """The arrays were filled for another graph before."""
-        for item in self.host.items:
+    def _take_over(self, arrays) -> None:
+        """The arrays were filled for another graph before, or in another step."""
+        for b, item in enumerate(self.host.items):
+            flat = item.arrays.flat
             for base, positions, values in self._constants:
-                item.arrays.flat[base][positions] = values
+                flat[base][positions] = values
+            for given in self._given:
+                if given.own:
+                    given.put_if_changed(flat, arrays, b)
         self.host.user = self
 
-    def _fill(self, flat, values, t: float) -> None:
+    def _fill(self, flat, arrays, b: int, t: float) -> None:
         """What the step function may look at."""
-        for base, positions, rows, whole in self._given:
-            new = values[rows]
-            flat[base][positions] = np.rint(new) if whole else new
+        for given in self._given:
+            if not given.own:
+                given.put(flat, arrays, b)
         for base, positions in self._zeros:
             flat[base][positions] = 0
         if "time" in self.clock:
             flat[self.clock["time"]][...] = t
         if "step" in self.clock:
             flat[self.clock["step"]][...] = round(t / self.host.dt)
+
+
+class _Given(NamedTuple):
+    """Where a signal's values come from and go to; see `OperatorCall.give`."""
+
+    base: Signal
+    positions: slice | np.ndarray
+    number: int
+    rows: slice
+    whole: bool
+    own: bool
+
+    def put(self, flat, arrays, b: int) -> None:
+        """Into the arrays of an item, from column ``b``."""
+        new = arrays[self.number][self.rows, b]
+        flat[self.base][self.positions] = np.rint(new) if self.whole else new
+
+    def put_if_changed(self, flat, arrays, b: int) -> None:
+        """As `put`, but what only differs by rounding is not rounded."""
+        new = arrays[self.number][self.rows, b]
+        now = flat[self.base][self.positions]
+        if not np.array_equal(now.astype(new.dtype), new, equal_nan=True):
+            self.put(flat, arrays, b)
 
 
 def _positions(signal, mask=None):
@@ -350,22 +466,23 @@ class PythonRule(OperatorRule):
             return
         call = OperatorCall(host, _clock(op, low))
         inputs = [low.read(low.model.time)]  # so that it runs in each step
-        given = [elements.ravel() for elements in self._inputs(op, low, call)]
-        if given:
-            inputs.append(np.concatenate(given))
+        given = list(self._inputs(op, low, call))
+        small = [elements.ravel() for elements, large in given if not large]
+        if small:
+            inputs.append(np.concatenate(small))
+        inputs += [elements.ravel() for elements, large in given if large]
         masks = _first_mentions(op.incs)
         for signal in (*op.sets, *op.updates):
             call.take(signal)
         for signal, mask in zip(op.incs, masks):
             call.take(signal, mask, clear=True)
-        sizes = (call.size,) if call.size else ()
-        params = {"function": call, "sizes": sizes}
-        outputs = low.node(PYTHON, inputs, sizes, params, label=host.label)
-        results = outputs[0] if outputs else np.zeros(0, int)
+        params = {"function": call, "sizes": call.sizes}
+        outputs = low.node(PYTHON, inputs, call.sizes, params, label=host.label)
+        results = np.concatenate(outputs) if outputs else np.zeros(0, int)
         self._write(op, low, results, masks)
 
     def _inputs(self, op, low, call):
-        """The elements that the operator is given, one array for each signal."""
+        """For each signal that is given, its elements, and whether it is large."""
         clock = set(call.clock.values())
         for signal in op.reads:
             if signal.sparse or signal.base in clock:
@@ -373,14 +490,11 @@ class PythonRule(OperatorRule):
             if low.is_constant(signal):
                 call.constant(signal, low.value(signal))
                 continue
-            call.give(signal)
-            yield low.read(signal)
+            yield low.read(signal), call.give(signal)
         for signal in self.carries(op):
-            call.give(signal)
-            yield low.previous(signal)
+            yield low.previous(signal), call.give(signal, _is_own(op, signal, low))
         for signal in op.updates:
-            call.give(signal)
-            yield low.read(signal)
+            yield low.read(signal), call.give(signal, _is_own(op, signal, low))
 
     @staticmethod
     def _write(op, low, results, masks) -> None:
@@ -419,6 +533,19 @@ def _is_given(op, low) -> bool:
     """Whether all that an operator writes is data of nodes."""
     fed = [low.data(signal) is not None for signal in op.sets]
     return bool(fed) and all(fed) and not (op.incs or op.updates)
+
+
+def _is_own(op, signal, low) -> bool:
+    """Whether a signal is written by nobody but one operator, and as a whole."""
+
+    def writers():
+        for other in low.order:
+            for written in (*other.sets, *other.incs, *other.updates):
+                if written.base is signal.base:
+                    yield other
+
+    alone = signal.size == signal.base.size and list(writers()) == [op]
+    return alone and low.data(signal) is None and signal not in op.reads
 
 
 def _clock(op, low):
@@ -477,7 +604,9 @@ class UnknownOperator(PythonRule):
             *op.updates,
             *op.updates,
         ]
-        return 8 * sum(signal.size for signal in signals)
+        size = sum(signal.size for signal in signals)
+        own = [s for s in (*self.carries(op), *op.updates) if _is_own(op, s, low)]
+        return 8 * (size - sum(s.size for s in own if s.size >= LARGE))
 
 
 def copied(size: int) -> str:

@@ -30,7 +30,7 @@ class Python(Kernel):
 
     def in_double(self, node):
         """Functions that know how to give and to take digits."""
-        return isinstance(node.params["function"], HostFunction)
+        return getattr(node.params["function"], "in_double", False)
 
     def giving_digits(self, params, rows):
         """The function also returns the digits of some rows."""
@@ -93,6 +93,8 @@ class HostFunction:
     """
 
     size = 0
+    #: whether it can be given digits, and give them
+    in_double = True
     #: why it runs step by step, in words
     why = "a function with input"
 

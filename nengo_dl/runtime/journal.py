@@ -17,7 +17,7 @@ from nengo_dl.runtime.numpy_tier import NumpyStep
 MOST_STEPS = 256
 
 #: bytes that are kept of the steps since
-MOST_BYTES = 2**22
+MOST_BYTES = 2**23
 
 
 class Journal:
@@ -39,6 +39,7 @@ class Journal:
         given = 0 if program.x is None else program.x.nbytes
         size = given + self._log.columns * program.dtype.itemsize
         self.most = int(np.clip(MOST_BYTES // max(size, 1), 1, MOST_STEPS))
+        self._spare: list[np.ndarray] | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -56,7 +57,13 @@ class Journal:
                 self.forget()
             elif len(self._steps) + count <= self.most:
                 return
-        copy = [carried.copy() for carried in self._program.carry]
+        # into memory that is there, but not over the copy that is valid until then
+        self._spare, copy = self._copy or self._spare, self._spare
+        if copy is None:
+            copy = [carried.copy() for carried in self._program.carry]
+        else:
+            for mine, carried in zip(copy, self._program.carry, strict=True):
+                mine[...] = carried
         self._copy, self._first, self._steps = copy, start, []
 
     @property

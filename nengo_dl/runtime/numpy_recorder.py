@@ -354,6 +354,8 @@ class NumpyRecorder(NumpyNamespace):
         batch = args[0].shape[-1] if args else self.batch
         results = [np.zeros((size, batch), self.dtype) for size in operation.sizes]
         operation.log = self.host_log
+        # what it returns is written when it has looked at everything
+        operation.aligned = tuple(range(len(args)))
         operation.resumes = batch > 1 and hasattr(operation.function, "attempt")
         self.host_log.columns += batch * sum(operation.sizes)
         return self._record(operation, args, results, once=False)

@@ -1,5 +1,6 @@
 """Operators and neuron types without a rule run as Python, as core Nengo runs them."""
 
+import tracemalloc
 import warnings
 
 import nengo
@@ -284,7 +285,7 @@ def test_parameters_may_change(machine, allclose, tmp_path):
         assert allclose(sim.data[probe], [first[:3]] * 2)
         sim.save_params(tmp_path / "params")
         stored = dict(np.load(tmp_path / "params.npz"))
-        (name,) = [n for n, v in stored.items() if v.shape == (10,)]
+        (name,) = [n for n in stored if "bias" in n and stored[n].shape == (10,)]
         stored[name] = stored[name] + 1
         np.savez(tmp_path / "changed", **stored)
         sim.load_params(tmp_path / "changed")
@@ -611,3 +612,96 @@ def test_a_cause_is_said_once_at_the_line_of_the_user(machine):
     assert "0x" not in text
     assert "feedback" not in text
     assert "docs/extending.rst" in text
+
+
+# -- large signals ---------------------------------------------------------------------
+
+
+def large(model, x, y):
+    """Weights that one operator changes, and another reads; small signals between."""
+    size = 40  # 1,600 entries
+    weights, trace = Signal(np.eye(size), name="weights"), vector(size, name="trace")
+    delta = Signal(np.zeros((size, size)), name="delta")
+    total = Signal(np.zeros(()), name="total")
+
+    class Rule(Own):
+        def make_step(self, signals, dt, rng):
+            x, weights, delta, trace, total = (signals[s] for s in self.all_signals)
+            seen = []
+
+            def step():
+                seen.append(weights.dtype)
+                assert weights.shape == (size, size)
+                trace[:3] = 0.5 * trace[:3] + x
+                delta[...] = 0.5 * delta + 0.01 * (np.outer(trace, trace) - weights)
+                total[...] = weights.sum()
+                assert set(seen) == {np.dtype(np.float64)}
+
+            return step
+
+    return [
+        Rule(None, [x, weights], updates=[delta, trace, total]),
+        Copy(delta, weights, inc=True),
+        Reset(y),
+        Copy(delta[0, :3], y, inc=True),
+        Copy(weights[1, 1:4], y, inc=True),
+        Copy(trace[:3], y, inc=True),
+    ]
+
+
+@pytest.mark.parametrize("minibatch_size", (None, 3))
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_operators_on_large_arrays_run_as_in_core(
+    machine, allclose, dtype, minibatch_size
+):
+    """In pieces, back and forth, and after what was put back."""
+    net = own.network_of(machine, large, dtype=dtype)
+    tolerance = {"float64": 1e-12, "float32": 1e-5}[dtype]
+    with core(net, seed=3) as sim:
+        expected = simulate(sim, 30)
+    with silence():
+        sim = nengo_dl.Simulator(
+            net, progress_bar=False, minibatch_size=minibatch_size, seed=3
+        )
+    with sim:
+        for _ in range(2):
+            sim.run_steps(7)
+            sim.run_steps(5, stateful=False)
+            sim.clear_probes()
+            sim.reset()
+            sim.run_steps(10)
+            sim.run_steps(9, stateful=False)
+        sim.reset()
+        sim.run_steps(11)
+        sim.step()
+        found = simulate(sim, 18)
+        for one, other in zip(found, expected, strict=True):
+            one = one if minibatch_size is None else one[1]
+            assert np.ptp(other) > 0.01
+            assert allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+def test_what_is_copied_is_said_with_its_bytes(machine):
+    notices.forget()
+    net = own.network_of(machine, large)
+    with pytest.warns(UserWarning, match="operator Rule") as found:
+        nengo_dl.Simulator(net, progress_bar=False).close()
+    (warning,) = [w for w in found if "native form" in str(w.message)]
+    # weights on the way in, what is learned on the way out; not what only it writes
+    assert "copies 26 kB of signals" in str(warning.message)
+
+
+def test_large_results_are_written_into_memory_that_is_there(machine):
+    """Not into new memory in each step, and there is not more and more of it."""
+    net = own.network_of(machine, large, feedback=False)
+    with silence(), nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(50)
+        tracemalloc.start()
+        try:
+            sim.run_steps(300)
+            before, _ = tracemalloc.get_traced_memory()
+            sim.run_steps(1000)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert after - before < 2**20
