@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from nengo_dl.compiler.rules import rule_of
 from nengo_dl.config import configure_settings, get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.notices import warn
+from nengo_dl.runtime.arguments import wrong_arguments
 
 #: stands for what Nengo's config says; typed as anything, since it takes the place of
 #: arguments of all types
@@ -96,7 +98,8 @@ class TensorNode(Node):
     pass_time : bool
         Whether the function is given the time. If so, it runs once for each step; if
         not, and it is not part of a recurrent loop, it is called once for many steps,
-        which is much faster.
+        which is much faster. A Keras layer or model with one input is given that alone
+        in any case.
     label : str, optional
 
     Raises
@@ -150,6 +153,8 @@ class TensorNode(Node):
             self._place = outermost.seed, len(outermost.all_nodes)
         self.tensor_func = tensor_func
         self.shape_in = shape_in
+        if self.shape_in is not None and _is_layer_of_one(tensor_func):
+            pass_time = False
         self.pass_time = pass_time
         if self.shape_in is None and not self.pass_time:
             raise ValidationError(
@@ -202,6 +207,15 @@ class TensorNode(Node):
         """What first weights follow: the seed of the network and the place in it."""
         seed, number = self._place
         return None if seed is None else [int(seed) % 2**64, number]
+
+
+def _is_layer_of_one(function):
+    """Whether it is a Keras layer that takes one argument, which is no place for time."""
+    layer = getattr(getattr(sys.modules.get("keras"), "layers", None), "Layer", None)
+    if layer is None or not isinstance(function, layer):
+        return False
+    call = function.call
+    return not wrong_arguments(call, ["x"]) and bool(wrong_arguments(call, ["t", "x"]))
 
 
 @CoreBuilder.register(TensorNode)

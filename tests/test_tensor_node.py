@@ -290,7 +290,7 @@ def test_wrong_batch_size_of_a_function_of_time():
         ({"tensor_func": tf.exp, "shape_in": "ab"}, "expected the shape of one item"),
         ({"tensor_func": keras.layers.ReLU}, r"the class ReLU. Give an instance, ReLU\("),
         (
-            {"tensor_func": keras.layers.ReLU(), "shape_in": (3,)},
+            {"tensor_func": lambda inputs: inputs, "shape_in": (3,)},
             r"takes \(inputs\), but is called as f\(t, x\); with pass_time=False",
         ),
         (

@@ -283,6 +283,10 @@ def resolve_targets(
     arrays = {}
     for probe, value in _by_object(kind, targets).items():
         array = _numeric(kind, probe, value)
+        expected = kind.shape(probe)
+        if not isinstance(array, Symbol) and len(expected) > 1:
+            flat = array.ndim == 3 and array.shape[2] == np.prod(expected)
+            array = array.reshape((*array.shape[:2], *expected)) if flat else array
         steps = n_steps.get(probe) if isinstance(n_steps, Mapping) else n_steps
         read = (compared or {}).get(names[probe], ())
         _check_target(kind, probe, value, array, steps, read, check_size)

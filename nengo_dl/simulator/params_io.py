@@ -23,6 +23,7 @@ from types import MappingProxyType
 
 import numpy as np
 from nengo import Connection, Direct, Ensemble, Network, Probe
+from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 from nengo.solvers import NoSolver
 from nengo.transforms import Dense, Sparse, SparseMatrix
@@ -132,9 +133,9 @@ def nengo_params(model, obj, values, loaded=NOTHING):
     dict
         For an ensemble ``encoders``, ``normalize_encoders``, ``gain``, ``bias``, and
         the defaults of ``max_rates`` and ``intercepts``, which follow from gain and
-        bias. For a decoded connection ``solver``, ``function`` and ``transform``; for
-        any other ``transform``; for a decoded probe ``solver``. Empty where there is no
-        parameter.
+        bias; for its neurons the last four of them. For a decoded connection
+        ``solver``, ``function`` and ``transform``; for any other ``transform``; for a
+        decoded probe ``solver``. Empty where there is no parameter.
 
     Raises
     ------
@@ -142,10 +143,14 @@ def nengo_params(model, obj, values, loaded=NOTHING):
         If the object is not in the model or is of another type, or if its parameters
         cannot be expressed.
     """
+    if isinstance(obj, Neurons):
+        params = nengo_params(model, obj.ensemble, values, loaded)
+        of_neurons = ("gain", "bias", "max_rates", "intercepts")
+        return {name: params[name] for name in of_neurons if name in params}
     if not isinstance(obj, Ensemble | Connection | Probe):
         raise ValidationError(
             f"{obj} is a {type(obj).__name__}, which has no parameters of this kind; "
-            "give ensembles or connections",
+            "give ensembles, their neurons, or connections",
             attr="objs",
         )
     if obj not in model.params:
@@ -261,12 +266,14 @@ def get_nengo_params(model, objs, values, as_dict=False, loaded=NOTHING):
         _check_labels(objs)
     params = [nengo_params(model, obj, values, loaded) for obj in objs]
     if as_dict:
+        objs = [obj.ensemble if isinstance(obj, Neurons) else obj for obj in objs]
         return {obj.label: p for obj, p in zip(objs, params, strict=True)}
     return params[0] if one else params
 
 
 def _check_labels(objs):
-    labels = [getattr(obj, "label", None) for obj in objs]
+    of_labels = [obj.ensemble if isinstance(obj, Neurons) else obj for obj in objs]
+    labels = [getattr(obj, "label", None) for obj in of_labels]
     for obj, label in zip(objs, labels, strict=True):
         problem = None
         if label is None:

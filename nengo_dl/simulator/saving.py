@@ -150,7 +150,7 @@ class SavingMethods:
 
         Parameters
         ----------
-        objs : Ensemble or Connection, or a list of them
+        objs : Ensemble, its neurons, or Connection, or a list of them
         as_dict : bool
             Give a dict by the objects' labels instead of a list.
 

@@ -9,6 +9,7 @@ import numpy as np
 from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.config import get_setting
+from nengo_dl.notices import warn
 from nengo_dl.signatures import checks_keywords
 from nengo_dl.simulator.arguments import (
     CompileArguments,
@@ -210,7 +211,7 @@ class TrainingMethods(DataMethods):
                 "Simulator.fit: this network has the setting inference_only=True; "
                 "remove it (nengo_dl.configure_settings) to train the network"
             )
-        stateful = stateful and self.stateful
+        stateful = self._kept(stateful, "Simulator.fit")
         self._require_compiled("fit")
         where = "Simulator.fit"
         data, streams = self._keras_data(x, y, n_steps, stateful, where, kwargs)
@@ -259,7 +260,7 @@ class TrainingMethods(DataMethods):
             ``"loss"``, ``"<probe>_loss"``, ``"<probe>_<metric>"``.
         """
         side = self._keras_side("evaluate")
-        stateful = stateful and self.stateful
+        stateful = self._kept(stateful, "Simulator.evaluate")
         self._require_compiled("evaluate")
         where = "Simulator.evaluate"
         spiking = self._spiking(spiking)
@@ -325,8 +326,11 @@ class TrainingMethods(DataMethods):
         return self._predict("predict_on_batch", x, n_steps, stateful, spiking, {})
 
     def _predict(self, method, x, n_steps, stateful, spiking, kwargs):
+        where = f"Simulator.{method}"
+        if not self.closed and not self.model.probes:
+            return ProbeDict({}, self._probe_names())
         side = self._keras_side(method)
-        where, stateful = f"Simulator.{method}", stateful and self.stateful
+        stateful = self._kept(stateful, where)
         one = method == "predict_on_batch"
         spiking = self._spiking(spiking)
         data, streams = self._keras_data(
@@ -365,6 +369,17 @@ class TrainingMethods(DataMethods):
                 )
         arrays = {p: outputs[name] for p, name in names.items()}
         return ProbeDict(arrays, names)
+
+    def _kept(self, stateful, where):
+        """Whether state is carried, as a call and the setting say."""
+        if stateful and not self.stateful:
+            warn(
+                f"{where}: stateful=True has no effect, because the network has the "
+                "setting stateful=False; leave that setting out to carry state from "
+                "batch to batch and from call to call",
+                once=("stateful", where),
+            )
+        return stateful and self.stateful
 
     def _spiking(self, spiking):
         """The argument of that name, checked."""

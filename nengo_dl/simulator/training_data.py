@@ -471,12 +471,12 @@ class DataMethods:
                     attr=where,
                 )
             if name != "n_steps" and size > self._batch:
-                raise ValidationError(
-                    f"{name}={size} is more than this simulator's minibatch_size "
-                    f"({self._batch}); leave it out, or build the Simulator with a "
-                    "larger minibatch_size",
-                    attr=where,
+                warn(
+                    f"{where}: {name}={size} is more than this simulator's "
+                    f"minibatch_size ({self._batch}), which is used instead; leave it "
+                    "out, or build the Simulator with a larger minibatch_size"
                 )
+                kwargs[name] = self._batch
         split = kwargs.get("validation_split") or 0
         if not 0 <= split < 1:
             raise ValidationError(

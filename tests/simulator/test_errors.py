@@ -310,7 +310,6 @@ def test_inference_only():
         ({"y": {}}, "no target for the probes 'out'"),
         ({"x": np.ones((2, 4, 1))}, "Node 'stimulus' has 4 steps.*expected 5"),
         ({"x": np.ones((2, 5, 3))}, "Node 'stimulus'.*size_out is 1"),
-        ({"batch_size": 3}, "batch_size=3.*minibatch_size"),
         ({"validation_data": np.zeros(3)}, "validation_data.*sample_weight"),
         ({"x": np.ones((0, 5, 1)), "y": np.ones((0, 5, 1))}, "at least 1 item"),
         ({"x": None, "n_steps": 0}, "at least 1 step as n_steps.*got 0"),
