@@ -35,7 +35,7 @@ EPOCHS = 3 if QUICK else 10
 N_TEST = 200 if QUICK else 1000
 N_STEPS = 50  # of 1 ms, for each image
 DT = 0.001  # seconds per step
-RATES = (250,) if QUICK else (50, 100, 250, 500)  # Hz
+RATES = (250, 500) if QUICK else (50, 100, 250, 500)  # Hz
 BATCH = 100
 
 keras.utils.set_random_seed(0)
