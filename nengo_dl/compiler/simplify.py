@@ -124,7 +124,7 @@ def fold(graph: Graph) -> Graph:
     still = (kind == Kind.STATE) & (graph.next == np.arange(graph.size))
     for reading in graph.states:
         if reading.written:
-            still[reading.elements] = False
+            still[reading.elements[reading.elements >= 0]] = False
     kind[still] = Kind.CONSTANT
     left = _fold_nodes(graph, kind, value)
     constant = kind[graph.src] == Kind.CONSTANT
