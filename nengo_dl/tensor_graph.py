@@ -10,6 +10,7 @@ import tensorflow as tf
 from nengo_dl.compiler.digits import COUNT, Digits
 from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
+from nengo_dl.runtime.apart import apart
 from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
 from nengo_dl.runtime.bptt import Scan
 from nengo_dl.runtime.either import either
@@ -20,6 +21,7 @@ from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.starting_values import Started, StartingValues
+from nengo_dl.runtime.switches import may_compile
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import SequenceStages
 from nengo_dl.runtime.unrolled import Unrolled
@@ -61,7 +63,8 @@ class Variant:
         python = any(group.kernel.host for group in self.layout.loop.groups)
         loop = self.layout.has_loop
         # without a loop it is compiled with the training step around it, see `fuses`
-        jit = settings["jit"] is not False and not python and loop
+        wanted = settings["jit"] is not False and may_compile(settings["jit"])
+        jit = wanted and not python and loop
         jit = jit and compilable(self.layout.loop.groups, program.batch)
         #: variables of Keras layers that the loop carries
         self.kept = Kept(self.layout, program.dtype)
@@ -72,7 +75,7 @@ class Variant:
         self.feed_forward = self.stages.any_order and not drawn
         #: whether XLA makes a training step around it faster: it fuses what is between
         #: products, but its convolutions are slower (see `.tensorflow_convolution`)
-        self.fuses = self.feed_forward and settings["jit"] is not False
+        self.fuses = self.feed_forward and wanted
         self.fuses &= all(g.kernel.batch_first is None for g in self.layout.groups())
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
         #: whether carried arrays lie in memory with the batch first
@@ -308,10 +311,11 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
                 spiking,
             )
             use = self._use(**form._asdict(), penalties=losses)
+            parts = self.program, use, self.settings, self._learned, self.starting
             with tf.init_scope():
-                self._variants[key] = Variant(
-                    self.program, use, self.settings, self._learned, self.starting
-                )
+                scoped = tf.distribute.has_strategy()
+                made = apart(Variant, *parts) if scoped else Variant(*parts)
+                self._variants[key] = made
         return self._variants[key]
 
     def _use(self, **options):

@@ -133,7 +133,8 @@ def run_chunks(
     scope = partial(tf.device, device) if device is not None else nullcontext
     overlap = overlap and inputs is not None and n_steps > chunk
     # kernels must not be traced in another thread, where Keras' settings are not known
-    with scope():
+    # and a device scope of the caller is not for others who share the program
+    with tf.device(device):
         carry, weights = loop.tensors(carry), loop.tensors(weights)
         run = loop.traced(chunk, n_in, batch, carry, weights)
 

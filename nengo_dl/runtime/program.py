@@ -29,6 +29,7 @@ from nengo_dl.runtime.sampled import SampledNumpyTier, SampledTensorFlowTier
 from nengo_dl.runtime.sampling import Sampling, Seen
 from nengo_dl.runtime.staged import StagedTier
 from nengo_dl.runtime.state import StateStore
+from nengo_dl.runtime.switches import may_compile
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
 from nengo_dl.surrogates import SpikeTraining
 
@@ -429,7 +430,8 @@ class Program:
             return "numpy"
         self.asked += n_steps
         limit = seconds_before_compiling(self.layout(use, fused=True), self.device)
-        return compiled if self.estimate(use) * self.asked > limit else "numpy"
+        pays = self.estimate(use) * self.asked > limit
+        return compiled if pays and may_compile(self.jit) else "numpy"
 
     def _python_in_loop(self, use: Specialization) -> bool:
         return any(group.kernel.host for group in self.layout(use).loop.groups)

@@ -10,6 +10,7 @@ from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.config import get_setting
 from nengo_dl.notices import warn
+from nengo_dl.runtime.apart import apart, in_a_scope
 from nengo_dl.signatures import checks_keywords
 from nengo_dl.simulator.arguments import (
     CompileArguments,
@@ -435,7 +436,8 @@ class TrainingMethods(DataMethods):
         if self._keras is None:
             with self._turns.reading():
                 if self._keras is None:  # or another thread has made it meanwhile
-                    self._keras = self._new_keras_side(what)
+                    make = self._new_keras_side
+                    self._keras = apart(make, what) if in_a_scope() else make(what)
         return self._keras
 
     def _new_keras_side(self, what):

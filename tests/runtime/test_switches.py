@@ -1,0 +1,79 @@
+"""What TensorFlow was told for the whole process is no reason to fail."""
+
+import contextlib
+import warnings
+
+import nengo
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import nengo_dl
+from nengo_dl.runtime import cost_model, switches
+
+X = np.ones((2, 5, 1))
+
+
+@contextlib.contextmanager
+def check_numerics():
+    tf.debugging.enable_check_numerics()
+    try:
+        yield
+    finally:
+        tf.debugging.disable_check_numerics()
+
+
+@contextlib.contextmanager
+def eagerly():
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def network(neurons, synapse):
+    with nengo.Network(seed=0) as net:
+        node = nengo.Node([0.0])
+        ens = nengo.Ensemble(8, 1, neuron_type=neurons)
+        nengo.Connection(node, ens, synapse=synapse)
+        net.p = nengo.Probe(ens, synapse=synapse)
+    return net
+
+
+def results(neurons, synapse):
+    net = network(neurons, synapse)
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        sim.run_steps(30)
+        ran = np.array(sim.data[net.p])
+        sim.reset()
+        predicted = sim.predict(X)[net.p]
+        sim.compile("sgd", loss="mse")
+        loss = sim.fit(X, X, verbose=0, shuffle=False).history["loss"]
+        return ran, predicted, loss
+
+
+@pytest.mark.parametrize("switch", (check_numerics, eagerly))
+@pytest.mark.parametrize(
+    "neurons, synapse", ((nengo.LIF(), 0.01), (nengo.RectifiedLinear(), None))
+)
+def test_auto_steps_back(switch, neurons, synapse, monkeypatch, allclose):
+    monkeypatch.setattr(cost_model, "COMPILE_SECONDS", 0.0)
+    expected = results(neurons, synapse)
+    with switch(), warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        stepped_back = results(neurons, synapse)
+    for one, other in zip(stepped_back, expected, strict=True):
+        assert allclose(one, other, atol=1e-6)
+    said = [w for w in found if "enable_check_numerics" in str(w.message)]
+    assert len(said) == (switch is check_numerics)
+
+
+def test_nothing_is_tried_as_long_as_there_is_no_reason(monkeypatch):
+    monkeypatch.setattr(tf, "function", None)
+    assert switches.may_compile("auto") and switches.may_compile(True)
+    monkeypatch.undo()
+    with check_numerics():
+        assert switches.may_compile(True)
+        with pytest.warns(UserWarning, match="enable_check_numerics"):
+            assert not switches.may_compile("auto")
