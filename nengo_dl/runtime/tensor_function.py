@@ -135,6 +135,7 @@ class TensorFunction:
         self._random: dict[bool, RandomStates] = {}
         self._began: list = []  # what random numbers were last started with
         self._penalties = False
+        self._fixed_batch: list = []  # found by trying out
         self.warned = False
 
     def __getstate__(self):
@@ -331,8 +332,7 @@ class TensorFunction:
             found.append(Trace(shape, read, updated, bool(scope.losses), random))
             return y
 
-        function = tf.function(body, autograph=False)
-        concrete = function.get_concrete_function(*self._specs(self._trace_batch()))
+        concrete = self._try_sizes(tf.function(body, autograph=False))
         if training:
             self._warn_of_constants(concrete.graph.trainable_variables)
         if found[-1].random.hidden:
@@ -358,8 +358,41 @@ class TensorFunction:
                 once=("tf.Variable", self.label),
             )
 
+    def _try_sizes(self, function: Any) -> Any:
+        """Trace a function with some batch size, or with one that its layers take.
+
+        A layer may have a state of the size of the batch, and take no other.
+        """
+        size = self._trace_batch()
+        try:
+            return function.get_concrete_function(*self._specs(size))
+        except ValidationError:
+            raise
+        except Exception as error:
+            others = self._sizes_of_variables() - {size}
+            if not others:
+                raise
+            first = error
+        for other in sorted(others):
+            try:
+                concrete = function.get_concrete_function(*self._specs(other))
+            except Exception:  # that is not the size
+                continue
+            self._fixed_batch.append(other)
+            return concrete
+        raise first
+
+    def _sizes_of_variables(self) -> set[int]:
+        """The first axes of all variables, one of which may be the size of the batch."""
+        if self.layer is None:
+            return set()
+        parts = [v for v in self.layer.variables if len(v.shape)]
+        return {v.shape[0] for v in parts}
+
     def _trace_batch(self) -> int:
         """Some batch size; of a layer that has a fixed one, this."""
+        if self._fixed_batch:
+            return self._fixed_batch[-1]
         known = [*(getattr(self.layer, "inputs", None) or ())]
         if getattr(self.layer, "stateful", False):
             known += keras.tree.flatten(getattr(self.layer, "states", None) or ())

@@ -1,10 +1,12 @@
 """Functions of tensors as parts of a step: what is found out about them, and calls."""
 
 import keras
+import nengo
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import nengo_dl
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.tensor_function import TensorFunction, VariableState
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
@@ -125,3 +127,27 @@ def test_losses_are_one_more_row():
         results = given.on_host(False)([np.zeros((2, 3), np.float32)])
         assert [result.shape[0] for result in results] == given.sizes
     assert with_losses.obstacle(False, 3) is None
+
+
+class OfOneSize(keras.layers.Layer):
+    """A layer with a state for each place of a batch of eight."""
+
+    def build(self, shape):
+        """Its state."""
+        self.total = self.add_weight(shape=(8, 3), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        """The sum of all steps."""
+        self.total.assign(self.total + x)
+        return self.total + 0.0
+
+
+def test_layers_that_take_one_size_of_batches_only(allclose):
+    with nengo.Network() as net:
+        node = nengo.Node([1.0, 2.0, 3.0])
+        layer = nengo_dl.Layer(OfOneSize())(node)
+        probe = nengo.Probe(layer)
+    with nengo_dl.Simulator(net, minibatch_size=8, progress_bar=False) as sim:
+        sim.run_steps(4)
+        expected = np.arange(1, 5)[:, None] * [1.0, 2.0, 3.0]
+        assert allclose(sim.data[probe], np.tile(expected, (8, 1, 1)))
