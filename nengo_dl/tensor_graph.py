@@ -97,6 +97,14 @@ class Variant:
             for number in np.unique(slot.carry[slot.carry >= 0]):
                 self.learned[number][slot.row[slot.carry == number]] = True
 
+    @property
+    def python_parts(self):
+        """(list of str) What is called as Python, each time that this runs."""
+        drawn = [s.key for s in self.layout.inputs if s.key in self.program.hosts]
+        groups = [g for g in self.layout.groups() if g.kernel.host]
+        called = [label for g in groups for label in g.labels or (g.kernel.name,)]
+        return list(dict.fromkeys([*map(str, drawn), *map(str, called)]))
+
     def _all_steps(self, settings, jit):
         """The loop as one function; networks of the same structure share it.
 

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.runtime.originals import Raised
 from nengo_dl.simulator.symbolic_data import SymbolicStream
 
 
@@ -51,7 +52,7 @@ class Stream:
         What Keras is given.
     own : OwnOutputs
         What nodes without data put out.
-    error : Exception or None
+    error : Raised or None
         What went wrong while data were fetched. TensorFlow only passes on its message.
     """
 
@@ -86,18 +87,19 @@ class Stream:
         self.error = None
         try:
             yield
-        except Exception:
-            if self.error is not None:
-                raise self.error from None
-            raise
+            return
+        except BaseException:
+            if self.error is None:
+                raise
+        self.error.again()
 
     @contextlib.contextmanager
     def catching(self):
         """Around what TensorFlow calls to fetch data."""
         try:
             yield
-        except Exception as error:
-            self.error = error
+        except BaseException as error:
+            self.error = Raised(error)
             raise
 
     # one element -----------------------------------------------------------------

@@ -4,12 +4,15 @@ Imported when it is first needed, because importing Keras takes seconds.
 """
 
 import contextlib
+import threading
 from types import MappingProxyType
 
 import keras
 import tensorflow as tf
+from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import warn
+from nengo_dl.runtime.originals import original_errors
 from nengo_dl.simulator.defaults import tensorflow_defaults
 from nengo_dl.simulator.loss_names import check_names
 from nengo_dl.simulator.training_advice import warn_before_training
@@ -87,6 +90,7 @@ class NengoModel(TrainsSome, keras.Model):
     turns = None  # of the simulator, one thread at a time
     before_calls = None  # called before methods that train, evaluate or predict
     around_evaluate = contextlib.nullcontext  # of each call, also of those in `fit`
+    around_export = contextlib.nullcontext  # raises an error if it cannot be exported
     around_prediction = contextlib.nullcontext  # of one batch
     jit_training = None  # whether a training step is compiled as a whole; None: as asked
     compiled_as = None  # another object each time
@@ -180,6 +184,17 @@ class NengoModel(TrainsSome, keras.Model):
         method = super().predict_on_batch
         return self.turns.call("keras_model.predict_on_batch", method, *args, **kwargs)
 
+    def export(self, filepath, *args, **kwargs):
+        """See ``keras.Model.export``; not of networks that call Python functions.
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulationError
+            If a file could only be used in this process.
+        """
+        with self.around_export():
+            return super().export(filepath, *args, **kwargs)
+
     def predict_step(self, data):
         """See ``keras.Model``; losses that are not asked for are not computed."""
         with self.around_prediction():
@@ -240,6 +255,43 @@ def _flat(value):
     return [] if value is None else [value]
 
 
+@contextlib.contextmanager
+def without_warnings_of_retracing():
+    """Around calls of Keras: every model has a function of its own to trace.
+
+    TensorFlow takes those of several simulators for one that is traced again and again.
+    """
+    thread = threading.get_ident()
+
+    def shown(record):
+        ours = record.thread == thread and "tf.function retracing" in str(record.msg)
+        return not ours
+
+    logger = tf.get_logger()
+    logger.addFilter(shown)
+    try:
+        yield
+    finally:
+        logger.removeFilter(shown)
+
+
+@contextlib.contextmanager
+def whole_errors():
+    """Around calls of Keras: errors keep their cause and their text.
+
+    Where Keras leaves its own lines out of tracebacks, it takes the causes of errors away
+    with them, and makes new ones of those that layers raise. The setting is one of this
+    thread alone.
+    """
+    filtered = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if filtered:
+            keras.config.enable_traceback_filtering()
+
+
 class KerasSide:
     """The layer, the model around it, and their connection with the simulation.
 
@@ -281,6 +333,7 @@ class KerasSide:
         self.model.before_calls = self._before_calls
         self.model.around_evaluate = self._aside
         self.model.around_prediction = self.layer.without_losses
+        self.model.around_export = self._exporting
         self._traced = {}  # what Keras has traced for other forms of the neurons
         self.layer.around_batches = self._around_batch
         #: what batches begin with: whether they train -> `Hosts`; None goes on
@@ -462,6 +515,21 @@ class KerasSide:
                 self._partial.between_batches(items, noting=False)
 
     @contextlib.contextmanager
+    def _exporting(self):
+        """Around the writing of a file that other programs are to run."""
+        python = self.layer.variant(False, losses=False).python_parts
+        if python:
+            shown = ", ".join(python[:5]) + (", ..." if len(python) > 5 else "")
+            raise SimulationError(
+                "the Keras model cannot be exported, because the network calls Python "
+                f"functions, which a file cannot hold: {shown}. Give nodes data instead "
+                "of functions, write functions in TensorFlow (nengo_dl.TensorNode), or "
+                "save the parameters alone with Simulator.save_params"
+            )
+        with self.defaults():
+            yield
+
+    @contextlib.contextmanager
     def _aside(self):
         """Around validation: processes, which training uses too, go on as if without."""
         first = self._first_processes
@@ -498,6 +566,9 @@ class KerasSide:
         self.layer.starting.show()
         processes = self.program.hosts_now()
         with self.defaults(), contextlib.ExitStack() as stack:
+            stack.enter_context(whole_errors())
+            stack.enter_context(original_errors())
+            stack.enter_context(without_warnings_of_retracing())
             stack.enter_context(self.form(spiking))
             variant = self.layer.variant(training, losses)
             others = [self.layer.variant(False)] if training else []
