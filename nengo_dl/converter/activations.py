@@ -157,6 +157,16 @@ def _means(key, activation, name, neurons):
     return name is not None and activation_name(key) == name
 
 
+def advice_for(name):
+    """What to do about an activation without a neuron type, if there is anything."""
+    if name in ("softmax", "log_softmax"):
+        return (
+            ". If it is the last layer, let the model end in logits instead (with "
+            "from_logits=True in the loss): the largest one is the same"
+        )
+    return ""
+
+
 class ConvertElementwise(LayerConverter):
     """A function of each element: neurons with their input."""
 
@@ -169,7 +179,8 @@ class ConvertElementwise(LayerConverter):
             return None
         if swapped(self.layer, self.options)[1]:
             return None  # a TensorNode of what takes its place, not of the layer
-        return f"there is no neuron type for {self.describe()}"
+        name = getattr(activation_of(self.layer), "__name__", "")
+        return f"there is no neuron type for {self.describe()}{advice_for(name)}"
 
     def describe(self):
         """The function, for messages."""

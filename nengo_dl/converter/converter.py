@@ -11,6 +11,7 @@ import numpy as np
 from nengo.synapses import Synapse
 
 from nengo_dl.config import configure_settings
+from nengo_dl.converter.activations import advice_for
 from nengo_dl.converter.base import Array, LayerConverter, converters
 from nengo_dl.converter.calibrate import rate_scales
 from nengo_dl.converter.fallback import (
@@ -22,7 +23,7 @@ from nengo_dl.converter.fallback import (
 )
 from nengo_dl.converter.graph_walk import walk
 from nengo_dl.converter.lookup import KerasMapping
-from nengo_dl.converter.making import Maker
+from nengo_dl.converter.making import InputNode, Maker
 from nengo_dl.converter.options import Options
 from nengo_dl.converter.summary import summary
 from nengo_dl.converter.verify import verify
@@ -60,7 +61,9 @@ class Converter:
         trained in the same way. Batch normalization uses the moving averages, and dropout
         and noise are left out.
     max_to_avg_pool : bool
-        True: maximum pooling becomes average pooling, which is native.
+        True: maximum pooling becomes average pooling, which is native. It computes
+        something else, so a model that was trained with maxima loses accuracy, perhaps
+        nearly all of it, until it is trained again.
     split_shared_weights : bool
         Weights of a layer that is called several times stay one array, read by several
         connections (see `.converter.connections.TiedConnection`). True: each connection
@@ -186,6 +189,13 @@ class Converter:
             )
 
     # checking and describing -----------------------------------------------------
+
+    def __repr__(self):
+        fallbacks = sum(self.why_fallback(c) is not None for c in self.conversions)
+        return (
+            f"<{type(self).__name__} of {self.model.name!r}: {len(self.conversions)} "
+            f"layers, {fallbacks} with a TensorNode, {self.net.n_neurons} neurons>"
+        )
 
     def verify(
         self,
@@ -396,7 +406,8 @@ class Converter:
         name = tensor._keras_history.operation.name
         shape = self._shape(value, name)
         label = self._maker.unique(self.graph.names[tensor._keras_history.operation])
-        node = nengo.Node(np.zeros(int(np.prod(shape, dtype=int))), label=label)
+        size = int(np.prod(shape, dtype=int))
+        node = InputNode(np.zeros(size), item_shape=shape, label=label)
         self.objects[value] = node
         self._arrays[value] = Array(node, shape, self.options.temporal_model)
         layer, names = _names(value, tensor)
@@ -505,6 +516,7 @@ class Converter:
         call = converter.call
         reason = (
             f"there is no neuron type for the activation {name!r} (the rest is native)"
+            + advice_for(name)
         )
         self._notes[call] = reason
         report(call, reason, self.options)

@@ -93,6 +93,10 @@ class KerasMapping(Mapping):
     def __len__(self):
         return len(self._keys)
 
+    def __repr__(self):
+        names = ", ".join(repr(getattr(key, "name", key)) for key in self._keys)
+        return f"<{type(self).__name__} of {len(self)} {self.what}: {names}>"
+
     def __contains__(self, key):
         return _hashable(key) in self._entries
 

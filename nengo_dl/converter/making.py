@@ -17,7 +17,26 @@ from nengo_dl.converter.connections import TiedConnection
 from nengo_dl.converter.penalties import ActivityPenalty, PenaltyNode, penalties_of
 from nengo_dl.neurons import ClippedReLU
 
-__all__ = ["Maker"]
+__all__ = ["InputNode", "Maker"]
+
+
+class InputNode(nengo.Node):
+    """A node for the input of a model, which data may have the shape of.
+
+    Parameters
+    ----------
+    output : array_like
+    item_shape : tuple of int
+        Of one item: instead of ``(items, steps, size)`` a simulator takes data
+        ``(items, *item_shape)`` of one step, and ``(items, steps, *item_shape)``.
+    label : str
+    """
+
+    item_shape = None
+
+    def __init__(self, output, item_shape, label):
+        super().__init__(output, label=label)
+        self.item_shape = tuple(item_shape)
 
 
 class Maker:

@@ -207,6 +207,7 @@ def resolve_data(
             array = array.astype(dtype, copy=False)
         elif array.dtype.kind != "f":
             array = array.astype(rc.float_dtype)
+        array = _flat_items(node, array)
         if one_item and array.ndim == 2 and array.shape[1] == node.size_out:
             array = array[None]
         advice = axis_advice(value, array.shape, node.size_out, n_steps, False)
@@ -383,6 +384,23 @@ class _Kind:
             for obj, text in zip(self.names, described(self.names), strict=True)
         )
         return f"{first_word} network's {self.role}s are {', '.join(sizes)}."
+
+
+def _flat_items(node, array):
+    """Data with the axes of one item, ``node.item_shape``, as ``(items, steps, size)``.
+
+    Nodes of converted models have such a shape, that of the model's input.
+    """
+    shape = getattr(node, "item_shape", None)
+    if shape is None or isinstance(array, Symbol) or len(shape) < 2:
+        return array
+    if array.ndim == 3 and array.shape[2] == node.size_out:
+        return array
+    if array.shape[1:] == shape:
+        return array.reshape(len(array), 1, node.size_out)
+    if array.shape[2:] == shape:
+        return array.reshape(*array.shape[:2], node.size_out)
+    return array
 
 
 def _by_object(kind, values):

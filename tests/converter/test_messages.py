@@ -1,5 +1,7 @@
 """What is said where something cannot be converted, or is not what one may expect."""
 
+import pickle
+
 import keras
 import nengo
 import numpy as np
@@ -106,3 +108,58 @@ def test_spikes_that_are_few_are_announced_when_they_are_run(
         assert first in found[0] and "Converter.calibrate(data)" in found[0]
     converter.calibrate(np.abs(rng.uniform(size=(20, 4))))
     assert warnings_of(converter.net, recwarn) == []
+
+
+# -- what conversions cost, and how they are shown ---------------------------------------
+
+
+def pooling():
+    inputs = keras.Input((4, 4, 1), name="image")
+    x = layers.Flatten(name="flat")(layers.MaxPooling2D(name="pool")(inputs))
+    return keras.Model(inputs, layers.Dense(2, "softmax", name="out")(x), name="cnn")
+
+
+def test_what_averages_instead_of_maxima_cost_is_said():
+    with pytest.warns(UserWarning, match="accuracy may be lost"):
+        nengo_dl.Converter(pooling())
+    with pytest.warns(UserWarning, match="not trained for.*Simulator.fit") as found:
+        nengo_dl.Converter(pooling(), max_to_avg_pool=True)
+    texts = [str(w.message) for w in found]
+    assert sum("not trained for" in text for text in texts) == 1
+    assert any("end in logits" in text for text in texts)
+
+
+@pytest.mark.filterwarnings("ignore:Converter")
+def test_a_softmax_of_its_own_is_answered_alike():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Activation("softmax")(inputs))
+    with pytest.raises(TypeError, match="end in logits"):
+        nengo_dl.Converter(model, allow_fallback=False)
+
+
+@pytest.mark.filterwarnings("ignore:Converter")
+def test_conversions_and_lookups_show_what_they_hold():
+    converter = nengo_dl.Converter(pooling())
+    assert repr(converter).startswith("<Converter of 'cnn': 3 layers, 2 with a Tensor")
+    assert repr(converter.inputs) == "<KerasMapping of 1 inputs: 'image'>"
+    assert "'image', 'pool', 'flat', 'out'" in repr(converter.layers)
+
+
+@pytest.mark.filterwarnings("ignore:Converter")
+def test_data_in_the_shape_of_the_model(rng, allclose):
+    """Images of one step, and of several; other shapes are refused."""
+    model = pooling()
+    net = nengo_dl.Converter(model).net
+    images = rng.uniform(size=(6, 4, 4, 1)).astype("float32")
+    expected = model.predict(images, verbose=0)
+    with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+        for x in (images, {"image": images}, images.reshape(6, 1, 16), images[:, None]):
+            assert allclose(sim.predict(x)["probe"][:, 0], expected, atol=1e-6)
+        moving = np.repeat(images[:, None], 4, axis=1)
+        assert sim.predict(moving)["probe"].shape == (6, 4, 2)
+        sim.compile("sgd", loss="mse")
+        assert sim.evaluate(images, expected[:, None], verbose=0)["loss"] < 1e-10
+        with pytest.raises(nengo.exceptions.ValidationError, match="expected"):
+            sim.predict(images[:, :3])
+    copied = pickle.loads(pickle.dumps(net.nodes[0]))
+    assert copied.item_shape == (4, 4, 1)

@@ -12,12 +12,14 @@ from nengo_dl.kernels.neurons.loihi import (
     LoihiRectifiedLinearKernel,
 )
 from tests.kernels.kernel_cases import CASES, currents, neurons, population
-from tests.kernels.kernel_harness import ITEMS, STEPS, Case
+from tests.kernels.kernel_harness import DT, ITEMS, STEPS, Case
 from tests.kernels.loihi_types import (
     LIFInWholeSteps,
     LoihiLIF,
     LoihiSpikingRectifiedLinear,
     RectifiedInWholeSteps,
+    decaying,
+    resting,
 )
 
 
@@ -170,25 +172,38 @@ neurons(
 neurons("loihi_spiking_rectified_linear", lambda i: LoihiSpikingRectifiedLinear(1 + i))
 
 
-def in_whole_steps(name, kernel, make):
+def in_whole_steps(name, kernel, make, current):
     """A case of rates that only training knows: here they are a neuron type."""
     neuron_kernels.add(type(make(0)), kernel())
     neuron_kernels.exact(type(make(0))).neuron_type = type(make(0))
 
     def build(bench, variant):
-        values = bench.rng.uniform(-1, 6, (ITEMS, STEPS, 20 + variant))
-        population(bench, make(variant), bench.feed(values=values))
+        neurons = make(variant)
+        # periods between whole steps, so that rounding does not make one step more of it
+        steps = bench.rng.randint(8, 300, (ITEMS, STEPS, 20 + variant))
+        period = DT * (steps - bench.rng.uniform(0.2, 0.8, steps.shape))
+        values = current(neurons, period)
+        values[:, :, :2] = [-1, 0]
+        population(bench, neurons, bench.feed(values=values))
 
     CASES.append(Case(name, build))
+
+
+def current_of_lif(neurons, period):
+    """The current with which the neurons of the chip have this period."""
+    tau_rc, tau_ref = decaying(neurons.tau_rc, DT), resting(neurons.tau_ref, DT)
+    return 1 + 1 / np.expm1((period - tau_ref) / tau_rc)
 
 
 in_whole_steps(
     "loihi_lif_rate",
     LoihiLIFRateKernel,
     lambda i: LIFInWholeSteps(0.02 + 0.01 * i, 0.002 + 0.001 * i, 1 + i),
+    current_of_lif,
 )
 in_whole_steps(
     "loihi_rectified_linear",
     LoihiRectifiedLinearKernel,
     lambda i: RectifiedInWholeSteps(1 + i),
+    lambda neurons, period: 1 / period,
 )
