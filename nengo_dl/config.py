@@ -88,8 +88,9 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
     spiking_training : bool
         True: `.Simulator.fit` runs spiking neurons as such, with a surrogate gradient;
         False (default): it runs their rate form.
-    surrogate : .Surrogate or None
-        The shape of the surrogate gradient, from `nengo_dl.surrogates`; None (default)
+    surrogate : .Surrogate or type or str or None
+        The shape of the surrogate gradient, from `nengo_dl.surrogates`, or its class or
+        its name (``"fast_sigmoid"``) for that with default parameters; None (default)
         uses the gradient of the rate form. Afterwards ``net.config[ens].surrogate`` sets
         it for one ensemble.
     jit : bool or "auto"

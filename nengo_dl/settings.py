@@ -12,7 +12,7 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 from nengo.params import Parameter
 
-from nengo_dl.surrogates import Surrogate
+from nengo_dl.surrogates import Surrogate, surrogate_named
 
 #: The classes whose objects hold something that is trained.
 TRAINABLE_CLASSES = (Ensemble, Neurons, Connection)
@@ -106,6 +106,10 @@ def _functions(value):
 
 
 def _surrogate(value):
+    if isinstance(value, str):
+        value = surrogate_named(value)
+    elif isinstance(value, type) and issubclass(value, Surrogate):
+        value = value()
     if not isinstance(value, Surrogate):
         raise TypeError
     return value
@@ -146,7 +150,11 @@ SETTINGS = {
     ),
     "spiking_training": Setting(False, "True or False", _flag),
     "surrogate": Setting(
-        None, "None or one of nengo_dl.surrogates", _optional(_surrogate), (Ensemble,)
+        None,
+        "None or one of nengo_dl.surrogates, such as FastSigmoid(slope=10), its class, "
+        "or its name 'fast_sigmoid'",
+        _optional(_surrogate),
+        (Ensemble,),
     ),
     "jit": Setting("auto", "'auto', True or False", _word_or(("auto",), _flag)),
     "checkpoint": Setting(
@@ -179,7 +187,7 @@ class Settings(TypedDict, total=False):
     simplifications: Sequence[Callable[..., Any]] | None
     validation: Literal["auto", "spikes", "rates"]
     spiking_training: bool
-    surrogate: Surrogate | None
+    surrogate: Surrogate | type[Surrogate] | str | None
     jit: bool | Literal["auto"]
     checkpoint: int | Literal["auto"] | None
     truncate: int | None

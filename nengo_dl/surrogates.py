@@ -294,6 +294,32 @@ class StraightThrough(Surrogate):
         return xp.where(xp.abs(x) <= self.width, one, xp.zeros_like(x))
 
 
+def surrogate_named(name: str) -> Surrogate:
+    """A surrogate with default parameters, by its name.
+
+    Parameters
+    ----------
+    name : str
+        That of the class, in any case and with or without underscores.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> surrogate_named("fast_sigmoid") == nengo_dl.surrogates.FastSigmoid()
+    True
+    """
+    plain = name.replace("_", "").lower()
+    for known in __all__:
+        found = globals()[known]
+        if known.lower() == plain and found is not Surrogate:
+            return found()
+    raise ValueError(name)
+
+
 @dataclass(frozen=True)
 class SpikeTraining:
     """How the neurons of a network are trained.

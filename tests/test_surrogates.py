@@ -2,12 +2,15 @@
 
 import pickle
 
+import nengo
 import numpy as np
 import pytest
 from nengo.exceptions import ValidationError
 from scipy import stats
 
+import nengo_dl
 from nengo_dl import surrogates
+from nengo_dl.config import get_setting
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.surrogates import (
@@ -125,3 +128,22 @@ def test_surrogates_of_populations():
     assert spikes.surrogate_of("b") == Triangle()
     assert spikes == SpikeTraining(True, Triangle(), (("a", ArcTan()),))
     assert len({spikes, SpikeTraining(), SpikeTraining()}) == 2
+
+
+@pytest.mark.parametrize("name", [n for n in surrogates.__all__ if n != "Surrogate"])
+def test_surrogates_by_name_and_class(name):
+    cls = getattr(surrogates, name)
+    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
+    for given in (name, snake, cls, cls()):
+        with nengo.Network() as net:
+            nengo_dl.configure_settings(surrogate=given)
+            ens = nengo.Ensemble(3, 1)
+        assert get_setting(net, "surrogate") == cls()
+        net.config[ens].surrogate = given
+        assert net.config[ens].surrogate == cls()
+
+
+@pytest.mark.parametrize("wrong", ["fast", "surrogate", int, 3])
+def test_what_is_no_surrogate(wrong):
+    with nengo.Network(), pytest.raises(ValidationError, match="name 'fast_sigmoid'"):
+        nengo_dl.configure_settings(surrogate=wrong)

@@ -38,6 +38,7 @@ def network(neuron_type=None, synapse=0.01, **settings):
         nengo.Connection(convolved, out[1:], transform=np.eye(3), label="pass on")
         net.p = nengo.Probe(out, label="p", synapse=synapse)
         net.q = nengo.Probe(net.a, label="q", synapse=synapse)
+    net.config[net.q].trainable = True
     return net
 
 
