@@ -322,7 +322,7 @@ def retime(graph: Graph) -> Graph:
     for reading in graph.states:
         elements = reading.elements
         is_factor = isinstance(reading.key, tuple)  # else names would depend on values
-        if is_factor or reading.observed or elements.size == 0:
+        if is_factor or reading.written or elements.size == 0:
             continue
         node = _whole_output(graph, elements)
         if node is None:

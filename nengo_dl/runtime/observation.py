@@ -63,16 +63,13 @@ class Observation:
         program = self.program
         program.settle()
         before = program.compiled(program.last_use).graph
-        products = self._products(before) if n_steps else {}
         self.on = True
         operators = program.model.operators
         program.observe(frozenset(s.base for op in operators for s in op.all_signals))
         self.forget(n_steps)
         if not n_steps:
             return
-        program.store.values.update(products)
         known = {r.key: (r.elements >= 0).ravel() for r in before.states}
-        known.update({key: np.ones(len(v), bool) for key, v in products.items()})
         self._unknown = self._depending(known)
 
     def forget(self, n_steps: int) -> None:
@@ -90,7 +87,8 @@ class Observation:
         graph, lasting = compiled.graph, set(compiled.lasting)
         tainted = np.zeros(graph.size, bool)
         for reading in graph.states:
-            if reading.key in lasting:
+            factor = isinstance(reading.key, tuple)
+            if (reading.key[0] if factor else reading.key) in lasting:
                 elements = reading.elements.ravel()
                 mask = known.get(reading.key, np.zeros(elements.size, bool))
                 tainted[elements[~mask & (elements >= 0)]] = True
@@ -100,27 +98,36 @@ class Observation:
             before = np.count_nonzero(tainted)
             tainted = flow.forward(tainted)
             tainted[states[tainted[graph.next[states]]]] = True
-        found = {r.key: tainted[r.elements.ravel()] for r in graph.states}
+        found: dict = {}
+        for reading in graph.states:
+            mask = tainted[reading.elements.ravel()] & (reading.elements.ravel() >= 0)
+            if isinstance(reading.key, tuple):  # all of what it is a factor of
+                base = reading.key[0]
+                found[base] = np.full(
+                    base.size, mask.any() or found.get(base, mask).any()
+                )
+            else:
+                found[reading.key] = mask
         return {key: mask for key, mask in found.items() if mask.any()}
 
-    def _products(self, graph: Graph) -> dict:
-        """States that were carried as the factors of which they are a product."""
-        factors: dict = {}
-        for reading in graph.states:
-            if isinstance(reading.key, tuple) and (reading.elements >= 0).all():
-                factors.setdefault(reading.key[0], []).append(reading.elements)
-        readings = []
-        for signal, parts in factors.items():
-            for node in graph.nodes:
-                inputs = [i.tobytes() for i in node.inputs]
-                if node.size == signal.size and all(p.tobytes() in inputs for p in parts):
-                    readings.append(Reading(signal, node.elements(), (node.size,)))
-                    break
-        return self._computed(graph, readings) if readings else {}
+    def _product(self, graph: Graph, base: Any) -> np.ndarray | None:
+        """A state that is carried as the factors of which it is a product."""
+        parts = [
+            reading.elements.tobytes()
+            for reading in graph.states
+            if isinstance(reading.key, tuple) and reading.key[0] is base
+        ]
+        for node in graph.nodes if parts else ():
+            inputs = [elements.tobytes() for elements in node.inputs]
+            if node.size == base.size and all(part in inputs for part in parts):
+                reading = Reading(base, node.elements(), (node.size,))
+                return self._computed(graph, [reading])[base]
+        return None
 
     def _computed(self, graph: Graph, readings: list[Reading]) -> dict:
         """Elements that follow from the state alone, ``(size, batch)``."""
         program = self.program
+        program.settle()
         states = graph.kind == Kind.STATE
         graph = replace(
             graph,
@@ -180,7 +187,12 @@ class Observation:
             if reading.key is base:
                 if compiled.turned.get(base, True) is None:
                     break
-                return self._of_state(compiled, reading)[index]
+                if (reading.elements >= 0).any() or not base.size:
+                    return self._of_state(compiled, reading)[index]
+                product = self._product(compiled.graph, base)
+                if product is None:
+                    break
+                return product[index]
         return self._of_python(base, index)
 
     def _of_state(self, compiled, reading: Reading) -> np.ndarray:

@@ -188,7 +188,7 @@ class Program:
                 observed=self.observed,
                 first=self._first[0],
                 individual=self._individual,
-                written=self.written_outside if use.open else frozenset(),
+                written=self.written_outside,
             )
             passes = self.strategies.passes(use.open)
             self._compiled[use] = pipeline.compile_model(self.model, options, passes)

@@ -1,6 +1,7 @@
 """``sim.signals``: the values that the signals of core Nengo have."""
 
 import gc
+import pickle
 
 import nengo
 import numpy as np
@@ -171,6 +172,26 @@ def test_what_was_carried_as_factors_goes_on():
             weights = sim.data[conn].weights
             if weights is not None:
                 np.testing.assert_allclose(weights, other.data[same].weights, rtol=1e-9)
+
+
+def test_those_who_looked_are_pickled_and_saved_like_others(tmp_path):
+    net = learning()
+    with simulator(net) as sim, simulator(net) as other:
+        sim.signals  # noqa: B018
+        sim.run_steps(5)
+        sim.save_params(tmp_path / "paused", include_state=True)
+        with pickle.loads(pickle.dumps(sim)) as again:
+            for one in (sim, again, other):
+                if one is other:
+                    one.load_params(tmp_path / "paused", include_state=True)
+                one.run_steps(3)
+            for conn, same in zip(
+                net.connections, again.network.connections, strict=True
+            ):
+                weights = sim.data[conn].weights
+                if weights is not None:
+                    assert np.allclose(again.data[same].weights, weights, rtol=1e-9)
+                    assert np.allclose(other.data[conn].weights, weights, rtol=1e-9)
 
 
 def test_turned_filters_show_the_state_of_core():
