@@ -204,6 +204,11 @@ class NengoModel(TrainsSome, keras.Model):
         if self.before_calls is not None:
             self.before_calls()
 
+    def export(self, *args, **kwargs):
+        """Write what the network computes, from the state as it is now; see Keras."""
+        self._begin()
+        return super().export(*args, **kwargs)
+
     def _by_probe(self, values):
         if isinstance(values, dict):
             return values

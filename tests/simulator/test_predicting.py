@@ -215,3 +215,23 @@ def test_a_probe_without_history_gives_its_last_step():
         sim.compile("sgd", loss={last: "mse"})
         history = sim.fit(n_steps=12, y={last: np.zeros((2, 1, 1))}, verbose=0)
         assert set(history.history) == {"loss", "last_loss"}
+
+
+def test_what_is_exported_starts_from_the_state_at_that_time(tmp_path, rng):
+    import tensorflow as tf
+
+    net = networks.autoencoder(synapse=0.01)
+    x = rng.uniform(-1, 1, (2, 5, 2)).astype(np.float32)
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        for how in ("at first", "after steps", "after a reset"):
+            if how == "after steps":
+                sim.run_steps(20, data=np.ones((2, 20, 2)))
+            if how == "after a reset":
+                sim.reset()
+            path = str(tmp_path / how)
+            sim.keras_model.export(path, verbose=False)
+            loaded = tf.saved_model.load(path)
+            expected = sim.predict(x, verbose=0)[net.out[0]]
+            for _ in range(2):  # nothing is kept
+                found = loaded.serve({"inp": x})["out0"]
+                assert np.array_equal(found, expected), how
