@@ -71,8 +71,10 @@ class PicklingMethods:
             self._recorded.add(n_steps - min(count, n_steps) + 1, min(count, n_steps))
         live, program = self._live, self._program
         live.parameters.write(state["parameters"])
-        live.n_steps, live.epochs = state["n_steps"], state["epochs"]
-        live.loaded.update(state.get("loaded", {}))  # older pickles do not have it
+        live.n_steps = state["n_steps"]
+        # older pickles have less: what is taken with `get` came later
+        live.epochs = state.get("epochs", 0)
+        live.loaded.update(state.get("loaded", {}))
         if state["closed"]:
             live.parameters.hold(state["held"])
             live.program = self._program = None
