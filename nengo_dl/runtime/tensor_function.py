@@ -633,6 +633,11 @@ class VariableState:
         self.initial = self.snapshot()
         self._function = function
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is anything that changes from step to step."""
+        return bool(self.variables)
+
     def reset(self, rngs: Sequence) -> None:
         """The values of the beginning."""
         self.restore(self.initial)
