@@ -187,11 +187,14 @@ class NengoModel(TrainsSome, keras.Model):
     def export(self, filepath, *args, **kwargs):
         """See ``keras.Model.export``; not of networks that call Python functions.
 
+        Each call of what is written starts from the state of the simulation as it is now.
+
         Raises
         ------
         ~nengo.exceptions.SimulationError
             If a file could only be used in this process.
         """
+        self._begin()
         with self.around_export():
             return super().export(filepath, *args, **kwargs)
 
@@ -203,11 +206,6 @@ class NengoModel(TrainsSome, keras.Model):
     def _begin(self):
         if self.before_calls is not None:
             self.before_calls()
-
-    def export(self, *args, **kwargs):
-        """Write what the network computes, from the state as it is now; see Keras."""
-        self._begin()
-        return super().export(*args, **kwargs)
 
     def _by_probe(self, values):
         if isinstance(values, dict):
