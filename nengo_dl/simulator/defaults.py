@@ -89,8 +89,9 @@ def tensorflow_defaults(device: str | None, dtype: np.dtype) -> Iterator[None]:
         if device is not None and "tensorflow" in sys.modules:
             stack.enter_context(_on_device(device))
         if "keras" in sys.modules:
-            stack.enter_context(_floatx.being(dtype.name))
+            # the policy first: as long as none was set, Keras makes it of the type
             stack.enter_context(_own.policy.being(dtype.name))
+            stack.enter_context(_floatx.being(dtype.name))
         yield
 
 
