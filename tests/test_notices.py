@@ -171,7 +171,7 @@ CAUSES = [
 ]
 
 
-@pytest.mark.parametrize("cause, what, way_out", CAUSES, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize("cause, what, way_out", CAUSES)
 def test_a_warning_reads_the_same_each_time_and_says_what_to_do(cause, what, way_out):
     texts = []
     for _ in range(2):

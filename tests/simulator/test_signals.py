@@ -97,7 +97,7 @@ def simulator(net, **options):
     return nengo_dl.Simulator(net, progress_bar=False, **options)
 
 
-@pytest.mark.parametrize("make", [neurons, learning, networks.recurrent], ids=str)
+@pytest.mark.parametrize("make", [neurons, learning, networks.recurrent])
 def test_signals_are_those_of_core(make):
     net = make()
     with simulator(net) as sim:
