@@ -3,6 +3,8 @@
 import numpy as np
 from nengo.ensemble import Neurons
 
+from nengo_dl.simulator.summary import Table, table
+
 __all__ = ["summary"]
 
 HEADINGS = ("layer", "became", "neurons", "parameters", "why no native form")
@@ -22,10 +24,7 @@ def summary(converter):
                 converter.why_fallback(done) or "",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    return Table(table(rows))
 
 
 def _neurons(done, converter):

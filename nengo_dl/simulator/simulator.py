@@ -45,6 +45,7 @@ from nengo_dl.simulator.pickling import PicklingMethods
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.saving import SavingMethods
 from nengo_dl.simulator.signals import SignalValues
+from nengo_dl.simulator.summary import count, summary
 from nengo_dl.simulator.training import TrainingMethods
 from nengo_dl.simulator.turns import Turns, in_turn
 
@@ -295,6 +296,41 @@ class Simulator(
         """
         self._require_open("describe")
         return self._program.describe(html)
+
+    def summary(self) -> str:
+        """The parameters of the network, object by object: shapes, numbers, training.
+
+        Returns
+        -------
+        str
+            A table, which notebooks and the Python prompt show in lines. Below it is how
+            many numbers training changes, how many an online learning rule changes (those
+            that both do count as training's), and how many stay as they are. What was
+            compiled is told by `describe`.
+
+        Examples
+        --------
+        >>> with nengo.Network() as net:
+        ...     ens = nengo.Ensemble(50, 1, label="ens")
+        ...     out = nengo.Node(size_in=1)
+        ...     conn = nengo.Connection(ens, out, label="read-out")
+        >>> with nengo_dl.Simulator(net) as sim:
+        ...     print(sim.summary().splitlines()[2])
+        ensembles['ens']         50 LIF   encoders (50, 1), bias (50,)  100    training
+        """
+        return summary(self._live.parameters.entries)
+
+    def count_params(self) -> int:
+        """How many numbers the parameters of the network consist of, trained or not.
+
+        Encoders, biases, and weights or decoders of connections and probes; variables of
+        Keras layers in the network. See `summary`.
+
+        Returns
+        -------
+        int
+        """
+        return count(self._live.parameters.entries)
 
     # running ---------------------------------------------------------------------
 
