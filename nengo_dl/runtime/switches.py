@@ -2,6 +2,7 @@
 
 ``tf.debugging.enable_check_numerics`` and ``enable_dump_debug_info`` put operations into
 every program that XLA knows nothing of. With ``jit="auto"`` programs then run without it.
+With ``tf.config.experimental.enable_op_determinism`` Keras compiles no training step.
 """
 
 from __future__ import annotations
@@ -36,6 +37,21 @@ def may_compile(jit: Any) -> bool:
             )
         return False
     return True
+
+
+def deterministic() -> bool:
+    """Whether TensorFlow was told to run deterministic operations only.
+
+    Keras then compiles no training step, and warns in each ``fit`` that asks for one.
+    """
+    import tensorflow  # noqa: F401  (what follows is a part of it)
+
+    try:
+        from tensorflow.python.framework import config
+
+        return bool(config.is_op_determinism_enabled())
+    except (ImportError, AttributeError):
+        return False
 
 
 def _xla_works() -> bool:

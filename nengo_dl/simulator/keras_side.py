@@ -13,6 +13,7 @@ from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import warn
 from nengo_dl.runtime.originals import original_errors
+from nengo_dl.runtime.switches import deterministic
 from nengo_dl.simulator.defaults import tensorflow_defaults
 from nengo_dl.simulator.loss_names import check_names
 from nengo_dl.simulator.training_advice import warn_before_training
@@ -444,7 +445,8 @@ class KerasSide:
         """
         model, jit = self.model, None
         if self.jit == "auto":
-            jit = fixed_shapes and self.layer.variant(True).fuses
+            fuses = fixed_shapes and self.layer.variant(True).fuses
+            jit = fuses and not deterministic()
         if jit != model.jit_training:
             model.jit_training, model.train_function = jit, None
 

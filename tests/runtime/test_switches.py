@@ -7,6 +7,7 @@ import nengo
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config
 
 import nengo_dl
 from nengo_dl.runtime import cost_model, switches
@@ -32,6 +33,16 @@ def eagerly():
         tf.config.run_functions_eagerly(False)
 
 
+@contextlib.contextmanager
+def deterministic():
+    tf.keras.utils.set_random_seed(0)
+    tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        config.disable_op_determinism()
+
+
 def network(neurons, synapse):
     with nengo.Network(seed=0) as net:
         node = nengo.Node([0.0])
@@ -53,7 +64,7 @@ def results(neurons, synapse):
         return ran, predicted, loss
 
 
-@pytest.mark.parametrize("switch", (check_numerics, eagerly))
+@pytest.mark.parametrize("switch", (check_numerics, eagerly, deterministic))
 @pytest.mark.parametrize(
     "neurons, synapse", ((nengo.LIF(), 0.01), (nengo.RectifiedLinear(), None))
 )
@@ -67,6 +78,7 @@ def test_auto_steps_back(switch, neurons, synapse, monkeypatch, allclose):
         assert allclose(one, other, atol=1e-6)
     said = [w for w in found if "enable_check_numerics" in str(w.message)]
     assert len(said) == (switch is check_numerics)
+    assert not [w for w in found if "jit_compile" in str(w.message)]
 
 
 def test_nothing_is_tried_as_long_as_there_is_no_reason(monkeypatch):
