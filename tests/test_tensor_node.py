@@ -337,6 +337,29 @@ def test_variables_of_tensorflow_are_not_trained_and_it_says_so():
     assert own.numpy() == 2.0
 
 
+@pytest.mark.parametrize("settings", ({}, {"jit": False}, {"use_loop": False}), ids=str)
+def test_variables_of_tensorflow_are_constants_in_loops(settings, allclose):
+    """What lies before them is trained as it is with a constant."""
+    losses = []
+    for factor in (tf.constant([[2.0]]), tf.Variable([[2.0]]), keras.Variable([[2.0]])):
+        with nengo.Network() as net, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nengo_dl.configure_settings(**settings)
+            a, b = nengo.Node([1.0]), nengo.Node(size_in=1)
+            nengo.Connection(a, b, transform=[[0.5]], synapse=0.01)
+            out = nengo_dl.Layer(lambda x, by=factor: x @ by)(b, shape_in=(1,))
+            nengo.Probe(out)
+            with nengo_dl.Simulator(net, unroll_simulation=3, progress_bar=False) as sim:
+                sim.compile(keras.optimizers.SGD(1.0), loss="mse")
+                x, y = np.ones((1, 3, 1)), np.ones((1, 3, 1))
+                fit = sim.fit(x, y, epochs=3, verbose=0, shuffle=False)
+        losses.append(fit.history["loss"])
+    constant, variable, of_keras = losses
+    assert constant[0] > constant[-1]
+    assert allclose(variable, constant)
+    assert of_keras[-1] < constant[-1]
+
+
 def test_variables_of_keras_are_trained_without_a_word():
     own = keras.Variable([[2.0]])
     dense = keras.layers.Dense(1)

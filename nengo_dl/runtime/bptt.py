@@ -190,7 +190,8 @@ class Scan:
             else:
                 ys, last = self._plain(*parts)
 
-            def grad(*upstream):
+            def grad(*upstream, variables=()):
+                """``variables``: those of TensorFlow's own in functions of the user."""
                 state = saved if training else self._saving(*parts)[2]
                 d = [
                     tf.zeros_like(y) if g is None else tf.convert_to_tensor(g)
@@ -199,11 +200,13 @@ class Scan:
                 d_xs, d_carry, d_weights = self._backward(
                     parts[0], parts[2], state, d[0], floats(d[1:], last)
                 )
-                return [
+                gradients = [
                     d_xs,
                     *spread(d_carry, parts[1]),
                     *spread(d_weights, parts[2]),
                 ]
+                # they are constants in the loop
+                return (gradients, [None] * len(variables)) if variables else gradients
 
             return [ys, *last], grad
 
