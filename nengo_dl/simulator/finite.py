@@ -79,6 +79,28 @@ def check_data(array: np.ndarray, what: str, where: str, way_out: str = "") -> N
     )
 
 
+def way_out_of_overflow(given: np.ndarray, array: np.ndarray) -> str:
+    """What to do about numbers that only became infinite in the network's precision.
+
+    Parameters
+    ----------
+    given, array : array
+        As the user gave them, and in that precision.
+
+    Returns
+    -------
+    str
+        Empty if they were no numbers before.
+    """
+    if not is_finite(given):
+        return ""
+    return (
+        f"The number that was given is beyond {array.dtype.name}, which ends at "
+        f"{np.finfo(array.dtype).max:.2g}; scale the data, or call "
+        "nengo_dl.configure_settings(dtype='float64') in the network"
+    )
+
+
 def check_targets(
     array: np.ndarray, what: str, where: str, functions: Iterable[Any]
 ) -> None:

@@ -11,7 +11,12 @@ from nengo.exceptions import ValidationError
 from nengo.rc import rc
 
 from nengo_dl.notices import warn
-from nengo_dl.simulator.finite import check_data, check_targets
+from nengo_dl.simulator.finite import (
+    check_data,
+    check_targets,
+    is_finite,
+    way_out_of_overflow,
+)
 from nengo_dl.simulator.targets import (
     axis_advice,
     check_classes,
@@ -202,9 +207,10 @@ def resolve_data(
     if _is_one_of_many(data, nodes):
         data = _chosen(kind, data, nodes, "nodes without data run their own output")
     for node, value in _by_object(kind, data).items():
-        array = _numeric(kind, node, value)
+        array = given = _numeric(kind, node, value)
         if dtype is not None:
-            array = array.astype(dtype, copy=False)
+            with np.errstate(over="ignore"):  # it is refused below
+                array = array.astype(dtype, copy=False)
         elif array.dtype.kind != "f":
             array = array.astype(rc.float_dtype)
         array = _flat_items(node, array)
@@ -212,8 +218,8 @@ def resolve_data(
             array = array[None]
         advice = axis_advice(value, array.shape, node.size_out, n_steps, False)
         _check_shape(kind, node, array, (node.size_out,), one_item, advice)
-        if not isinstance(array, Symbol):
-            check_data(array, kind.of(node), where)
+        if not isinstance(array, Symbol) and not is_finite(array):
+            check_data(array, kind.of(node), where, way_out_of_overflow(given, array))
         arrays[node] = array
     _check_equal(kind, arrays, 0, "items", minibatch_size, "minibatch_size")
     steps = _check_equal(kind, arrays, 1, "steps", n_steps, "n_steps")

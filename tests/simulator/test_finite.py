@@ -1,5 +1,7 @@
 """NaN and infinity are refused where they come in and where they go out."""
 
+import warnings
+
 import nengo
 import numpy as np
 import pytest
@@ -30,6 +32,25 @@ def sim():
     with nengo_dl.Simulator(small(), minibatch_size=4, progress_bar=False) as sim:
         sim.compile(keras.optimizers.SGD(0.0), "mse")
         yield sim
+
+
+@pytest.mark.parametrize("method", ("predict", "run_steps"))
+def test_data_beyond_the_precision_say_so(sim, method):
+    """And NumPy does not warn of the conversion, from inside of the package."""
+    x = np.zeros((4, 3, 1))
+    x[2, 1] = 1e300
+    arguments = {"x": x} if method == "predict" else {"n_steps": 3, "data": x}
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(
+            ValidationError, match=r"inf at item 2, step 1.*beyond float32.*3\.4e\+38"
+        ),
+    ):
+        warnings.simplefilter("error")
+        getattr(sim, method)(**arguments)
+    x[2, 1] = np.inf
+    with pytest.raises(ValidationError, match="drop or replace it"):
+        getattr(sim, method)(**arguments)
 
 
 class Batches(keras.utils.PyDataset):
