@@ -549,6 +549,16 @@ class Program:
         hosts = self.hosts.values()
         return [v for host in hosts for v in getattr(host, "random_variables", ())]
 
+    def random_numbers(self) -> dict:
+        """The state of `random_variables`, for `go_on_with_numbers`."""
+        tensors = {op: h for op, h in self.hosts.items() if hasattr(h, "go_on_with")}
+        return {op: host.random_numbers() for op, host in tensors.items()}
+
+    def go_on_with_numbers(self, numbers: Mapping) -> None:
+        """Functions of tensors draw what comes after."""
+        for op, found in numbers.items():
+            self.hosts[op].go_on_with(found)
+
     def restore_hosts(self, snapshot: Mapping, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
         self._forget_inputs()

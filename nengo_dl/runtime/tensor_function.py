@@ -655,6 +655,18 @@ class VariableState:
             return []
         return [*function.random(False).variables, *function.random(True).variables]
 
+    def random_numbers(self) -> dict[bool, list[np.ndarray]]:
+        """The state of random numbers in both forms, as far as they have been run."""
+        made = {} if self._function is None else self._function._random
+        return {form: [v.numpy() for v in r.variables] for form, r in made.items()}
+
+    def go_on_with(self, numbers: dict[bool, list[np.ndarray]]) -> None:
+        """Draw what comes after; see `random_numbers`."""
+        for form, values in numbers.items():
+            variables = self._function.random(form).variables
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
     def snapshot(self) -> list[np.ndarray]:
         """The present values."""
         return [v.numpy() for v in self.variables]

@@ -44,6 +44,7 @@ class PicklingMethods:
             state.update(state=values, processes=processes, open=program.is_open)
             state.update(process_seed=self._process_seed, asked=program.asked)
             state["waiting"] = program.waiting_inputs(live.n_steps)
+            state["random"] = program.random_numbers()
         return {
             **state,
             "n_steps": live.n_steps,
@@ -85,4 +86,5 @@ class PicklingMethods:
         program.asked = state.get("asked", 0)
         program.store.restore(state["state"])
         program.restore_hosts(state["processes"])
+        program.go_on_with_numbers(state.get("random", {}))
         program.wait_with(live.n_steps, state.get("waiting"))

@@ -364,3 +364,30 @@ def test_pickles_leave_out_the_cache_of_decoders(copied, tmp_path):
     finally:
         nengo.rc.set("decoder_cache", "path", path)
         nengo.rc.set("decoder_cache", "enabled", "False")
+
+
+def test_noise_in_training_is_pickled():
+    """Dropout and noise go on, in fit and where the training phase is forced."""
+    keras = pytest.importorskip("keras")
+    with nengo.Network(seed=3) as net:
+        nengo_dl.configure_settings(learning_phase=True)
+        inp = nengo.Node([1.0, 1.0])
+        out = nengo_dl.Layer(keras.layers.GaussianNoise(1.0))(inp)
+        nengo.Probe(nengo_dl.Layer(keras.layers.Dense(1))(out), label="out")
+    x, y = np.ones((4, 1, 2)), np.ones((4, 1, 1))
+
+    def go_on(sim):
+        sim.compile(keras.optimizers.SGD(0.0), loss="mse")
+        losses = sim.fit(x, y, epochs=2, verbose=0).history["loss"]
+        sim.run_steps(3)
+        return losses, sim.data[sim.model.probes[0]][:, -3:].copy()
+
+    with nengo_dl.Simulator(net, minibatch_size=4, progress_bar=False) as sim:
+        before, _ = go_on(sim)
+        pickled = pickle.dumps(sim)
+        expected, data = go_on(sim)
+    assert len({*before, *expected}) == 4
+    with pickle.loads(pickled) as sim:
+        losses, found = go_on(sim)
+    assert losses == expected
+    assert np.array_equal(found, data)
