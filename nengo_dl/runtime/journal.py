@@ -57,14 +57,16 @@ class Journal:
                 self.forget()
             elif len(self._steps) + count <= self.most:
                 return
-        # into memory that is there, but not over the copy that is valid until then
-        self._spare, copy = self._copy or self._spare, self._spare
+        # into memory that is there, but not over the copy that is valid until then; they
+        # change places at the end, because an interrupt may come before
+        copy = self._spare
         if copy is None:
             copy = [carried.copy() for carried in self._program.carry]
         else:
             for mine, carried in zip(copy, self._program.carry, strict=True):
                 mine[...] = carried
-        self._copy, self._first, self._steps = copy, start, []
+        self._copy, self._spare = copy, self._copy
+        self._first, self._steps = start, []
 
     @property
     def reached(self) -> int:
