@@ -34,6 +34,7 @@ from nengo_dl.kernels.functions import (
     as_slice,
     item_generators,
     others,
+    same_memory,
     step_times,
     warn_of_python,
 )
@@ -57,17 +58,27 @@ class _Arrays(SignalDict):
 
     ``flat`` has the memory of each base signal as a vector that can always be written,
     also where the step function gets a read-only array.
+
+    Parameters
+    ----------
+    memory : dict, optional
+        Base signal -> memory for it, if there is some already.
     """
 
-    def __init__(self):
+    def __init__(self, memory=None):
         super().__init__()
         self.flat = {}
+        self.memory = {} if memory is None else memory
 
     def init(self, signal):
         """Make the array of a signal."""
         base = signal.base
         if not (base.sparse or base in self):
-            array = np.array(base.initial_value, order="C")
+            if base in self.memory:
+                self.memory[base][...] = base.initial_value
+            else:
+                self.memory[base] = np.array(base.initial_value, order="C")
+            array = self.memory[base].view()
             self.flat[base] = array.reshape(-1)
             array.setflags(write=not base.readonly)
             dict.__setitem__(self, base, array)
@@ -91,9 +102,9 @@ class _Arrays(SignalDict):
 class _Item:
     """One batch item of an operator: its arrays, its random numbers, its step."""
 
-    def __init__(self, op, dt: float, rng, own_rngs, before, first):
+    def __init__(self, op, dt: float, rng, own_rngs, before, first, memory):
         self.rngs = [rng, *own_rngs.values()]
-        self.arrays = _Arrays()
+        self.arrays = _Arrays(memory)
         # a copy, because step functions may count in attributes of their operator
         op = _with_generators(op, own_rngs)
         op.init_signals(self.arrays)
@@ -142,6 +153,9 @@ class PythonOperator:
         self.dt = dt
         self.kind = kind or type(op)
         self.items: list[_Item] = []
+        #: of the first item: base signal -> array, the same for ever, since graphs may
+        #: keep their state in it
+        self.memory: dict = {}
         #: the `OperatorCall` that the arrays hold the constants of
         self.user: OperatorCall | None = None
 
@@ -177,7 +191,9 @@ class PythonOperator:
         self.items = []
         for i, rng in enumerate(rngs):
             own = {key: generators[i] for key, generators in held.items()}
-            self.items.append(_Item(self.op, self.dt, rng, own, before, first[i]))
+            memory = {} if i else self.memory
+            item = _Item(self.op, self.dt, rng, own, before, first[i], memory)
+            self.items.append(item)
 
     def snapshot(self) -> list:
         """Arrays and random numbers as they are now, for `restore`.
@@ -309,10 +325,37 @@ class OperatorCall(HostFunction):
         stops = np.cumsum(self._sizes)
         return [out[a:b] for a, b in zip([0, *stops], stops)]
 
+    def shared(self) -> list[tuple[np.ndarray, int, int | None]]:
+        """See `HostFunction`: large signals as a whole, mentioned once, of one item."""
+        if len(self.host.items) != 1:
+            return []
+        flat = self.host.items[0].arrays.flat
+        others = [base for base, *_ in (*self._constants, *self._zeros)]
+        found = []
+        for given in self._given:
+            base = given.base
+            rows = [r[2] for r in self._results if r[0] is base]
+            alone = [g.base for g in self._given].count(base) == 1 and base not in others
+            whole = given.number and given.positions == slice(0, base.size)
+            if not (alone and whole and len(rows) == int(given.own)):
+                continue
+            returned = self._output(rows[0]) if rows else None
+            if not rows or returned is not None:
+                found.append((flat[base], given.number + bool(self._n_small), returned))
+        return found
+
+    def _output(self, rows: slice) -> int | None:
+        """Which output has these rows, and no others."""
+        stops = [int(stop) for stop in np.cumsum(self._sizes)]
+        pieces = list(zip([0, *stops], stops))
+        piece = rows.start, rows.stop
+        return pieces.index(piece) if piece in pieces else None
+
     def attempt(self, arrays, dtype=None, begun=None):
         """One step for each column; see `nengo_dl.kernels.functions.HostFunction`.
 
-        What signals hold is copied once on the way in, and once on the way out.
+        What signals hold is copied once on the way in, unless it is the same memory, and
+        once on the way out.
         """
         out = self._out(arrays[0].shape[1], np.dtype(dtype or arrays[0].dtype))
         done = 0
@@ -402,11 +445,15 @@ class _Given(NamedTuple):
     def put(self, flat, arrays, b: int) -> None:
         """Into the arrays of an item, from column ``b``."""
         new = arrays[self.number][self.rows, b]
+        if self.number and same_memory(new, flat[self.base]):
+            return
         flat[self.base][self.positions] = np.rint(new) if self.whole else new
 
     def put_if_changed(self, flat, arrays, b: int) -> None:
         """As `put`, but what only differs by rounding is not rounded."""
         new = arrays[self.number][self.rows, b]
+        if same_memory(new, flat[self.base]):
+            return
         now = flat[self.base][self.positions]
         if not np.array_equal(now.astype(new.dtype), new, equal_nan=True):
             self.put(flat, arrays, b)
@@ -594,7 +641,10 @@ class UnknownOperator(PythonRule):
         warn_of_python(kind, what, f"{self.place(op)}{others(alike)}", costs, way_out)
 
     def _copied_bytes(self, op, low) -> int:
-        """How many bytes are copied in a step: what is given, and what is written."""
+        """How many bytes are copied in a step: what is given, and what is written.
+
+        With one batch item it may be less, see `OperatorCall.shared`.
+        """
         given = [s for s in op.reads if not (s.sparse or low.is_constant(s))]
         signals = [
             *given,
@@ -614,7 +664,7 @@ def copied(size: int) -> str:
     if size < FEW_BYTES:
         return ""
     amount = f"{size / 2**20:.1f} MB" if size >= 2**20 else f"{size / 2**10:.0f} kB"
-    return f", copies {amount} of signals in each of them"
+    return f", copies up to {amount} of signals in each of them"
 
 
 registry.operators.default = UnknownOperator()

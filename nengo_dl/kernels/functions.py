@@ -122,6 +122,17 @@ class HostFunction:
         """Rows of each output."""
         return (self.size,) if self.size else ()
 
+    def shared(self) -> list[tuple[np.ndarray, int, int | None]]:
+        """Arrays of the function that what it is called with may lie in.
+
+        Returns
+        -------
+        list
+            For each one: the array, which input it holds before the call, and which
+            output after it. None: the function only reads it.
+        """
+        return []
+
     def attempt(self, arrays, dtype=None, begun=None):
         """Call for as many columns as go well.
 
@@ -277,6 +288,13 @@ class InDouble(HostFunction):
         if len(self.given):
             return [out, to_digits(out[self._given])]
         return self.function.outputs(out)
+
+
+def same_memory(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays, each without gaps or a column, are the same numbers."""
+    first, second = one.__array_interface__, other.__array_interface__
+    same = first["data"][0] == second["data"][0] and one.size == other.size
+    return same and one.dtype == other.dtype
 
 
 def as_slice(rows: np.ndarray) -> slice | np.ndarray:

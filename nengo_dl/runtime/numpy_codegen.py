@@ -7,9 +7,10 @@ passes, in the order in which `generate` calls them:
 2. `write_back`: plan how each next carry gets into its carry buffer, at best by
    computing it right there;
 3. `place_parts`: compute other values, too, right where they would be copied to;
-4. `allocate`: give each remaining value a place in a few buffers that are used again
+4. `share`: let carries lie in arrays of Python functions, if that is wanted;
+5. `allocate`: give each remaining value a place in a few buffers that are used again
    and again;
-5. `Writer`: the source of the function, which is compiled and bound to the buffers.
+6. `Writer`: the source of the function, which is compiled and bound to the buffers.
 """
 
 from __future__ import annotations
@@ -318,6 +319,49 @@ def _place(program: Program, view: View, out: Value, offset: int) -> None:
     value.home = (out, offset)
 
 
+def share(program: Program) -> None:
+    """Let carries lie in the arrays that Python functions look at and write to.
+
+    A function may have arrays of its own for what it is given. Where one of its inputs
+    is a carry as a whole, as it is when the function is called, the array becomes the
+    buffer of this carry, and nothing is copied. What it writes there must be the next
+    carry, and nobody may read the old one later (`write_back` found that out).
+    """
+    taken: set[Value] = set()
+    for ins in program.instructions:
+        for array, given, returned in getattr(ins.operation, "shared", ()):
+            carry, _ = ins.operands[given].value.locate()
+            fits = (array.nbytes, array.dtype) == (carry.nbytes, carry.dtype)
+            if carry.kind == "carry" and carry not in taken and fits:
+                if _is_carry(ins, given, returned, carry):
+                    taken.add(carry)
+                    carry.array = array.reshape(carry.shape)
+
+
+def _is_carry(ins: Instruction, given: int, returned: int | None, carry: Value) -> bool:
+    """Whether an operand of a call is a carry as a whole, and a result the next one."""
+    view = ins.operands[given]
+    placed = view.whole and view.nbytes == carry.nbytes
+    if not placed or view.value.locate() != (carry, 0):
+        return False
+    return returned is None or ins.outputs[returned].locate() == (carry, 0)
+
+
+def clashes(program: Program) -> bool:
+    """Whether Python functions write to carries that are still needed.
+
+    That is so if the carries were shared by another program, and this one computes them
+    in another order.
+    """
+    for ins in program.instructions:
+        for array, *numbers in getattr(ins.operation, "shared", ()):
+            for carry in program.carry:
+                shared = np.may_share_memory(array, carry.array)
+                if shared and not _is_carry(ins, *numbers, carry):
+                    return True
+    return False
+
+
 def allocate(program: Program) -> dict[Value, np.ndarray]:
     """Give each value that is not placed elsewhere a buffer of bytes.
 
@@ -460,24 +504,37 @@ def _write(
 
 @dataclass
 class Generated:
-    """What `generate` gives: the functions, their source and the output buffer."""
+    """What `generate` gives: the functions, their source and the output buffer.
+
+    ``clashes``: the step must not be called with carries that another one shares.
+    """
 
     step: Callable[[], None]
     setup: Callable[[], None]
     y: np.ndarray | None
     source: str
     n_calls: int
+    clashes: bool
 
 
-def generate(program: Program) -> Generated:
-    """Turn a recorded step into functions of in-place array calls."""
+def generate(program: Program, sharing: bool = False) -> Generated:
+    """Turn a recorded step into functions of in-place array calls.
+
+    Parameters
+    ----------
+    program : Program
+    sharing : bool
+        Whether carries may get other buffers, see `share`.
+    """
     remove_dead(program)
     write_back(program)
     place_parts(program)
+    if sharing:
+        share(program)
     buffers = allocate(program)
 
     def resolve(view: View) -> np.ndarray:
-        if view.array is not None:
+        if view.array is not None and view.value.kind != "carry":
             return view.array
         root, offset = view.value.locate()
         buffer = buffers[root] if root.kind == "temp" else root.array
@@ -488,6 +545,6 @@ def generate(program: Program) -> Generated:
     setup = _write(program.setup, resolve)
     writer = _write(program.instructions, resolve)
     y = None if program.y is None else resolve(program.y)
-    return Generated(
-        writer.compile(), setup.compile(), y, writer.source(), len(writer.lines)
-    )
+    step, n_calls = writer.compile(), len(writer.lines)
+    source, clash = writer.source(), clashes(program)
+    return Generated(step, setup.compile(), y, source, n_calls, clash)

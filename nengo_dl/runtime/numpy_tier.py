@@ -46,7 +46,12 @@ class NumpyStep:
         "float32" or "float64", the dtype of everything, weights included.
     beside : NumpyStep, optional
         Another step that this one takes the place of now and then: both have one state
-        and one input. ``carry`` and ``n_in`` are those of the other one then.
+        and one input. ``n_in`` is that of the other one then, and so is the state,
+        unless ``carry`` is given.
+    sharing : bool
+        Whether the state may lie in arrays of the Python functions that are called, so
+        that nothing is copied. It is not there before `set_carry` then, and lost when
+        these functions are called by others.
 
     Attributes
     ----------
@@ -64,6 +69,10 @@ class NumpyStep:
         The generated Python code.
     n_calls : int
         Array calls and assignments in a step.
+    clashes : bool
+        Whether it must not have the state of the step that it is ``beside``, because
+        that lies in arrays which Python functions write to before the end of the step;
+        see `beside_it`.
 
     Raises
     ------
@@ -99,15 +108,18 @@ class NumpyStep:
         weights: Sequence[np.ndarray],
         dtype: Any,
         beside: NumpyStep | None = None,
+        sharing: bool = False,
     ) -> None:
         recorder = NumpyRecorder(dtype, batch)
-        self.dtype = recorder.dtype
-        if beside is None:
+        self.dtype, self.batch = recorder.dtype, batch
+        if beside is None or carry:
             self.carry = [np.array(c, dtype=self.dtype, order="C") for c in carry]
+        else:
+            self.carry = beside.carry
+        if beside is None:
             self.x = None if n_in is None else np.zeros((n_in, batch), self.dtype)
         else:
-            self.carry, self.x = beside.carry, beside.x
-            recorder.host_log = beside.host_log
+            self.x, recorder.host_log = beside.x, beside.host_log
         self.host_log = recorder.host_log
         self._check_weights(weights)
         slots = [recorder.slot(c, "carry") for c in self.carry]
@@ -122,11 +134,13 @@ class NumpyStep:
         program.next_carry = [recorder.view(c) for c in next_carry]
         if isinstance(y, Slot):
             program.y = y.view
-        generated = generate(program)
+        generated = generate(program, sharing)
+        self.carry[:] = [value.array for value in program.carry]
         self._run, self._setup = generated.step, generated.setup
         constant = None if y is None or program.y else np.array(y, self.dtype)
         self.y = generated.y if program.y else constant
         self.source, self.n_calls = generated.source, generated.n_calls
+        self.clashes = generated.clashes
 
     def _check_weights(self, weights: Sequence[np.ndarray]) -> None:
         for i, w in enumerate(weights):
@@ -162,6 +176,16 @@ class NumpyStep:
         for buffer, value in zip(self.carry, values, strict=True):
             buffer[...] = value
 
+    @classmethod
+    def beside_it(cls, step: Callable, weights: Sequence, main: NumpyStep) -> NumpyStep:
+        """A step with the state and the input of another one, ``main``.
+
+        It copies the state back and forth if nothing else is possible.
+        """
+        arguments = (main.batch, weights, main.dtype)
+        made = cls(step, [], None, *arguments, beside=main)
+        return _Apart(step, weights, main) if made.clashes else made
+
     def refresh(self) -> None:
         """Compute again what depends on weights alone, after they were changed."""
         self._setup()
@@ -169,3 +193,26 @@ class NumpyStep:
     def __call__(self) -> None:
         """Run one step. Floating-point warnings are up to the caller."""
         self._run()
+
+
+class _Apart(NumpyStep):
+    """A step that takes the state of another one, and gives it back.
+
+    Parameters
+    ----------
+    step, weights
+        See `NumpyStep`.
+    main : NumpyStep
+        The other one, which also has the input.
+    """
+
+    def __init__(self, step: Callable, weights: Sequence, main: NumpyStep) -> None:
+        self.main = main
+        arguments = (main.batch, weights, main.dtype)
+        super().__init__(step, main.carry, None, *arguments, beside=main)
+
+    def __call__(self) -> None:
+        """Run one step; what the other one carries is only written when it is done."""
+        self.set_carry(self.main.carry)
+        super().__call__()
+        self.main.set_carry(self.carry)

@@ -562,6 +562,7 @@ class Program:
     def restore_hosts(self, snapshot: Mapping, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
         self._forget_inputs()
+        self.settle()  # what runs may have its state in their arrays
         for op, kept in snapshot.items():
             self.hosts[op].restore(kept, first_item)
 
@@ -608,6 +609,7 @@ class Program:
         if state:
             self._active = None
             self.store.clear()
+        self.settle()  # what runs may have its state in arrays of Python functions
         if processes:
             self._reset_processes(seed)
         if state:

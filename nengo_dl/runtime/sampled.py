@@ -99,8 +99,7 @@ class SampledNumpyTier(NumpyTier):
                 due = self.sampled
             look = Look(self.whole, self.sampled, due)
             step = whole_step(look.layout, self.store.batch)
-            arguments = (self.store.batch, self.weights, self.store.dtype)
-            program = NumpyStep(step, [], None, *arguments, beside=self.program)
+            program = NumpyStep.beside_it(step, self.weights, self.program)
             self._looks[due] = look, program
         return self._looks[due]
 

@@ -63,6 +63,9 @@ class NumpyTier:
     weights : sequence of ndarray
     """
 
+    #: whether the state may lie in arrays of Python functions
+    sharing = True
+
     def __init__(
         self,
         layout: Layout,
@@ -82,6 +85,7 @@ class NumpyTier:
             store.batch,
             self.weights,
             store.dtype,
+            sharing=self.sharing,
         )
         self.journal = Journal(self.program)
 

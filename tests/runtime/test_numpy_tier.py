@@ -225,3 +225,74 @@ def test_wrong_results_of_host_calls(result, message):
         sim()
     with pytest.raises(SimulationError, match=message):
         step(NumpyNamespace("float64"), [], np.zeros((1, 3)), [])
+
+
+class Doubling:
+    """A function that doubles an array of its own, in place."""
+
+    sizes = (4,)
+
+    def __init__(self):
+        self.own = np.full((4, 1), np.nan)
+
+    def shared(self):
+        """What it is given may lie in its array, and so may what it returns."""
+        return [(self.own, 0, 0)]
+
+    def __call__(self, arrays):
+        (given,) = arrays
+        if not np.may_share_memory(given, self.own):
+            self.own[...] = given
+        self.own *= 2
+        return [self.own.copy()]
+
+
+def doubling(function):
+    """Steps that double their carry, without and with a look back when that is done."""
+
+    def step(xp, carry, x, weights):
+        return xp.host_call(function, [carry[0]], [4]), carry[0] + 1
+
+    def looking(xp, carry, x, weights):
+        (new,) = xp.host_call(function, [carry[0]], [4])
+        return [new], 10 * new + carry[0]
+
+    return step, looking
+
+
+def test_carries_lie_in_the_arrays_of_functions():
+    function = Doubling()
+    step, _ = doubling(function)
+    sim = NumpyStep(step, [np.ones((4, 1))], None, 1, [], float, sharing=True)
+    assert np.may_share_memory(sim.carry[0], function.own)
+    sim.set_carry([np.ones((4, 1))])
+    for i in range(3):
+        sim()
+        assert np.array_equal(sim.carry[0], np.full((4, 1), 2.0 ** (i + 1)))
+        assert np.array_equal(sim.y, np.full((4, 1), 2.0**i + 1))
+
+
+def test_carries_that_are_needed_afterwards_do_not_lie_there():
+    function = Doubling()
+    _, looking = doubling(function)
+    sim = NumpyStep(looking, [np.ones((4, 1))], None, 1, [], float, sharing=True)
+    assert not np.may_share_memory(sim.carry[0], function.own)
+    for i in range(3):
+        sim()
+        assert np.array_equal(sim.y, np.full((4, 1), 21 * 2.0**i))
+
+
+def test_a_step_beside_takes_a_copy_of_what_functions_overwrite():
+    function = Doubling()
+    step, looking = doubling(function)
+    sim = NumpyStep(step, [np.ones((4, 1))], None, 1, [], float, sharing=True)
+    alike = NumpyStep.beside_it(step, [], sim)
+    other = NumpyStep.beside_it(looking, [], sim)
+    assert alike.carry is sim.carry and other.carry is not sim.carry
+    sim.set_carry([np.ones((4, 1))])
+    for i in range(0, 9, 3):
+        sim()
+        other()
+        assert np.array_equal(other.y, np.full((4, 1), 21 * 2.0 ** (i + 1)))
+        alike()
+        assert np.array_equal(sim.carry[0], np.full((4, 1), 2.0 ** (i + 3)))
