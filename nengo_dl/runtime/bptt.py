@@ -8,6 +8,7 @@ from it, computes a step again and pulls the gradient back through that one step
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -138,6 +139,7 @@ class Scan:
         self.input_gradient = input_gradient
         self.keep_bytes = keep_bytes
         self.axes = (2, 1) if turned else (1, 2)  # of the inputs' rows and batch
+        self._differentiable = program(self._run, False)
         self._plain = program(self._run_plain, jit)
         self._saving = program(self._run_saving, jit)
         self._backward = program(self._run_backward, jit)
@@ -178,41 +180,8 @@ class Scan:
         carry = [self._tensor("carried array", i, c) for i, c in enumerate(carry)]
         weights = [self._tensor("weight", i, w) for i, w in enumerate(weights)]
         xs = self._inputs(xs, carry, n_steps)
-        n = 1 + len(carry)
-
-        @tf.custom_gradient
-        def scan(*args):
-            # a tape that is recording must not look into what is called here
-            args = [tf.stop_gradient(a) for a in args]
-            parts = args[0], args[1:n], args[n:]
-            if training:
-                ys, last, saved = self._saving(*parts)
-            else:
-                ys, last = self._plain(*parts)
-
-            def grad(*upstream, variables=()):
-                """``variables``: those of TensorFlow's own in functions of the user."""
-                state = saved if training else self._saving(*parts)[2]
-                d = [
-                    tf.zeros_like(y) if g is None else tf.convert_to_tensor(g)
-                    for y, g in zip([ys, *last], upstream, strict=True)
-                ]
-                d_xs, d_carry, d_weights = self._backward(
-                    parts[0], parts[2], state, d[0], floats(d[1:], last)
-                )
-                gradients = [
-                    d_xs,
-                    *spread(d_carry, parts[1]),
-                    *spread(d_weights, parts[2]),
-                ]
-                # they are constants in the loop
-                return (gradients, [None] * len(variables)) if variables else gradients
-
-            return [ys, *last], grad
-
         with self.xp.reraise_host_errors():
-            ys, *last = scan(xs, *carry, *weights)
-        return ys, last
+            return self._differentiable(xs, carry, weights, bool(training))
 
     def interval(self, carry: Sequence, n_steps: int) -> int:
         """Number of steps between the states that are kept, see ``checkpoint``."""
@@ -282,6 +251,49 @@ class Scan:
         return xs
 
     # ---- the programs -------------------------------------------------------------
+
+    def _run(self, xs, carry, weights, training):
+        """Outputs and last state, with the gradient that the backward pass computes.
+
+        TensorFlow keeps what defines a gradient, and with it the whole program around,
+        until the process ends. Here that is this small program, which is traced once,
+        and not the training step of each model that calls it, with all its variables.
+        """
+        n = 1 + len(carry)
+        this = weakref.ref(self)
+
+        @tf.custom_gradient
+        def scan(*args):
+            # a tape that is recording must not look into what is called here
+            args = [tf.stop_gradient(a) for a in args]
+            parts = args[0], args[1:n], args[n:]
+            if training:
+                ys, last, saved = this()._saving(*parts)
+            else:
+                ys, last = this()._plain(*parts)
+
+            def grad(*upstream, variables=()):
+                """``variables``: those of TensorFlow's own in functions of the user."""
+                state = saved if training else this()._saving(*parts)[2]
+                d = [
+                    tf.zeros_like(y) if g is None else tf.convert_to_tensor(g)
+                    for y, g in zip([ys, *last], upstream, strict=True)
+                ]
+                d_xs, d_carry, d_weights = this()._backward(
+                    parts[0], parts[2], state, d[0], floats(d[1:], last)
+                )
+                gradients = [
+                    d_xs,
+                    *spread(d_carry, parts[1]),
+                    *spread(d_weights, parts[2]),
+                ]
+                # they are constants in the loop
+                return (gradients, [None] * len(variables)) if variables else gradients
+
+            return [ys, *last], grad
+
+        ys, *last = scan(xs, *carry, *weights)
+        return ys, last
 
     def _run_plain(self, xs, carry, weights):
         """Outputs and last state."""
