@@ -134,6 +134,11 @@ class NengoModel(TrainsSome, keras.Model):
     def make_train_function(self, force=False):
         """See ``keras.Model``."""
         self._begin()
+        optimizer, trained = self.optimizer, self.trainable_variables
+        if optimizer is not None and not optimizer.built and trained:
+            # where a training step makes variables, TensorFlow traces it twice
+            with self.distribute_strategy.scope():
+                optimizer.build(trained)
         asked = self.jit_compile
         if self.jit_training is not None:
             self.jit_compile = self.jit_training and not self.run_eagerly

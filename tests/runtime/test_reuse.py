@@ -10,8 +10,10 @@ import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.runtime import reuse
+from nengo_dl.runtime.loop import call_step
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.reuse import Programs, key_of
+from nengo_dl.simulator.keras_side import NengoModel
 from nengo_dl.surrogates import ArcTan
 
 
@@ -227,3 +229,42 @@ def test_one_program_in_two_threads(fresh, allclose):
     assert len(fresh) == 1
     for i in (0, 1):
         assert allclose(found[i], alone[i])
+
+
+def fitted(sim):
+    """One training step with an optimizer of its own."""
+    sim.compile(keras.optimizers.Adam(1e-4), loss="mse")
+    sim.fit(n_steps=4, y=np.zeros((2, 4, 2)), verbose=0)
+
+
+@pytest.fixture
+def steps_traced(monkeypatch):
+    """What is counted up whenever a step of a loop in training is traced."""
+    counted = []
+
+    def call(*args):
+        counted.append(1)
+        return call_step(*args)
+
+    monkeypatch.setattr("nengo_dl.runtime.walk.call_step", call)
+    return counted
+
+
+def test_training_again_traces_no_loop_and_one_training_step(steps_traced):
+    settings = {"minibatch_size": 2, "progress_bar": False}
+    calls, first = [], None
+    train_step = NengoModel.train_step
+
+    def step(self, data):
+        calls.append(1)
+        return train_step(self, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NengoModel, "train_step", step)
+        for net in (network(), network()):
+            with nengo_dl.Simulator(net, **settings) as sim:
+                for _ in range(2):
+                    fitted(sim)
+                    first = first or len(steps_traced)
+    assert first == len(steps_traced) > 0
+    assert len(calls) == 4  # once for each compiling
