@@ -324,13 +324,13 @@ def test_class_weight(rng):
         with pytest.raises(ValidationError, match="class_weight or sample_weight, not"):
             sim.fit(*parts, sample_weight=np.ones(5), **one)
         floats = {"p": np.zeros((5, 2, 3))}
-        with pytest.raises(ValidationError, match="numbers of classes.*'p' has shape"):
+        with pytest.raises(ValidationError, match="'p' has shape.*numbers of classes"):
             sim.fit({"inp": x}, floats, **one)
         both = {"p": labels, "other": labels}
         with pytest.raises(ValidationError, match=r"one probe; got.*\['p', 'other'\]"):
             sim.fit({"inp": x}, both, **one)
         dataset = tf.data.Dataset.from_tensor_slices(({"inp": x}, floats)).batch(2)
-        with pytest.raises(ValidationError, match="numbers of classes.*'p' has shape"):
+        with pytest.raises(ValidationError, match="'p' has shape.*numbers of classes"):
             sim.fit(dataset, **one)
 
 
@@ -351,7 +351,6 @@ def two(items=2, steps=4, size=2, target_steps=None, target_items=None, **other)
         (two(target_items=1), "'p' has 1 items.*expected 2"),
         (two(other=np.zeros((2, 4, 1))), "key 'other' of the data is unknown.*'inp'"),
         ((np.zeros((2, 4, 2)),), "no targets"),
-        ((two()[0], {"p": np.zeros((2, 4, 1))}), r"no target for the probes \['q'\]"),
         ((*two(), np.zeros((2, 3))), r"sample_weight for Probe 'p' has shape"),
         (two(items=4), "4 items; expected at most minibatch_size=3"),
     ],

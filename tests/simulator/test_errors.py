@@ -217,8 +217,8 @@ def test_without_probes():
         sim.run_steps(5)
         sim.step()
         assert sim.n_steps == 6
+        assert sim.predict(n_steps=5) == {}
         for call in (
-            lambda: sim.predict(n_steps=5),
             lambda: sim.compile("sgd", "mse"),
             lambda: sim.keras_model,
         ):
