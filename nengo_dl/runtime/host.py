@@ -280,17 +280,15 @@ class InputFeed:
         """All functions step by step, as core would call them; the rest at once.
 
         What gives many steps at once keeps to itself, so that it makes no difference when
-        it does so. If a function fails, it gives as many as core would have asked for.
+        it does so. If a function fails, it gives no more than whole steps need.
         """
         together = [column for column in active if not column.draws]
-        done, failure, failed = len(times), None, None
+        done, failure = len(times), None
         if together:
-            done, failure, failed = self._step_by_step(together, times, out)
-        started = active.index(failed) if failed is not None else 0
-        for i, column in enumerate(active):
+            done, failure = self._step_by_step(together, times, out)
+        for column in active:
             if column.draws:
-                k = done + 1 if i < started else done
-                values = column.host.draw(times[:k])[:done]
+                values = column.host.draw(times[:done])
                 column.put(out[:done], values.transpose(0, 2, 1))
         if failure is not None:
             raise InputsInterrupted(out[:done], failure)
@@ -303,21 +301,18 @@ class InputFeed:
         done : int
             How many steps went well.
         failure : BaseException or None
-        failed : _Column or None
-            What failed in the next one.
+            What was raised in the next one.
         """
         buffers = [self._buffer(column, len(times)) for column in active]
-        done, failure, failed = self._call(active, buffers, times)
+        done, failure = self._call(active, buffers, times)
         for column, buffer in zip(active, buffers, strict=True):
             if buffer is not None and not column.per_item:
-                before = done
                 done, failure = self._first_bad(column, buffer, times, done, failure)
-                failed = failed if done == before else column
             if buffer is not None:
                 per_item = column.per_item
                 items = buffer.transpose(0, 2, 1) if per_item else buffer[:, :, None]
                 column.put(out[:done], items[:done])
-        return done, failure, failed
+        return done, failure
 
     def _call(self, active, buffers, times):
         """Call all of them in each step; see `_step_by_step`."""
@@ -353,8 +348,8 @@ class InputFeed:
                 failure.__cause__ = error
             elif isinstance(error, (TypeError, ValueError, OverflowError)):
                 failure = self._misfit(active, times[done], error)
-            return done, failure, active[i]
-        return done, None, None
+            return done, failure
+        return done, None
 
     def _buffer(self, column: _Column, k: int) -> np.ndarray | None:
         if not column.size:

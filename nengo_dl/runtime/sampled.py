@@ -12,6 +12,7 @@ import numpy as np
 
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.looks import looking_at
+from nengo_dl.runtime import interrupts
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.host import InputFeed
 from nengo_dl.runtime.numpy_tier import NumpyStep
@@ -134,10 +135,12 @@ class SampledNumpyTier(NumpyTier):
         out = np.empty((len(rows), *between.y.shape), self.store.dtype)
         parts: list[tuple] = []
         sampled: list[int] = []  # steps of which there are parts
-        done = 0
+        done, waiting = 0, interrupts.waiting
         try:
             with np.errstate(all="ignore"):
                 for row in rows:
+                    if waiting.came is not None:
+                        waiting.check()
                     if between.x is not None:
                         between.x[...] = row
                     if self._next is None or self._next[0] != start + done + 1:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Layout, Read, Weight
+from nengo_dl.runtime import interrupts
 from nengo_dl.runtime.emit import Emitter, loop_step, whole_step
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted, Waiting
 from nengo_dl.runtime.journal import Journal
@@ -146,13 +147,15 @@ class NumpyTier:
 
     def _steps(self, rows: np.ndarray, start: int) -> Iterator[np.ndarray]:
         """Run one step for each entry of ``rows``, after step ``start``."""
-        program, run = self.program, self.journal.run
+        program, run, waiting = self.program, self.journal.run, interrupts.waiting
         self.journal.begin(start, len(rows))
         out = np.empty((len(rows), *program.y.shape), self.store.dtype)
         done = 0
         try:
             with np.errstate(all="ignore"):
                 for row in rows:
+                    if waiting.came is not None:
+                        waiting.check()
                     if program.x is not None:
                         program.x[...] = row
                     run(row)

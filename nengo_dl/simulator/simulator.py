@@ -16,8 +16,9 @@ from nengo_dl.config import (
     get_setting,
     warn_misplaced_settings,
 )
-from nengo_dl.notices import warn
+from nengo_dl.notices import label_of, warn
 from nengo_dl.runtime.forms import forward_form
+from nengo_dl.runtime.interrupts import between_steps
 from nengo_dl.runtime.program import Program
 from nengo_dl.runtime.sampling import Seen
 from nengo_dl.simulator.building import (
@@ -446,13 +447,14 @@ class Simulator(
         before = None if stateful and self.stateful else live.snapshot()
         shown = self.progress_bar if progress_bar is None else progress_bar
         try:
-            with progress(shown, "Simulating", n_steps) as bar:
+            with progress(shown, "Simulating", n_steps) as bar, between_steps() as ctrl_c:
                 done = 0
                 steps = (live.n_steps, n_steps)
                 for seen in program.run(*steps, arrays, form, bar.compiling):
                     self._record_seen(seen)
                     done += seen.steps
                     bar.update(done)
+                    ctrl_c.check()
         except BaseException:
             program.settle_at(live.n_steps)
             raise
@@ -707,8 +709,8 @@ class Simulator(
     def __del__(self):
         if not getattr(self, "closed", True):
             warn(
-                f"Simulator of {self.network} was deallocated while open. Please close "
-                "simulators manually to ensure resources are properly freed: "
-                "sim.close(), or a with block",
+                f"Simulator of {label_of(self.network)} was deallocated while open. "
+                "Please close simulators manually to ensure resources are properly "
+                "freed: sim.close(), or a with block",
                 ResourceWarning,
             )

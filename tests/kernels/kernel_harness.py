@@ -33,6 +33,7 @@ from nengo_dl.runtime.batch_first import turn_step
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.numpy_namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
+from nengo_dl.runtime.sampling import Seen
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
@@ -263,6 +264,19 @@ def program_of(bench, dtype, batch):
     return program
 
 
+def every_step(chunks):
+    """What is probed in each step, ``(steps, rows, batch)``, as a run goes on.
+
+    Programs tell which steps probes were read in; tiers without sampled probes need not.
+    """
+    for chunk in chunks:
+        if isinstance(chunk, Seen):
+            ((rows, _, sampled),) = chunk.parts
+            assert not sampled
+            chunk = rows
+        yield chunk
+
+
 def simulate(bench, tier, dtype, batch, n_steps=STEPS):
     """Run a bench in one of our tiers: ``(batch, n_steps, size)`` for each watch.
 
@@ -277,7 +291,7 @@ def simulate(bench, tier, dtype, batch, n_steps=STEPS):
         runner.feed.use(data, 0)
         runner.load()
         chunks = runner.run(0, n_steps)
-    rows = np.concatenate(list(chunks))
+    rows = np.concatenate(list(every_step(chunks)))
     assert rows.dtype == dtype
     return [rows[:, a:b].transpose(2, 0, 1) for _, a, b in program.probe_rows]
 

@@ -9,6 +9,7 @@ import pytest
 from nengo.builder import Model
 
 from nengo_dl.runtime.program import Program
+from tests.kernels.kernel_harness import every_step
 
 
 class Shouting(nengo.Process):
@@ -88,7 +89,7 @@ def logs_of(network, log, dtype="float64", jit="auto"):
     program = Program(model, {}, 1, dtype, jit)
     program.reset(3)
     log.clear()
-    ours = np.concatenate(list(program.run(0, 20)))[:, :, 0]
+    ours = np.concatenate(list(every_step(program.run(0, 20))))[:, :, 0]
     return core, list(log), probes, ours
 
 
@@ -296,5 +297,5 @@ def test_what_functions_share_is_as_in_core(share, jit, allclose):
         expected = np.concatenate([sim.data[p] for p in model.probes], axis=1)
     assert np.ptp(expected[:, 1]) > 0
     program = Program(model_of(*share()), {}, 1, "float64", jit)
-    probed = np.concatenate(list(program.run(0, 20)))[:, :, 0]
+    probed = np.concatenate(list(every_step(program.run(0, 20))))[:, :, 0]
     assert allclose(probed, expected, atol=0, rtol=0)

@@ -11,7 +11,7 @@ from nengo.exceptions import SimulationError
 
 from nengo_dl.kernels.functions import step_times
 from nengo_dl.runtime.program import Program
-from tests.kernels.kernel_harness import Bench, Case, simulate, trajectory
+from tests.kernels.kernel_harness import Bench, Case, every_step, simulate, trajectory
 
 KINDS = ("time", "input", "both", "nothing")
 
@@ -43,7 +43,7 @@ def run_program(network, n_steps, dtype="float32", start=0, dt=0.001, jit="auto"
     model.build(network)
     program = Program(model, {}, 1, dtype, jit)
     program.reset(0)
-    return np.concatenate(list(program.run(start, n_steps)))
+    return np.concatenate(list(every_step(program.run(start, n_steps))))
 
 
 def type_name(value):
@@ -176,11 +176,11 @@ def test_steps_before_an_error_are_kept(kind, allclose):
     program = Program(bench.model, {}, 1, "float64")
     rows = []
     with pytest.raises(ValueError, match="too late"):
-        rows.extend(program.run(0, 10))
+        rows.extend(every_step(program.run(0, 10)))
         pytest.fail("no error")
     rows = []
     with pytest.raises(ValueError, match="too late"):
-        for chunk in Program(bench.model, {}, 1, "float64").run(0, 10):
+        for chunk in every_step(Program(bench.model, {}, 1, "float64").run(0, 10)):
             rows.append(chunk[:, 0, 0])
     assert allclose(np.concatenate(rows), [0.001, 0.002, 0.003, 0.004], atol=0, rtol=0)
 
@@ -369,7 +369,7 @@ def test_equal_inputs_are_calls_of_their_own(batch, jit, allclose):
     model = Model(dt=0.001)
     model.build(net)
     program = Program(model, {}, batch, "float64", jit)
-    rows = np.concatenate(list(program.run(0, 4)))
+    rows = np.concatenate(list(every_step(program.run(0, 4))))
     times = 0.001 * np.arange(1, 5)
     assert calls == [(t, 0.5) for t in times for _ in range(batch)]
     assert allclose(rows[:, 0], np.repeat(times[:, None], batch, 1), atol=0, rtol=0)

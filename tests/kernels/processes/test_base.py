@@ -17,6 +17,7 @@ from tests.kernels.kernel_harness import (
     Bench,
     Case,
     bench_of_network,
+    every_step,
     program_of,
     simulate,
     trajectory,
@@ -158,13 +159,13 @@ def test_a_seed_of_its_own_is_the_same_for_all_items(allclose):
 
 def test_resetting_starts_again():
     program = program_of(bench_of_process(Accumulate()), "float64", ITEMS)
-    first = np.concatenate(list(program.run(0, 20)))
-    second = np.concatenate(list(program.run(20, 20)))
+    first = np.concatenate(list(every_step(program.run(0, 20))))
+    second = np.concatenate(list(every_step(program.run(20, 20))))
     assert not np.array_equal(first, second)
     program.reset(SEED)
-    assert np.array_equal(np.concatenate(list(program.run(0, 20))), first)
+    assert np.array_equal(np.concatenate(list(every_step(program.run(0, 20)))), first)
     program.reset(SEED + 1)
-    other = np.concatenate(list(program.run(0, 20)))
+    other = np.concatenate(list(every_step(program.run(0, 20))))
     assert np.array_equal(other[:, :, :-1], first[:, :, 1:])  # one item further
 
 
@@ -175,7 +176,7 @@ def test_the_pieces_of_a_run_are_one_run(allclose):
     pieces, first = [], 0
     for length in (1, 30, 17, 52):
         data = {s: d[:, first : first + length] for s, d in bench.data.items()}
-        pieces += list(program.run(first, length, data))
+        pieces += list(every_step(program.run(first, length, data)))
         first += length
     assert first == STEPS
     ours = np.concatenate(pieces).transpose(2, 0, 1)
@@ -277,7 +278,7 @@ def test_errors_of_a_process_come_out_after_the_steps_before(fed):
     rows = []
     with pytest.raises(ZeroDivisionError, match="no more"):
         data = {s: d.reshape(ITEMS, STEPS, -1) for s, d in bench.data.items()}
-        for chunk in program_of(bench, "float64", ITEMS).run(0, 20, data):
+        for chunk in every_step(program_of(bench, "float64", ITEMS).run(0, 20, data)):
             rows.append(chunk[:, 0, 0])
     assert np.array_equal(np.concatenate(rows), [1 * 0.001, 2 * 0.001, 3 * 0.001])
 
