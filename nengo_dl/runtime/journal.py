@@ -67,6 +67,7 @@ class Journal:
                 mine[...] = carried
         self._copy, self._spare = copy, self._copy
         self._first, self._steps = start, []
+        self._log.results = None  # of a step before the copy: none of the one to come
 
     @property
     def reached(self) -> int:

@@ -104,6 +104,8 @@ class SymbolicStream:
         y = tf.cast(value.tensor, self.sim.dtype)
         read = self._read(probe)
         if takes_any_shape(read):
+            if y.shape.rank is None:  # Keras' losses cannot do without
+                y = tf.ensure_shape(y, (None,) * (2 + len(shape)))
             return y
         if sparse_loss(read) is not None and value.shape[2:] == (1,):
             shape = (1,)
