@@ -303,8 +303,9 @@ def test_the_examples_of_the_manual(allclose):
         names = {}
         exec(compile(code, DOCS / "extending.rst", "exec"), names)
     messages = [str(w.message) for w in found if "no native form" in str(w.message)]
-    assert len(messages) == len(re.findall("# warns", code)) == 2
-    assert "neuron type Habituating" in messages[0] and "operator Limit:" in messages[1]
+    assert len(messages) == len(re.findall("# warns", code)) == 3
+    assert "neuron type Habituating" in messages[0] and "operator Limit" in messages[1]
+    assert "operator SimSTDP" in messages[2]
     assert isinstance(names["HabituatingKernel"](), NeuronKernel)
     rule = registry.operators.exact(names["Measure"])
     assert isinstance(rule, PythonOpBuilder) and rule.carries(None) == ()
