@@ -94,7 +94,7 @@ OF_NENGO = "DefaultType"
 def type_checker():
     """A command, or None. (``pyright`` of pip fetches its program from the network.)"""
     if importlib.util.find_spec("basedpyright"):
-        return [sys.executable, "-m", "basedpyright.cli"]
+        return [sys.executable, "-m", "basedpyright"]
     found = shutil.which("basedpyright")
     return found and [found]
 
