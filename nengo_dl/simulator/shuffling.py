@@ -70,8 +70,14 @@ def batches(parts: Any, order: Order, items: int, size: int) -> tf.data.Dataset:
             data = data.concatenate(rest)
         return data
 
+    floatx = keras.config.floatx()
+
+    def pick(array, numbers):
+        chosen = tf.gather(array, numbers)  # in the type that Keras gives to arrays
+        return tf.cast(chosen, floatx) if chosen.dtype.is_floating else chosen
+
     def picked(numbers, parts):
-        return tf.nest.map_structure(lambda array: tf.gather(array, numbers), parts)
+        return tf.nest.map_structure(lambda array: pick(array, numbers), parts)
 
     # an epoch asks for its order when it begins, and not ahead of it
     numbers = tf.data.Dataset.range(1).flat_map(of_batches)
