@@ -19,14 +19,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = [
-    "LIFBuilder",
-    "LIFRateBuilder",
-    "RectifiedLinearBuilder",
-    "SimNeuronsBuilder",
-    "SpikingRectifiedLinearBuilder",
-]
-
 
 class _OlderBuilder:
     """A name of NengoDL 3 that other classes may derive from, and that nothing calls."""
