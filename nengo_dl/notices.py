@@ -8,6 +8,7 @@ looking at the frames.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import sysconfig
@@ -15,19 +16,20 @@ import threading
 import warnings
 from collections.abc import Hashable
 from pathlib import Path
+from types import FrameType
 
-#: frames of files below these are not the user's: this package, the standard library, and
-#: installed packages, which stand between where Keras calls back
-_NOT_THE_USERS = tuple(
-    str(Path(path)) + "/"
-    for path in (
-        Path(__file__).parent,
-        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-    )
+#: files of this package lie below this folder
+_PACKAGE = str(Path(__file__).parent) + os.sep
+
+#: those of the standard library and of installed packages, which stand between where
+#: Keras calls back
+_LIBRARIES = (
+    *(sysconfig.get_path(n) + os.sep for n in ("stdlib", "purelib", "platlib")),
+    "<frozen",
 )
 
 #: where Python prints an object that nobody has given a name
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 _said: set[Hashable] = set()
 _lock = threading.Lock()
@@ -105,10 +107,20 @@ def forget() -> None:
 def _stable(value):
     """A text, or a tuple with texts, without addresses in memory."""
     if isinstance(value, str):
-        return _ADDRESS.sub("", value)
+        return ADDRESS.sub("", value)
     if isinstance(value, tuple):
         return tuple(map(_stable, value))
     return value
+
+
+def of_package(frame: FrameType) -> bool:
+    """Whether a frame runs code of this package."""
+    return frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def of_libraries(frame: FrameType) -> bool:
+    """Whether a frame runs code of the standard library or of an installed package."""
+    return frame.f_code.co_filename.startswith(_LIBRARIES)
 
 
 def _users_level() -> int:
@@ -120,7 +132,7 @@ def _users_level() -> int:
     level, frame = 0, sys._getframe(1)
     while frame is not None:
         level += 1
-        if not frame.f_code.co_filename.startswith((*_NOT_THE_USERS, "<frozen")):
+        if not (of_package(frame) or of_libraries(frame)):
             return level
         frame = frame.f_back
     return level

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,10 +10,7 @@ from nengo.exceptions import SimulationError
 from nengo_dl.compiler.digits import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
-from nengo_dl.notices import warn
-
-#: what differs from process to process in the names of objects without labels
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+from nengo_dl.notices import ADDRESS, warn
 
 
 class InputsInterrupted(Exception):

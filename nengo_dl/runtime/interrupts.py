@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sysconfig
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
+
+from nengo_dl.notices import of_libraries, of_package
 
 #: seconds after which a second interrupt does not wait any more
 PATIENCE = 1.0
-
-_PACKAGE = str(Path(__file__).parents[1])
-_LIBRARIES = tuple(sysconfig.get_path(n) for n in ("stdlib", "purelib", "platlib"))
 
 
 class Interrupts:
@@ -59,10 +56,9 @@ waiting = Interrupts()
 def in_users_code(frame: FrameType | None) -> bool:
     """Whether code of the user runs, or of a library that it has called."""
     while frame is not None:
-        name = frame.f_code.co_filename
-        if name.startswith(_PACKAGE):
+        if of_package(frame):
             return False
-        if not name.startswith((*_LIBRARIES, "<frozen")):
+        if not of_libraries(frame):
             return True
         frame = frame.f_back
     return True
