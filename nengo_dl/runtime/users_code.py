@@ -16,10 +16,8 @@ from nengo.builder.operator import SimPyFunc
 from nengo.utils.functions import function_name
 
 from nengo_dl.kernels.functions import HostFunction
-from nengo_dl.notices import label_of
-from nengo_dl.runtime.host import ADDRESS, InputFeed, column_in
-
-_PACKAGE = str(Path(__file__).parents[1])
+from nengo_dl.notices import ADDRESS, label_of, of_package
+from nengo_dl.runtime.host import InputFeed, column_in
 
 #: where TensorFlow calls Python from its programs
 _TENSORFLOW = str(Path("tensorflow", "python", "ops", "script_ops.py"))
@@ -47,14 +45,9 @@ def frames(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def is_of_package(frame: FrameType) -> bool:
-    """Whether a frame is of a function of this package."""
-    return frame.f_code.co_filename.startswith(_PACKAGE)
-
-
 def users_code(frame: FrameType) -> UsersCode | None:
     """The call of the user's code that a frame of this package makes, if it does."""
-    if not is_of_package(frame):
+    if not of_package(frame):
         return None
     values = frame.f_locals
     me = values.get("self")

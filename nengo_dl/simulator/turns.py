@@ -24,11 +24,11 @@ from typing import Any, TypeVar, cast
 
 from nengo.exceptions import SimulationError
 
+from nengo_dl.notices import of_package
 from nengo_dl.runtime.apart import apart, in_a_program
 from nengo_dl.runtime.users_code import (
     called_by_tensorflow,
     frames,
-    is_of_package,
     name_of_users_code,
     users_code,
 )
@@ -132,7 +132,7 @@ class Turns:
             found = users_code(trace.tb_frame)
             code, last = found or code, trace.tb_frame
             trace = trace.tb_next
-        if code is None or is_of_package(last) or code.op not in sim.model.operators:
+        if code is None or of_package(last) or code.op not in sim.model.operators:
             return
         at = "" if code.t is None else f" at t={code.t:g}"
         note = f"It was raised by {name_of_users_code(sim.model, code.op)}{at}."
