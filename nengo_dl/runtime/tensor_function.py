@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -80,6 +81,7 @@ class Trace(NamedTuple):
     updated: list  # Keras variables that it changes
     penalized: bool  # whether layers in it add losses to those of training
     random: Found  # which random operations it consists of
+    operations: frozenset = frozenset()  # the names of all its operations
 
 
 class TensorFunction:
@@ -131,6 +133,7 @@ class TensorFunction:
         self._traces: dict[bool, Trace] = {}
         self._on_host: dict[bool, Callable] = {}
         self._obstacles: dict[tuple, str | None] = {}
+        self._only_compiled: dict[bool, bool] = {}
         self._weights: list | None = None
         self._random: dict[bool, RandomStates] = {}
         self._began: list = []  # what random numbers were last started with
@@ -141,7 +144,7 @@ class TensorFunction:
     def __getstate__(self):
         state = dict(self.__dict__)
         found = {"_traces": {}, "_on_host": {}, "_obstacles": {}, "_weights": None}
-        return {**state, **found, "_random": {}, "_began": []}
+        return {**state, **found, "_only_compiled": {}, "_random": {}, "_began": []}
 
     def in_simulation(self) -> TensorFunction:
         """The same, with random numbers that only one simulation uses."""
@@ -343,7 +346,7 @@ class TensorFunction:
                 "it, or with tf.random.stateless_uniform and the like",
                 once=("hidden random numbers", self.label),
             )
-        return found[-1]
+        return found[-1]._replace(operations=_operations(concrete.graph))
 
     def _warn_of_constants(self, used: Sequence[tf.Variable]) -> None:
         """Say that variables of TensorFlow's own are not trained."""
@@ -486,6 +489,21 @@ class TensorFunction:
         updates : list of (variable, tensor)
             What variables are to become.
         """
+        if not self.only_compiled(training):
+            return self._called(arrays, values, training)
+        changed: list = []
+
+        def compiled(*arrays):
+            results, updates = self._called(list(arrays), values, training)
+            changed[:] = [variable for variable, _ in updates]
+            return results, [value for _, value in updates]
+
+        program = tf.function(compiled, autograph=False, jit_compile=True)
+        results, after = program(*arrays)
+        return results, list(zip(changed, after, strict=True))
+
+    def _called(self, arrays, values, training):
+        """See `__call__`; in whatever program is being made."""
         batch, dtype = arrays[0].shape[1], arrays[0].dtype
         if self.layer is None:  # layers see to it themselves
             arrays = [tf.cast(x, self.dtype) for x in arrays]
@@ -588,15 +606,43 @@ class TensorFunction:
             self._obstacles[key] = self._find_obstacle(training, batch)
         return self._obstacles[key]
 
-    def _find_obstacle(self, training: bool, batch: int) -> str | None:
-        def call(*arrays):
-            weights = [tf.convert_to_tensor(v.value) for v in self.weights]
-            with tf.GradientTape() as tape:
-                tape.watch([*arrays, *weights])
-                results, _ = self(arrays, list(zip(self.weights, weights)), training)
-            gradients = tape.gradient(results, [*arrays, *weights]) if training else []
-            return results, [g for g in gradients if g is not None]
+    def only_compiled(self, training: bool) -> bool:
+        """Whether TensorFlow can compute it in no other way than compiled by XLA.
 
+        On a CPU that is so of transposed convolutions with a dilation, and of gradients
+        of convolutions with channels first; which CPUs have other code for them cannot
+        be asked. So what consists of convolutions is tried once, on zeros.
+        """
+        if training not in self._only_compiled:
+            convolves = any("Conv" in op for op in self.trace(training).operations)
+            self._only_compiled[training] = convolves and self._fails(training)
+        return self._only_compiled[training]
+
+    def _fails(self, training: bool) -> bool:
+        size = self._trace_batch()
+        with tf.init_scope():
+            arrays = [tf.zeros(s.shape, s.dtype) for s in self._specs(size)]
+            program = tf.function(
+                partial(self._differentiated, self._called, training), autograph=False
+            )
+            try:
+                program(*arrays)
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+                return True
+        return False
+
+    def _differentiated(self, function, training, *arrays):
+        """What a call gives, and in training its gradients."""
+        weights = [tf.convert_to_tensor(v.value) for v in self.weights]
+        with tf.GradientTape() as tape:
+            tape.watch([*arrays, *weights])
+            values = list(zip(self.weights, weights, strict=True))
+            results, _ = function(list(arrays), values, training)
+        gradients = tape.gradient(results, [*arrays, *weights]) if training else []
+        return results, [g for g in gradients if g is not None]
+
+    def _find_obstacle(self, training: bool, batch: int) -> str | None:
+        call = partial(self._differentiated, self, training)
         program = tf.function(call, autograph=False, jit_compile=True)
         specs = self._specs(batch)
         try:
@@ -667,6 +713,12 @@ class VariableState:
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
 
+    def draw_as_layers_would(self) -> None:
+        """Draw what the layers would draw next, were they called outside."""
+        if self._function is not None:
+            for form in (False, True):
+                self._function.random(form).as_layers_would()
+
     def snapshot(self) -> list[np.ndarray]:
         """The present values."""
         return [v.numpy() for v in self.variables]
@@ -675,6 +727,14 @@ class VariableState:
         """Go back to a snapshot; all batch items together."""
         for variable, value in zip(self.variables, kept, strict=True):
             variable.assign(value)
+
+
+def _operations(graph: Any) -> frozenset[str]:
+    """The names of all operations in a graph and in the functions that it calls."""
+    names = {operation.type for operation in graph.get_operations()}
+    for function in graph.as_graph_def().library.function:
+        names |= {node.op for node in function.node_def}
+    return frozenset(names)
 
 
 def _looks_at_all(layer: Any, training: bool) -> bool:

@@ -151,3 +151,44 @@ def test_layers_that_take_one_size_of_batches_only(allclose):
         sim.run_steps(4)
         expected = np.arange(1, 5)[:, None] * [1.0, 2.0, 3.0]
         assert allclose(sim.data[probe], np.tile(expected, (8, 1, 1)))
+
+
+CONVOLUTIONS = {
+    "transposed": (keras.layers.Conv1DTranspose(2, 2, dilation_rate=2), (4, 1)),
+    "channels": (keras.layers.Conv2D(2, 2, data_format="channels_first"), (1, 4, 4)),
+    "plain": (keras.layers.Conv2D(2, 2), (4, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_that_a_cpu_cannot_compute_are_compiled(name, rng, allclose):
+    """Some CPUs lack the code, for gradients if not for values; XLA has it for all."""
+    layer, shape = CONVOLUTIONS[name]
+    function = TensorFunction(layer, shape, pass_time=False)
+    x = rng.uniform(-1, 1, (3, *shape)).astype("float32")
+    rows = x.reshape(3, -1).T
+    layer.build((None, *shape))
+
+    @tf.function(autograph=False, jit_compile=True)
+    def reference(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return y, tape.gradient(y, [x, layer.kernel.value])
+
+    y, expected = reference(tf.constant(x))
+
+    @tf.function(autograph=False)
+    def program(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            ((out,), _) = function([x], (), True)
+        return out, tape.gradient(out, [x, layer.kernel.value])
+
+    out, gradients = program(tf.constant(rows))
+    y = y.numpy().reshape(3, -1).T
+    assert allclose(out, y)
+    assert allclose(gradients[0], expected[0].numpy().reshape(3, -1).T)
+    assert allclose(gradients[1], expected[1])
+    assert allclose(function.on_host(False)([rows])[0], y)
+    assert not (name == "plain" and function.only_compiled(True))
