@@ -23,6 +23,17 @@ def in_a_program() -> bool:
     return keras is not None and _of_keras("stateless_scope") is not None
 
 
+def is_recorded() -> bool:
+    """Whether a gradient tape looks at what is called.
+
+    Training steps would be differentiated a second time. ``tf.init_scope`` is no way
+    out: it also blinds the tape by which a training step finds its own gradients.
+    """
+    record = sys.modules.get("tensorflow.python.eager.record")
+    could_record = getattr(record, "could_possibly_record", None)
+    return could_record is not None and bool(could_record())
+
+
 def in_a_scope() -> bool:
     """Whether new things would get names or a place from around."""
     tf = sys.modules.get("tensorflow")

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import of_package
-from nengo_dl.runtime.apart import apart, in_a_program
+from nengo_dl.runtime.apart import apart, in_a_program, is_recorded
 from nengo_dl.runtime.users_code import (
     called_by_tensorflow,
     frames,
@@ -106,7 +106,7 @@ class Turns:
     def call(self, name: str, method: Callable, *args: Any, **kwargs: Any) -> Any:
         """Call a method when it is this thread's turn."""
         self.refuse_inside(name)
-        if in_a_program() and not self.lock._is_owned():
+        if (in_a_program() or is_recorded()) and not self.lock._is_owned():
             # it is not part of that program: nothing of it is to be taken down
             return apart(self.call, name, method, *args, **kwargs)
         turns = self  # by which it is found on the stack
