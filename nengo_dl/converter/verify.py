@@ -178,9 +178,22 @@ def _packed(model, arrays):
     return keras.tree.pack_sequence_as(structure, arrays)
 
 
+def _computed(function):
+    """What a function without arguments computes, compiled if it cannot be otherwise.
+
+    On a CPU TensorFlow has some operations only for compiled programs, transposed
+    convolutions with a dilation among them; Keras' own ``predict`` and ``fit`` compile.
+    """
+    try:
+        return function()
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        return tf.function(function, jit_compile=True, autograph=False)()
+
+
 def _call(model, arrays):
     """The outputs of a Keras model."""
-    return model(_packed(model, arrays), training=False)
+    packed = _packed(model, arrays)
+    return _computed(lambda: model(packed, training=False))
 
 
 def _flat(outputs):
@@ -211,6 +224,7 @@ def _trained(converter, arrays):
         expected = _flat(_call(model, arrays))
         _restore(model, before)
         with _simulator(converter, arrays) as sim:
+            sim._program.draw_as_layers_would()
             sim.compile(keras.optimizers.SGD(RATE), loss="mse")
             shaped = {
                 probe: y.reshape(len(y), _time(converter, probe, arrays), -1)
@@ -240,14 +254,18 @@ def _train_model(model, arrays, targets):
     optimizer = keras.optimizers.SGD(RATE)
     variables = model.trainable_variables
     packed = _packed(model, arrays)
-    for _ in range(EPOCHS):
+
+    def gradients_of_loss():
         with tf.GradientTape() as tape:
             outputs = keras.tree.flatten(model(packed, training=True))
             losses = [tf.cast(tf.reduce_sum(loss), "float64") for loss in model.losses]
             for output, target in zip(outputs, targets, strict=True):
                 losses.append(tf.cast(tf.reduce_mean((output - target) ** 2), "float64"))
             total = sum(losses)
-        gradients = tape.gradient(total, [variable.value for variable in variables])
+        return tape.gradient(total, [variable.value for variable in variables])
+
+    for _ in range(EPOCHS):
+        gradients = _computed(gradients_of_loss)
         known = [(g, v) for g, v in zip(gradients, variables) if g is not None]
         if known:
             optimizer.apply(*zip(*known))

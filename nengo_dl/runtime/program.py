@@ -559,6 +559,12 @@ class Program:
         for op, found in numbers.items():
             self.hosts[op].go_on_with(found)
 
+    def draw_as_layers_would(self) -> None:
+        """Keras layers draw what they would draw next outside of the simulation."""
+        for host in self.hosts.values():
+            if hasattr(host, "draw_as_layers_would"):
+                host.draw_as_layers_would()
+
     def restore_hosts(self, snapshot: Mapping, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
         self._forget_inputs()

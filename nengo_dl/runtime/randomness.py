@@ -182,6 +182,11 @@ class RandomStates:
             for _, ours, first in self._generators:
                 ours.assign(first)
 
+    def as_layers_would(self) -> None:
+        """Go on with what the user's own generators would draw next."""
+        for users, ours, _ in self._seeds:
+            ours.assign(users.numpy())
+
     def in_place_of(self, values: Sequence[tuple]) -> list[tuple]:
         """What Keras is to read in place of the seeds of the user's generators.
 
