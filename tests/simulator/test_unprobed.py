@@ -205,8 +205,8 @@ def test_what_only_learning_depends_on_gets_no_gradient():
     net = network()
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         shapes = [tuple(v.shape) for v in sim.keras_model.trainable_weights]
-    # decoders, biases and encoders of the ensemble that is probed
-    assert sorted(shapes) == [(2, 6), (6,), (6, 2)]
+    # biases and encoders of the ensemble that is probed
+    assert sorted(shapes) == [(6,), (6, 2)]
 
 
 def test_state_that_was_not_simulated_is_not_taken_for_real(tmp_path):

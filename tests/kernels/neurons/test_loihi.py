@@ -72,7 +72,9 @@ def test_hooks_of_other_packages_are_remembered():
     known = builders.SimNeuronsBuilder.TF_NEURON_IMPL
     LoihiLIF()
     assert known[LoihiLIF] is builders.LIFBuilder
-    for name in builders.__all__:
+    names = [name for name in vars(builders) if name.endswith("Builder")]
+    assert "SimNeuronsBuilder" in names
+    for name in names:
         with pytest.raises(TypeError, match="NengoDL 3 .* subclass of .*NeuronKernel"):
             getattr(builders, name)([], None, None)
 
