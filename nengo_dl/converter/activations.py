@@ -1,11 +1,10 @@
-"""Activations as neuron types, and the layers that consist of one."""
+"""Which neuron type computes an activation."""
 
 import keras
 import nengo
 import tensorflow as tf
 from nengo.neurons import NeuronType
 
-from nengo_dl.converter.base import LayerConverter, converters
 from nengo_dl.converter.graph_walk import operation_of
 from nengo_dl.neurons import ClippedReLU, LeakyReLU
 
@@ -165,67 +164,3 @@ def advice_for(name):
             "from_logits=True in the loss): the largest one is the same"
         )
     return ""
-
-
-class ConvertElementwise(LayerConverter):
-    """A function of each element: neurons with their input."""
-
-    works_per_step = True
-    positionwise = True
-
-    def refusal(self):
-        """Fall back if neither a neuron type nor a swap is known."""
-        if find_neurons(self.layer, self.options)[1]:
-            return None
-        if swapped(self.layer, self.options)[1]:
-            return None  # a TensorNode of what takes its place, not of the layer
-        name = getattr(activation_of(self.layer), "__name__", "")
-        return f"there is no neuron type for {self.describe()}{advice_for(name)}"
-
-    def describe(self):
-        """The function, for messages."""
-        function = activation_of(self.layer)
-        return f"the activation {getattr(function, '__name__', function)!r}"
-
-    def convert(self):
-        """Connect the input to neurons."""
-        target = self.target(self.layer)
-        if target.input is target.output and not self.is_neurons(target):
-            return self.input.obj
-        self.connect(target)
-        return target.output
-
-    @staticmethod
-    def is_neurons(target):
-        """Whether there is anything to compute."""
-        return isinstance(target.output, nengo.ensemble.Neurons)
-
-
-@converters.register(keras.layers.Activation)
-class ConvertActivation(ConvertElementwise):
-    """Activation: neurons of the type that has the same output."""
-
-
-@converters.register(keras.layers.ReLU)
-class ConvertReLU(ConvertElementwise):
-    r"""ReLU without ``threshold``.
-
-    .. math:: f(x) = \min(\max(x, 0), m) + c \min(x, 0)
-
-    With ``max_value=6`` it is the activation ``relu6``.
-    """
-
-    def describe(self):
-        """Its parameters."""
-        layer = self.layer
-        return f"max_value={layer.max_value}, threshold={layer.threshold}"
-
-
-@converters.register(keras.layers.LeakyReLU)
-class ConvertLeakyReLU(ConvertElementwise):
-    r"""LeakyReLU: :math:`f(x) = x` if :math:`x \ge 0`, else :math:`c x`."""
-
-
-@converters.register(*OPERATIONS)
-class ConvertActivationFunction(ConvertElementwise):
-    """An activation that is called as a function, such as ``keras.ops.relu(x)``."""

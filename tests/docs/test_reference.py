@@ -62,7 +62,7 @@ def test_names_that_users_rely_on_are_public():
     assert "nengo_dl.Simulator.fit" in METHODS
     documented = dict(reference.documented())
     assert documented["nengo_dl.Simulator"] is nengo_dl.Simulator
-    assert "nengo_dl.converter.dense.ConvertDense" in documented
+    assert "nengo_dl.converter.layers.dense.ConvertDense" in documented
 
 
 @pytest.mark.parametrize("name", sorted(CALLABLE))

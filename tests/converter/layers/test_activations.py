@@ -8,9 +8,8 @@ from keras import layers
 import nengo_dl
 from nengo_dl.converter.activations import activation_name, activation_of, find_neurons
 from nengo_dl.converter.options import Options
-
-from .family_checks import compare_outputs
-from .models import outputs_of, randomized, verified
+from tests.converter.family_checks import compare_outputs
+from tests.converter.models import outputs_of, randomized, verified
 
 
 def test_native_activations(rng, allclose):

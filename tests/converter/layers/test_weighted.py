@@ -6,7 +6,7 @@ from keras import layers
 
 import nengo_dl
 from nengo_dl.converter.base import converters
-from nengo_dl.converter.weighted import WeightedSums
+from nengo_dl.converter.layers.weighted import WeightedSums
 
 ALL = [cls for cls, found in converters.items() if issubclass(found, WeightedSums)]
 

@@ -5,7 +5,7 @@ import nengo
 import numpy as np
 
 from nengo_dl.converter.base import converters
-from nengo_dl.converter.spatial import SpatialConverter
+from nengo_dl.converter.layers.spatial import SpatialConverter
 from nengo_dl.kernels import windows
 
 __all__ = [

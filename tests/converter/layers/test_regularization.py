@@ -3,8 +3,7 @@ import pytest
 from keras import layers
 
 import nengo_dl
-
-from .family_checks import compare_outputs
+from tests.converter.family_checks import compare_outputs
 
 
 def test_left_out_for_inference(rng, allclose):

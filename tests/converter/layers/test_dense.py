@@ -3,9 +3,8 @@ import pytest
 from keras import layers
 
 import nengo_dl
-
-from .family_checks import compare_outputs
-from .models import verified
+from tests.converter.family_checks import compare_outputs
+from tests.converter.models import verified
 
 
 def test_options_on_vectors(rng, allclose):

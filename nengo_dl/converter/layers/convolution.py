@@ -17,8 +17,8 @@ import nengo
 import numpy as np
 
 from nengo_dl.converter.base import converters, numbers
-from nengo_dl.converter.spatial import SpatialConverter, place
-from nengo_dl.converter.weighted import WeightedSums
+from nengo_dl.converter.layers.spatial import SpatialConverter, place
+from nengo_dl.converter.layers.weighted import WeightedSums
 from nengo_dl.kernels import windows
 
 __all__ = [

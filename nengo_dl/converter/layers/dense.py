@@ -5,7 +5,7 @@ import nengo
 import numpy as np
 
 from nengo_dl.converter.base import converters, numbers
-from nengo_dl.converter.weighted import WeightedSums
+from nengo_dl.converter.layers.weighted import WeightedSums
 
 __all__ = ["ConvertDense", "ConvertEinsumDense"]
 

@@ -3,8 +3,7 @@ import pytest
 from keras import layers
 
 import nengo_dl
-
-from .models import verified
+from tests.converter.models import verified
 
 
 def test_time_distributed(rng):
