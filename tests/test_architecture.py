@@ -29,6 +29,7 @@ FLOORS = (
     ("builder", "graph_optimizer", "neuron_builders"),
     ("runtime",),
     ("tensor_node",),
+    ("training",),
     ("tensor_graph", "callbacks", "objectives"),
     ("simulator",),
     ("converter",),

@@ -162,7 +162,7 @@ class Converter:
         self.net = nengo.Network(label=names[self.model])
         # what files may have numbers of Keras behind, see simulator/numbered_names.py
         self.net.numbered_names = names.automatic
-        self.net.older_probe_names = {}  # see simulator/probe_names.py
+        self.net.older_probe_names = {}  # see training/probe_names.py
         with self.net:
             self._settings()
             self._maker = Maker(

@@ -13,7 +13,7 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.memory import memory_shape
-from nengo_dl.simulator.params import (
+from nengo_dl.training.parameters import (
     built_connection,
     built_ensemble,
     collect_parameters,

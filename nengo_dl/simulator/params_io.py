@@ -30,7 +30,7 @@ from nengo.transforms import Dense, Sparse, SparseMatrix
 
 from nengo_dl.simulator import archives
 from nengo_dl.simulator.numbered_names import renumbered
-from nengo_dl.simulator.params import (
+from nengo_dl.training.parameters import (
     built_ensemble,
     live_matrix,
     live_value,

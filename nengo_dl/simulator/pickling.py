@@ -2,7 +2,7 @@
 
 import copy
 
-from nengo_dl.simulator.turns import in_turn
+from nengo_dl.training.turns import in_turn
 
 
 class PicklingMethods:

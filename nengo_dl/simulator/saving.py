@@ -13,11 +13,11 @@ from nengo.exceptions import ValidationError
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.notices import warn
 from nengo_dl.simulator import host_state, params_io
-from nengo_dl.simulator.finite import check_parameters, checked
 from nengo_dl.simulator.legacy import older_saving
 from nengo_dl.simulator.numbered_names import numbered_names
-from nengo_dl.simulator.params import fixed_gains
-from nengo_dl.simulator.turns import in_turn
+from nengo_dl.training.finite import check_parameters, checked
+from nengo_dl.training.parameters import fixed_gains
+from nengo_dl.training.turns import in_turn
 
 #: what the names of arrays end with that tell which entries of a state are not simulated
 IDLE = " idle"

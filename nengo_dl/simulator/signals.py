@@ -10,7 +10,7 @@ from nengo.builder.signal import Signal
 
 from nengo_dl.compiler.memory import memory_shape
 from nengo_dl.runtime.observation import first_value
-from nengo_dl.simulator.params import live_matrix
+from nengo_dl.training.parameters import live_matrix
 
 if TYPE_CHECKING:
     from nengo_dl.simulator.simulator import Simulator

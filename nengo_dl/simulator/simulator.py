@@ -35,20 +35,20 @@ from nengo_dl.simulator.building import (
 )
 from nengo_dl.simulator.checks import seed_number, steps_of
 from nengo_dl.simulator.data import RecordedSteps, SimulationData
-from nengo_dl.simulator.defaults import tensorflow_defaults
-from nengo_dl.simulator.gradients import GradientMethods
 from nengo_dl.simulator.host_state import Beginning
-from nengo_dl.simulator.inputs import input_nodes, nodes_names, resolve_data
 from nengo_dl.simulator.legacy import OlderNames, older_data, older_options
-from nengo_dl.simulator.live import LiveState
-from nengo_dl.simulator.parameter_store import ParameterStore
 from nengo_dl.simulator.pickling import PicklingMethods
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.saving import SavingMethods
 from nengo_dl.simulator.signals import SignalValues
 from nengo_dl.simulator.summary import count, summary
 from nengo_dl.simulator.training import TrainingMethods
-from nengo_dl.simulator.turns import Turns, in_turn
+from nengo_dl.training.defaults import tensorflow_defaults
+from nengo_dl.training.gradients import GradientMethods
+from nengo_dl.training.inputs import input_nodes, nodes_names, resolve_data
+from nengo_dl.training.live import LiveState
+from nengo_dl.training.parameter_store import ParameterStore
+from nengo_dl.training.turns import Turns, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from nengo_dl.simulator.arguments import OlderOptions, RunArguments, StepArguments
-    from nengo_dl.tensor_graph import TensorGraph
+    from nengo_dl.training.tensor_graph import TensorGraph
 
 
 class Simulator(

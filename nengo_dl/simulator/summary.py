@@ -9,7 +9,7 @@ import numpy as np
 from nengo import Ensemble
 from nengo.ensemble import Neurons
 
-from nengo_dl.simulator.params import Parameter
+from nengo_dl.training.parameters import Parameter
 
 HEADINGS = ("object", "neurons", "parameters", "count", "changed by")
 

@@ -20,15 +20,15 @@ from nengo_dl.simulator.arguments import (
 )
 from nengo_dl.simulator.building import optional_flag
 from nengo_dl.simulator.legacy import as_keras_optimizer
-from nengo_dl.simulator.probe_names import Results
-from nengo_dl.simulator.training_advice import (
+from nengo_dl.training.advice import (
     form_of_validation,
     spike_training,
     warn_of_one_step,
     warn_of_spikes_without_rates,
 )
-from nengo_dl.simulator.training_data import DataMethods
-from nengo_dl.simulator.turns import in_turn
+from nengo_dl.training.data import DataMethods
+from nengo_dl.training.probe_names import Results
+from nengo_dl.training.turns import in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -391,7 +391,7 @@ class TrainingMethods(DataMethods):
 
     def _shuffled(self, data, kwargs):
         """Arrays as batches in an order of our own, and that order."""
-        from nengo_dl.simulator.shuffling import Order, batches, split
+        from nengo_dl.training.shuffling import Order, batches, split
 
         parts = data["x"], data["y"]
         parts += () if data["sample_weight"] is None else (data["sample_weight"],)
@@ -414,7 +414,7 @@ class TrainingMethods(DataMethods):
         """The callbacks of a training, with those that every one has."""
         from keras.callbacks import TerminateOnNaN
 
-        from nengo_dl.simulator.epochs import FiniteParameters, with_callbacks
+        from nengo_dl.training.epochs import FiniteParameters, with_callbacks
 
         def first(users):
             stop = any(isinstance(callback, TerminateOnNaN) for callback in users)
@@ -441,7 +441,7 @@ class TrainingMethods(DataMethods):
         return self._keras
 
     def _new_keras_side(self, what):
-        from nengo_dl.simulator.keras_side import KerasSide
+        from nengo_dl.training.keras_side import KerasSide
 
         if not self.model.probes:
             raise ValidationError(
@@ -490,7 +490,7 @@ class TrainingMethods(DataMethods):
             return self._checked_data(x, y, n_steps, stateful, where, kwargs, targets)
 
     def _checked_data(self, x, y, n_steps, stateful, where, kwargs, targets):
-        from nengo_dl.simulator.datasets import Stream, is_stream
+        from nengo_dl.training.streams import Stream, is_stream
 
         self._check_sizes(where, n_steps, kwargs)
         weight = kwargs.pop("sample_weight", None)
@@ -537,7 +537,7 @@ class TrainingMethods(DataMethods):
 
     def _validation(self, n_steps, kwargs):
         """Complete Keras' ``validation_data``; returns the streams among them."""
-        from nengo_dl.simulator.datasets import Stream, is_stream
+        from nengo_dl.training.streams import Stream, is_stream
 
         data, side = kwargs.get("validation_data"), self._keras
         if data is None:

@@ -16,7 +16,15 @@ from nengo_dl.compiler.registry import Registry
 ROOT = Path(__file__).resolve().parents[2]
 
 #: modules on the top level that are not for users; docs/layout.rst tells about them
-INTERNAL = {"compiler", "environment", "kernels", "runtime", "tensor_graph", "version"}
+INTERNAL = {
+    "compiler",
+    "environment",
+    "kernels",
+    "runtime",
+    "tensor_graph",
+    "training",
+    "version",
+}
 
 #: names in ``__all__`` that have nothing to document
 WITHOUT_DOCUMENTATION = {"nengo_dl.__version__"}

@@ -13,8 +13,8 @@ from nengo_dl.runtime import reuse
 from nengo_dl.runtime.loop import call_step
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.reuse import Programs, key_of
-from nengo_dl.simulator.keras_side import NengoModel
 from nengo_dl.surrogates import ArcTan
+from nengo_dl.training.keras_side import NengoModel
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def fresh(monkeypatch):
     """No programs of other tests, and none left behind."""
     programs = Programs()
     monkeypatch.setattr("nengo_dl.runtime.tiers.programs", programs)
-    monkeypatch.setattr("nengo_dl.tensor_graph.programs", programs)
+    monkeypatch.setattr("nengo_dl.training.tensor_graph.programs", programs)
     return programs
 
 

@@ -10,7 +10,7 @@ from nengo.builder.ensemble import BuiltEnsemble
 from nengo.exceptions import ValidationError
 
 from nengo_dl.simulator.data import ProbeLog, SimulationData
-from nengo_dl.simulator.params import initial_value
+from nengo_dl.training.parameters import initial_value
 
 
 def append(log, values, sizes):

@@ -11,11 +11,6 @@ from nengo.exceptions import ValidationError
 from nengo.solvers import LstsqL2, NoSolver
 from nengo.transforms import SparseMatrix
 
-from nengo_dl.simulator.params import (
-    collect_parameters,
-    initial_value,
-    sparse_indices,
-)
 from nengo_dl.simulator.params_io import (
     FullWeights,
     ZeroFunction,
@@ -23,6 +18,11 @@ from nengo_dl.simulator.params_io import (
     get_nengo_params,
     load,
     save,
+)
+from nengo_dl.training.parameters import (
+    collect_parameters,
+    initial_value,
+    sparse_indices,
 )
 
 N_STEPS = 150

@@ -13,7 +13,7 @@ from nengo.exceptions import ValidationError
 from nengo.learning_rules import LearningRuleType
 
 import nengo_dl
-from nengo_dl.simulator.params import collect_parameters
+from nengo_dl.training.parameters import collect_parameters
 
 STEPS = 30
 

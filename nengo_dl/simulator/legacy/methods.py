@@ -13,7 +13,7 @@ from nengo_dl.simulator.legacy.calls import (
     OlderCall,
     as_keras_optimizer,
 )
-from nengo_dl.simulator.turns import in_turn
+from nengo_dl.training.turns import in_turn
 
 #: arguments of ``run_batch``, in their order
 RUN_BATCH = (

@@ -13,8 +13,8 @@ from nengo.exceptions import SimulationError, ValidationError
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
-from nengo_dl.simulator.inputs import resolve_data
-from nengo_dl.simulator.turns import in_turn
+from nengo_dl.training.inputs import resolve_data
+from nengo_dl.training.turns import in_turn
 
 #: steps that are run if nothing else is said
 DEFAULT_STEPS = 10
@@ -155,7 +155,7 @@ class _Check:
     """
 
     def __init__(self, sim, side, inputs, n_steps):
-        from nengo_dl.tensor_graph import STEPS
+        from nengo_dl.training.tensor_graph import STEPS
 
         self.rng = np.random.RandomState(0)
         self.first = sim.n_steps
@@ -304,9 +304,9 @@ def _least_precise(model):
 def _in_float64(sim, side):
     """A layer of the same network in float64, with the present parameters and state."""
     from nengo_dl.runtime.program import Program
-    from nengo_dl.simulator.defaults import tensorflow_defaults
-    from nengo_dl.simulator.parameter_store import ParameterStore
-    from nengo_dl.tensor_graph import TensorGraph
+    from nengo_dl.training.defaults import tensorflow_defaults
+    from nengo_dl.training.parameter_store import ParameterStore
+    from nengo_dl.training.tensor_graph import TensorGraph
 
     live, own = sim._live, sim._program
     live.pull()

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.simulator.inputs import N_STEPS, Symbol
-from nengo_dl.simulator.targets import sparse_loss, takes_any_shape
-from nengo_dl.tensor_graph import STEPS
+from nengo_dl.training.inputs import N_STEPS, Symbol
+from nengo_dl.training.targets import sparse_loss, takes_any_shape
+from nengo_dl.training.tensor_graph import STEPS
 
 
 class SymbolicStream:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nengo import Network, Probe
 
-from nengo_dl.simulator.inputs import probes_names
+from nengo_dl.training.inputs import probes_names
 
 
 class ProbeNames(dict[Probe, str]):
@@ -51,7 +51,7 @@ class Results(dict[str, Any]):
 
     Examples
     --------
-    >>> from nengo_dl.simulator.probe_names import ProbeNames, Results
+    >>> from nengo_dl.training.probe_names import ProbeNames, Results
     >>> with nengo.Network() as net:
     ...     probe = nengo.Probe(nengo.Node([0.0]), label="out")
     >>> net.older_probe_names = {probe: "probe"}

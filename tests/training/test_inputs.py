@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nengo.exceptions import ValidationError
 
-from nengo_dl.simulator.inputs import (
+from nengo_dl.training.inputs import (
     input_nodes,
     nodes_names,
     probes_names,

@@ -10,7 +10,8 @@ from nengo.exceptions import ValidationError
 from nengo.solvers import NoSolver
 
 from nengo_dl.config import configure_settings
-from nengo_dl.simulator.params import (
+from nengo_dl.simulator.params_io import get_nengo_params
+from nengo_dl.training.parameters import (
     built_connection,
     built_ensemble,
     collect_parameters,
@@ -19,7 +20,6 @@ from nengo_dl.simulator.params import (
     probe_connections,
     sparse_indices,
 )
-from nengo_dl.simulator.params_io import get_nengo_params
 
 
 def build(net):

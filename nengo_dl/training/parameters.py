@@ -22,14 +22,14 @@ from nengo.transforms import SparseMatrix
 
 from nengo_dl.compiler.memory import entries
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
-from nengo_dl.simulator.tuning import (
+from nengo_dl.tensor_node import layer_parameters
+from nengo_dl.training.tuning import (
     Tuning,
     differ,
     divided,
     rates_and_intercepts,
     split,
 )
-from nengo_dl.tensor_node import layer_parameters
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from nengo.base import ObjView
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
-from nengo_dl.simulator.finite import of_keras
+from nengo_dl.training.finite import of_keras
 
 #: the losses of Keras whose targets are numbers of classes, and those that may be
 SPARSE = "sparsecategoricalcrossentropy"

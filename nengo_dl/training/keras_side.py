@@ -14,11 +14,11 @@ from nengo.exceptions import SimulationError
 from nengo_dl.notices import warn
 from nengo_dl.runtime.originals import original_errors
 from nengo_dl.runtime.switches import deterministic
-from nengo_dl.simulator.defaults import tensorflow_defaults
-from nengo_dl.simulator.loss_names import check_names
-from nengo_dl.simulator.training_advice import warn_before_training
-from nengo_dl.tensor_graph import STEPS, TensorGraph
 from nengo_dl.tensor_node import TrainsSome
+from nengo_dl.training.advice import warn_before_training
+from nengo_dl.training.defaults import tensorflow_defaults
+from nengo_dl.training.loss_names import check_names
+from nengo_dl.training.tensor_graph import STEPS, TensorGraph
 
 
 class FunctionLoss(keras.losses.Loss):

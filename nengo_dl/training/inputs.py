@@ -11,13 +11,14 @@ from nengo.exceptions import ValidationError
 from nengo.rc import rc
 
 from nengo_dl.notices import warn
-from nengo_dl.simulator.finite import (
+from nengo_dl.tensor_node import TensorNode
+from nengo_dl.training.finite import (
     check_data,
     check_targets,
     is_finite,
     way_out_of_overflow,
 )
-from nengo_dl.simulator.targets import (
+from nengo_dl.training.targets import (
     axis_advice,
     check_classes,
     described,
@@ -27,7 +28,6 @@ from nengo_dl.simulator.targets import (
     takes_any_shape,
     what_it_is,
 )
-from nengo_dl.tensor_node import TensorNode
 
 #: Key by which a dictionary of input data may also hold the number of steps.
 N_STEPS = "n_steps"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nengo_dl.simulator.layer_variables import LayerVariables
-from nengo_dl.simulator.params import collect_parameters, initial_value
+from nengo_dl.training.layer_variables import LayerVariables
+from nengo_dl.training.parameters import collect_parameters, initial_value
 
 
 class ParameterStore(Mapping):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.originals import Raised
-from nengo_dl.simulator.symbolic_data import SymbolicStream
+from nengo_dl.training.symbolic_streams import SymbolicStream
 
 
 def is_stream(value):

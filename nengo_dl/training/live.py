@@ -3,7 +3,7 @@
 import numpy as np
 
 from nengo_dl.compiler.memory import signal_index
-from nengo_dl.simulator.params import initial_value
+from nengo_dl.training.parameters import initial_value
 
 
 class LiveState:

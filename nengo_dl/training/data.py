@@ -9,15 +9,15 @@ from nengo.exceptions import SimulationError, ValidationError
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Specialization
-from nengo_dl.simulator.finite import check_data
-from nengo_dl.simulator.inputs import (
+from nengo_dl.training.finite import check_data
+from nengo_dl.training.inputs import (
     N_STEPS,
     Symbol,
     resolve_data,
     resolve_targets,
 )
-from nengo_dl.simulator.probe_names import ProbeNames
-from nengo_dl.simulator.targets import described
+from nengo_dl.training.probe_names import ProbeNames
+from nengo_dl.training.targets import described
 
 #: how many batches the preparation of data may be ahead of what uses them
 RUN_AHEAD = 100
@@ -373,7 +373,7 @@ class DataMethods:
 
     def _by_names(self, inputs, given, items, steps):
         """(inputs, targets, weights or None) as dicts of arrays by name."""
-        from nengo_dl.tensor_graph import STEPS
+        from nengo_dl.training.tensor_graph import STEPS
 
         inputs = {self._node_names[node]: array for node, array in inputs.items()}
         if not inputs:

@@ -9,7 +9,7 @@ import keras
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import warn
-from nengo_dl.simulator.finite import WAY_OUT, not_finite
+from nengo_dl.training.finite import WAY_OUT, not_finite
 
 
 class FiniteParameters(keras.callbacks.Callback):
