@@ -10,27 +10,7 @@ import pytest
 from nengo.exceptions import ConfigError, ValidationError
 
 import nengo_dl
-from tests.docs.snippets import ROOT
-
-PROMISES = []
-
-
-def promise(page, words):
-    """Decorator of a test of what a page says."""
-
-    def decorate(test):
-        PROMISES.append((page, words))
-        return test
-
-    return decorate
-
-
-def plain(text):
-    return " ".join(text.split())
-
-
-def simulator(net, **kwargs):
-    return nengo_dl.Simulator(net, progress_bar=False, **kwargs)
+from tests.docs.promises import promise, simulator
 
 
 @pytest.fixture
@@ -261,8 +241,3 @@ def test_older_names_work_or_say_what_to_write(net):
             sim.run_steps(2, input_feeds={net.a: np.ones((1, 2, 1))})
         with pytest.raises(ValidationError, match=r"add a nengo\.Node"):
             sim.run_steps(2, extra_feeds={"x": 1})
-
-
-@pytest.mark.parametrize("page, words", PROMISES, ids=lambda v: v[:40])
-def test_promise_stands_on_its_page(page, words):
-    assert plain(words) in plain((ROOT / page).read_text(encoding="utf-8"))
