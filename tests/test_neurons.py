@@ -10,7 +10,7 @@ import nengo_dl
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.neurons import LeakyReLU, SoftLIFRate, SpikingLeakyReLU
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
 TYPES = (SoftLIFRate, LeakyReLU, SpikingLeakyReLU)

@@ -11,7 +11,7 @@ from scipy import stats
 import nengo_dl
 from nengo_dl import surrogates
 from nengo_dl.config import get_setting
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 from nengo_dl.surrogates import (
     ArcTan,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nengo_dl.runtime.numpy_tier import NumpyStep
+from nengo_dl.runtime.numpy.step import NumpyStep
 
 #: steps after which the state is copied at the latest
 MOST_STEPS = 256

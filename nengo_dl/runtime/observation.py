@@ -19,7 +19,7 @@ from nengo_dl.compiler.graph import Graph, Kind, Reading
 from nengo_dl.compiler.memory import entries, signal_index
 from nengo_dl.compiler.simplify import prune
 from nengo_dl.runtime.emit import whole_step
-from nengo_dl.runtime.numpy_tier import NumpyStep
+from nengo_dl.runtime.numpy.step import NumpyStep
 
 #: how to have values that are not known
 WAY_OUT = (

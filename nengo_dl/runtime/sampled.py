@@ -15,7 +15,7 @@ from nengo_dl.compiler.looks import looking_at
 from nengo_dl.runtime import interrupts
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.host import InputFeed
-from nengo_dl.runtime.numpy_tier import NumpyStep
+from nengo_dl.runtime.numpy.step import NumpyStep
 from nengo_dl.runtime.sampling import Sampling, Seen
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier

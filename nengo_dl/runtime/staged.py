@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nengo_dl.runtime.host import InputsInterrupted
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tiers import TensorFlowTier
 
 

@@ -19,7 +19,7 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime import tensorflow_convolution as convolution
 from nengo_dl.runtime.gather import fan_out, gather, regular
-from nengo_dl.runtime.numpy_ops import HostCall
+from nengo_dl.runtime.numpy.operations import HostCall
 from nengo_dl.runtime.scratch import Measure, Scratch
 from nengo_dl.runtime.series import expm1_coefficients, log1p_coefficients
 

@@ -19,7 +19,7 @@ from nengo_dl.runtime import interrupts
 from nengo_dl.runtime.emit import Emitter, loop_step, whole_step
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted, Waiting
 from nengo_dl.runtime.journal import Journal
-from nengo_dl.runtime.numpy_tier import NumpyStep
+from nengo_dl.runtime.numpy.step import NumpyStep
 from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.state import StateStore
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nengo_dl.compiler.graph import Kind, ParameterRef
 from nengo_dl.compiler.traits import Params
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 
 XP = NumpyNamespace("float64")
 

@@ -31,7 +31,7 @@ from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.functions import item_generators
 from nengo_dl.runtime.batch_first import turn_step
 from nengo_dl.runtime.emit import whole_step
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.sampling import Seen
 from nengo_dl.runtime.state import StateStore

@@ -9,7 +9,7 @@ from nengo_dl.compiler.lowering import lower
 from nengo_dl.compiler.pipeline import arrange, compile_model
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.algebra import MATVEC, SUM, VARYING_MATVEC
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from tests.kernels.kernel_harness import (
     Bench,
     Case,

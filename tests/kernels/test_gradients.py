@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
 VALUES = np.array([[0.1, -0.0], [np.inf, 1e-45], [3.0, np.nan]], np.float32)

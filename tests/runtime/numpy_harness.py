@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nengo_dl.runtime import numpy_recorder
-from nengo_dl.runtime.numpy_tier import NumpyNamespace, NumpyStep
+from nengo_dl.runtime.numpy import recorder as numpy_recorder
+from nengo_dl.runtime.numpy.step import NumpyNamespace, NumpyStep
 
 
 def tune(monkeypatch):

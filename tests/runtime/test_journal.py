@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.runtime.journal import MOST_STEPS, Journal
-from nengo_dl.runtime.numpy_tier import NumpyStep
+from nengo_dl.runtime.numpy.step import NumpyStep
 
 
 def stepper(batch=1, most=None):

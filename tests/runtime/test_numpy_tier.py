@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from nengo.exceptions import SimulationError, ValidationError
 
-from nengo_dl.runtime import numpy_recorder
-from nengo_dl.runtime.numpy_tier import NumpyNamespace, NumpyStep
+from nengo_dl.runtime.numpy import recorder as numpy_recorder
+from nengo_dl.runtime.numpy.step import NumpyNamespace, NumpyStep
 from tests.runtime.numpy_harness import assert_replays, carries, tune
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import nengo_dl
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tensor_function import TensorFunction, VariableState
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 

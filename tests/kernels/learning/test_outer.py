@@ -19,7 +19,7 @@ from nengo_dl.kernels.learning.outer import (
     rows,
     spread,
 )
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from tests.kernels.kernel_harness import Bench, Case, assert_equals_core
 
 XP = NumpyNamespace("float64")

@@ -7,7 +7,7 @@ import pytest
 from nengo_dl.compiler.pipeline import compile_model
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.learning.pes import PES_DELTA
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from tests.kernels.kernel_cases import pes
 from tests.kernels.kernel_harness import (
     ITEMS,

@@ -9,7 +9,7 @@ from nengo_dl.kernels.neurons.adaptive_lif import (
     AdaptiveLIFRateKernel,
 )
 from nengo_dl.kernels.neurons.base import NeuronKernel
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from tests.kernels.kernel_cases import population
 from tests.kernels.kernel_harness import ITEMS, STEPS, Bench, Case, Step
 

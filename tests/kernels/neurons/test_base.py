@@ -8,7 +8,7 @@ from nengo_dl.compiler.layout import WeightRef
 from nengo_dl.compiler.pipeline import arrange, compile_model
 from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
 from nengo_dl.kernels.neurons.lif import LIFKernel, LIFRateKernel
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from tests.kernels.kernel_cases import population
 from tests.kernels.kernel_gradients import Point, analytic, gradient_errors
 from tests.kernels.kernel_harness import (

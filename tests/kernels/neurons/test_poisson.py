@@ -16,7 +16,7 @@ from nengo_dl.kernels.neurons.poisson import (
     terms,
 )
 from nengo_dl.neurons import LeakyReLU, SoftLIFRate
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
 NAMESPACES = {

@@ -10,7 +10,7 @@ from nengo_dl.kernels.neurons.rectified_linear import (
     RectifiedLinearKernel,
     SpikingRectifiedLinearKernel,
 )
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
 
 DT = 0.001

@@ -10,7 +10,7 @@ from nengo_dl.kernels.neurons.spikes_of_rates import (
     RegularSpikingKernel,
     UniformDraws,
 )
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from tests.kernels.kernel_cases import population
 from tests.kernels.kernel_harness import ITEMS, STEPS, Bench, Case, Step
 

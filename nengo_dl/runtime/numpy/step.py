@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.numpy_codegen import generate
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace
-from nengo_dl.runtime.numpy_recorder import NumpyRecorder, Slot
+from nengo_dl.runtime.numpy.codegen import generate
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
+from nengo_dl.runtime.numpy.recorder import NumpyRecorder, Slot
 
 __all__ = ["NumpyNamespace", "NumpyRecorder", "NumpyStep", "Slot"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from nengo.exceptions import ValidationError
 
 from nengo_dl.kernels import windows
-from nengo_dl.runtime.numpy_ops import (
+from nengo_dl.runtime.numpy.operations import (
     Concat,
     Copy,
     Embed,

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.runtime.numpy_codegen import Instruction, Program, Value, View
-from nengo_dl.runtime.numpy_namespace import NumpyNamespace, is_bool
-from nengo_dl.runtime.numpy_ops import (
+from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace, is_bool
+from nengo_dl.runtime.numpy.operations import (
     SUM_BY_ADDS,
     BitKeep,
     BitSelect,

@@ -1,0 +1,1 @@
+"""The NumPy executor: one time step as generated code of array calls."""
