@@ -25,7 +25,7 @@ from nengo_dl.compiler.rules import rule_of
 from nengo_dl.config import configure_settings, get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.notices import warn
-from nengo_dl.runtime.arguments import wrong_arguments
+from nengo_dl.runtime.tensorflow.arguments import wrong_arguments
 
 #: stands for what Nengo's config says; typed as anything, since it takes the place of
 #: arguments of all types
@@ -188,7 +188,7 @@ class TensorNode(Node):
         return function.in_simulation()
 
     def _function(self, dtype, shape_out, label):
-        from nengo_dl.runtime.tensor_function import TensorFunction
+        from nengo_dl.runtime.tensorflow.tensor_function import TensorFunction
 
         key = str(np.dtype(dtype))
         if key not in self._functions:

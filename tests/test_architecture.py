@@ -236,9 +236,15 @@ def test_layout_page_names_every_folder_and_module():
         ("nengo_dl/compiler/graph.py", "from nengo_dl import kernels"),
         ("nengo_dl/compiler/graph.py", "from ..kernels import algebra"),
         ("nengo_dl/compiler/graph.py", "from .. import runtime"),
-        ("nengo_dl/kernels/neurons/lif.py", "from nengo_dl.runtime.loop import run"),
+        (
+            "nengo_dl/kernels/neurons/lif.py",
+            "from nengo_dl.runtime.emit import run",
+        ),
         ("nengo_dl/kernels/a.py", "def f():\n    import nengo_dl.simulator"),
-        ("nengo_dl/runtime/loop.py", "import_module('nengo_dl.simulator.data')"),
+        (
+            "nengo_dl/runtime/chunks.py",
+            "import_module('nengo_dl.simulator.data')",
+        ),
         ("nengo_dl/tensor_graph.py", "from nengo_dl import Simulator"),
         ("nengo_dl/tensor_graph.py", "import nengo_dl"),
         ("nengo_dl/version.py", "from nengo_dl.environment import LOG_LEVEL"),
@@ -271,7 +277,7 @@ def test_downward_imports_are_allowed(path, source):
         ("nengo_dl/compiler/graph.py", "def f():\n    from keras import ops", 1),
         ("nengo_dl/kernels/neurons/lif.py", "import tensorflow.math", 1),
         ("nengo_dl/runtime/numpy/step.py", "import tensorflow", 1),
-        ("nengo_dl/runtime/tensorflow_tier.py", "import tensorflow", 0),
+        ("nengo_dl/runtime/tensorflow/namespace.py", "import tensorflow", 0),
         ("nengo_dl/compiler/graph.py", "import numpy as np, ast, nengo_dl.config", 0),
     ],
 )

@@ -11,7 +11,7 @@ from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.neurons import LeakyReLU, SoftLIFRate, SpikingLeakyReLU
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 TYPES = (SoftLIFRate, LeakyReLU, SpikingLeakyReLU)
 each_type = pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.__name__)

@@ -12,7 +12,7 @@ import nengo_dl
 from nengo_dl import surrogates
 from nengo_dl.config import get_setting
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.surrogates import (
     ArcTan,
     FastSigmoid,

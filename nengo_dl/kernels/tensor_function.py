@@ -1,7 +1,7 @@
 """TensorFlow functions and Keras layers as part of a network.
 
-What is called is an object of `nengo_dl.runtime.tensor_function`. This module does not
-look into it, and hands it on to the array namespace.
+What is called is an object of `nengo_dl.runtime.tensorflow.tensor_function`. This module
+does not look into it, and hands it on to the array namespace.
 """
 
 import numpy as np

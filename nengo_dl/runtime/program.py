@@ -27,9 +27,9 @@ from nengo_dl.runtime.hosts_then import HostsThen
 from nengo_dl.runtime.observation import Observation
 from nengo_dl.runtime.sampled import SampledNumpyTier, SampledTensorFlowTier
 from nengo_dl.runtime.sampling import Sampling, Seen
-from nengo_dl.runtime.staged import StagedTier
 from nengo_dl.runtime.state import StateStore
-from nengo_dl.runtime.switches import may_compile
+from nengo_dl.runtime.tensorflow.staged import StagedTier
+from nengo_dl.runtime.tensorflow.switches import may_compile
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
 from nengo_dl.surrogates import SpikeTraining
 
@@ -491,7 +491,7 @@ class Program:
         groups = layout.loop.groups if name == "staged" else layout.groups()
         if not any(group.kernel.tensorflow for group in groups):
             return True
-        from nengo_dl.runtime.kept import compilable
+        from nengo_dl.runtime.tensorflow.carried_variables import compilable
 
         return compilable(groups, self.batch)
 

@@ -20,8 +20,8 @@ from nengo_dl.runtime.emit import Emitter, loop_step, whole_step
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted, Waiting
 from nengo_dl.runtime.journal import Journal
 from nengo_dl.runtime.numpy.step import NumpyStep
-from nengo_dl.runtime.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.state import StateStore
+from nengo_dl.runtime.tensorflow.reuse import key_of, programs, without_numbers
 
 #: steps whose probe data are handed over at once by the NumPy tier, and about how many
 #: bytes at most (one step may have more)
@@ -224,7 +224,7 @@ class TensorFlowTier:
         inside = self.stages_on_device
         self.kept = None
         if any(group.kernel.tensorflow for group in layout.loop.groups):
-            from nengo_dl.runtime.kept import Kept
+            from nengo_dl.runtime.tensorflow.carried_variables import Kept
 
             self.kept = Kept(layout, store.dtype)
         options = {"jit": jit, "unroll": unroll, "unrolled": not use_loop}
@@ -243,7 +243,7 @@ class TensorFlowTier:
 
     def _orientation(self, key, options: dict, weights: Sequence) -> bool | None:
         """Whether the loop's arrays lie batch first; None leaves it to the rule."""
-        from nengo_dl.runtime.orientation import (
+        from nengo_dl.runtime.tensorflow.orientation import (
             STEPS,
             batch_first_is_faster,
             on_accelerator,
@@ -280,8 +280,8 @@ class TensorFlowTier:
 
     def _new_program(self, shared: bool, options: dict, turned: bool):
         """As `_program`; ``shared``, if other networks may use it too."""
-        from nengo_dl.runtime.batch_first import turn_step
-        from nengo_dl.runtime.loop import ForwardLoop
+        from nengo_dl.runtime.tensorflow.batch_first import turn_step
+        from nengo_dl.runtime.tensorflow.loop import ForwardLoop
 
         layout, batch, inside = self.layout, self.store.batch, self.stages_on_device
         layout = without_numbers(layout) if shared else layout
@@ -332,7 +332,7 @@ class TensorFlowTier:
 
         One that was compiled before is taken if it is not much too long.
         """
-        from nengo_dl.runtime.chunks import chunk_length
+        from nengo_dl.runtime.tensorflow.chunks import chunk_length
 
         if self.longest is not None:
             return self.longest
@@ -354,7 +354,7 @@ class TensorFlowTier:
 
     def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
         """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
-        from nengo_dl.runtime.chunks import run_chunks
+        from nengo_dl.runtime.tensorflow.chunks import run_chunks
 
         chunk = self.chunk(n_steps)
         self._chunks.add(chunk)
@@ -482,7 +482,7 @@ class SequenceStages:
 
     @staticmethod
     def _turned(xp):
-        from nengo_dl.runtime.batch_first import BatchFirstNamespace
+        from nengo_dl.runtime.tensorflow.batch_first import BatchFirstNamespace
 
         return BatchFirstNamespace(xp)
 
@@ -499,7 +499,7 @@ class SequenceStages:
         """The inverse of `_side_by_side`; with ``turn`` ``(steps, batch, n)``."""
         n = rows.shape[0]
         if self.turned:
-            from nengo_dl.runtime.batch_first import plain
+            from nengo_dl.runtime.tensorflow.batch_first import plain
 
             flat = xp.reshape(xp.transpose(rows, (1, 0)), (n_steps, self.batch, n))
             return plain(flat) if turn else xp.transpose(flat, (0, 2, 1))

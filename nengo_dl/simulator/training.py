@@ -10,7 +10,7 @@ from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.config import get_setting
 from nengo_dl.notices import warn
-from nengo_dl.runtime.apart import apart, in_a_scope
+from nengo_dl.runtime.tensorflow.apart import apart, in_a_scope
 from nengo_dl.signatures import checks_keywords
 from nengo_dl.simulator.arguments import (
     CompileArguments,

@@ -12,8 +12,8 @@ import tensorflow as tf
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import warn
-from nengo_dl.runtime.originals import original_errors
-from nengo_dl.runtime.switches import deterministic
+from nengo_dl.runtime.tensorflow.originals import original_errors
+from nengo_dl.runtime.tensorflow.switches import deterministic
 from nengo_dl.tensor_node import TrainsSome
 from nengo_dl.training.advice import warn_before_training
 from nengo_dl.training.defaults import tensorflow_defaults

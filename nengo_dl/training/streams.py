@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.originals import Raised
+from nengo_dl.runtime.tensorflow.originals import Raised
 from nengo_dl.training.symbolic_streams import SymbolicStream
 
 

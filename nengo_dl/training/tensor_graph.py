@@ -10,21 +10,25 @@ import tensorflow as tf
 from nengo_dl.compiler.digits import COUNT, Digits
 from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
-from nengo_dl.runtime.apart import apart
-from nengo_dl.runtime.batch_first import BatchFirst, BatchFirstNamespace, turn_step
-from nengo_dl.runtime.bptt import Scan
-from nengo_dl.runtime.either import either
 from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.forms import form_of
-from nengo_dl.runtime.kept import Kept, batchwise, compilable
-from nengo_dl.runtime.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.program import Specialization
-from nengo_dl.runtime.reuse import key_of, programs, without_numbers
-from nengo_dl.runtime.starting_values import Started, StartingValues
-from nengo_dl.runtime.switches import may_compile
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.apart import apart
+from nengo_dl.runtime.tensorflow.batch_first import (
+    BatchFirst,
+    BatchFirstNamespace,
+    turn_step,
+)
+from nengo_dl.runtime.tensorflow.bptt import Scan
+from nengo_dl.runtime.tensorflow.carried_variables import Kept, batchwise, compilable
+from nengo_dl.runtime.tensorflow.either import either
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.parameter_banks import ParameterBanks, dense
+from nengo_dl.runtime.tensorflow.reuse import key_of, programs, without_numbers
+from nengo_dl.runtime.tensorflow.starting_values import Started, StartingValues
+from nengo_dl.runtime.tensorflow.switches import may_compile
+from nengo_dl.runtime.tensorflow.unrolled import Unrolled
 from nengo_dl.runtime.tiers import SequenceStages
-from nengo_dl.runtime.unrolled import Unrolled
 from nengo_dl.tensor_node import TrainsSome, add_losses
 
 #: name of the model's input that tells how many steps to run, if no node does

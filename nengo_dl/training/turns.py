@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import of_package
-from nengo_dl.runtime.apart import apart, in_a_program, is_recorded
+from nengo_dl.runtime.tensorflow.apart import apart, in_a_program, is_recorded
 from nengo_dl.runtime.users_code import (
     called_by_tensorflow,
     frames,

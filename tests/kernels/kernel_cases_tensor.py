@@ -5,7 +5,7 @@ from nengo.builder.operator import Copy
 
 from nengo_dl.kernels.penalties import SimPenalty
 from nengo_dl.kernels.tensor_function import SimTensorNode
-from nengo_dl.runtime.tensor_function import TensorFunction
+from nengo_dl.runtime.tensorflow.tensor_function import TensorFunction
 from tests.kernels.kernel_cases import case
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from tests.kernels.kernel_harness import ITEMS, STEPS, Step, core_steps, scale, turned
 
 #: states at which gradients are taken, and how far they may be off

@@ -29,13 +29,13 @@ from nengo_dl.compiler.pipeline import arrange, compile_model
 from nengo_dl.compiler.stages import Stage
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.functions import item_generators
-from nengo_dl.runtime.batch_first import turn_step
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.sampling import Seen
 from nengo_dl.runtime.state import StateStore
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.batch_first import turn_step
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
 from nengo_dl.surrogates import SpikeTraining
 

@@ -12,8 +12,8 @@ from nengo.builder.transforms import ConvInc, ConvTransposeInc
 import nengo_dl
 from nengo_dl.kernels import windows
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_convolution import BUNDLE, dilate, fill_up
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.convolution import BUNDLE, dilate, fill_up
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from tests.kernels.kernel_harness import Case, assert_equals_core, bench_of
 
 PADDINGS = ("same", "valid")

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 VALUES = np.array([[0.1, -0.0], [np.inf, 1e-45], [3.0, np.nan]], np.float32)
 

@@ -12,7 +12,7 @@ from nengo_dl.kernels.algebra import MatVec
 from nengo_dl.kernels.neurons.lif import LIFKernel
 from nengo_dl.kernels.neurons.rectified_linear import RectifiedLinearKernel
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from tests.kernels.kernel_cases import CASES
 from tests.kernels.kernel_coverage import (
     all_kernels,

@@ -9,14 +9,14 @@ import tensorflow as tf
 import nengo_dl
 from nengo_dl.compiler.places import StageLayout
 from nengo_dl.kernels.algebra import VaryingMatVec
-from nengo_dl.runtime.batch_first import (
+from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,
     BatchFirstNamespace,
     plain,
     turn_step,
 )
-from nengo_dl.runtime.scratch import measure
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.scratch import measure
 
 BELOW = TensorFlowNamespace("float64")
 XP = BatchFirstNamespace(BELOW)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import nengo_dl
-from nengo_dl.runtime.cells import CellStates, dropout_of_one_call
+from nengo_dl.runtime.tensorflow.cells import CellStates, dropout_of_one_call
 
 
 @pytest.mark.parametrize(

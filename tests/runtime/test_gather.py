@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nengo_dl.runtime.gather import buckets, gather
+from nengo_dl.runtime.tensorflow.gather import buckets, gather
 
 INDICES = {
     "permutation": [3, 0, 2, 1],

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.loop import ForwardLoop
+from nengo_dl.runtime.tensorflow.loop import ForwardLoop
 from tests.runtime.small_loop import BATCH, N_IN, arguments, reference, step
 
 

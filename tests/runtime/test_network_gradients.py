@@ -6,7 +6,7 @@ import pytest
 from nengo.exceptions import SimulationError, ValidationError
 
 import nengo_dl
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 
 def recurrent(**settings):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from nengo_dl.runtime import orientation
+from nengo_dl.runtime.tensorflow import orientation
 
 
 def network(seed=2):

@@ -8,7 +8,7 @@ import nengo_dl
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
-randomness = pytest.importorskip("nengo_dl.runtime.randomness")
+randomness = pytest.importorskip("nengo_dl.runtime.tensorflow.randomness")
 
 
 def stateful_operations(x):

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 import nengo_dl
-from nengo_dl.runtime import reuse
-from nengo_dl.runtime.loop import call_step
 from nengo_dl.runtime.program import Specialization
-from nengo_dl.runtime.reuse import Programs, key_of
+from nengo_dl.runtime.tensorflow import reuse
+from nengo_dl.runtime.tensorflow.loop import call_step
+from nengo_dl.runtime.tensorflow.reuse import Programs, key_of
 from nengo_dl.surrogates import ArcTan
 from nengo_dl.training.keras_side import NengoModel
 
@@ -246,7 +246,7 @@ def steps_traced(monkeypatch):
         counted.append(1)
         return call_step(*args)
 
-    monkeypatch.setattr("nengo_dl.runtime.walk.call_step", call)
+    monkeypatch.setattr("nengo_dl.runtime.tensorflow.walk.call_step", call)
     return counted
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nengo_dl.runtime.loop import ForwardLoop
-from nengo_dl.runtime.scratch import measure
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.loop import ForwardLoop
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.scratch import measure
 
 
 def keeping(xp, carry, x, weights):

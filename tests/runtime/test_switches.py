@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow.python.framework import config
 
 import nengo_dl
-from nengo_dl.runtime import cost_model, switches
+from nengo_dl.runtime import cost_model
+from nengo_dl.runtime.tensorflow import switches
 
 X = np.ones((2, 5, 1))
 

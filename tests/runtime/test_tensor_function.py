@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensor_function import TensorFunction, VariableState
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.tensor_function import TensorFunction, VariableState
 
 
 def counting(count, gain):

@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.bptt import Scan
-from nengo_dl.runtime.loop import ForwardLoop
-from nengo_dl.runtime.unrolled import Unrolled
+from nengo_dl.runtime.tensorflow.bptt import Scan
+from nengo_dl.runtime.tensorflow.loop import ForwardLoop
+from nengo_dl.runtime.tensorflow.unrolled import Unrolled
 
 
 def step(xp, carry, x, weights):

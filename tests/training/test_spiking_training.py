@@ -8,7 +8,7 @@ import nengo_dl
 from nengo_dl import surrogates
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.surrogates import (
     ArcTan,
     FastSigmoid,

@@ -21,7 +21,7 @@ from nengo_dl.benchmarks.timing import (
     take_turns,
 )
 from nengo_dl.kernels.neurons.lif import LIFKernel
-from nengo_dl.runtime.loop import ForwardLoop
+from nengo_dl.runtime.tensorflow.loop import ForwardLoop
 from nengo_dl.simulator import Simulator
 
 NETWORKS = ("chain", "integrator16", "action16")

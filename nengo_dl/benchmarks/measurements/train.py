@@ -15,8 +15,8 @@ from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
 from nengo_dl.benchmarks.timing import check_positive, take_turns
 from nengo_dl.config import configure_settings
-from nengo_dl.runtime.loop import call_step
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.loop import call_step
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.simulator import Simulator
 
 COLUMNS = (

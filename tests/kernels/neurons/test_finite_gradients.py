@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.kernels.neurons.base import neuron_kernels
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from tests.kernels.neurons.test_lif import parameters
 
 #: besides those of the registry with their default values

@@ -8,7 +8,7 @@ import tensorflow as tf
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.izhikevich import IzhikevichKernel
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 #: the patterns of the paper, as Nengo's documentation lists them
 PATTERNS = {

@@ -17,7 +17,7 @@ from nengo_dl.kernels.neurons.poisson import (
 )
 from nengo_dl.neurons import LeakyReLU, SoftLIFRate
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 NAMESPACES = {
     "numpy": NumpyNamespace,

@@ -11,7 +11,7 @@ from nengo_dl.kernels.neurons.rectified_linear import (
     SpikingRectifiedLinearKernel,
 )
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 DT = 0.001
 

@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.loop import Step, call_step, program
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.loop import Step, call_step, program
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 
 class Unrolled:

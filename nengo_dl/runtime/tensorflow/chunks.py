@@ -17,7 +17,7 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.host import InputsInterrupted
-from nengo_dl.runtime.loop import ForwardLoop
+from nengo_dl.runtime.tensorflow.loop import ForwardLoop
 
 SHORTEST_CHUNK, LONGEST_CHUNK = 64, 1024
 """Steps in a chunk."""

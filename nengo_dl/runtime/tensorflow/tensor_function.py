@@ -21,9 +21,9 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.notices import warn
-from nengo_dl.runtime.arguments import takes_training, wrong_arguments
-from nengo_dl.runtime.cells import CellStates, dropout_of_one_call
-from nengo_dl.runtime.randomness import (
+from nengo_dl.runtime.tensorflow.arguments import takes_training, wrong_arguments
+from nengo_dl.runtime.tensorflow.cells import CellStates, dropout_of_one_call
+from nengo_dl.runtime.tensorflow.randomness import (
     Found,
     RandomStates,
     first_weights,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from nengo_dl.runtime.loop import call_step
-from nengo_dl.runtime.replay import Recording, Replaying
+from nengo_dl.runtime.tensorflow.loop import call_step
+from nengo_dl.runtime.tensorflow.replay import Recording, Replaying
 
 if TYPE_CHECKING:
-    from nengo_dl.runtime.bptt import Scan
+    from nengo_dl.runtime.tensorflow.bptt import Scan
 
 
 def floats(arrays: Sequence[tf.Tensor], like: Sequence[tf.Tensor]) -> list[tf.Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from nengo_dl.runtime.tensorflow_tier import Array, TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import Array, TensorFlowNamespace
 
 
 class Recording(TensorFlowNamespace):

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import op_callbacks
 
-from nengo_dl.runtime.random_numbers import OF_SEED, of_key
+from nengo_dl.runtime.tensorflow.random_numbers import OF_SEED, of_key
 
 SPREAD = 2654435761
 """What the seeds of two operations in one function differ by."""

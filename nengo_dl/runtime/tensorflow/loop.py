@@ -15,8 +15,8 @@ from typing import Any
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.scratch import Scratch, measure
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.scratch import Scratch, measure
 
 Step = Callable[..., tuple[list, Any]]
 

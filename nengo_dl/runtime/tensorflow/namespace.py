@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime import tensorflow_convolution as convolution
-from nengo_dl.runtime.gather import fan_out, gather, regular
 from nengo_dl.runtime.numpy.operations import HostCall
-from nengo_dl.runtime.scratch import Measure, Scratch
-from nengo_dl.runtime.series import expm1_coefficients, log1p_coefficients
+from nengo_dl.runtime.tensorflow import convolution
+from nengo_dl.runtime.tensorflow.gather import fan_out, gather, regular
+from nengo_dl.runtime.tensorflow.scratch import Measure, Scratch
+from nengo_dl.runtime.tensorflow.series import expm1_coefficients, log1p_coefficients
 
 SMALL_BATCH = 8
 """Below this batch size the special cases for small batches pay."""
@@ -71,7 +71,7 @@ class TensorFlowNamespace:
     scratch : Scratch, Measure or None
         Where `materialize` keeps arrays, inside a loop.
     kept : dict or None
-        Present values of variables that a loop carries, see `.kept.Kept`.
+        Present values of variables that a loop carries, see `.carried_variables.Kept`.
     items : int or tensor or None
         How many of the ``batch`` items there are, if functions of tensors are to see no
         others; None: all.
@@ -325,7 +325,7 @@ class TensorFlowNamespace:
         padding: str,
         groups: int = 1,
     ) -> tf.Tensor:
-        """Convolution, see `.NumpyNamespace.conv` and `.tensorflow_convolution`."""
+        """Convolution, see `.NumpyNamespace.conv` and `.convolution`."""
         x, w = self.constant(x), self.constant(w)
         return convolution.conv(x, w, strides, padding, groups, self.fast)
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from nengo_dl.compiler.memory import entries
-from nengo_dl.runtime.parameter_banks import VariableMemory, for_keras
+from nengo_dl.runtime.tensorflow.parameter_banks import VariableMemory, for_keras
 
 
 class StartingValues:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 
 import tensorflow as tf
 
-from nengo_dl.runtime.reuse import Programs
+from nengo_dl.runtime.tensorflow.reuse import Programs
 
 #: steps of a run that is measured, which is repeated so often
 STEPS, REPEATS = 64, 3

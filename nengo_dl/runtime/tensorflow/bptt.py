@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.loop import Step, program
-from nengo_dl.runtime.tensorflow_tier import TensorFlowNamespace
-from nengo_dl.runtime.walk import Walk, floats, spread, write
+from nengo_dl.runtime.tensorflow.loop import Step, program
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.walk import Walk, floats, spread, write
 
 KEEP_BYTES = 2**22
 """With ``checkpoint="auto"`` the states of all steps are kept up to this size. So much

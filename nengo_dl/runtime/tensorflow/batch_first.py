@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nengo_dl.runtime.gather import gather, regular
-from nengo_dl.runtime.scratch import Measure
-from nengo_dl.runtime.tensorflow_tier import SMALL_BATCH, TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.gather import gather, regular
+from nengo_dl.runtime.tensorflow.namespace import SMALL_BATCH, TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.scratch import Measure
 
 
 class BatchFirst:
