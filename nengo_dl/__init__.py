@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from nengo_dl import environment as _environment
 from nengo_dl import program_cache as _program_cache
+from nengo_dl.compat.moved import find_moved_modules as _find_moved_modules
 
 # before anything below imports Keras or TensorFlow
 _environment.select_keras_backend()
 _environment.quiet_tensorflow()
 _program_cache.keep_programs_on_disk()
+_find_moved_modules()
 
 from nengo_dl import dists, surrogates  # noqa: E402
 from nengo_dl.config import configure_settings  # noqa: E402
@@ -35,6 +37,7 @@ if _TYPE_CHECKING:  # what is imported when it is first used, as type checkers s
         converter,
         graph_optimizer,
         losses,
+        neuron_builders,
         objectives,
         plots,
     )

@@ -26,14 +26,15 @@ FLOORS = (
     ("config", "neurons", "dists", "losses"),
     ("compiler",),
     ("kernels",),
-    ("builder", "graph_optimizer", "neuron_builders"),
+    ("builder", "compat"),
     ("runtime",),
     ("tensor_node",),
     ("training",),
-    ("tensor_graph", "callbacks", "objectives"),
+    ("tensor_graph", "callbacks"),
     ("simulator",),
     ("converter",),
     ("benchmarks", "plots", "__main__"),
+    ("graph_optimizer", "neuron_builders", "objectives"),
 )
 
 # Which packages besides the standard library the lower floors may import. The compiler

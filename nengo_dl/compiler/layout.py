@@ -4,13 +4,20 @@ A batch of the plan writes one tensor for each of its outputs. A read is a slice
 few slices one below the other, else a gather with constant indices; nothing is ever
 scattered. A state has no memory of its own: it adopts the place of the element that
 holds its next value, in the copy of that tensor that is carried to the next step.
+
+A sorter is a function ``sorter(plan)`` that returns one number for each element of the
+plan's graph. Sums that are computed together are laid out with these numbers growing.
+What reads them finds them one below the other then, or else has to gather them.
+`order_signals` is the one that is used unless the user sets another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler import registry
 from nengo_dl.compiler.graph import Graph, Kind, ParameterRef, Source
@@ -26,7 +33,6 @@ from nengo_dl.compiler.places import (
     WeightRef,
 )
 from nengo_dl.compiler.plan import Batch, Plan
-from nengo_dl.compiler.sorters import Sorter, ranks
 from nengo_dl.compiler.stages import Stage
 
 __all__ = [
@@ -39,7 +45,11 @@ __all__ = [
     "Weight",
     "WeightRef",
     "layout",
+    "order_signals",
+    "ranks",
 ]
+
+Sorter = Callable[[Plan], np.ndarray]
 
 
 class _Maker:
@@ -382,7 +392,7 @@ def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:
     ----------
     plan : Plan
     sorter : callable, optional
-        In which order sums lie, see `nengo_dl.compiler.sorters`; by default
+        In which order sums lie, see above; by default
         `order_signals`.
 
     Returns
@@ -428,3 +438,50 @@ def _probe_rows(graph: Graph):
         rows.append((probe.key, first, probe.shape))
         first += probe.elements.size
     return tuple(rows)
+
+
+def order_signals(plan: Plan) -> np.ndarray:
+    """In the order of their first readers; what is done without a setting.
+
+    Parameters
+    ----------
+    plan : Plan
+
+    Returns
+    -------
+    ndarray of int
+        For each element a number that grows with the place of its first reader.
+    """
+    rank = np.full(plan.graph.size, np.iinfo(np.int64).max // 2)
+    position = 0
+    for stage in Stage:
+        for batch in plan.batches[stage]:
+            for arrays in zip(*(node.inputs for node in batch.nodes)):
+                read = np.concatenate(arrays)
+                place = position + np.arange(read.size)
+                np.minimum.at(rank, read, place)
+                position += read.size
+    return rank
+
+
+def ranks(plan: Plan, sorter: Sorter | None) -> np.ndarray:
+    """What a sorter returned, if it can be used.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If it is not one number for each element.
+    """
+    if sorter is None:
+        return order_signals(plan)
+    name = getattr(sorter, "__name__", repr(sorter))
+    rank = np.asarray(sorter(plan))
+    if rank.shape != (plan.graph.size,) or rank.dtype.kind not in "iuf":
+        raise ValidationError(
+            f"the sorter {name} returned an array of shape {rank.shape} and type "
+            f"{rank.dtype}; expected one number for each of the {plan.graph.size} "
+            "elements of the graph, as nengo_dl.graph_optimizer.noop_order_signals "
+            "returns them",
+            attr="sorter",
+        )
+    return rank

@@ -15,14 +15,11 @@ from functools import partial
 from nengo_dl.compiler.describe import PassReport
 from nengo_dl.compiler.digits import add_digits
 from nengo_dl.compiler.graph import Graph
-from nengo_dl.compiler.layout import Layout, layout
+from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
-from nengo_dl.compiler.plan import plan
-from nengo_dl.compiler.planners import Planner
+from nengo_dl.compiler.plan import Planner, plan
 from nengo_dl.compiler.share import share
-from nengo_dl.compiler.simplifications import Simplification, simplify_by
-from nengo_dl.compiler.simplify import simplify
-from nengo_dl.compiler.sorters import Sorter
+from nengo_dl.compiler.simplify import Simplification, simplify, simplify_by
 from nengo_dl.compiler.stack import stack
 from nengo_dl.compiler.stages import one_stage, stages
 from nengo_dl.compiler.verify import verify
@@ -44,9 +41,9 @@ class Strategies:
     Parameters
     ----------
     planner, sorter : callable or None
-        See `nengo_dl.compiler.planners` and `nengo_dl.compiler.sorters`.
+        See `nengo_dl.compiler.plan` and `nengo_dl.compiler.layout`.
     simplifications : sequence of callable or None
-        See `nengo_dl.compiler.simplifications`.
+        See `nengo_dl.compiler.simplify.simplify_by`.
     """
 
     planner: Planner | None = None
@@ -144,7 +141,7 @@ def arrange(
     stepwise_python : bool
         Keep all Python functions in the loop.
     planner, sorter : callable, optional
-        Strategies, see `nengo_dl.compiler.planners` and `nengo_dl.compiler.sorters`.
+        Strategies, see `nengo_dl.compiler.plan` and `nengo_dl.compiler.layout`.
 
     Returns
     -------

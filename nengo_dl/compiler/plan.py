@@ -1,24 +1,61 @@
-"""Merging: which operations run together, in which order."""
+"""Merging: which operations run together, in which order.
+
+A planner is a function ``planner(operations, pairs)``. ``operations`` is a sequence of
+`Operation`; those with equal keys may become one kernel. ``pairs``, an array ``(2, n)``,
+holds who has to wait: operation ``pairs[1, k]`` needs a result of ``pairs[0, k]``. It
+returns lists of indices into ``operations``, one list for each kernel, in the order in
+which they run. `greedy_planner` is the one that is used unless the user sets another.
+"""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.flow import Flow
 from nengo_dl.compiler.graph import Graph, Kind, Node
-from nengo_dl.compiler.planners import (
-    Operation,
-    Planner,
-    check_batches,
-    greedy_planner,
-)
 from nengo_dl.compiler.stages import Stage, Stages, stages
 from nengo_dl.compiler.traits import Kernel
 
 #: sums at least this long are kernels of their own: gathering them costs more than a call
 LONG_SUM = 4096
+
+
+@dataclass
+class Operation:
+    """The smallest thing that is scheduled: a node, or a piece of a block of sums.
+
+    Parameters
+    ----------
+    key : hashable
+        Operations with equal keys may be merged into one kernel.
+    order : int
+        Place in the order in which core Nengo would compute them.
+    stage : int
+        Before, in or after the loop over time; the same for all that a planner gets.
+    node : Node or None
+        The node.
+    sums : ndarray of int or None
+        The SUM elements, if it is no node.
+    """
+
+    key: Hashable
+    order: int
+    stage: int
+    node: Node | None = None
+    sums: np.ndarray | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements that it computes."""
+        return self.node.size if self.sums is None else self.sums.size
+
+
+Planner = Callable[[Sequence[Operation], np.ndarray], list[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +87,7 @@ def plan(
     split : Stages, optional
         Which stage everything belongs to.
     planner : callable, optional
-        The strategy, see `nengo_dl.compiler.planners`; by default `greedy_planner`.
+        The strategy, see above; by default `greedy_planner`.
 
     Returns
     -------
@@ -129,3 +166,132 @@ def _batch(units: list[Operation]) -> Batch:
         return Batch(None, (), np.concatenate([u.sums for u in units]))
     nodes = tuple(u.node for u in units)
     return Batch(nodes[0].kernel, nodes, np.zeros(0, np.int64))
+
+
+class Agenda:
+    """What is ready to run, by key, while operations are taken one kind at a time."""
+
+    def __init__(self, operations: Sequence[Operation], pairs: np.ndarray):
+        self.operations = operations
+        self.waiting = Counter(pairs[1].tolist())
+        self.followers = defaultdict(list)
+        for before, after in pairs.T.tolist():
+            self.followers[before].append(after)
+        self.remaining = Counter(op.key for op in operations)
+        self.ready: dict[Hashable, list[int]] = {}
+        for i, op in enumerate(operations):
+            if not self.waiting[i]:
+                self.ready.setdefault(op.key, []).append(i)
+
+    def earliest(self, key: Hashable) -> int:
+        """Core's place of the first operation that is ready."""
+        return min(self.operations[i].order for i in self.ready[key])
+
+    def take(self, key: Hashable) -> tuple[list[int], list[int]]:
+        """All that are ready of one kind, and what became ready by that."""
+        members = sorted(self.ready.pop(key), key=lambda i: (self.operations[i].order, i))
+        self.remaining[key] -= len(members)
+        freed = []
+        for i in members:
+            for follower in self.followers[i]:
+                self.waiting[follower] -= 1
+                if not self.waiting[follower]:
+                    kind = self.operations[follower].key
+                    self.ready.setdefault(kind, []).append(follower)
+                    freed.append(follower)
+        return members, freed
+
+    def put_back(self, key: Hashable, members: list[int], freed: list[int]) -> None:
+        """The inverse of `take`."""
+        for follower in freed:
+            kind = self.operations[follower].key
+            self.ready[kind].remove(follower)
+            if not self.ready[kind]:
+                del self.ready[kind]
+        for i in members:
+            for follower in self.followers[i]:
+                self.waiting[follower] += 1
+        self.ready[key] = members
+        self.remaining[key] += len(members)
+
+
+def greedy_planner(operations: Sequence[Operation], pairs: np.ndarray) -> list[list[int]]:
+    """The kind of operation of which the largest share is ready, again and again.
+
+    All that are ready of that kind run as one kernel. To wait for the largest share keeps
+    the number of kernels small. This is what is done without a setting; it takes time in
+    proportion to the number of operations.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+    pairs : ndarray of int
+        ``(2, n)``: operation ``pairs[1, k]`` needs ``pairs[0, k]``.
+
+    Returns
+    -------
+    list of list of int
+        What runs together, in the order in which it runs.
+
+    References
+    ----------
+    Neubig, Goldberg & Dyer (2017), On-the-fly operation batching in dynamic computation
+    graphs, NIPS, whose agenda by average depth this is a variant of.
+    """
+    agenda, batches = Agenda(operations, pairs), []
+    while agenda.ready:
+        key = max(
+            agenda.ready,
+            key=lambda k: (
+                len(agenda.ready[k]) / agenda.remaining[k],
+                -agenda.earliest(k),
+            ),
+        )
+        batches.append(agenda.take(key)[0])
+    return batches
+
+
+def check_batches(
+    batches, operations: Sequence[Operation], pairs: np.ndarray, planner: Planner
+) -> list[list[int]]:
+    """What a planner returned, if it can be run.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If an operation is left out or occurs twice, if operations that cannot be merged
+        are to run together, or one before what it needs.
+    """
+    name = getattr(planner, "__name__", repr(planner))
+
+    def check(holds: bool, problem: str) -> None:
+        if not holds:
+            raise ValidationError(
+                f"the planner {name} {problem}; expected lists of indices of operations, "
+                "one list for each kernel, in the order in which they run, as "
+                "nengo_dl.graph_optimizer.noop_planner returns them",
+                attr="planner",
+            )
+
+    try:
+        batches = [[int(i) for i in batch] for batch in batches]
+    except (TypeError, ValueError):
+        check(False, f"returned {batches!r}")
+    place = {i: k for k, batch in enumerate(batches) for i in batch}
+    number = sum(map(len, batches))
+    check(
+        number == len(operations) and place.keys() == set(range(number)),
+        f"returned {number} indices for {len(operations)} operations, {len(place)} of "
+        "them different",
+    )
+    for batch in batches:
+        kinds = {operations[i].key for i in batch}
+        keys = ", ".join(sorted(map(str, kinds)))
+        check(len(kinds) == 1, f"merged operations with different keys: {keys}")
+    for a, b in pairs.T.tolist():
+        check(
+            place[a] < place[b],
+            f"lets operation {b} run in kernel {place[b]}, but it needs a result of "
+            f"operation {a}, which runs in kernel {place[a]}",
+        )
+    return batches

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from nengo.exceptions import BuildError, ValidationError
 
 from nengo_dl.compiler.graph import Graph, GraphBuilder, Kind, ParameterRef
+from nengo_dl.compiler.verify import GraphError, verify
+
+#: a function from a graph to one with the same values, the same graph if it finds nothing
+Simplification = Callable[[Graph], Graph]
 
 NODE = int(Kind.NODE)  # the name of an enumeration's member costs more than a comparison
 
@@ -394,3 +399,50 @@ def _forget(graph: Graph, mapping: np.ndarray) -> Graph:
 
 
 DEFAULT_RULES = (sparsify, fold, alias, inline, retime)
+
+
+def simplify_by(rules: Sequence[Simplification]) -> Simplification:
+    """A pass that applies the user's choice of simplifications until nothing changes.
+
+    Parameters
+    ----------
+    rules : sequence of callable
+
+    Returns
+    -------
+    callable
+        From a `Graph` to a `Graph`. It raises `~nengo.exceptions.ValidationError` if a
+        rule returns something else, and `~nengo.exceptions.BuildError` if what it returns
+        is no valid graph.
+    """
+
+    def checked(rule: Simplification) -> Simplification:
+        name = getattr(rule, "__name__", repr(rule))
+
+        def apply(graph: Graph) -> Graph:
+            simpler = rule(graph)
+            if not isinstance(simpler, Graph):
+                raise ValidationError(
+                    f"the simplification {name} returned {simpler!r}; expected a "
+                    "nengo_dl.compiler.graph.Graph, the one that it was given if there "
+                    "is nothing to change",
+                    attr="simplifications",
+                )
+            if simpler is not graph:
+                try:
+                    verify(simpler, name)
+                except GraphError as error:
+                    raise BuildError(
+                        f"the simplification {name} returned a graph that breaks a rule, "
+                        f"{error}; the rules are in nengo_dl.compiler.verify"
+                    ) from error
+            return simpler
+
+        return apply
+
+    chosen = tuple(checked(rule) for rule in rules)
+
+    def simplify_as_set(graph: Graph) -> Graph:
+        return simplify(graph, chosen)
+
+    return simplify_as_set

@@ -78,7 +78,7 @@ def is_mse(objective):
     """Whether this is the mean squared error, by one of the names that it had."""
     if objective == "mse":
         return True
-    module = sys.modules.get("nengo_dl.objectives")
+    module = sys.modules.get("nengo_dl.compat.objectives")
     return module is not None and objective is module.mse
 
 

@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.pipeline import PASSES
-from nengo_dl.compiler.plan import plan
-from nengo_dl.compiler.planners import (
-    Operation,
-    check_batches,
-    greedy_planner,
+from nengo_dl.compat.graph_optimizer import (
     noop_planner,
     transitive_planner,
     tree_planner,
 )
+from nengo_dl.compiler.pipeline import PASSES
+from nengo_dl.compiler.plan import Operation, check_batches, greedy_planner, plan
 from nengo_dl.compiler.stages import one_stage
 from tests.compiler.helpers import NETWORKS, case
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compat.graph_optimizer import noop_order_signals
+from nengo_dl.compiler.layout import order_signals, ranks
 from nengo_dl.compiler.pipeline import PASSES, arrange
 from nengo_dl.compiler.plan import plan
-from nengo_dl.compiler.sorters import noop_order_signals, order_signals, ranks
 from tests.compiler.helpers import NETWORKS, case
 
 

@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 from nengo.exceptions import BuildError, ValidationError
 
-from nengo_dl.compiler.graph import GraphBuilder, Kind
-from nengo_dl.compiler.simplifications import (
+from nengo_dl.compat.graph_optimizer import (
     default_simplifications,
     remove_constant_copies,
     remove_identity_muls,
     remove_reset_incs,
     remove_unmodified_resets,
     remove_zero_incs,
-    simplify_by,
 )
-from nengo_dl.compiler.simplify import simplify
+from nengo_dl.compiler.graph import GraphBuilder, Kind
+from nengo_dl.compiler.simplify import simplify, simplify_by
 from tests.compiler.helpers import (
     NETWORKS,
     agree_on_graph,

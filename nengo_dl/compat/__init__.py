@@ -1,0 +1,1 @@
+"""Names of older releases, which scripts, packages and files still use."""

@@ -1,0 +1,45 @@
+"""Modules that have moved, for pickles, which name what they hold by its module."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+#: path of a module in files of older releases -> where its names are now
+MOVED = {
+    "nengo_dl.compiler.planners": "nengo_dl.compat.graph_optimizer",
+    "nengo_dl.compiler.simplifications": "nengo_dl.compat.graph_optimizer",
+    "nengo_dl.compiler.sorters": "nengo_dl.compat.graph_optimizer",
+    "nengo_dl.converter.recurrent": "nengo_dl.converter.layers.recurrent",
+}
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """Imports what has moved from where it is now: both paths are one module.
+
+    It is asked after all other finders, so it costs nothing where nothing has moved.
+    """
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """A specification for what has moved."""
+        return ModuleSpec(fullname, self) if fullname in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Let the module that was asked for be the one at the new path."""
+        name = module.__name__
+        sys.modules[name] = importlib.import_module(MOVED[name])
+
+
+def find_moved_modules() -> None:
+    """Let Python find what has moved; once for a process."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())
