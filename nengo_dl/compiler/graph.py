@@ -32,6 +32,9 @@ import numpy as np
 
 from nengo_dl.compiler.traits import Kernel
 
+#: of numbers of elements: half the memory of what NumPy takes by itself
+INDEX = np.int32
+
 
 class Kind(IntEnum):
     """What an element is; see the table in this module's docstring."""
@@ -206,7 +209,7 @@ class Graph:
     @property
     def term_owner(self) -> np.ndarray:
         """The SUM element that each term belongs to."""
-        return np.repeat(np.arange(self.size), self.fan_in)
+        return np.repeat(np.arange(self.size, dtype=INDEX), self.fan_in)
 
     def count(self, kernel_name: str) -> int:
         """Number of nodes with a kernel of that name (``"sum"`` counts blocks)."""
@@ -218,14 +221,15 @@ class Graph:
         """All inputs of all nodes: (elements, index of the node that reads them)."""
         arrays = [array for node in self.nodes for array in node.inputs]
         sizes = [sum(a.size for a in node.inputs) for node in self.nodes]
-        flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
-        return flat, np.repeat(np.arange(len(self.nodes)), sizes)
+        flat = np.concatenate(arrays) if arrays else np.zeros(0, INDEX)
+        return flat, np.repeat(np.arange(len(self.nodes), dtype=INDEX), sizes)
 
     def rename(self, mapping: np.ndarray) -> Graph:
         """Read element ``mapping[e]`` wherever element ``e`` is read now."""
+        mapping = mapping.astype(INDEX, copy=False)
         return replace(
             self,
-            next=np.append(mapping, -1)[self.next],  # the last: -1 stays -1
+            next=np.append(mapping, INDEX(-1))[self.next],  # the last: -1 stays -1
             src=mapping[self.src],
             nodes=tuple(node.reading(mapping) for node in self.nodes),
             probes=tuple(_renamed(r, mapping) for r in self.probes),
@@ -237,8 +241,9 @@ class Graph:
         if (rows[1:] < rows[:-1]).any():
             order = np.argsort(rows, kind="stable")
             src, scale = src[order], scale[order]
-        ptr = np.zeros(self.size + 1, np.int64)
+        ptr = np.zeros(self.size + 1, INDEX)
         np.cumsum(np.bincount(rows, minlength=self.size), out=ptr[1:])
+        src = src.astype(INDEX, copy=False)
         return replace(self, ptr=ptr, src=src, scale=scale, **changes)
 
     def keep(self, elements: np.ndarray) -> Graph:
@@ -247,10 +252,10 @@ class Graph:
         Nodes, inputs and parameters stay or go as a whole: with one of their elements
         all of them must be kept.
         """
-        mapping = np.full(self.size + 1, -1, np.int64)  # the last: -1 stays -1
+        mapping = np.full(self.size + 1, -1, INDEX)  # the last: -1 stays -1
         mapping[:-1][elements] = np.arange(np.count_nonzero(elements))
         alive = _alive_nodes(self, elements)
-        renumber = np.cumsum(alive) - 1
+        renumber = np.cumsum(alive, dtype=INDEX) - 1
         inputs, input_number = _kept_sources(self.inputs, elements, mapping)
         parameters, parameter_number = _kept_sources(self.parameters, elements, mapping)
         owner = self.owner.copy()
@@ -261,8 +266,8 @@ class Graph:
         ):
             chosen = self.kind == kind
             owner[chosen] = numbers[owner[chosen]] if numbers.size else -1
-        terms = elements[self.term_owner]
-        ptr = np.concatenate([[0], np.cumsum(self.fan_in[elements])])
+        terms = np.repeat(elements, self.fan_in)
+        ptr = np.append(INDEX(0), np.cumsum(self.fan_in[elements], dtype=INDEX))
         return replace(
             self,
             kind=self.kind[elements],
@@ -286,7 +291,7 @@ def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
     moved = mapping[elements]
     held = elements >= 0
     if not held.all():
-        moved = np.where(held, moved, -1)
+        moved[~held] = -1
     return Reading(reading.key, moved, reading.shape, reading.observed, reading.written)
 
 
@@ -305,7 +310,7 @@ def _moved(node: Node, mapping: np.ndarray) -> Node:
 
 def _kept_sources(sources, elements, mapping):
     """Sources with a kept element, moved, and each old source's new number."""
-    kept, numbers = [], np.full(len(sources), -1, np.int64)
+    kept, numbers = [], np.full(len(sources), -1, INDEX)
     for i, source in enumerate(sources):
         if source.size == 0 or elements[source.start]:
             numbers[i] = len(kept)
@@ -358,7 +363,7 @@ class GraphBuilder:
 
     def _add(self, kind: Kind, size: int, **columns) -> np.ndarray:
         self._runs.append(_Run(kind, size, **columns))
-        elements = np.arange(self.size, self.size + size)
+        elements = np.arange(self.size, self.size + size, dtype=INDEX)
         self.size += size
         return elements
 
@@ -399,7 +404,7 @@ class GraphBuilder:
         for size in sizes:
             outputs.append((self.size, size))
             arrays.append(self._add(Kind.NODE, size, owner=len(self.nodes)))
-        inputs = tuple(np.asarray(i, np.int64).ravel() for i in inputs)
+        inputs = tuple(np.asarray(i, INDEX).ravel() for i in inputs)
         order = self.counter if order is None else order
         self.nodes.append(Node(kernel, inputs, tuple(outputs), params, order, label))
         return arrays
@@ -421,7 +426,7 @@ class GraphBuilder:
         following : iterable of (elements, elements)
             STATE elements and the elements that hold their next values.
         """
-        following_elements = self._column("next", np.int64)
+        following_elements = self._column("next", INDEX)
         for elements, successors in following:
             following_elements[elements] = successors
         base = self._base
@@ -430,14 +435,14 @@ class GraphBuilder:
         if base is not None:
             rows, src = [base.term_owner, *rows], [base.src, *src]
             scale = [base.scale, *scale]
-        empty = np.zeros(0, np.int64)
+        empty = np.zeros(0, INDEX)
         graph = Graph(
             kind=self._column("kind", np.int8),
-            owner=self._column("owner", np.int64),
+            owner=self._column("owner", INDEX),
             value=self._column("value", np.float64),
             next=following_elements,
-            block=self._column("block", np.int64),
-            ptr=np.zeros(self.size + 1, np.int64),
+            block=self._column("block", INDEX),
+            ptr=np.zeros(self.size + 1, INDEX),
             src=empty,
             scale=np.zeros(0),
             nodes=tuple(self.nodes),
@@ -448,8 +453,8 @@ class GraphBuilder:
             notes=base.notes if base is not None else (),
         )
         return graph.with_terms(
-            np.concatenate([empty, *rows]).astype(np.int64, copy=False),
-            np.concatenate([empty, *src]).astype(np.int64, copy=False),
+            np.concatenate([empty, *rows]).astype(INDEX, copy=False),
+            np.concatenate([empty, *src]).astype(INDEX, copy=False),
             np.concatenate([np.zeros(0), *scale]),
         )
 

@@ -20,7 +20,7 @@ import numpy as np
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler import registry
-from nengo_dl.compiler.graph import Graph, Kind, ParameterRef, Source
+from nengo_dl.compiler.graph import INDEX, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.places import (
     ZERO,
     Group,
@@ -172,7 +172,7 @@ class _Maker:
         shared = self.sources[Stage.LOOP].values()
         home[np.isin(home, list(shared))] = ZERO - 1
         # the first state of each place decides its first value
-        place = home * (1 + max(self.sizes, default=0)) + row
+        place = home.astype(np.int64) * (1 + max(self.sizes, default=0)) + row
         _, first, inverse = np.unique(place, return_index=True, return_inverse=True)
         value = graph.value[states]
         adopts = (home >= 0) & (value == value[first[inverse.ravel()]])
@@ -209,7 +209,7 @@ class _Maker:
         which[list(carried)] = list(carried.values())
         slots = []
         for reading in graph.states:
-            carry = np.full(reading.elements.shape, -1)
+            carry = np.full(reading.elements.shape, -1, INDEX)
             row = np.zeros_like(carry)
             constant = np.full(carry.shape, np.nan)
             held = np.flatnonzero(reading.elements >= 0)
@@ -219,6 +219,7 @@ class _Maker:
             row[held[known]] = view.row[e[known]]
             fixed = graph.kind[e] == Kind.CONSTANT
             constant[held[fixed]] = graph.value[e[fixed]]
+            carry, constant = _uniform(carry), _uniform(constant)
             slots.append(StateSlot(reading.key, reading.shape, carry, row, constant))
         return tuple(slots)
 
@@ -400,6 +401,16 @@ def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:
     Layout
     """
     return _Maker(plan, ranks(plan, sorter)).make()
+
+
+def _uniform(values: np.ndarray) -> np.ndarray:
+    """The same values, in the memory of a single one if all are equal."""
+    first = values[:1]
+    if values.size < 2 or not np.array_equal(
+        values, np.broadcast_to(first, values.shape), equal_nan=values.dtype.kind == "f"
+    ):
+        return values
+    return np.broadcast_to(first.copy(), values.shape)
 
 
 def _buckets(graph: Graph, sums: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:

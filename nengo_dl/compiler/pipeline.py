@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from nengo_dl.compiler.describe import PassReport
@@ -21,7 +21,7 @@ from nengo_dl.compiler.plan import Planner, plan
 from nengo_dl.compiler.share import share
 from nengo_dl.compiler.simplify import Simplification, simplify, simplify_by
 from nengo_dl.compiler.stack import stack
-from nengo_dl.compiler.stages import one_stage, stages
+from nengo_dl.compiler.stages import Stage, one_stage, stages
 from nengo_dl.compiler.verify import verify
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def compile_model(
     started = time.perf_counter()
     options = options or LoweringOptions()
     lowered = lower(model, options)
-    graph = lowered.graph
+    graph, lowered = lowered.graph, replace(lowered, graph=None)
     reports = [PassReport.of("lower", graph, time.perf_counter() - started)]
     if checked:
         verify(graph, "lower")
@@ -120,6 +120,20 @@ def compile_model(
         lowered.turned,
         tuple(reports),
     )
+
+
+def python_in_loop(graph: Graph, stepwise_python: bool = False) -> bool:
+    """Whether the loop over time calls Python functions, see `stages`.
+
+    Parameters
+    ----------
+    graph : Graph
+    stepwise_python : bool
+        Keep all Python functions in the loop.
+    """
+    split = stages(graph, stepwise_python)
+    places = zip(graph.nodes, split.node.tolist(), strict=True)
+    return any(node.kernel.host and place == Stage.LOOP for node, place in places)
 
 
 def arrange(

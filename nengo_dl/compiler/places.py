@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.compiler.graph import ParameterRef, Source
+from nengo_dl.compiler.graph import INDEX, ParameterRef, Source
 from nengo_dl.compiler.plan import Plan
 
 #: a read of at most this many runs is put together from slices
@@ -175,8 +175,8 @@ class View:
     """Places of elements as one stage sees them."""
 
     def __init__(self, n_elements: int):
-        self.tensor = np.full(n_elements, ZERO - 1, np.int64)
-        self.row = np.zeros(n_elements, np.int64)
+        self.tensor = np.full(n_elements, ZERO - 1, INDEX)
+        self.row = np.zeros(n_elements, INDEX)
 
     def place(self, elements: np.ndarray, tensor: int) -> None:
         """Elements are the rows of a tensor, in this order."""

@@ -133,7 +133,7 @@ def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:
     level, _ = Flow(graph).levels()
     sums = np.flatnonzero(graph.kind == Kind.SUM)
     highest = int(level.max(initial=0)) + 1
-    label = (graph.block[sums] * highest + level[sums]) * len(Stage)
+    label = (graph.block[sums].astype(np.int64) * highest + level[sums]) * len(Stage)
     _, piece = np.unique(label + split.element[sums], return_inverse=True)
     order = np.argsort(piece, kind="stable")
     cuts = np.flatnonzero(np.diff(piece[order])) + 1

@@ -31,7 +31,9 @@ def share(graph: Graph) -> Graph:
         return graph
     mapping = np.arange(graph.size)
     mapping[alike] = alike[first[inverse]]
-    return prune(graph.rename(mapping))
+    del classes, refiner, alike, inverse  # as much memory as several graphs
+    graph = graph.rename(mapping)
+    return prune(graph)
 
 
 #: at most so many counters, which stay in the cache

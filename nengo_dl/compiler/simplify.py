@@ -28,13 +28,16 @@ def simplify(
     A parameter is never folded: its elements are no constants.
     """
     graph = prune(graph)
-    while True:
-        before, simpler = _measure(graph), graph
+    while True:  # of large graphs no more are held than the one and the next
+        before, changed = _measure(graph), False
         for rule in DEFAULT_RULES if rules is None else rules:
-            simpler = rule(simpler)
-        if simpler is graph:
+            simpler = rule(graph)
+            changed |= simpler is not graph
+            graph = simpler
+        if not changed:
             return graph
-        graph = prune(simpler)
+        del simpler
+        graph = prune(graph)
         if _measure(graph) == before:
             return graph
 

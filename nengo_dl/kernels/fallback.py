@@ -47,7 +47,7 @@ LARGE = 1024
 
 #: results of so many bytes are written into arrays that are used in turn; of what they
 #: hold others keep at most so many bytes, or one
-LARGE_BYTES, KEPT_BYTES = 2**16, 2**23
+LARGE_BYTES, KEPT_BYTES = 2**16, 2**24
 
 #: so many bytes are copied in less time than a call takes
 FEW_BYTES = 2**14
@@ -244,7 +244,7 @@ class OperatorCall(HostFunction):
         self._results: list = []
         self._n_small = 0
         self._n_large = 0
-        self._sizes: list[int] = []
+        self._pieces: list[slice] = []  # the rows of each output
         self._used: deque = deque()
         self._small = False  # whether the last output takes more small signals
         self.size = 0
@@ -303,9 +303,9 @@ class OperatorCall(HostFunction):
         self._results.append((signal.base, positions, rows))
         small = size < LARGE
         if small and self._small:
-            self._sizes[-1] += size
+            self._pieces[-1] = slice(self._pieces[-1].start, self.size)
         elif size:
-            self._sizes.append(size)
+            self._pieces.append(rows)
         self._small = small and bool(size or self._small)
         if clear:
             self._zeros.append((signal.base, positions))
@@ -313,17 +313,16 @@ class OperatorCall(HostFunction):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Rows of each output: small signals together, large ones by themselves."""
-        return tuple(self._sizes)
+        return tuple(piece.stop - piece.start for piece in self._pieces)
 
     @property
     def in_double(self) -> bool:
         """Whether it can be given digits: not if some signals are large."""
-        return not self._n_large and len(self._sizes) < 2
+        return not self._n_large and len(self._pieces) < 2
 
     def outputs(self, out) -> list[np.ndarray]:
         """See `HostFunction`."""
-        stops = np.cumsum(self._sizes)
-        return [out[a:b] for a, b in zip([0, *stops], stops)]
+        return [out[piece] for piece in self._pieces]
 
     def shared(self) -> list[tuple[np.ndarray, int, int | None]]:
         """See `HostFunction`: large signals as a whole, mentioned once, of one item."""
@@ -346,10 +345,7 @@ class OperatorCall(HostFunction):
 
     def _output(self, rows: slice) -> int | None:
         """Which output has these rows, and no others."""
-        stops = [int(stop) for stop in np.cumsum(self._sizes)]
-        pieces = list(zip([0, *stops], stops))
-        piece = rows.start, rows.stop
-        return pieces.index(piece) if piece in pieces else None
+        return self._pieces.index(rows) if rows in self._pieces else None
 
     def attempt(self, arrays, dtype=None, begun=None):
         """One step for each column; see `nengo_dl.kernels.functions.HostFunction`.
@@ -385,7 +381,7 @@ class OperatorCall(HostFunction):
         out = self._used.popleft() if self._used else None
         if out is None or out.shape[1] != n_columns or out.dtype != dtype:
             self._used.clear()
-            for _ in range(2 * max(KEPT_BYTES // size, 1) + 2):
+            for _ in range(max(KEPT_BYTES // size, 1) + 3):
                 self._used.append(np.empty((self.size, n_columns), dtype))
             out = np.empty((self.size, n_columns), dtype)
         self._used.append(out)

@@ -17,7 +17,7 @@ from nengo_dl.runtime.numpy.step import NumpyStep
 MOST_STEPS = 256
 
 #: bytes that are kept of the steps since
-MOST_BYTES = 2**23
+MOST_BYTES = 2**24
 
 
 class Journal:

@@ -159,6 +159,7 @@ class Program:
         self.asked = 0
         self._compiled: dict[Specialization, Compiled] = {}
         self._layouts: dict[tuple[Specialization, bool], Layout] = {}
+        self._python_loops: dict[Specialization, bool] = {}
         self._tiers: dict[tuple[Specialization, str], NumpyTier | TensorFlowTier] = {}
         self._active: tuple[Specialization, str] | None = None
         self._stale: set = set()
@@ -434,7 +435,11 @@ class Program:
         return compiled if pays and may_compile(self.jit) else "numpy"
 
     def _python_in_loop(self, use: Specialization) -> bool:
-        return any(group.kernel.host for group in self.layout(use).loop.groups)
+        if use not in self._python_loops:
+            compiled = self.compiled(use)
+            found = pipeline.python_in_loop(compiled.graph, compiled.stepwise_python)
+            self._python_loops[use] = found
+        return self._python_loops[use]
 
     def estimate(self, use: Specialization) -> float:
         """About how long a step takes in NumPy, in seconds, from the plan alone."""
@@ -645,7 +650,8 @@ class Program:
         """Signals start with other values than what was compiled knows."""
         self.settle()
         self.generation += 1
-        for made in (self._compiled, self._layouts, self._tiers, self._stale):
+        made_of_graphs = (self._compiled, self._layouts, self._python_loops)
+        for made in (*made_of_graphs, self._tiers, self._stale):
             made.clear()
 
     def _store_first(self) -> None:

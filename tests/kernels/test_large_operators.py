@@ -96,8 +96,8 @@ class Hebb(nengo.learning_rules.LearningRuleType):
         super().__init__(1e-3, size_in=0)
 
 
-def plastic(dtype="float64", fails=(), probed=True, **probe):
-    """Weights of 40 x 40, which ``Hebb`` changes; it fails where ``fails`` says so."""
+def plastic(dtype="float64", fails=(), probed=True, size=40, **probe):
+    """Weights that ``Hebb`` changes; it fails where ``fails`` says so."""
 
     class Rule(Own):
         def make_step(self, signals, dt, rng):
@@ -120,16 +120,16 @@ def plastic(dtype="float64", fails=(), probed=True, **probe):
         conn = rule.connection
         reads = [model.sig[conn.pre_obj]["out"], model.sig[conn.post_obj]["out"]]
         reads.append(model.sig[conn]["weights"])
-        updates = [model.sig[rule]["delta"], vector(40, name="trace")]
+        updates = [model.sig[rule]["delta"], vector(size, name="trace")]
         model.add_op(Rule(None, reads, updates=updates))
 
     with nengo.Network(seed=2) as net:
         nengo_dl.configure_settings(dtype=dtype)
         inp = nengo.Node(networks.waves(1))
-        a, b = (nengo.Ensemble(40, 1, neuron_type=nengo.LIFRate()) for _ in range(2))
+        a, b = (nengo.Ensemble(size, 1, neuron_type=nengo.LIFRate()) for _ in range(2))
         nengo.Connection(inp, a)
         conn = nengo.Connection(
-            a.neurons, b.neurons, transform=np.eye(40) / 99, learning_rule_type=Hebb()
+            a.neurons, b.neurons, transform=np.eye(size) / 99, learning_rule_type=Hebb()
         )
         nengo.Probe(b.neurons)
         if probed:
@@ -247,3 +247,20 @@ def test_memory_is_bounded_with_large_results(machine):
         finally:
             tracemalloc.stop()
     assert used < 2**23 < 2000 * 1600 * 8
+
+
+def test_compiling_takes_some_hundred_bytes_for_each_weight(machine):
+    """For weights, their change, and what the compiler knows of both."""
+    size = 240
+    net = plastic(probed=False, size=size)
+    tracemalloc.start()
+    try:
+        with learned(net) as sim:
+            sim.run_steps(3)
+            held, peak = tracemalloc.get_traced_memory()
+            layouts = len(sim._program._layouts)
+    finally:
+        tracemalloc.stop()
+    assert layouts == 1  # what runs in the loop is known without another one
+    assert peak < 950 * size**2
+    assert held < 670 * size**2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nengo_dl.runtime.journal import MOST_STEPS, Journal
+from nengo_dl.runtime.journal import MOST_BYTES, MOST_STEPS, Journal
 from nengo_dl.runtime.numpy.step import NumpyStep
 
 
@@ -102,4 +102,4 @@ def test_what_is_kept_is_bounded():
     for i in range(3 * MOST_STEPS):
         run(program, journal, i, np.ones((1, 2, 1)))
     assert len(journal._steps) <= MOST_STEPS
-    assert stepper(batch=2**17)[1].most == 1
+    assert stepper(batch=MOST_BYTES // 64)[1].most == 1
