@@ -73,8 +73,8 @@ class GradientMethods:
         Raises
         ------
         ~nengo.exceptions.SimulationError
-            If they differ by more. The message names the probe and the parameter or
-            input.
+            If they differ by more. The message names the probe, the parameter or input,
+            and the operations of a step whose own gradient is wrong.
         ~nengo.exceptions.ValidationError
             If data or probes do not fit.
 
@@ -159,6 +159,7 @@ class _Check:
 
         self.rng = np.random.RandomState(0)
         self.first = sim.n_steps
+        self.sim, self.nodes = sim, sim._node_names.items()
         self.names = sim._probe_names()
         self.layer = _in_float64(sim, side)
         self.program = self.layer.program
@@ -268,7 +269,23 @@ class _Check:
                     f"{self.names[probe]!r}) with respect to {what} is wrong. In one "
                     f"direction it is {analytic:.6g}, but moving {what} gives "
                     f"{numeric[0]:.6g} (tolerance: atol={atol:g}, rtol={rtol:g})"
+                    f"{self._suspects()}"
                 )
+
+    def _suspects(self):
+        """The operations of a step whose own gradient is wrong, as part of a message."""
+        from nengo_dl.training.kernel_gradients import wrong_kernels
+
+        inputs = self.inputs or self.fixed
+        sources = [(source_key(self.sim.model.sig[n]["out"]), k) for n, k in self.nodes]
+        rows = {key: inputs[name][:, 0].T for key, name in sources if name in inputs}
+        layout = self.program.layout(self.layer.variant(True).use, fused=True)
+        items = len(next(iter(inputs.values())))
+        names = wrong_kernels(layout, self.program.weights(layout), rows, items)
+        if not names:
+            return ". No operation of a step is wrong by itself"
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f". Wrong by themselves: {'; '.join(names[:3])}{more}"
 
     def _directions(self, array):
         if array.size == 0:

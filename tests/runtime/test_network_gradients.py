@@ -1,5 +1,7 @@
 """Gradients of whole networks against differences, in float64."""
 
+import re
+
 import nengo
 import numpy as np
 import pytest
@@ -85,8 +87,9 @@ def test_wrong_gradients_are_found(monkeypatch):
     net = recurrent()
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         data = {net.nodes[0]: np.ones((1, 3, 1))}
-        with pytest.raises(SimulationError, match="gradient of <Probe.*is wrong"):
+        with pytest.raises(SimulationError, match="gradient of <Probe.*is wrong") as e:
             sim.check_gradients(data, outputs=net.probes_[:1])
+        assert re.search(r"Wrong by themselves: Sigmoid \([^;]*\)$", str(e.value))
         with pytest.raises(ValidationError, match="expected probes"):
             sim.check_gradients(outputs=[net])
 
@@ -110,3 +113,29 @@ def test_unrolled_calls_have_one_number_of_steps(rng, allclose):
                     sim.predict({net.nodes[0]: data[:, :7]})
     for a, b in zip(*results, strict=True):
         assert allclose(a, b, atol=1e-10)
+
+
+def test_functions_without_a_gradient_are_named():
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64")
+        node, out = nengo.Node([0.5]), nengo.Node(lambda t, x: x**2, size_in=1)
+        ens = nengo.Ensemble(5, 1, neuron_type=nengo.Tanh())
+        nengo.Connection(node, ens, synapse=None)
+        nengo.Connection(ens, out, synapse=None)
+        nengo.Probe(out)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        with pytest.raises(SimulationError, match=r"themselves: python \(.*lambda.*\)$"):
+            sim.check_gradients(np.ones((1, 2, 1)))
+
+
+def test_right_operations_are_not_named():
+    from nengo_dl.training.kernel_gradients import wrong_kernels
+
+    net = recurrent()
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        variant = sim.tensor_graph.variant(True)
+        program = variant.program
+        layout = program.layout(variant.use, fused=True)
+        weights = program.weights(layout)
+        assert len(layout.loop.groups) > 3
+        assert wrong_kernels(layout, weights, {}, 2) == []
