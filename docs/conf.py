@@ -23,6 +23,7 @@ extensions = [
     "real_names",
     "registered",
     "drawn",
+    "rooms",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "_benchmarks.rst", "extensions"]
