@@ -111,7 +111,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print it all; returns the exit status."""
+    """Print versions, devices and the results of the checks; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m nengo_dl", description=__doc__)
     parser.add_argument(
         "--no-check", action="store_true", help="versions and devices only"

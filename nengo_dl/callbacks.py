@@ -198,7 +198,7 @@ class NengoSummaries(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Open a file."""
+        """Open a file for the summaries."""
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -214,7 +214,7 @@ class NengoSummaries(keras.callbacks.Callback):
         self._writer.flush()
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Close the file."""
+        """Close the file of summaries."""
         self._writer.close()
 
 
@@ -272,7 +272,7 @@ class IsolateState(keras.callbacks.Callback):
         self._processes[-1].put_back()
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Remember the state."""
+        """Remember the state of the simulation before the call."""
         self._enter()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -294,7 +294,7 @@ class IsolateState(keras.callbacks.Callback):
         self._processes.pop()
 
     def on_predict_begin(self, logs: Logs = None) -> None:
-        """Remember the state."""
+        """Remember the state of the simulation before the call."""
         self._enter()
 
     def on_predict_end(self, logs: Logs = None) -> None:

@@ -135,7 +135,7 @@ class VarianceScaling(Distribution):
         return rng.uniform(-limit, limit, size=self._sample_shape(n, d))
 
     def _variance(self) -> float:
-        """That of a sum of products."""
+        """The variance of a sum of products with inputs of unit variance."""
         return self.scale
 
 

@@ -195,7 +195,7 @@ class ClippedReLU(RectifiedLinear):
 
     @property
     def negative(self) -> bool:
-        """Whether there are negative rates."""
+        """Whether rates can be negative."""
         return self.negative_slope != 0
 
     def _clipped(self, J):

@@ -170,7 +170,7 @@ SETTINGS = {
 
 
 class Settings(TypedDict, total=False):
-    """The same settings with their types, as type checkers and editors want them."""
+    """The settings with their types, as type checkers and editors want them."""
 
     trainable: bool | None
     regularizer: Callable[..., Any] | None
@@ -218,7 +218,7 @@ class SettingParam(Parameter):
 
 
 def validate_setting(name, value):
-    """Check one setting.
+    """Check the value of one setting, and return it as it is stored.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""Gradients for spikes.
+r"""Surrogate gradients: what is taken for the derivative of a spike.
 
 A spike is a step function of the membrane potential, :math:`s = \Theta(x)`, whose
 derivative is zero or infinite. With the setting ``spiking_training``, `.Simulator.fit`
@@ -295,7 +295,7 @@ class StraightThrough(Surrogate):
 
 
 def surrogate_named(name: str) -> Surrogate:
-    """A surrogate with default parameters, by its name.
+    """Look up a surrogate by its name; its parameters are the default ones.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class _ShapeParam(Parameter):
     """A tuple of whole numbers of at least 1, or None."""
 
     def coerce(self, instance, value):
-        """Make a tuple of it, or refuse it."""
+        """Make a tuple of a shape, or refuse what is none."""
         if value is None:
             return None
         sizes = tuple(value) if np.iterable(value) else (value,)
@@ -55,7 +55,7 @@ class _FunctionParam(Parameter):
     """Something that can be called."""
 
     def coerce(self, instance, value):
-        """Refuse anything else."""
+        """Return the function or layer; refuse anything else."""
         if callable(value) and not isinstance(value, type):
             return value
         got = repr(value)
@@ -502,12 +502,12 @@ class TrainsSome:
 
     @property
     def trainable_variables(self):
-        """What training changes."""
+        """What training changes of the layer."""
         return self._are_trained(True, super().trainable_variables)
 
     @property
     def trainable_weights(self):
-        """What training changes."""
+        """What training changes of the layer."""
         return self._are_trained(True, super().trainable_weights)
 
     @property

@@ -23,7 +23,7 @@ class NamesType(click.ParamType):
     name = "names"
 
     def convert(self, value, param, ctx):
-        """The list."""
+        """Turn the text of an option into a list of names; None stands for all."""
         if not isinstance(value, str):
             return value
         return None if value == "all" else [name.strip() for name in value.split(",")]
@@ -33,7 +33,7 @@ class Reported(click.Group):
     """Shows errors of measurements as those of the command line."""
 
     def invoke(self, ctx):
-        """Run a command."""
+        """Run a command, and show its errors as those of the command line."""
         try:
             return super().invoke(ctx)
         except (ValidationError, ImportError) as error:

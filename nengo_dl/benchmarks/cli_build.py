@@ -50,7 +50,7 @@ class Numbers(click.ParamType):
     name = "numbers"
 
     def convert(self, value, param, ctx):
-        """A tuple of them."""
+        """Turn the text of an option into a tuple of numbers."""
         if not isinstance(value, str):
             return value
         try:

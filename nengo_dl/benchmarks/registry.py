@@ -84,7 +84,7 @@ class Measurement:
 
     @property
     def options(self) -> list[Option]:
-        """All arguments."""
+        """All arguments of the measurement, as options of the command line."""
         words = described_parameters(inspect.getdoc(self.function))
         hints = typing.get_type_hints(self.function)
         return [

@@ -43,7 +43,7 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Whether it is aligned to the left."""
+        """Whether the values of this column are text, which is aligned to the left."""
         return not self.form
 
     def cell(self, row: Mapping) -> str:

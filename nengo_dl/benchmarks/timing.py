@@ -63,7 +63,7 @@ def take_turns(functions: Iterable[Callable], repeats: int) -> list[Times]:
 
 
 def median(times: Sequence[float]) -> float:
-    """The median."""
+    """The median of the times of all rounds."""
     return float(np.median(times))
 
 

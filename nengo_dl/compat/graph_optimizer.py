@@ -229,7 +229,7 @@ def _bits(number: int) -> Iterable[int]:
 
 
 def noop_order_signals(plan: Plan) -> np.ndarray:
-    """In the order in which the compiler met them.
+    """Leave sums in the order in which the compiler met them.
 
     Parameters
     ----------

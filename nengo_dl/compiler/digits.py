@@ -35,7 +35,7 @@ class Digits:
 
     @property
     def name(self) -> str:
-        """What to call it in descriptions."""
+        """What these rows are called in descriptions."""
         return f"digits of {getattr(self.key, 'name', self.key)}"
 
 

@@ -59,13 +59,13 @@ class Box:
 
     @property
     def width(self) -> float:
-        """In pixels, for a font of 12 pixels."""
+        """The width of the box in pixels, for a font of 12 pixels."""
         longest = max((len(line) for line in self.lines[1:]), default=0)
         return max(CHARACTER * longest, BOLD * len(self.lines[0])) + 2 * PADDING
 
     @property
     def height(self) -> float:
-        """In pixels."""
+        """The height of the box in pixels."""
         return LINE * len(self.lines) + 2 * PADDING - 4
 
 
@@ -255,7 +255,7 @@ class _Painter:
     # writing -----------------------------------------------------------------------
 
     def svg(self) -> str:
-        """Everything, arrows first."""
+        """The picture as an ``<svg>`` element: arrows first, boxes on top of them."""
         self.right = max((self.x + self.width / 2).tolist(), default=0) + GAP_X
         lanes = [self._back(k, *item) for k, item in enumerate(self.behind)]
         text = max((len(arrow.label) for arrow, _, _ in self.behind), default=0)

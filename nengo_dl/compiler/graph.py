@@ -418,7 +418,7 @@ class GraphBuilder:
         return elements
 
     def build(self, probes=(), states=(), following=()) -> Graph:
-        """The finished graph.
+        """The graph of everything that was added, which is not written any more.
 
         Parameters
         ----------

@@ -452,7 +452,7 @@ def _probe_rows(graph: Graph):
 
 
 def order_signals(plan: Plan) -> np.ndarray:
-    """In the order of their first readers; what is done without a setting.
+    """Order sums as their first readers read them, which is the default.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ def name_of(key) -> str:
 
 
 def values(*sizes: int) -> str:
-    """How many values there are."""
+    """A count of values in words, by the sizes of arrays."""
     text = " + ".join(map(str, sizes))
     return f"{text} value" if sizes == (1,) else f"{text} values"
 
@@ -251,7 +251,7 @@ class _GraphPicture:
         return dict(zip(map(tuple, edges.T.tolist()), counts.tolist())), constants
 
     def drawing(self, title: str) -> Drawing:
-        """All of it."""
+        """The drawing of the whole graph."""
         graph = self.graph
         edges, constants = self._edges()
         boxes = []
@@ -381,7 +381,7 @@ class _LayoutPicture:
         self._reads(self.layout.after.result, self.boxes[-1].key)
 
     def drawing(self, title: str) -> Drawing:
-        """All of it, without what nothing reads."""
+        """The drawing of the whole layout, without what nothing reads."""
         used = {key for a, b, _ in self.arrows for key in (a, b)}
         boxes = [b for b in self.boxes if b.key in used or b.style in ("node", "python")]
         return Drawing(title, tuple(boxes), tuple(self.arrows.values()))

@@ -51,7 +51,7 @@ class Operation:
 
     @property
     def size(self) -> int:
-        """Number of elements that it computes."""
+        """Number of elements that the operation computes."""
         return self.node.size if self.sums is None else self.sums.size
 
 

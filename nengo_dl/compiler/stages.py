@@ -15,7 +15,7 @@ CHEAP = 8
 
 
 class Stage(IntEnum):
-    """When something is computed."""
+    """When something is computed: before the loop over time, in it, or after it."""
 
     BEFORE = 0
     LOOP = 1

@@ -71,7 +71,7 @@ class Largest:
         self.kept = np.zeros(0)
 
     def add(self, numbers):
-        """Take some more."""
+        """Keep the largest ones of these numbers and of those before."""
         numbers = np.concatenate([self.kept, np.ravel(numbers)])
         if numbers.size > self.n_kept:
             numbers = np.partition(numbers, -self.n_kept)[-self.n_kept :]

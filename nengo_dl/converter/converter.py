@@ -148,7 +148,7 @@ class Converter:
         self._convert()
 
     def _convert(self):
-        """Make the network."""
+        """Make the objects of the network, layer by layer."""
         self.inputs = KerasMapping("inputs")
         self.outputs = KerasMapping("outputs")
         self.layers = KerasMapping("layers")

@@ -48,7 +48,7 @@ class WeightOrder:
 
     @property
     def trivial(self):
-        """Whether there is no difference."""
+        """Whether weights of Nengo and of Keras lie in the same order."""
         return self.keras == self.nengo and not self.transposed
 
     def to_keras(self, weights):
@@ -84,7 +84,7 @@ class Reordered:
     back: bool
 
     def __call__(self, weights):
-        """Of weights of a connection."""
+        """What the function gives for the weights of a connection."""
         result = self.function(self.order.to_keras(weights))
         return self.order.to_nengo(result) if self.back else result
 
@@ -156,7 +156,7 @@ class ActivityPenalty:
     per_item: bool = field(default_factory=_mean_over_items)
 
     def __call__(self, y):
-        """Of an output ``(items, steps, size)``: a scalar."""
+        """The penalty on an output ``(items, steps, size)``, a scalar."""
         items, steps = keras.ops.shape(y)[:2]
         if self.steps == "last":
             y = keras.ops.reshape(y[:, -1], (-1, *self.shape))

@@ -140,7 +140,7 @@ class Product(Kernel):
     zero_preserving = True
 
     def step(self, xp, p, a, x):
-        """``a * x``."""
+        """One time step of the product ``a * x``, element by element."""
         return (a * x,)
 
 
@@ -153,7 +153,7 @@ registry.structural["sum"] = SUM
 
 @lowers(Reset)
 class LowerReset(OperatorRule):
-    """``dst[...] = value``."""
+    """Lowers ``Reset``: ``dst[...] = value``."""
 
     def lower(self, op, low):
         """Cover the signal with a constant."""
@@ -213,7 +213,7 @@ class LowerElementwiseInc(OperatorRule):
 
 @lowers(DotInc)
 class LowerDotInc(OperatorRule):
-    """``Y += A.dot(X)``."""
+    """Lowers ``DotInc``: ``Y += A.dot(X)``."""
 
     def covers(self, op, registered):
         """Subclasses, of sparse and blocked products, store ``A`` differently."""

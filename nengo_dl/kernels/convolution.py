@@ -41,7 +41,7 @@ class Convolution(Kernel):
     batch_first = 1
 
     def merge_key(self, node):
-        """Alone."""
+        """Convolutions are merged with nothing."""
         return (self.name, id(node))
 
     def cost(self, node):

@@ -161,7 +161,7 @@ class PythonOperator:
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """What the operator is called in messages."""
         return label_of(self.op)
 
     #: making the step functions may write to signals, see `reset`
@@ -251,7 +251,7 @@ class OperatorCall(HostFunction):
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """What the operator is called in messages."""
         return self.host.label
 
     why = "an operator without a native form"
@@ -261,7 +261,7 @@ class OperatorCall(HostFunction):
         return self.host
 
     def constant(self, signal, values) -> None:
-        """A signal keeps these values."""
+        """Say that a signal keeps these values for good."""
         self._constants.append((signal.base, _positions(signal), np.ravel(values)))
 
     def give(self, signal, own=False) -> bool:
@@ -321,7 +321,7 @@ class OperatorCall(HostFunction):
         return not self._n_large and len(self._pieces) < 2
 
     def outputs(self, out) -> list[np.ndarray]:
-        """See `HostFunction`."""
+        """The rows of each output, as `HostFunction` wants them."""
         return [out[piece] for piece in self._pieces]
 
     def shared(self) -> list[tuple[np.ndarray, int, int | None]]:
@@ -344,7 +344,7 @@ class OperatorCall(HostFunction):
         return found
 
     def _output(self, rows: slice) -> int | None:
-        """Which output has these rows, and no others."""
+        """The output that has exactly these rows."""
         return self._pieces.index(rows) if rows in self._pieces else None
 
     def attempt(self, arrays, dtype=None, begun=None):
@@ -388,7 +388,7 @@ class OperatorCall(HostFunction):
         return out
 
     def column_calls(self, arrays, first=0):
-        """As described there, but what is yielded are the arrays of the item."""
+        """Columns as in `HostFunction`; what is yielded are the arrays of the item."""
         time, *given = arrays
         if not self._n_small:
             given = [time[:0], *given]
@@ -446,7 +446,7 @@ class _Given(NamedTuple):
         flat[self.base][self.positions] = np.rint(new) if self.whole else new
 
     def put_if_changed(self, flat, arrays, b: int) -> None:
-        """As `put`, but what only differs by rounding is not rounded."""
+        """Write values as `put` does, but leave alone what differs by rounding only."""
         new = arrays[self.number][self.rows, b]
         if same_memory(new, flat[self.base]):
             return
@@ -485,7 +485,7 @@ class PythonRule(OperatorRule):
         return tokens | {("operator", id(op)), "random numbers of the simulator"}
 
     def stepwise(self, op):
-        """It never runs ahead of the steps."""
+        """Always True: such an operator never runs ahead of the steps."""
         return True
 
     def kind(self, op) -> type:
@@ -623,7 +623,7 @@ class UnknownOperator(PythonRule):
         return f"the operator {name}", way_out
 
     def place(self, op) -> str:
-        """Where it is."""
+        """Where the operator is in the network, for messages."""
         return label_of(op)
 
     def announce(self, op, low):

@@ -177,7 +177,7 @@ class HostFunction:
         )
 
     def values(self, arrays, dtype=None) -> np.ndarray:
-        """As `attempt`, but all columns: it raises what the function raises."""
+        """All columns of `attempt`; raises what the function raises."""
         out, _, error = self.attempt(arrays, dtype)
         if error is not None:
             raise error
@@ -223,7 +223,7 @@ class InDouble(HostFunction):
                 first = part.stop
 
     def host_object(self):
-        """That of the function."""
+        """The object of the function, which several graphs may call."""
         return self.function.host_object()
 
     @classmethod
@@ -232,21 +232,21 @@ class InDouble(HostFunction):
         return function if isinstance(function, cls) else cls(function)
 
     def taking(self, masks) -> "InDouble":
-        """The same, but it is given digits."""
+        """A copy of this callback that is given its input as digits."""
         return InDouble(self.function, masks, self.given)
 
     def giving(self, rows) -> "InDouble":
-        """The same, but it gives digits, too."""
+        """A copy of this callback that gives its output as digits, too."""
         return InDouble(self.function, self.taken, rows)
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """What the function is called in messages."""
         return self.function.label
 
     @property
     def why(self) -> str:
-        """That of the function."""
+        """Why the function runs step by step, in words."""
         return self.function.why
 
     @property
@@ -256,11 +256,11 @@ class InDouble(HostFunction):
         return (self.size, digits) if digits else self.function.sizes
 
     def attempt(self, arrays, dtype=None, begun=None):
-        """See `HostFunction`; in double precision if digits are wanted."""
+        """Values as of `HostFunction`, in double precision if digits are wanted."""
         return self.function.attempt(*self._in_double(arrays, dtype), begun)
 
     def values(self, arrays, dtype=None):
-        """See `HostFunction`; in double precision if digits are wanted."""
+        """Values as of `HostFunction`, in double precision if digits are wanted."""
         return self.function.values(*self._in_double(arrays, dtype))
 
     def _in_double(self, arrays, dtype):
@@ -326,7 +326,7 @@ def warn_of_hidden_state(host, names: list[str]) -> None:
 
 
 def others(alike: list) -> str:
-    """How many there are beside the one that is named."""
+    """How many functions there are beside the one that is named."""
     return f" and {len(alike) - 1} more" if len(alike) > 1 else ""
 
 
@@ -375,12 +375,12 @@ class PythonFunction(HostFunction):
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """What the function is called in messages."""
         return function_name(self.function)
 
     @property
     def why(self) -> str:
-        """Why it runs step by step, in words."""
+        """Why the function runs step by step, in words."""
         if self._shape_in is not None:
             return "a function with input"
         return "it shares an object with another function"
@@ -454,7 +454,7 @@ class LowerFunction(OperatorRule):
         return None if tokens is None else tokens | {("operator", id(op))}
 
     def stepwise(self, op):
-        """With input it has to run step by step."""
+        """Whether the function has input, and so has to run step by step."""
         return op.x is not None
 
     def lower(self, op, low):

@@ -43,7 +43,7 @@ def _is_of_users(cls: type) -> bool:
 
 
 class _ListLike:
-    """Lists and deques."""
+    """Contents of lists and deques."""
 
     take = staticmethod(list)
 
@@ -59,7 +59,7 @@ class _ListLike:
 
 
 class _DictLike:
-    """Dictionaries; the keys are constants or they are not looked at."""
+    """Contents of dictionaries whose keys are constants."""
 
     take = staticmethod(dict)
 
@@ -92,7 +92,7 @@ class _Bytes(_SetLike):
 
 
 class _Array:
-    """Arrays; those of objects hold references."""
+    """Contents of arrays; those of objects hold references."""
 
     @staticmethod
     def take(obj):
@@ -122,7 +122,7 @@ class _Legacy(_SetLike):
 
 
 class _Generator(_SetLike):
-    """The newer ones."""
+    """Contents of random number generators of NumPy's newer kind."""
 
     @staticmethod
     def take(obj):
@@ -348,12 +348,12 @@ class Contents:
 
     @property
     def objects(self) -> list:
-        """The objects."""
+        """The objects whose contents were taken down."""
         return [obj for obj, *_ in self._kept]
 
     @property
     def names(self) -> list[str]:
-        """Their names."""
+        """The names of these objects, for messages."""
         return [name for _, name, *_ in self._kept]
 
     def put_back(self) -> None:

@@ -33,7 +33,7 @@ class SimPenalty(Operator):
         return f"{self.x} -> {self.penalty}"
 
     def make_step(self, signals, dt, rng):
-        """For core Nengo, which does not train: it does nothing."""
+        """A step for core Nengo, which does not train: it does nothing."""
         return lambda: None
 
 
@@ -42,7 +42,7 @@ class LowerPenalty(OperatorRule):
     """Probes the signal, if losses are asked for."""
 
     def penalizes(self, op, training):
-        """Always."""
+        """Always True: the operator does nothing else."""
         return True
 
     def lower(self, op, low):

@@ -1,4 +1,4 @@
-"""Sparse matrices.
+"""Products with sparse matrices, given by their entries or by blocks.
 
 ========================  ===========================================================
 matrix                    becomes

@@ -100,11 +100,11 @@ class TensorCall(Kernel):
         self.stepwise = stepwise
 
     def merge_key(self, node):
-        """Alone."""
+        """Functions of tensors are merged with nothing."""
         return (self.name, id(node))
 
     def cost(self, node):
-        """In NumPy, the call alone takes as long as millions of operations."""
+        """The cost of a call, which in NumPy is that of millions of operations."""
         return 1e6 + sum(np.prod(node.params[name].shape) for name in self.matrices)
 
     def step(self, xp, p, *inputs):
@@ -118,11 +118,11 @@ class LowerTensorNode(OperatorRule):
     """Sets a signal to what the function returns, and updates the states."""
 
     def carries(self, op):
-        """What a cell is given from its last call."""
+        """The states that a cell is given from its last call."""
         return op.states
 
     def penalizes(self, op, training):
-        """If its layers hand something to ``add_loss``."""
+        """Whether layers of the function hand something to ``add_loss``."""
         return op.function.penalized(training)
 
     def lower(self, op, low):

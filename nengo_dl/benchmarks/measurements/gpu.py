@@ -86,7 +86,7 @@ def gpu(
 
 
 def _whole_numbers(items: list[str]) -> list[int]:
-    """Sizes of batches."""
+    """Turn sizes of batches, given as text, into whole numbers."""
     try:
         batches = [int(number) for number in items]
     except ValueError:

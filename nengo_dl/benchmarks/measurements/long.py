@@ -96,7 +96,7 @@ def long(
 
 
 def run_in_parts(name: str, network: str, steps: int, keep: bool) -> Iterator[Row]:
-    """One run.
+    """Run a network for many steps, in parts, and tell the memory of each part.
 
     Parameters
     ----------

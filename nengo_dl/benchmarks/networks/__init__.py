@@ -26,7 +26,7 @@ for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
 
 
 def __getattr__(name):
-    """A builder by its name."""
+    """Look up the builder of a network by its name."""
     if name in BUILDERS:
         return BUILDERS[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

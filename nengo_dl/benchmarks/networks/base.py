@@ -58,7 +58,7 @@ class Case:
     everywhere: bool = True
 
     def __call__(self, **sizes) -> nengo.Network:
-        """Build the network."""
+        """Build the network of this case, perhaps with other sizes."""
         return self.builder(**{**self.sizes, **sizes})
 
 

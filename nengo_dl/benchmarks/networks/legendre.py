@@ -158,7 +158,7 @@ def lmu(dimensions=1, units=212, order=256, theta=784, native=True):
 
 
 def _native_lmu(inp, units, order, system, weights):
-    """Of Nengo objects; returns the neurons ``h``."""
+    """A Legendre memory unit made of Nengo objects; returns the neurons ``h``."""
     a, b = system
     u = nengo.Node(size_in=1, label="u")
     m = nengo.Node(size_in=order, label="m")

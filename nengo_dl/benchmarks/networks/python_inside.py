@@ -34,7 +34,7 @@ class Recorder:
         self.last, self.calls = None, 0
 
     def __call__(self, t, x):
-        """Keep a value."""
+        """Take down the value of a step, and count the call."""
         self.last = x.copy()
         self.calls += 1
 

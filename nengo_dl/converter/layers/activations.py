@@ -54,7 +54,7 @@ class ConvertActivation(ConvertElementwise):
 
 @converters.register(keras.layers.ReLU)
 class ConvertReLU(ConvertElementwise):
-    r"""ReLU without ``threshold``.
+    r"""Converts ``ReLU`` layers that have no ``threshold`` to neurons.
 
     .. math:: f(x) = \min(\max(x, 0), m) + c \min(x, 0)
 
@@ -62,7 +62,7 @@ class ConvertReLU(ConvertElementwise):
     """
 
     def describe(self):
-        """Its parameters."""
+        """The parameters of the layer, as text for the summary."""
         layer = self.layer
         return f"max_value={layer.max_value}, threshold={layer.threshold}"
 

@@ -37,7 +37,7 @@ class ConvertConvolution(WeightedSums, SpatialConverter):
     """
 
     def weigh(self, target):
-        """One convolution."""
+        """Connect the input by one convolution."""
         layer = self.layer
         self.convolve(target, numbers(layer.kernel), layer.kernel, layer.groups)
 
@@ -162,7 +162,7 @@ class ConvertDepthwiseConvolution(ConvertConvolution):
     """
 
     def weigh(self, target):
-        """One convolution."""
+        """Connect the input by one convolution."""
         self.convolve_channels(target, self.layer.kernel)
 
     def convolve_channels(self, target, variable):
@@ -219,7 +219,7 @@ class ConvertTransposedConvolution(ConvertConvolution):
         return super().refusal()
 
     def weigh(self, target):
-        """A transposed convolution."""
+        """Connect the input by one transposed convolution."""
         layer = self.layer
         kernel = numbers(layer.kernel).swapaxes(-1, -2)
         transform = nengo.transforms.ConvolutionTranspose(

@@ -33,7 +33,7 @@ class ConvertDense(WeightedSums):
         return kernel.T if self.transposed() else kernel
 
     def weigh(self, target):
-        """One connection.
+        """Connect the input by one matrix of weights.
 
         A layer that is called with one position here and several ones there is a
         convolution everywhere, because connections with the same weights need them in

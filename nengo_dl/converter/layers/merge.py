@@ -48,21 +48,21 @@ class ConvertWeightedSum(LayerConverter):
 
 @converters.register(keras.layers.Add)
 class ConvertAdd(ConvertWeightedSum):
-    """Add."""
+    """Converts ``Add``: each input counts once."""
 
 
 @converters.register(keras.layers.Average)
 class ConvertAverage(ConvertWeightedSum):
-    """Average."""
+    """Converts ``Average``: each input counts by its share."""
 
     def factors(self):
-        """The same for all."""
+        """Equal factors for all inputs."""
         return [1 / len(self.inputs)] * len(self.inputs)
 
 
 @converters.register(keras.layers.Subtract)
 class ConvertSubtract(ConvertWeightedSum):
-    """Subtract."""
+    """Converts ``Subtract``: the second input counts negatively."""
 
     def factors(self):
         """The second one is negative."""
@@ -106,14 +106,14 @@ class ConvertOperator(LayerConverter):
             return "a constant differs between items of a batch, or between time steps"
 
     def reason(self, operands):
-        """See `refusal`."""
+        """Why the layer cannot be converted, for `refusal`; None if it can."""
         if self.constants(operands) and self.input.shape != self.output_shape:
             return "a constant gives its input another shape"
         return None
 
     @staticmethod
     def constants(operands):
-        """Those that are no tensor."""
+        """The arguments that are constants and no tensors."""
         return [operand for operand in operands if isinstance(operand, np.ndarray)]
 
     def scaled(self, factor):
@@ -132,7 +132,7 @@ class ConvertSum(ConvertOperator, ConvertWeightedSum):
         return [1.0, 1.0 if isinstance(self.layer, ADD) else -1.0]
 
     def reason(self, operands):
-        """See `refusal`."""
+        """Why the layer cannot be converted, for `refusal`; None if it can."""
         if self.constants(operands):
             return super().reason(operands)
         return ConvertWeightedSum.refusal(self)
@@ -156,7 +156,7 @@ class ConvertProduct(ConvertOperator):
     """``a * b`` and ``a / b``, where one (of the latter, ``b``) is a constant."""
 
     def reason(self, operands):
-        """See `refusal`."""
+        """Why the layer cannot be converted, for `refusal`; None if it can."""
         if not self.constants(operands):
             return "it multiplies or divides two tensors"
         if isinstance(self.layer, DIVIDE) and isinstance(operands[0], np.ndarray):
@@ -164,7 +164,7 @@ class ConvertProduct(ConvertOperator):
         return super().reason(operands)
 
     def convert(self):
-        """One connection."""
+        """Connect the input to a new node, with the constant as its factor."""
         (factor,) = self.constants(self.operands())
         return self.scaled(1 / factor if isinstance(self.layer, DIVIDE) else factor)
 

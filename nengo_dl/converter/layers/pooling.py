@@ -22,7 +22,7 @@ __all__ = [
     keras.layers.AveragePooling3D,
 )
 class ConvertAveragePooling(SpatialConverter):
-    r"""Averages over windows.
+    r"""Converts average pooling to a connection with a fixed sparse matrix.
 
     .. math:: y_{p c} = \frac{1}{|W_p|} \sum_{q \in W_p} x_{q c}
 
@@ -90,7 +90,7 @@ class ConvertGlobalAveragePooling(ConvertAveragePooling):
     """
 
     def spans(self):
-        """One window that has everything in it."""
+        """One window, which covers all positions."""
         return self.size, [windows.Windows(1, 1, 0, 0) for _ in self.size]
 
 

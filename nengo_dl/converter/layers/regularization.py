@@ -31,7 +31,7 @@ class ConvertNoise(ConvertIdentity):
     """Dropout and noise, which are left out where nothing is trained."""
 
     def refusal(self):
-        """In training they do something."""
+        """Why a layer that acts in training cannot be left out."""
         layer = self.layer
         if self.options.inference_only or not layer.trainable:
             return None

@@ -42,7 +42,7 @@ class ConvertPermute(LayerConverter):
     """Permute: the same elements in another order."""
 
     def convert(self):
-        """A node that picks them."""
+        """A node that picks the elements in the order of the new axes."""
         axes = [axis - 1 for axis in self.layer.dims]
         return self.rearrange(self.positions().transpose(axes))
 
@@ -56,7 +56,7 @@ class ConvertConcatenate(LayerConverter):
     works_per_step = True
 
     def refusal(self):
-        """In temporal models, steps cannot be put one after another."""
+        """Why the axis of the batch, or of time, cannot be concatenated along."""
         if self.axis(self.layer.axis) < 0:
             return "it concatenates along the axis of the batch or of time"
         return None

@@ -237,7 +237,7 @@ class UnknownNeurons(UnknownOperator):
     """Runs neurons that there is no kernel for as Python, with a warning."""
 
     def kind(self, op):
-        """The neuron type."""
+        """What the warning speaks of: the neuron type."""
         return type(op.neurons)
 
     def advice(self, op):

@@ -21,11 +21,11 @@ class ClippedReLUKernel(NeuronKernel):
     zero_preserving = True
 
     def highest_rate(self, neurons):
-        """The ceiling."""
+        """The ceiling of the rates, in output units."""
         return neurons.amplitude * neurons.max_value
 
     def derive(self, params):
-        """Whether there are negative rates at all."""
+        """Add whether there are negative rates at all, a constant of the code."""
         return dict(params, sloped=bool(params["negative_slope"].any()))
 
     def step(self, xp, p, current):

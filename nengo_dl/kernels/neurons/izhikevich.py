@@ -1,4 +1,4 @@
-"""Izhikevich neurons."""
+"""Spiking neurons with the two variables of Izhikevich (2003)."""
 
 import nengo
 import numpy as np

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons."""
+"""Leaky integrate-and-fire neurons: their rate, and their spikes."""
 
 import math
 

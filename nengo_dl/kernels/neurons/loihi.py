@@ -185,7 +185,7 @@ class LoihiLIFKernel(LIFKernel):
         return spikes, voltage, self.detached(xp, p, refractory_time)
 
     def rates(self, op, low, current):
-        """In whole steps, with the gradient of ``nengo.LIFRate``, or a smooth one."""
+        """Rates in whole steps, whose gradient is that of ``LIFRate`` or a smooth one."""
         results = super().rates(op, low, current)
         if low.options.spikes.lif_smoothing is not None:
             return results
@@ -226,7 +226,7 @@ class LoihiSpikingRectifiedLinearKernel(NeuronKernel):
         return spikes, xp.where(spiked, zero, xp.maximum(voltage, 0))
 
     def rates(self, op, low, current):
-        """Those in whole steps, with the gradient of ``nengo.RectifiedLinear``."""
+        """Rates in whole steps with the gradient of ``nengo.RectifiedLinear``."""
         results = super().rates(op, low, current)
         params = self.values(op.neurons, current.size)
         return _rates_with_gradient(

@@ -1,4 +1,4 @@
-"""Sigmoid neurons."""
+"""Neurons with a logistic function as their rate."""
 
 import nengo
 
@@ -21,7 +21,7 @@ class SigmoidKernel(NeuronKernel):
         return dict(params, highest=1 / params["tau_ref"])
 
     def highest_rate(self, neurons):
-        """In Hz."""
+        """The rate at which the neuron saturates, in Hz."""
         return 1 / neurons.tau_ref
 
     def step(self, xp, p, current):

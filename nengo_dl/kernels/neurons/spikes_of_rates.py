@@ -36,7 +36,7 @@ class SpikesOfRates(NeuronKernel):
         return {op.output: low.affine(np.zeros(n), np.arange(n), current, scale)}
 
     def has_rates(self):
-        """They do."""
+        """Always True: spikes are made of the rates of the base type."""
         return True
 
 
@@ -100,7 +100,7 @@ class UniformDraws(HostFunction):
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """What the random numbers are called in messages."""
         return f"random numbers of {label_of(self.op.neurons)}"
 
     def reset(self, rngs) -> None:
@@ -163,7 +163,7 @@ class StochasticSpikingKernel(SpikesOfRates):
     differentiable = False
 
     def values(self, neurons, n_neurons):
-        """Those of each neuron, and whether the base type has negative rates."""
+        """Parameters of each neuron, and whether the base type has negative rates."""
         values = super().values(neurons, n_neurons)
         return dict(values, signed=bool(neurons.negative))
 

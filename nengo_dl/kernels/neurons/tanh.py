@@ -1,4 +1,4 @@
-"""Hyperbolic tangent neurons."""
+"""Neurons with a hyperbolic tangent as their rate."""
 
 import nengo
 
@@ -22,7 +22,7 @@ class TanhKernel(NeuronKernel):
         return dict(params, highest=1 / params["tau_ref"])
 
     def highest_rate(self, neurons):
-        """In Hz."""
+        """The rate at which the neuron saturates, in Hz."""
         return 1 / neurons.tau_ref
 
     def step(self, xp, p, current):

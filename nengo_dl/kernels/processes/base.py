@@ -106,12 +106,12 @@ class PythonProcess(HostFunction):
 
     @property
     def label(self) -> str:
-        """What to call it in messages."""
+        """What the process is called in messages."""
         return label_of(self.op.process)
 
     @property
     def why(self) -> str:
-        """Why it runs step by step, in words."""
+        """Why the process runs step by step, in words."""
         if self.op.input is not None:
             return "a process with input"
         return "it shares an object with a function"
@@ -219,7 +219,7 @@ class PythonProcess(HostFunction):
             yield out.ravel()
 
     def attempt(self, arrays, dtype=None, begun=None):
-        """See `nengo_dl.kernels.functions.HostFunction`."""
+        """Some steps; see `nengo_dl.kernels.functions.HostFunction`."""
         if not self.draws:
             return super().attempt(arrays, dtype, begun)
         times = step_times(arrays[0], self.dt)
