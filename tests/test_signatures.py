@@ -165,7 +165,7 @@ def public_functions():
         found += [(f"{module.__name__}.{n}", getattr(module, n)) for n in module.__all__]
     for name, obj in found:
         if inspect.isclass(obj):
-            older = vars(nengo_dl.simulator.simulator.OlderNames)
+            older = nengo_dl.simulator.legacy.OLDER
             for method in {"__init__", *filter(lambda n: n[0] != "_", dir(obj))}:
                 value = inspect.getattr_static(obj, method)
                 value = getattr(value, "fget", getattr(value, "__func__", value))
@@ -244,7 +244,7 @@ def test_misspelt_keywords_are_named_before_anything_is_computed(method, wrong, 
         message = rf"Simulator\.{method}\(\) .*{wrong!r}; did you mean {hint!r}"
         with pytest.raises(TypeError, match=message):
             getattr(sim, method)(**{wrong: 3})
-        assert sim._keras is None
+        assert sim._trainer.keras is None
 
 
 def test_keywords_that_resemble_nothing_are_answered_with_a_list():

@@ -175,6 +175,10 @@ class Program:
 
     # compiling -------------------------------------------------------------------
 
+    def compile(self) -> None:
+        """Compile the network for what runs if nothing else is asked for."""
+        self.compiled(Specialization(self.is_open))
+
     def compiled(self, use: Specialization) -> Compiled:
         """The graph for a use."""
         if use not in self._compiled:

@@ -197,21 +197,6 @@ def strategies(network):
     return Strategies(**{name: get_setting(network, name) for name in names})
 
 
-def optional_flag(name, value, obj):
-    """True, False or None, as they are.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is anything else.
-    """
-    if value is None or isinstance(value, bool | np.bool_):
-        return None if value is None else bool(value)
-    raise ValidationError(
-        f"expected True, False or None, got {value!r}", attr=name, obj=obj
-    )
-
-
 def available_device(device):
     """A device that there is.
 

@@ -1,190 +1,118 @@
-"""Saving, loading and freezing of parameters."""
+"""Parameters and state in files, and parameters in Nengo objects."""
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from nengo import Ensemble
+from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.notices import warn
 from nengo_dl.simulator import host_state, params_io
-from nengo_dl.simulator.legacy import older_saving
 from nengo_dl.simulator.numbered_names import numbered_names
+from nengo_dl.simulator.run import Run
 from nengo_dl.training.finite import check_parameters, checked
-from nengo_dl.training.parameters import fixed_gains
-from nengo_dl.training.turns import in_turn
+from nengo_dl.training.parameters import Parameter, fixed_gains
 
 #: what the names of arrays end with that tell which entries of a state are not simulated
 IDLE = " idle"
 
 
-class SavingMethods:
-    """The part of `Simulator` that moves parameters in and out."""
+class Files:
+    """Moves parameters and state from a simulation into files, and back.
 
-    @in_turn
-    def save_params(
-        self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
-    ) -> None:
-        """Write all parameters to a file.
+    Parameters
+    ----------
+    run : Run
+        The simulation.
+    """
 
-        Parameters
-        ----------
-        path : str or path-like or binary file
-            ``.npz`` is added if it is missing. A file of this name keeps its mode, owner
-            and links. Or a file that is open for writing, such as an ``io.BytesIO``.
-        include_state : bool
-            Also write the state of the simulation: voltages, filters, random numbers,
-            what processes keep, time. `load_params` then goes on where this was.
-        **older
-            Its names in earlier versions, with a ``DeprecationWarning``.
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.live = run.live
+        self.model = run.model
 
-        Raises
-        ------
-        OSError
-            If the file cannot be written; one that was there stays as it was.
-        ~nengo.exceptions.ValidationError
-            If a parameter has values that are NaN or infinite, or, with
-            ``include_state``, if something keeps state that no file can hold. Nothing is
-            written then.
-        ~nengo.exceptions.SimulatorClosed
-        """
-        include_state = older_saving("save_params", include_state, older)
-        self._require_open("save parameters")
-        live = [(p, self._live_value(p)) for p in self._entries]
+    @property
+    def entries(self) -> list[Parameter]:
+        """All parameters of the model."""
+        return self.live.parameters.entries
+
+    def save(self, path: Any, include_state: bool) -> None:
+        """See `Simulator.save_params`."""
+        live = [(p, self._value(p)) for p in self.entries]
         check_parameters(live, "Simulator.save_params")
         values = {p.name: value for p, value in live}
-        values.update((name, self.data[ens].gain) for name, ens in self._gains().items())
+        data = self.run.data
+        values.update((name, data[ens].gain) for name, ens in self._gains().items())
         if include_state:
-            self._beginning.check()
+            self.run.beginning.check()
             values.update(self._state_by_name())
             values.update(self._idle_by_name())
-            about = (self._process_seed, self.n_steps)
-            values.update(host_state.to_arrays(self._program, *about))
+            about = (self.live.process_seed, self.live.n_steps)
+            values.update(host_state.to_arrays(self.live.program, *about))
         params_io.save(path, values)
 
-    @in_turn
-    def load_params(
-        self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
-    ) -> None:
-        """Read parameters that `save_params` wrote, for a network of the same form.
-
-        The network may differ in what has no parameters: in the types of its neurons
-        (trained as rates, run with spikes), in its synapses, in ``minibatch_size`` and
-        in ``dtype``.
-
-        Parameters
-        ----------
-        path : str or path-like or binary file
-            Or a file that is open for reading, such as an ``io.BytesIO``.
-        include_state : bool
-            Also read the state of the simulation. It depends on ``minibatch_size`` and
-            on the types of neurons and synapses. False: if there is state in the file,
-            it is passed over.
-        **older
-            Its names in earlier versions, with a ``DeprecationWarning``.
-
-        Raises
-        ------
-        ~nengo.exceptions.ValidationError
-            If the file does not fit, is damaged, or holds what parameters cannot be
-            (NaN, infinite or complex numbers, numbers too large for ``dtype``). Nothing
-            is changed then.
-        ~nengo.exceptions.SimulatorClosed
-        """
-        include_state = older_saving("load_params", include_state, older)
-        self._require_open("load parameters")
-        expected = {p.name: np.shape(self._live_value(p)) for p in self._entries}
+    def load(self, path: Any, include_state: bool) -> None:
+        """See `Simulator.load_params`."""
+        live, program = self.live, self.live.program
+        expected = {p.name: np.shape(self._value(p)) for p in self.entries}
         state = self._state_by_name() if include_state else {}
         expected.update({name: value.shape for name, value in state.items()})
         optional = {name: (ens.n_neurons,) for name, ens in self._gains().items()}
         for name, value in state.items():
             optional[f"{name}{IDLE}"] = value.shape[:1]
-        numbered = numbered_names(self.network)
-        values = params_io.load(path, expected, self.dtype, optional, numbered)
+        numbered = numbered_names(self.run.network)
+        values = params_io.load(path, expected, program.dtype, optional, numbered)
         if include_state:
             self._require_simulated(values)
             steps = int(values[params_io.STEPS][0])
-            seed = host_state.restore(self._program, values, path, steps)
+            seed = host_state.restore(program, values, path, steps)
             if seed is not None:
-                self._process_seed = seed
-                self._beginning = host_state.Beginning(self._program)
+                live.process_seed = seed
+                self.run.look_at_processes()
         signals = self._whole_signals(values)
-        learned = self._live.parameters.learned
-        fixed = self._live.parameters.keys() - learned
-        self._live.write({s: value for s, value in signals.items() if s in fixed})
-        self._live.write_learned({s: signals[s] for s in learned})
+        learned = live.parameters.learned
+        fixed = live.parameters.keys() - learned
+        live.write({s: value for s, value in signals.items() if s in fixed})
+        live.write_learned({s: signals[s] for s in learned})
         if include_state:
             self._load_state(values)
-            self._program.observation.forget(self.n_steps)
+            program.observation.forget(live.n_steps)
         self._load_gains(values)
-        self._program.state_written()
-        self.data.reset()
+        program.state_written()
+        self.run.data.reset()
 
-    @in_turn
-    def freeze_params(self, objs: Any) -> None:
-        """Write the present parameters into Nengo objects.
-
-        The network then gives the same output in core ``nengo.Simulator``.
-
-        Parameters
-        ----------
-        objs : Network, Ensemble, Connection or Probe, or a list of them
-            Of a network, everything inside.
-
-        Raises
-        ------
-        ~nengo.exceptions.ValidationError
-            If a parameter has values that are NaN or infinite; nothing is changed.
-        """
+    def freeze(self, objs: Any) -> None:
+        """See `Simulator.freeze_params`."""
         value = self._finite_value("Simulator.freeze_params")
-        params_io.freeze(self.model, objs, value, self._live.loaded)
+        params_io.freeze(self.model, objs, value, self.live.loaded)
 
-    @in_turn
-    def get_nengo_params(self, objs: Any, as_dict: bool = False) -> Any:
-        """The present parameters as keyword arguments for new Nengo objects.
-
-        Parameters
-        ----------
-        objs : Ensemble, its neurons, or Connection, or a list of them
-        as_dict : bool
-            Give a dict by the objects' labels instead of a list.
-
-        Returns
-        -------
-        dict or list of dict
-
-        Raises
-        ------
-        ~nengo.exceptions.ValidationError
-            If a parameter has values that are NaN or infinite.
-        """
+    def nengo_params(self, objs: Any, as_dict: bool) -> Any:
+        """See `Simulator.get_nengo_params`."""
         value = self._finite_value("Simulator.get_nengo_params")
-        loaded = self._live.loaded
-        return params_io.get_nengo_params(self.model, objs, value, as_dict, loaded)
+        return params_io.get_nengo_params(
+            self.model, objs, value, as_dict, self.live.loaded
+        )
 
-    def _finite_value(self, where):
-        return checked(self._live.value, self._entries, where)
+    def _finite_value(self, where: str) -> Callable[[Signal], np.ndarray]:
+        return checked(self.live.value, self.entries, where)
 
-    @property
-    def _entries(self):
-        return self._live.parameters.entries
-
-    def _gains(self):
+    def _gains(self) -> dict[str, Ensemble]:
         """Names of gains in files: of each ensemble that has encoders."""
         return {
             f"{p.name.removesuffix(p.attr)}gain": p.obj
-            for p in self._entries
+            for p in self.entries
             if isinstance(p.obj, Ensemble)
         }
 
-    def _load_gains(self, values):
+    def _load_gains(self, values: dict[str, np.ndarray]) -> None:
         """Take over what a file says of gains; warn where they cannot be changed."""
-        loaded = self._live.loaded
+        loaded = self.live.loaded
         loaded.clear()
         fixed, others = fixed_gains(self.model), []
         for name, ens in self._gains().items():
@@ -205,37 +133,37 @@ class SavingMethods:
                 "a gain and a bias"
             )
 
-    def _live_value(self, parameter):
-        return np.asarray(self._live.value(parameter.signal))
+    def _value(self, parameter: Parameter) -> np.ndarray:
+        return np.asarray(self.live.value(parameter.signal))
 
-    def _whole_signals(self, values):
+    def _whole_signals(self, values: dict[str, np.ndarray]) -> dict[Signal, np.ndarray]:
         """Values of base signals, put together from those of parameters by name."""
-        found = {}
-        for p in self._entries:
+        found: dict[Signal, np.ndarray] = {}
+        for p in self.entries:
             base = p.signal.base
             if not p.signal.is_view:
                 found[base] = values[p.name]
                 continue
             if base not in found:
-                found[base] = np.array(self._live.value(base))
+                found[base] = np.array(self.live.value(base))
             found[base].flat[signal_index(p.signal)] = values[p.name]
         return found
 
-    def _state_by_name(self):
+    def _state_by_name(self) -> dict[str, np.ndarray]:
         """The state of the simulation, named by position, as arrays ``(size, batch)``."""
-        states = self._program.all_states()
+        states = self.live.program.all_states()
         named = {f"{params_io.STATE}{name}": value for name, (_, value) in states.items()}
-        named[params_io.STEPS] = np.array([self.n_steps])
+        named[params_io.STEPS] = np.array([self.live.n_steps])
         return named
 
-    def _idle_by_name(self):
+    def _idle_by_name(self) -> dict[str, np.ndarray]:
         """Which entries of it are not simulated, where there are any."""
-        idle = self._program.idle_states()
+        idle = self.live.program.idle_states()
         return {f"{params_io.STATE}{name}{IDLE}": mask for name, mask in idle.items()}
 
-    def _require_simulated(self, values):
+    def _require_simulated(self, values: dict[str, np.ndarray]) -> None:
         """Raise an error if this network needs state that was not simulated."""
-        here, states = self._idle_by_name(), self._program.all_states()
+        here, states = self._idle_by_name(), self.live.program.all_states()
         missing = []
         for name, (key, _) in states.items():
             name = f"{params_io.STATE}{name}{IDLE}"
@@ -253,8 +181,8 @@ class SavingMethods:
                 attr="load",
             )
 
-    def _load_state(self, values):
-        for name, (key, old) in self._program.all_states().items():
+    def _load_state(self, values: dict[str, np.ndarray]) -> None:
+        for name, (key, old) in self.live.program.all_states().items():
             new = values[f"{params_io.STATE}{name}"].astype(old.dtype)
-            self._program.store.values[key] = new
-        self._live.n_steps = int(values[params_io.STEPS][0])
+            self.live.program.store.values[key] = new
+        self.live.n_steps = int(values[params_io.STEPS][0])

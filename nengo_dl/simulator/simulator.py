@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +13,20 @@ from nengo.utils.numpy import maxint
 
 import nengo_dl.kernels  # noqa: F401  (registers all kernels)
 from nengo_dl import program_cache
-from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import (
     get_setting,
     warn_misplaced_settings,
 )
 from nengo_dl.notices import label_of, warn
 from nengo_dl.runtime.forms import forward_form
-from nengo_dl.runtime.interrupts import between_steps
 from nengo_dl.runtime.program import Program
-from nengo_dl.runtime.sampling import Seen
+from nengo_dl.signatures import checks_keywords
+from nengo_dl.simulator.arguments import (
+    CompileArguments,
+    EvaluateArguments,
+    FitArguments,
+    PredictArguments,
+)
 from nengo_dl.simulator.building import (
     available_device,
     built_model,
@@ -34,20 +40,26 @@ from nengo_dl.simulator.building import (
     whole_steps,
 )
 from nengo_dl.simulator.checks import seed_number, steps_of
-from nengo_dl.simulator.data import RecordedSteps, SimulationData
-from nengo_dl.simulator.host_state import Beginning
-from nengo_dl.simulator.legacy import OlderNames, older_data, older_options
-from nengo_dl.simulator.pickling import PicklingMethods
+from nengo_dl.simulator.legacy import (
+    OLDER,
+    as_keras_optimizer,
+    older_data,
+    older_options,
+    older_saving,
+)
+from nengo_dl.simulator.pickling import set_state, state_of
 from nengo_dl.simulator.progress import progress
-from nengo_dl.simulator.saving import SavingMethods
+from nengo_dl.simulator.run import Run
+from nengo_dl.simulator.saving import Files
 from nengo_dl.simulator.signals import SignalValues
 from nengo_dl.simulator.summary import count, summary
-from nengo_dl.simulator.training import TrainingMethods
+from nengo_dl.training.advice import form_asked_for
 from nengo_dl.training.defaults import tensorflow_defaults
-from nengo_dl.training.gradients import GradientMethods
-from nengo_dl.training.inputs import input_nodes, nodes_names, resolve_data
+from nengo_dl.training.gradients import check_gradients
+from nengo_dl.training.inputs import input_nodes, nodes_names
 from nengo_dl.training.live import LiveState
 from nengo_dl.training.parameter_store import ParameterStore
+from nengo_dl.training.trainer import ProbeDict, Trainer
 from nengo_dl.training.turns import Turns, in_turn
 
 if TYPE_CHECKING:
@@ -61,9 +73,7 @@ if TYPE_CHECKING:
     from nengo_dl.training.tensor_graph import TensorGraph
 
 
-class Simulator(
-    TrainingMethods, GradientMethods, SavingMethods, PicklingMethods, OlderNames
-):
+class Simulator:
     """Simulates a Nengo network, and trains it.
 
     Replaces ``nengo.Simulator``: the same script with this class gives the same output,
@@ -125,6 +135,9 @@ class Simulator(
     (500, 1)
     """
 
+    #: what `train` of earlier versions compiled last
+    _older_compiled: tuple[Any, Any, Any] | None = None
+
     def __init__(
         self,
         network: Network | None,
@@ -156,67 +169,56 @@ class Simulator(
         if seed is None:
             own = None if network is None else network.seed
             seed = np.random.randint(maxint) if own is None else own + 1
-        self.seed = seed
         with progress(progress_bar, "Compiling"):
-            self._assemble()
-            self._start(self.seed)
+            self._assemble(int(seed))
+            self._program.compile()
+            self._run.begin(self.seed)
+        self.closed = False
 
-    def _assemble(self):
+    def _assemble(self, seed: int) -> None:
         """Everything around the built model, with the values that it was built with."""
-        self._turns = Turns(self)
-        self._batch = self.minibatch_size or 1
-        if self.network is not None:
-            warn_misplaced_settings(self.network)
-            pass_on_advice(self.network)
-        self.dtype = np.dtype(self._older["dtype"] or get_setting(self.network, "dtype"))
-        self.stateful = get_setting(self.network, "stateful")
-        self.inference_only = get_setting(self.network, "inference_only")
-        parameters = ParameterStore(self.model, self.dtype)
+        network, model, batch = self.network, self.model, self.minibatch_size
+        if network is not None:
+            warn_misplaced_settings(network)
+            pass_on_advice(network)
+        self.dtype = np.dtype(self._older["dtype"] or get_setting(network, "dtype"))
+        self.stateful = get_setting(network, "stateful")
+        self.inference_only = get_setting(network, "inference_only")
+        parameters = ParameterStore(model, self.dtype)
         warn_of_overflow(parameters)
-        self._program = Program(
-            self.model,
-            parameters,
-            self._batch,
-            self.dtype,
-            jit=get_setting(self.network, "jit"),
-            unroll=self.unroll_simulation,
-            device=self.device,
-            use_loop=get_setting(self.network, "use_loop"),
-            strategies=strategies(self.network),
-            observed=parameters.learned,
-            form=self._form(None),
-        )
-        self._live = LiveState(self._program, parameters)
-        self._logs = probe_logs(self.model, self.network, self.minibatch_size, self.dtype)
-        self._program.sampling = sampling_of(self._logs)
-        self._recorded = RecordedSteps()
-        self.data = SimulationData(
-            self.model,
-            self._logs,
-            values=self._live.value,
-            version=self._live.version,
-            reading=self._turns.reading,
-            loaded=self._live.loaded,
-        )
-        self._nodes = input_nodes(self.network)
-        self._node_names = nodes_names(self._nodes)
-        self._keras = None
+        logs = probe_logs(model, network, batch, self.dtype)
+        nodes = nodes_names(input_nodes(network))
+        self._turns = Turns(model)
+        program = self._new_program(parameters)
+        program.sampling = sampling_of(logs)
+        self._live = LiveState(program, parameters, seed)
+        about = (network, model, self._live)
+        self._run = Run(*about, logs, nodes, self._turns, batch is None)
+        self.data = self._run.data
+        keep_history = {probe: log.keep_history for probe, log in logs.items()}
+        self._trainer = Trainer(*about, nodes, keep_history, self._turns, batch is None)
+        self._files = Files(self._run)
         self._defaults = contextlib.ExitStack()
 
-    def _form(self, spiking):
-        """In which form a call that needs no gradients runs."""
-        return forward_form(
-            get_setting(self.network, "learning_phase"),
-            get_setting(self.network, "spiking_training"),
-            self._spiking(spiking),
+    def _new_program(self, parameters: ParameterStore) -> Program:
+        """The network, to be compiled as its settings say."""
+        network = self.network
+        phase, trains_spikes = (
+            get_setting(network, name) for name in ("learning_phase", "spiking_training")
         )
-
-    def _start(self, seed):
-        """The first state, with processes of a seed: from here on it can run."""
-        self._process_seed = seed
-        self._program.reset(seed)
-        self._beginning = Beginning(self._program)
-        self.closed = False
+        return Program(
+            self.model,
+            parameters,
+            self.minibatch_size or 1,
+            self.dtype,
+            jit=get_setting(network, "jit"),
+            unroll=self.unroll_simulation,
+            device=self.device,
+            use_loop=get_setting(network, "use_loop"),
+            strategies=strategies(network),
+            observed=parameters.learned,
+            form=forward_form(phase, trains_spikes),
+        )
 
     # state -----------------------------------------------------------------------
 
@@ -226,6 +228,10 @@ class Simulator(
             if hasattr(type(self), name):  # a property that failed: its error says why
                 return object.__getattribute__(self, name)
             raise no_attribute(self, name)
+
+    def __dir__(self) -> list[str]:
+        """All names but the older ones, which completion need not offer."""
+        return sorted(set(super().__dir__()) - OLDER.keys())
 
     def __repr__(self) -> str:
         kind = type(self).__name__
@@ -246,13 +252,26 @@ class Simulator(
         return self.model.dt
 
     @dt.setter
-    def dt(self, value):
+    def dt(self, value: float) -> None:
         raise ReadonlyError(attr="dt", obj=self)
 
     @property
     def n_steps(self) -> int:
         """(int) Number of steps run so far."""
         return self._live.n_steps
+
+    @property
+    def seed(self) -> int:
+        """(int) Seed of what is random while the simulation runs."""
+        return self._live.seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._live.seed = value
+
+    @property
+    def _program(self) -> Program:
+        return self._live.program
 
     @property
     def time(self) -> float:
@@ -267,7 +286,7 @@ class Simulator(
             self._turns.call("signals", self._observe)
         return self._signals
 
-    def _observe(self):
+    def _observe(self) -> None:
         self._live.pull()
         self._program.observation.switch_on(self.n_steps)
         self._signals = SignalValues(self)
@@ -275,12 +294,12 @@ class Simulator(
     @property
     def tensor_graph(self) -> TensorGraph:
         """The Keras layer that holds the network; see also its ``describe()``."""
-        return self._keras_side("tensor_graph").layer
+        return self._trainer.side("tensor_graph").layer
 
     @property
     def keras_model(self) -> keras.Model:
         """The ``keras.Model`` that trains and evaluates the network."""
-        return self._keras_side("keras_model").model
+        return self._trainer.side("keras_model").model
 
     @in_turn
     def describe(self, html: bool = False) -> str:
@@ -437,31 +456,13 @@ class Simulator(
         (2, True)
         """
         self._require_open("run")
-        form = None if spiking is None else self._form(spiking)
+        spiking = form_asked_for(self.model, spiking)
+        form = None if spiking is None else self._run.form(spiking)
         n_steps = older.pop("steps", None) if n_steps is None else n_steps
-        n_steps = whole_steps(n_steps, self)
+        steps = whole_steps(n_steps, self)
         data = older_data("run_steps", data, older) if older else data
-        arrays = self._data_by_signal(data, n_steps)
-        live, program = self._live, self._program
-        live.pull()
-        before = None if stateful and self.stateful else live.snapshot()
         shown = self.progress_bar if progress_bar is None else progress_bar
-        try:
-            with progress(shown, "Simulating", n_steps) as bar, between_steps() as ctrl_c:
-                done = 0
-                steps = (live.n_steps, n_steps)
-                for seen in program.run(*steps, arrays, form, bar.compiling):
-                    self._record_seen(seen)
-                    done += seen.steps
-                    bar.update(done)
-                    ctrl_c.check()
-        except BaseException:
-            program.settle_at(live.n_steps)
-            raise
-        finally:
-            if before is not None:
-                live.restore(before)
-                self.data.reset()
+        self._run.run_steps(steps, data, shown, stateful, form)
 
     def step(self, **kwargs: Unpack[StepArguments]) -> None:
         """Advance the simulation by one step (``dt`` seconds).
@@ -480,82 +481,13 @@ class Simulator(
         with turns.lock:
             before, turns.holder = turns.holder, "step"
             try:
-                self._step(kwargs)
+                if kwargs or not self._run.step():
+                    self.run_steps(1, **{"progress_bar": False, **kwargs})
             except Exception as error:
                 turns.add_place(error)
                 raise
             finally:
                 turns.holder = before
-
-    def _step(self, kwargs):
-        """See `step`; quickly, if nothing but a step of NumPy is to be done."""
-        rows = None
-        if not kwargs and self.stateful:
-            live = self._live
-            if live.banks is not None or live.parameters.layers.variables:
-                live.pull()
-            try:
-                rows = self._program.step(live.n_steps)
-                if type(rows) is Seen:
-                    self._record_seen(rows)
-                elif rows is not None:
-                    self._record(rows)
-            except BaseException:
-                self._program.settle_at(live.n_steps)
-                raise
-        if rows is None:
-            self.run_steps(1, **{"progress_bar": False, **kwargs})
-
-    def _record_seen(self, seen):
-        """Store what probes saw and move time on."""
-        first = self._live.n_steps + 1
-        marks = [log.mark() for log in self._logs.values()]
-        try:
-            for rows, probes, sampled in seen.parts:
-                for probe, start, stop in probes:
-                    log, values = self._logs[probe], rows[:, start:stop]
-                    if sampled:
-                        log.add(values)
-                    else:
-                        log.append(values, first)
-            self._recorded.add(first, seen.steps)
-            self._live.n_steps += seen.steps
-        except BaseException:  # an interrupt: all of it, or nothing
-            if self._live.n_steps < first:
-                for log, mark in zip(self._logs.values(), marks, strict=True):
-                    log.undo(mark)
-                self._recorded.undo(first)
-            raise
-
-    def _record(self, rows):
-        """Store probe data of one step ``(1, rows, batch)`` and move time on."""
-        first = self._live.n_steps + 1
-        try:
-            for probe, start, stop in self._program.probe_rows:
-                self._logs[probe].append(rows[:, start:stop], first)
-            self._recorded.add(first, len(rows))
-            self._live.n_steps += len(rows)
-        except BaseException:  # an interrupt: all of it, or nothing
-            if self._live.n_steps < first:
-                for log in self._logs.values():
-                    log.undo_step(rows)
-                self._recorded.undo(first)
-            raise
-
-    def _data_by_signal(self, data, n_steps):
-        if data is None:
-            return {}
-        arrays, _ = resolve_data(
-            data,
-            self._nodes,
-            self._batch,
-            n_steps,
-            where="Simulator.run_steps",
-            names=self._node_names,
-            dtype=self.dtype,
-            one_item=self.minibatch_size is None,
-        )
-        return {source_key(self.model.sig[node]["out"]): a for node, a in arrays.items()}
 
     @in_turn
     def reset(
@@ -586,32 +518,14 @@ class Simulator(
         """
         if self.closed:
             raise SimulatorClosed("Cannot reset closed Simulator.")
-        if seed is not None:
-            self.seed = seed_number(seed, self._batch)
-        kept = {}
-        if include_trainable:
-            self._live.reset_parameters()
-        else:
-            kept = self._live.learned()
-        if include_processes:
-            self._process_seed = self.seed
-            self._live.epochs = 0
-        self._program.reset(self.seed, processes=include_processes)
-        if include_processes:
-            self._beginning = Beginning(self._program)
-        self._program.store.values.update(kept)
-        self._live.n_steps = 0
-        if include_probes:
-            self.clear_probes()
-        self.data.reset()
+        number = seed_number(seed, self.minibatch_size or 1)
+        self.seed = self.seed if number is None else number
+        self._run.reset(include_trainable, include_probes, include_processes)
 
     @in_turn
     def clear_probes(self) -> None:
         """Forget all probe data; the simulation goes on where it is."""
-        for log in self._logs.values():
-            log.clear()
-        self._recorded.clear()
-        self.data.reset()
+        self._run.clear_probes()
 
     def trange(
         self, sample_every: float | None = None, dt: float | None = None
@@ -643,9 +557,7 @@ class Simulator(
                 )
             warn("`dt` is deprecated. Use `sample_every` instead.", DeprecationWarning)
             sample_every = dt
-        period = 1 if sample_every is None else sample_every / self.dt
-        steps = self._recorded.numbers
-        return self.dt * steps[steps % period < 1]
+        return self._run.times(1 if sample_every is None else sample_every / self.dt)
 
     def get_name(self, obj: Node | Probe) -> str:
         """The name of an input node or a probe, unique in its network.
@@ -667,7 +579,7 @@ class Simulator(
         ~nengo.exceptions.ValidationError
             If it is something else, or not of this network.
         """
-        names = {**self._node_names, **self._probe_names()}
+        names: dict[Any, str] = {**self._run.nodes, **self._trainer.names}
         if obj not in names:
             raise ValidationError(
                 f"{obj} has no name here; input nodes and probes of this network have: "
@@ -676,6 +588,410 @@ class Simulator(
                 obj=self,
             )
         return names[obj]
+
+    # training --------------------------------------------------------------------
+
+    @in_turn
+    @checks_keywords(CompileArguments)
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        **kw: Unpack[CompileArguments],
+    ) -> None:
+        """Choose how to train and evaluate.
+
+        Parameters
+        ----------
+        optimizer : str or keras.optimizers.Optimizer
+        loss, loss_weights : optional
+            One value for all probes, a list in the order of the probes, or a dict by
+            probe or its name. Probes without a loss need no targets. Of one loss for all
+            probes, those take part that targets are given for.
+        metrics : optional
+            A list of metrics for all probes, a list of such lists in the order of the
+            probes, or a dict of them by probe or its name.
+        **kw
+            See ``keras.Model.compile``. ``jit_compile`` concerns what is around the
+            network; the network's own loop is compiled according to the setting ``jit``.
+            With "auto", the default, XLA compiles whole training steps where it makes
+            them faster: networks without state and without convolutions, trained on
+            arrays. Give False if a loss or a metric cannot be compiled.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If a probe is unknown, or a list does not have one value for each probe.
+
+        Examples
+        --------
+        >>> with nengo.Network() as net:
+        ...     probe = nengo.Probe(nengo.Ensemble(20, 1))
+        >>> with nengo_dl.Simulator(net) as sim:
+        ...     sim.compile(keras.optimizers.Adam(1e-3), loss={probe: "mse"})
+        """
+        optimizer = as_keras_optimizer(optimizer, "Simulator.compile")
+        self._trainer.compile(optimizer, loss, metrics, loss_weights, {**kw})
+
+    @in_turn
+    @checks_keywords(FitArguments)
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+        **kwargs: Unpack[FitArguments],
+    ) -> keras.callbacks.History:
+        """Train the network; see ``keras.Model.fit``.
+
+        Spiking neurons run in their rate form, or as spikes if the network has the
+        setting ``spiking_training``. What gets no gradient is named in a warning.
+
+        Parameters
+        ----------
+        x : array or list or dict or tf.data.Dataset or iterator or PyDataset
+            Data for the input nodes, ``(items, steps, size)``: one array, a list in the
+            order of the nodes, or a dict by node or its name. Any number of items.
+            Nodes without data run their own output.
+
+            Or batch by batch, each of at most ``minibatch_size`` items: elements of a
+            ``tf.data.Dataset``, of a generator or of a ``keras.utils.PyDataset`` are
+            ``(x, y)`` or ``(x, y, sample_weight)``, each in the form that the argument
+            has. They may differ in their number of items and steps.
+        y : array or list or dict
+            Targets for the probes, ``(items, steps, size)``, of weights and encoders
+            ``(items, steps, rows, columns)``; one step for probes that keep no history.
+            Whole numbers ``(items, steps, 1)`` are numbers of classes. None, if ``x``
+            gives them.
+        n_steps : int, optional
+            Number of steps, if the data do not tell it.
+        stateful : bool
+            Carry the state from batch to batch, and keep it afterwards. False: each
+            batch starts from the state as it is now.
+        **kwargs
+            See ``keras.Model.fit``. ``validation_data`` are ``(x, y)``, ``(x, y,
+            sample_weight)``, or come batch by batch like ``x``. ``sample_weight`` is one
+            array for all probes or a list or dict of them, ``(items,)`` or ``(items,
+            steps)``. ``class_weight`` is for targets of one probe that are numbers of
+            classes. Validation runs neurons as ``evaluate`` does, or as the setting
+            ``validation`` says: by default as rates, if these are trained and the
+            validation data have one step. By default ``batch_size`` is
+            ``minibatch_size``, and items are shuffled unless the call is stateful. The
+            order of arrays follows the simulator's seed and the number of the epoch,
+            which counts on from call to call until ``reset``, or from ``initial_epoch``.
+
+        Returns
+        -------
+        keras.callbacks.History
+            With the keys ``"loss"``, ``"<probe>_loss"``, ``"<probe>_<metric>"``, and
+            the same with ``"val_"`` in front.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If data or targets do not fit, or are NaN or infinite.
+        ~nengo.exceptions.SimulationError
+            If the network is set to ``inference_only`` or was not compiled; or if, after
+            an epoch, some parameter has values that are NaN or infinite. With the
+            callback ``keras.callbacks.TerminateOnNaN`` training then ends with a warning.
+
+        Notes
+        -----
+        Weights that are learned online go on to be learned, also with
+        ``stateful=False``.
+
+        Losses and metrics are means over all items, also if the last batch has fewer.
+
+        Examples
+        --------
+        >>> with nengo.Network() as net:
+        ...     a = nengo.Node([0.0], label="in")
+        ...     b = nengo.Ensemble(20, 1, neuron_type=nengo.RectifiedLinear())
+        ...     connection = nengo.Connection(a, b, synapse=None)
+        ...     probe = nengo.Probe(b, label="out")
+        >>> x = np.random.uniform(-1, 1, size=(64, 1, 1))
+        >>> with nengo_dl.Simulator(net, minibatch_size=32) as sim:
+        ...     sim.compile("adam", loss="mse")
+        ...     history = sim.fit(x[:32], x[:32] ** 2, epochs=2, verbose=0)
+
+        The same data in another form:
+
+        >>> data = tf.data.Dataset.from_tensor_slices(({"in": x}, {"out": x**2}))
+        >>> with nengo_dl.Simulator(net, minibatch_size=32) as sim:
+        ...     sim.compile("adam", loss="mse")
+        ...     history = sim.fit(data.batch(32), epochs=2, verbose=0)
+        >>> len(history.history["loss"])
+        2
+        """
+        return self._trainer.fit(x, y, n_steps, stateful, {**kwargs})
+
+    @in_turn
+    @checks_keywords(EvaluateArguments)
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+        *,
+        spiking: bool | None = None,
+        **kwargs: Unpack[EvaluateArguments],
+    ) -> dict[str, float]:
+        """Losses and metrics on data; see ``keras.Model.evaluate``.
+
+        Parameters
+        ----------
+        x, y, n_steps, stateful
+            See `fit`. Neurons run as they are, spiking ones with spikes.
+        spiking : bool, optional
+            False: spiking neurons run in their rate form; see `run_steps`.
+
+        Returns
+        -------
+        dict
+            ``"loss"``, ``"<probe>_loss"``, ``"<probe>_<metric>"``.
+        """
+        return self._trainer.evaluate(x, y, n_steps, stateful, spiking, {**kwargs})
+
+    @in_turn
+    @checks_keywords(PredictArguments)
+    def predict(
+        self,
+        x: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+        *,
+        spiking: bool | None = None,
+        **kwargs: Unpack[PredictArguments],
+    ) -> ProbeDict:
+        """Run the network on data; see ``keras.Model.predict``.
+
+        Parameters
+        ----------
+        x, n_steps, stateful
+            See `fit`.
+        spiking : bool, optional
+            False: spiking neurons run in their rate form; see `run_steps`.
+
+        Returns
+        -------
+        dict
+            Probe (or its name) -> array ``(items, steps, size)``; of one step for
+            probes that keep no history, else of all steps, whatever ``sample_every`` the
+            probe has.
+
+        Examples
+        --------
+        >>> with nengo.Network() as net:
+        ...     a = nengo.Node([0.0])
+        ...     b = nengo.Ensemble(20, 2)
+        ...     connection = nengo.Connection(a, b[0])
+        ...     probe = nengo.Probe(b, synapse=0.01)
+        >>> with nengo_dl.Simulator(net, minibatch_size=8) as sim:
+        ...     outputs = sim.predict(np.ones((20, 100, 1)))
+        >>> outputs[probe].shape
+        (20, 100, 2)
+        """
+        about = (x, n_steps, stateful, spiking, {"verbose": 0, **kwargs})
+        return self._trainer.predict("predict", *about)
+
+    @in_turn
+    def predict_on_batch(
+        self,
+        x: Any = None,
+        n_steps: int | None = None,
+        stateful: bool = False,
+        *,
+        spiking: bool | None = None,
+    ) -> ProbeDict:
+        """As `predict`, for one batch of at most ``minibatch_size`` items."""
+        about = (x, n_steps, stateful, spiking, {})
+        return self._trainer.predict("predict_on_batch", *about)
+
+    @in_turn
+    def check_gradients(
+        self,
+        inputs: Any = None,
+        outputs: Probe | Sequence[Probe] | None = None,
+        atol: float = 1e-5,
+        rtol: float = 1e-3,
+    ) -> None:
+        r"""Compare analytic gradients with numeric ones.
+
+        For each probe, its data :math:`y` over all steps and items are weighted at
+        random, :math:`L = \sum_i r_i y_i / \sqrt n`. Every array :math:`a` that training
+        may change, and every input, is moved by a small :math:`\epsilon` in a few
+        directions :math:`d`, some of them along single elements. Then
+
+        .. math::
+
+           \frac{L(a + \epsilon d) - L(a - \epsilon d)}{2 \epsilon}
+           \approx \sum_i \frac{\partial L}{\partial a_i} d_i
+
+        has to hold, where the right side is computed by going back through time, as in
+        `fit`. All is computed in float64, whatever the network's type, from the present
+        state and the present parameters; the simulation is not changed. Functions of
+        tensors compute in their own type; in float32, :math:`\epsilon` is larger, and so
+        is what is lost to rounding: ``atol`` is at least 1e-4 then.
+
+        Parameters
+        ----------
+        inputs : array or list or dict, optional
+            Data for the input nodes, as for `fit`, of at most ``minibatch_size`` items.
+            Default: what the nodes put out by themselves, for 10 steps.
+        outputs : list of ~nengo.Probe or ~nengo.Probe, optional
+            The probes to look at. Default: all.
+        atol, rtol : float
+            Two derivatives :math:`p` (analytic) and :math:`q` may differ by
+            :math:`\mathrm{atol} + \mathrm{rtol} |q|`.
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulationError
+            If they differ by more. The message names the probe, the parameter or input,
+            and the operations of a step whose own gradient is wrong.
+        ~nengo.exceptions.ValidationError
+            If data or probes do not fit.
+
+        Notes
+        -----
+        Spiking neurons are checked in their rate form, because the gradient of a spike
+        is a surrogate and not the derivative of anything; with ``lif_smoothing``, too,
+        the derivative of the rates themselves is compared. Python functions are called
+        many times, and have no gradient: what depends on parameters through one of them
+        is reported as different. Where a small move crosses a kink (of a neuron at its
+        threshold, say), any derivative between those of both sides is right.
+
+        Examples
+        --------
+        >>> with nengo.Network(seed=0) as net:
+        ...     nengo_dl.configure_settings(dtype="float64")
+        ...     node = nengo.Node([0.5])
+        ...     ens = nengo.Ensemble(5, 1, neuron_type=nengo.Tanh())
+        ...     connection = nengo.Connection(node, ens, synapse=None)
+        ...     probe = nengo.Probe(ens)
+        >>> data = {node: np.ones((1, 2, 1))}
+        >>> with nengo_dl.Simulator(net) as sim:
+        ...     sim.check_gradients(data, outputs=[probe], rtol=1e-4)
+        """
+        check_gradients(self._trainer, inputs, outputs, atol, rtol)
+
+    # parameters ------------------------------------------------------------------
+
+    @in_turn
+    def save_params(
+        self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
+    ) -> None:
+        """Write all parameters to a file.
+
+        Parameters
+        ----------
+        path : str or path-like or binary file
+            ``.npz`` is added if it is missing. A file of this name keeps its mode, owner
+            and links. Or a file that is open for writing, such as an ``io.BytesIO``.
+        include_state : bool
+            Also write the state of the simulation: voltages, filters, random numbers,
+            what processes keep, time. `load_params` then goes on where this was.
+        **older
+            Its names in earlier versions, with a ``DeprecationWarning``.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; one that was there stays as it was.
+        ~nengo.exceptions.ValidationError
+            If a parameter has values that are NaN or infinite, or, with
+            ``include_state``, if something keeps state that no file can hold. Nothing is
+            written then.
+        ~nengo.exceptions.SimulatorClosed
+        """
+        include_state = older_saving("save_params", include_state, older)
+        self._require_open("save parameters")
+        self._files.save(path, include_state)
+
+    @in_turn
+    def load_params(
+        self, path: str | os.PathLike[str], include_state: bool = False, **older: bool
+    ) -> None:
+        """Read parameters that `save_params` wrote, for a network of the same form.
+
+        The network may differ in what has no parameters: in the types of its neurons
+        (trained as rates, run with spikes), in its synapses, in ``minibatch_size`` and
+        in ``dtype``.
+
+        Parameters
+        ----------
+        path : str or path-like or binary file
+            Or a file that is open for reading, such as an ``io.BytesIO``.
+        include_state : bool
+            Also read the state of the simulation. It depends on ``minibatch_size`` and
+            on the types of neurons and synapses. False: if there is state in the file,
+            it is passed over.
+        **older
+            Its names in earlier versions, with a ``DeprecationWarning``.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If the file does not fit, is damaged, or holds what parameters cannot be
+            (NaN, infinite or complex numbers, numbers too large for ``dtype``). Nothing
+            is changed then.
+        ~nengo.exceptions.SimulatorClosed
+        """
+        include_state = older_saving("load_params", include_state, older)
+        self._require_open("load parameters")
+        self._files.load(path, include_state)
+
+    @in_turn
+    def freeze_params(self, objs: Any) -> None:
+        """Write the present parameters into Nengo objects.
+
+        The network then gives the same output in core ``nengo.Simulator``.
+
+        Parameters
+        ----------
+        objs : Network, Ensemble, Connection or Probe, or a list of them
+            Of a network, everything inside.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If a parameter has values that are NaN or infinite; nothing is changed.
+        """
+        self._files.freeze(objs)
+
+    @in_turn
+    def get_nengo_params(self, objs: Any, as_dict: bool = False) -> Any:
+        """The present parameters as keyword arguments for new Nengo objects.
+
+        Parameters
+        ----------
+        objs : Ensemble, its neurons, or Connection, or a list of them
+        as_dict : bool
+            Give a dict by the objects' labels instead of a list.
+
+        Returns
+        -------
+        dict or list of dict
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If a parameter has values that are NaN or infinite.
+        """
+        return self._files.nengo_params(objs, as_dict)
+
+    # copies ----------------------------------------------------------------------
+
+    @in_turn
+    def __getstate__(self) -> dict[str, Any]:
+        return state_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        set_state(self, state)
 
     # closing ---------------------------------------------------------------------
 
@@ -687,10 +1003,9 @@ class Simulator(
         self._live.close()
         self.closed = True
         program_cache.publish()
-        self._program = None
-        self._keras = None
+        self._trainer.close()
 
-    def _require_open(self, what):
+    def _require_open(self, what: str) -> None:
         if self.closed:
             raise SimulatorClosed(f"Simulator cannot {what} because it is closed.")
 
@@ -706,7 +1021,7 @@ class Simulator(
         finally:
             self.close()
 
-    def __del__(self):
+    def __del__(self) -> None:
         if not getattr(self, "closed", True):
             warn(
                 f"Simulator of {label_of(self.network)} was deallocated while open. "
@@ -714,3 +1029,7 @@ class Simulator(
                 "freed: sim.close(), or a with block",
                 ResourceWarning,
             )
+
+
+for _name, _member in OLDER.items():
+    setattr(Simulator, _name, _member)

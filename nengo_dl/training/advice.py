@@ -1,7 +1,13 @@
 """How the neurons of a network are to be trained, and what to tell before training."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from nengo.builder.neurons import SimNeurons
+from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.lost import lost_gradients
 from nengo_dl.config import get_setting, resolve_surrogates
@@ -9,11 +15,18 @@ from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import warn
 from nengo_dl.surrogates import RateDerivative, SpikeTraining
 
+if TYPE_CHECKING:
+    from nengo import Ensemble, Network, Probe
+    from nengo.builder import Model, Signal
+
+    from nengo_dl.training.parameter_store import ParameterStore
+    from nengo_dl.training.tensor_graph import TensorGraph, Variant
+
 #: of what there are many, so many are named
 NAMED = 5
 
 
-def spike_training(network, model):
+def spike_training(network: Network | None, model: Model) -> SpikeTraining:
     """What the settings of a network say about training spikes.
 
     Parameters
@@ -42,7 +55,7 @@ def spike_training(network, model):
     )
 
 
-def warn_of_spikes_without_rates(model):
+def warn_of_spikes_without_rates(model: Model) -> None:
     """Warn of neurons that spike also where rates are asked for.
 
     Parameters
@@ -62,7 +75,32 @@ def warn_of_spikes_without_rates(model):
                 )
 
 
-def seldom_spiking(network, model):
+def form_asked_for(model: Model, spiking: Any) -> bool | None:
+    """The argument ``spiking`` of a call: True, False or None, as it is.
+
+    Parameters
+    ----------
+    model : ~nengo.builder.Model
+        What is to run. Neurons without a rate form are warned of.
+    spiking : bool or None
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If it is anything else.
+    """
+    if spiking is None:
+        return None
+    if not isinstance(spiking, bool | np.bool_):
+        raise ValidationError(
+            f"expected True, False or None, got {spiking!r}", attr="Simulator.spiking"
+        )
+    if not spiking:
+        warn_of_spikes_without_rates(model)
+    return bool(spiking)
+
+
+def seldom_spiking(network: Network | None, model: Model) -> list[Ensemble]:
     """Ensembles whose neurons spike, but not in each step: one step says little.
 
     Parameters
@@ -87,7 +125,9 @@ def seldom_spiking(network, model):
     return found
 
 
-def form_of_validation(network, model, steps):
+def form_of_validation(
+    network: Network | None, model: Model, steps: int | None
+) -> bool | None:
     """Whether neurons spike while `Simulator.fit` validates; None: as they do otherwise.
 
     Parameters
@@ -123,7 +163,7 @@ def form_of_validation(network, model, steps):
     return False
 
 
-def warn_of_one_step(network, model, where):
+def warn_of_one_step(network: Network | None, model: Model, where: str) -> None:
     """Warn of spikes that are looked at for one step only.
 
     Parameters
@@ -148,11 +188,13 @@ def warn_of_one_step(network, model, where):
         )
 
 
-def _label(ens):
+def _label(ens: Ensemble) -> str:
     return f"Ensemble {ens.label!r}" if ens.label else "an ensemble without label"
 
 
-def warn_before_training(layer, store, probes):
+def warn_before_training(
+    layer: TensorGraph, store: ParameterStore, probes: Iterable[Probe]
+) -> None:
     """Warn of what the user may not expect of training.
 
     Parameters
@@ -176,7 +218,7 @@ def warn_before_training(layer, store, probes):
     _warn_of_lost_gradients(layer.variant(True), probes, trained)
 
 
-def _trained(layer):
+def _trained(layer: TensorGraph) -> set[Signal]:
     banks = layer.banks
     pairs = zip(banks.signals, banks.variables, strict=True)
     trained = {s for signals, variable in pairs if variable.trainable for s in signals}
@@ -184,7 +226,7 @@ def _trained(layer):
     return trained | {signal for signal, variable in starting if variable.trainable}
 
 
-def _warn_of_rules(store):
+def _warn_of_rules(store: ParameterStore) -> None:
     both = store.trained_and_learned.values()
     if both:
         warn(
@@ -195,7 +237,7 @@ def _warn_of_rules(store):
         )
 
 
-def _warn_of_merged(store):
+def _warn_of_merged(store: ParameterStore) -> None:
     merged = store.merged_with_fixed()
     if merged:
         warn(
@@ -207,7 +249,7 @@ def _warn_of_merged(store):
         )
 
 
-def _warn_of_penalized_parts(store):
+def _warn_of_penalized_parts(store: ParameterStore) -> None:
     parts = store.penalized_parts()
     if parts:
         warn(
@@ -220,7 +262,7 @@ def _warn_of_penalized_parts(store):
         )
 
 
-def _warn_of_thawed(store):
+def _warn_of_thawed(store: ParameterStore) -> None:
     thawed = store.layers.thawed()
     if thawed:
         warn(
@@ -230,7 +272,9 @@ def _warn_of_thawed(store):
         )
 
 
-def _warn_of_lost_gradients(variant, probes, trained):
+def _warn_of_lost_gradients(
+    variant: Variant, probes: Iterable[Probe], trained: set[Signal]
+) -> None:
     graph = variant.program.compiled(variant.use).graph
     lost = lost_gradients(graph, probes, trained)
     if not lost:
@@ -254,7 +298,7 @@ def _warn_of_lost_gradients(variant, probes, trained):
     )
 
 
-def _names(names):
+def _names(names: Iterable[Any]) -> str:
     names = list(dict.fromkeys(map(str, names)))
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,10 +1,13 @@
 """What users hand in for training, checked and completed for the Keras model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nengo.exceptions import SimulationError, ValidationError
+from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.notices import warn
@@ -18,6 +21,12 @@ from nengo_dl.training.inputs import (
 )
 from nengo_dl.training.probe_names import ProbeNames
 from nengo_dl.training.targets import described
+
+if TYPE_CHECKING:
+    from nengo import Network, Node, Probe
+
+    from nengo_dl.runtime.program import Program
+    from nengo_dl.training.keras_side import KerasSide
 
 #: how many batches the preparation of data may be ahead of what uses them
 RUN_AHEAD = 100
@@ -37,9 +46,9 @@ class Given:
         None if only running tells.
     """
 
-    inputs: dict
-    targets: dict
-    weights: dict | None
+    inputs: dict[Any, Any]
+    targets: dict[Any, Any]
+    weights: dict[str, Any] | None
     items: int | None
     steps: int | None
 
@@ -61,7 +70,14 @@ class OwnOutputs:
         and each item goes on with the processes of its place in the batch.
     """
 
-    def __init__(self, program, nodes, batch, first, seed):
+    def __init__(
+        self,
+        program: Program,
+        nodes: list[Node],
+        batch: int,
+        first: int,
+        seed: int | None,
+    ) -> None:
         self.program, self.nodes, self.batch = program, nodes, batch
         self.first, self.seed = first, seed
         sig = program.model.sig
@@ -73,15 +89,17 @@ class OwnOutputs:
             for s in sources
             if s.signal in wanted and hasattr(program.hosts[s.op], "reset")
         }
-        self._same = {}  # number of steps -> outputs that all items have in common
-        self._before = {}  # number of steps run -> the processes as they were then
+        #: number of steps -> outputs that all items have in common
+        self._same: dict[int, dict[Any, np.ndarray]] = {}
+        #: number of steps run -> the processes as they were then
+        self._before: dict[int, dict[Any, Any]] = {}
 
     @property
-    def fixed(self):
+    def fixed(self) -> bool:
         """Whether all items of all batches have the same."""
         return self.seed is not None and not self._processes
 
-    def __call__(self, items, steps, number=0):
+    def __call__(self, items: int, steps: int, number: int = 0) -> dict[Any, np.ndarray]:
         """The outputs of one batch.
 
         Parameters
@@ -113,14 +131,14 @@ class OwnOutputs:
             for node, v in values.items()
         }
 
-    def of_items(self, items, steps):
+    def of_items(self, items: int, steps: int) -> dict[Any, np.ndarray]:
         """The outputs of all batches together, of any number of items."""
         if self.seed is not None:
             return self(items, steps)
         parts = [self(self.batch, steps) for _ in range(-(-items // self.batch))]
         return {n: np.concatenate([p[n] for p in parts])[:items] for n in self.nodes}
 
-    def _outputs(self, count, first, steps, seed):
+    def _outputs(self, count: int, first: int, steps: int, seed: int | None) -> dict:
         wanted = set(self.signals.values())
         found = self.program.outputs_of_nodes(wanted, count, first, steps, seed)
         # what is computed step by step inside the network is no input
@@ -132,36 +150,82 @@ class OwnOutputs:
             for node, signal in self.signals.items()
         }
 
-    def _snapshot(self):
+    def _snapshot(self) -> dict:
         states = self.program.snapshot_hosts() if self._processes else {}
         return {op: state for op, state in states.items() if op in self._processes}
 
-    def settle(self, n_steps):
+    def settle(self, n_steps: int) -> None:
         """Put processes back to step ``n_steps``, if batches were drawn ahead of it."""
         self.program.restore_hosts(self._before.get(n_steps, {}))
 
 
-class DataMethods:
-    """The part of `Simulator` that checks what training is given."""
+@dataclass(frozen=True)
+class TrainingData:
+    """What data, targets and weights of one call are checked against and completed with.
 
-    def _probe_names(self):
-        return ProbeNames(self.model.probes, self.network)
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+    side : KerasSide
+        The layer and the model that the data are for.
+    names : ProbeNames
+    seed : int
+        Of the simulation: nodes without data draw their random numbers from it.
+    first_step : int
+        Number of steps that were run before the call.
+    """
 
-    def _probe_shapes(self):
+    network: Network | None
+    side: KerasSide
+    names: ProbeNames
+    seed: int
+    first_step: int
+
+    @property
+    def program(self) -> Program:
+        """The compiled network."""
+        return self.side.program
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of all data but numbers of classes."""
+        return self.program.dtype
+
+    @property
+    def batch(self) -> int:
+        """Items in a full batch."""
+        return self.program.batch
+
+    @property
+    def nodes(self) -> dict[Node, str]:
+        """The names of the nodes that data can be given for."""
+        return self.side.layer.node_names
+
+    @property
+    def shapes(self) -> dict[Probe, tuple[int, ...]]:
         """The shape of what each probe gives in one step; of weights it is a matrix."""
-        return {probe: self.model.sig[probe]["in"].shape for probe in self.model.probes}
+        model = self.program.model
+        return {probe: model.sig[probe]["in"].shape for probe in model.probes}
 
-    def _given(
+    def steps_of(self, probe: Any, steps: Any) -> Any:
+        """Of ``steps`` steps, how many a probe gives: one if it keeps no history."""
+        return steps if self.side.layer.keep_history.get(probe, True) else 1
+
+    def compared(self, probe: Any) -> Any:
+        """The losses and metrics that compare a probe with targets."""
+        return self.side.compared.get(self.names.get(probe), ())
+
+    def given(
         self,
-        x,
-        y,
-        weight,
-        n_steps,
-        where,
-        targets=True,
-        steps_known=True,
-        one_item=False,
-    ):
+        x: Any,
+        y: Any,
+        weight: Any,
+        n_steps: int | None,
+        where: str,
+        targets: bool = True,
+        steps_known: bool = True,
+        one_item: bool = False,
+    ) -> Given:
         """All checks of data, targets and weights.
 
         Parameters
@@ -178,34 +242,30 @@ class DataMethods:
         one_item : bool
             Whether data may be without the axis for items.
         """
-        probes, names = self.model.probes, self._probe_names()
+        probes = self.program.model.probes
         items, found = None, {}
-        if targets:
-            if y is None:
-                raise ValidationError(
-                    "there are no targets; give an array, a list, or a dict by probe. "
-                    "They come with the data only from a tf.data.Dataset, a generator "
-                    f"or a keras.utils.PyDataset; x is a {type(x).__name__}",
-                    attr=where,
-                )
+        if targets and y is None:
+            raise ValidationError(
+                "there are no targets; give an array, a list, or a dict by probe. "
+                "They come with the data only from a tf.data.Dataset, a generator "
+                f"or a keras.utils.PyDataset; x is a {type(x).__name__}",
+                attr=where,
+            )
         inputs, steps = {}, n_steps
         if x is not None:
-            about = (where, self._node_names, self.dtype, one_item)
-            inputs, steps = resolve_data(x, self._nodes, None, n_steps, *about)
+            about = (where, self.nodes, self.dtype, one_item)
+            inputs, steps = resolve_data(x, list(self.nodes), None, n_steps, *about)
         self._check_steps(steps, steps_known, where)
         if targets:
-            expected = {
-                p: steps if self._logs[p].keep_history else 1 for p in self.model.probes
-            }
             found = resolve_targets(
                 y,
                 probes,
-                expected,
+                {probe: self.steps_of(probe, steps) for probe in probes},
                 next((a.shape[0] for a in inputs.values()), None),
                 where,
-                names,
-                shapes=self._probe_shapes(),
-                compared=self._keras.compared,
+                self.names,
+                shapes=self.shapes,
+                compared=self.side.compared,
             )
         known = [a.shape[0] for a in (*inputs.values(), *found.values())]
         items = next((n for n in known if n is not None), None)
@@ -220,17 +280,17 @@ class DataMethods:
             weights = self._sample_weights(weight, found, where)
         return Given(inputs, found, weights, items, steps)
 
-    def _check_steps(self, steps, known, where):
+    def _check_steps(self, steps: int | None, known: bool, where: str) -> None:
         """Whether so many steps can be run; None if that need not be known yet."""
         if steps is None and known:
             raise ValidationError(
                 "the number of steps is not known; give n_steps, or data (items, steps, "
-                f"size) for one of {list(self._node_names.values())}",
+                f"size) for one of {list(self.nodes.values())}",
                 attr=where,
             )
         if steps is not None and steps < 1:
             raise ValidationError(f"expected at least 1 step, got {steps}", attr=where)
-        fixed = self._keras.layer.fixed_steps
+        fixed = self.side.layer.fixed_steps
         if fixed not in (None, steps):
             raise ValidationError(
                 f"got {steps} steps; with the setting use_loop=False, exactly "
@@ -239,14 +299,14 @@ class DataMethods:
                 attr=where,
             )
 
-    def _items_of_entry(self, x):
+    def _items_of_entry(self, x: Any) -> int | None:
         """For how many items data tell the number of steps, if they are nothing else."""
         entry = x.get(N_STEPS) if isinstance(x, Mapping) else None
-        return len(entry) if np.ndim(entry) else None
+        return len(np.asarray(entry)) if np.ndim(entry) else None
 
-    def _check_needed(self, targets, where):
+    def _check_needed(self, targets: dict[Any, Any], where: str) -> None:
         """That there are targets wherever there is a loss or a metric."""
-        side, names = self._keras, self._probe_names()
+        side, names = self.side, self.names
         missing = {p: n for p, n in names.items() if p not in targets}
         if side.choosing and targets:
             side.leave_out(frozenset(missing.values()), described(missing), where)
@@ -260,12 +320,14 @@ class DataMethods:
                 attr=where,
             )
 
-    def _sample_weights(self, value, targets, where):
+    def _sample_weights(
+        self, value: Any, targets: dict[Any, Any], where: str
+    ) -> dict[str, Any]:
         """Weights of items, or of items and steps, for each probe."""
-        names = self._probe_names()
+        names = self.names
         if not isinstance(value, Mapping | list | tuple):
             value = {names[probe]: value for probe in targets}
-        given = self._for_probes("sample_weight", value)
+        given = for_probes(names, "sample_weight", value) or {}
         weights = {}
         for probe, target in targets.items():
             weight = given.get(names[probe])
@@ -289,7 +351,7 @@ class DataMethods:
             weights[names[probe]] = weight
         return weights
 
-    def _class_table(self, class_weight, where):
+    def class_table(self, class_weight: Any, where: str) -> np.ndarray:
         """The weights of all classes up to the last one that has one."""
         numbers = list(class_weight) if isinstance(class_weight, Mapping) else [None]
         if not numbers or any(
@@ -312,7 +374,7 @@ class DataMethods:
             )
         return table
 
-    def _classes(self, given, where):
+    def classes(self, given: Given, where: str) -> Any:
         """The only probe with targets, which must be numbers of classes."""
         if given.weights is not None:
             raise ValidationError(
@@ -320,7 +382,7 @@ class DataMethods:
                 "items by those of their classes instead",
                 attr=where,
             )
-        names = self._probe_names()
+        names = self.names
         if len(given.targets) != 1:
             raise ValidationError(
                 "class_weight is defined for targets of one probe; got targets for "
@@ -338,60 +400,54 @@ class DataMethods:
             )
         return probe
 
-    def _of_classes(self, given, class_weight, where):
+    def of_classes(self, given: Given, class_weight: Any, where: str) -> Given:
         """``given`` with the weights that belong to the targets' classes."""
-        probe = self._classes(given, where)
-        table = self._class_table(class_weight, where)
+        probe = self.classes(given, where)
+        table = self.class_table(class_weight, where)
         numbers = given.targets[probe][:, :, 0]
         numbers = np.where(numbers < 0, len(table) - 1, numbers)
         weights = table[np.minimum(numbers, len(table) - 1)]
-        names = self._probe_names()
-        return Given(
-            given.inputs,
-            given.targets,
-            {names[probe]: weights},
-            given.items,
-            given.steps,
-        )
+        return replace(given, weights={self.names[probe]: weights})
 
-    def _arrays(self, given, stateful, where):
+    def arrays(self, given: Given, stateful: bool, where: str) -> tuple[Any, Any, Any]:
         """What Keras takes: arrays for all inputs, targets and weights, by name."""
-        items = given.items or self._batch
-        self._warn_of_synapses(given, where)
-        self._feed(given)
-        own = self._own_outputs(given, stateful)
+        items = given.items or self.batch
+        self.warn_of_synapses(given, where)
+        self.feed(given)
+        own = self.own_outputs(given, stateful)
         inputs = {**given.inputs, **own.of_items(items, given.steps)}
-        return self._by_names(inputs, given, items, given.steps)
+        return self.by_names(inputs, given, items, given.steps)
 
-    def _feed(self, given):
-        self._keras.feed([self._node_names[node] for node in given.inputs])
+    def feed(self, given: Given) -> None:
+        """Tell the layer which nodes are given data."""
+        self.side.feed([self.nodes[node] for node in given.inputs])
 
-    def _own_outputs(self, given, stateful):
-        rest = [node for node in self._nodes if node not in given.inputs]
+    def own_outputs(self, given: Given, stateful: bool) -> OwnOutputs:
+        """What the nodes put out that are given no data."""
+        rest = [node for node in self.nodes if node not in given.inputs]
         seed = None if stateful else self.seed
-        return OwnOutputs(self._program, rest, self._batch, self.n_steps, seed)
+        return OwnOutputs(self.program, rest, self.batch, self.first_step, seed)
 
-    def _by_names(self, inputs, given, items, steps):
+    def by_names(
+        self, inputs: dict[Any, Any], given: Given, items: int, steps: Any
+    ) -> tuple[Any, Any, Any]:
         """(inputs, targets, weights or None) as dicts of arrays by name."""
-        from nengo_dl.training.tensor_graph import STEPS
-
-        inputs = {self._node_names[node]: array for node, array in inputs.items()}
-        if not inputs:
-            inputs[STEPS] = np.ones((items, steps, 1), self.dtype)
+        by_name = {self.nodes[node]: array for node, array in inputs.items()}
+        if not by_name:
+            by_name[N_STEPS] = np.ones((items, steps, 1), self.dtype)
         # Keras asks for a target of each output, also of those without a loss
         nothing = np.zeros((items, 1, 1), self.dtype)
-        names = self._probe_names()
-        targets = {n: given.targets.get(p, nothing) for p, n in names.items()}
+        targets = {n: given.targets.get(p, nothing) for p, n in self.names.items()}
         weights = given.weights
         if weights is not None:
             # all of the same rank, or else what Keras has traced is of unknown rank
             ones = np.ones((items, 1), self.dtype)
             weights = {name: weights.get(name, ones) for name in targets}
             weights = {name: w.reshape((items, -1)) for name, w in weights.items()}
-        return inputs, targets, weights
+        return by_name, targets, weights
 
-    def _warn_of_synapses(self, given, where):
-        """One step does not get through a synapse."""
+    def warn_of_synapses(self, given: Given, where: str) -> None:
+        """Warn that one step does not get through a synapse."""
         network = self.network
         if given.steps != 1 or network is None:
             return
@@ -406,94 +462,85 @@ class DataMethods:
                 f"({delayed[0]} is one). Did you mean synapse=None?"
             )
 
-    @staticmethod
-    def _for_all_probes(value, lists=False):
-        """Whether it is one value for all probes; with ``lists``, that may be a list."""
-        if value is None or isinstance(value, Mapping):
-            return value is None
-        return not isinstance(value, list | tuple) or (
-            lists and not any(isinstance(v, list | tuple) for v in value)
-        )
 
-    def _for_probes(self, what, value, lists=False):
-        """One value, a list, or a dict by probe or name -> a dict by name."""
-        names = self._probe_names()
-        if value is None:
-            return None
-        if isinstance(value, Mapping):
-            known = {older: names[probe] for older, probe in names.older.items()}
-            known |= {**names, **{name: name for name in names.values()}}
-            unknown = [key for key in value if key not in known]
-            if unknown:
-                raise ValidationError(
-                    f"{unknown} are no probes of this network; its probes are "
-                    f"{', '.join(described(names))}",
-                    attr=what,
-                )
-            return {known[key]: v for key, v in value.items()}
-        if self._for_all_probes(value, lists):
-            value = [value if i == 0 else _another(value) for i in range(len(names))]
-        elif len(value) != len(names):
+def is_for_all_probes(value: Any, lists: bool = False) -> bool:
+    """Whether it is one value for all probes; with ``lists``, that may be a list."""
+    if value is None or isinstance(value, Mapping):
+        return value is None
+    return not isinstance(value, list | tuple) or (
+        lists and not any(isinstance(v, list | tuple) for v in value)
+    )
+
+
+def for_probes(
+    names: ProbeNames, what: str, value: Any, lists: bool = False
+) -> dict[str, Any] | None:
+    """One value, a list, or a dict by probe or name -> a dict by name."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        known = {older: names[probe] for older, probe in names.older.items()}
+        known |= {**names, **{name: name for name in names.values()}}
+        unknown = [key for key in value if key not in known]
+        if unknown:
             raise ValidationError(
-                f"got {len(value)} values for {len(names)} probes "
-                f"({', '.join(described(names))})",
+                f"{unknown} are no probes of this network; its probes are "
+                f"{', '.join(described(names))}",
                 attr=what,
             )
-        return dict(zip(names.values(), value, strict=True))
+        return {known[key]: v for key, v in value.items()}
+    if is_for_all_probes(value, lists):
+        value = [value if i == 0 else _another(value) for i in range(len(names))]
+    elif len(value) != len(names):
+        raise ValidationError(
+            f"got {len(value)} values for {len(names)} probes "
+            f"({', '.join(described(names))})",
+            attr=what,
+        )
+    return dict(zip(names.values(), value, strict=True))
 
-    # the arguments of Keras' methods ---------------------------------------------
 
-    def _require_compiled(self, method):
-        if not self._keras.model.compiled:
-            raise SimulationError(
-                f"Simulator.{method}: call Simulator.compile(optimizer=..., loss=...) "
-                "first"
-            )
-        if method == "fit" and self._keras.model.optimizer is None:
-            raise SimulationError(
-                "Simulator.fit: Simulator.compile was called with optimizer=None; call "
-                "it with an optimizer"
-            )
-
-    def _check_sizes(self, where, n_steps, kwargs):
-        """Whole numbers; batches of at most ``minibatch_size``."""
-        names = ("batch_size", "validation_batch_size")
-        sizes = {"n_steps": n_steps, **{name: kwargs.get(name) for name in names}}
-        for name, size in sizes.items():
-            if size is None:
-                continue
-            whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-            if not whole or size < 1:
-                what = "step" if name == "n_steps" else "item"
-                got = repr(size) if np.ndim(size) == 0 else f"a {type(size).__name__}"
-                raise ValidationError(
-                    f"expected at least 1 {what} as {name}, a whole number; got {got}",
-                    attr=where,
-                )
-            if name != "n_steps" and size > self._batch:
-                warn(
-                    f"{where}: {name}={size} is more than this simulator's "
-                    f"minibatch_size ({self._batch}), which is used instead; leave it "
-                    "out, or build the Simulator with a larger minibatch_size"
-                )
-                kwargs[name] = self._batch
-        split = kwargs.get("validation_split") or 0
-        if not 0 <= split < 1:
+def check_sizes(
+    batch: int, where: str, n_steps: int | None, kwargs: dict[str, Any]
+) -> None:
+    """Whole numbers; batches of at most ``minibatch_size``."""
+    names = ("batch_size", "validation_batch_size")
+    sizes = {"n_steps": n_steps, **{name: kwargs.get(name) for name in names}}
+    for name, size in sizes.items():
+        if size is None:
+            continue
+        whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+        if not whole or size < 1:
+            what = "step" if name == "n_steps" else "item"
+            got = repr(size) if np.ndim(size) == 0 else f"a {type(size).__name__}"
             raise ValidationError(
-                f"validation_split is a fraction of the items, at least 0 and less than "
-                f"1; got {split!r}",
+                f"expected at least 1 {what} as {name}, a whole number; got {got}",
                 attr=where,
             )
+        if name != "n_steps" and size > batch:
+            warn(
+                f"{where}: {name}={size} is more than this simulator's "
+                f"minibatch_size ({batch}), which is used instead; leave it "
+                "out, or build the Simulator with a larger minibatch_size"
+            )
+            kwargs[name] = batch
+    split = kwargs.get("validation_split") or 0
+    if not 0 <= split < 1:
+        raise ValidationError(
+            f"validation_split is a fraction of the items, at least 0 and less than "
+            f"1; got {split!r}",
+            attr=where,
+        )
 
 
-def agree(shape, other):
+def agree(shape: Sequence[int | None], other: Sequence[int | None]) -> bool:
     """Whether two shapes, in which None is unknown, may be the same."""
     return len(shape) == len(other) and all(
         a is None or b is None or a == b for a, b in zip(shape, other, strict=True)
     )
 
 
-def _another(value):
+def _another(value: Any) -> Any:
     """An equal metric or list of them: each probe needs its own, as they hold sums."""
     if isinstance(value, list | tuple):
         return [_another(v) for v in value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo import Probe
@@ -13,8 +13,15 @@ from nengo.exceptions import SimulationError, ValidationError
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
-from nengo_dl.training.inputs import resolve_data
-from nengo_dl.training.turns import in_turn
+from nengo_dl.runtime.program import Program
+from nengo_dl.training.data import TrainingData
+from nengo_dl.training.defaults import tensorflow_defaults
+from nengo_dl.training.inputs import N_STEPS, resolve_data
+from nengo_dl.training.parameter_store import ParameterStore
+
+if TYPE_CHECKING:
+    from nengo_dl.training.tensor_graph import TensorGraph
+    from nengo_dl.training.trainer import Trainer
 
 #: steps that are run if nothing else is said
 DEFAULT_STEPS = 10
@@ -30,116 +37,62 @@ ROUNDING = {"float64": 0.0, "float32": 1e-4}
 DIRECTIONS, SINGLE = 2, 3
 
 
-class GradientMethods:
-    """The part of `Simulator` that looks whether gradients are right."""
+def check_gradients(
+    trainer: Trainer, inputs: Any, outputs: Any, atol: float, rtol: float
+) -> None:
+    """See `Simulator.check_gradients`.
 
-    @in_turn
-    def check_gradients(
-        self,
-        inputs: Any = None,
-        outputs: Probe | Sequence[Probe] | None = None,
-        atol: float = 1e-5,
-        rtol: float = 1e-3,
-    ) -> None:
-        r"""Compare analytic gradients with numeric ones.
+    Parameters
+    ----------
+    trainer : Trainer
+        Of the network that is looked at.
+    inputs, outputs, atol, rtol
+        See there.
+    """
+    side = trainer.side("check_gradients")
+    about = trainer.data(side)
+    probes = _probes_to_check(about.program.model.probes, outputs)
+    arrays, n_steps = _inputs_to_check(about, inputs)
+    side.feed([about.nodes[node] for node in arrays])
+    by_name = {about.nodes[node]: array for node, array in arrays.items()}
+    with side.defaults():
+        check = _Check(about, by_name, n_steps)
+        try:
+            for probe in probes:
+                check(probe, atol, rtol)
+        finally:
+            check.restore(check.by_themselves + check.trained)
 
-        For each probe, its data :math:`y` over all steps and items are weighted at
-        random, :math:`L = \sum_i r_i y_i / \sqrt n`. Every array :math:`a` that training
-        may change, and every input, is moved by a small :math:`\epsilon` in a few
-        directions :math:`d`, some of them along single elements. Then
 
-        .. math::
-
-           \frac{L(a + \epsilon d) - L(a - \epsilon d)}{2 \epsilon}
-           \approx \sum_i \frac{\partial L}{\partial a_i} d_i
-
-        has to hold, where the right side is computed by going back through time, as in
-        `fit`. All is computed in float64, whatever the network's type, from the present
-        state and the present parameters; the simulation is not changed. Functions of
-        tensors compute in their own type; in float32, :math:`\epsilon` is larger, and so
-        is what is lost to rounding: ``atol`` is at least 1e-4 then.
-
-        Parameters
-        ----------
-        inputs : array or list or dict, optional
-            Data for the input nodes, as for `fit`, of at most ``minibatch_size`` items.
-            Default: what the nodes put out by themselves, for 10 steps.
-        outputs : list of ~nengo.Probe or ~nengo.Probe, optional
-            The probes to look at. Default: all.
-        atol, rtol : float
-            Two derivatives :math:`p` (analytic) and :math:`q` may differ by
-            :math:`\mathrm{atol} + \mathrm{rtol} |q|`.
-
-        Raises
-        ------
-        ~nengo.exceptions.SimulationError
-            If they differ by more. The message names the probe, the parameter or input,
-            and the operations of a step whose own gradient is wrong.
-        ~nengo.exceptions.ValidationError
-            If data or probes do not fit.
-
-        Notes
-        -----
-        Spiking neurons are checked in their rate form, because the gradient of a spike
-        is a surrogate and not the derivative of anything; with ``lif_smoothing``, too,
-        the derivative of the rates themselves is compared. Python functions are called
-        many times, and have no gradient: what depends on parameters through one of them
-        is reported as different. Where a small move crosses a kink (of a neuron at its
-        threshold, say), any derivative between those of both sides is right.
-
-        Examples
-        --------
-        >>> with nengo.Network(seed=0) as net:
-        ...     nengo_dl.configure_settings(dtype="float64")
-        ...     node = nengo.Node([0.5])
-        ...     ens = nengo.Ensemble(5, 1, neuron_type=nengo.Tanh())
-        ...     connection = nengo.Connection(node, ens, synapse=None)
-        ...     probe = nengo.Probe(ens)
-        >>> data = {node: np.ones((1, 2, 1))}
-        >>> with nengo_dl.Simulator(net) as sim:
-        ...     sim.check_gradients(data, outputs=[probe], rtol=1e-4)
-        """
-        side = self._keras_side("check_gradients")
-        probes = self._probes_to_check(outputs)
-        arrays, n_steps = self._inputs_to_check(inputs)
-        side.feed([self._node_names[node] for node in arrays])
-        arrays = {self._node_names[node]: array for node, array in arrays.items()}
-        with side.defaults():
-            check = _Check(self, side, arrays, n_steps)
-            try:
-                for probe in probes:
-                    check(probe, atol, rtol)
-            finally:
-                check.restore(check.by_themselves + check.trained)
-
-    def _probes_to_check(self, outputs):
-        if outputs is None:
-            return list(self.model.probes)
-        outputs = [outputs] if isinstance(outputs, Probe) else list(outputs)
-        unknown = [probe for probe in outputs if probe not in self.model.probes]
-        if unknown:
-            raise ValidationError(
-                f"expected probes of this network, got {unknown}",
-                attr="Simulator.check_gradients (outputs)",
-            )
-        return outputs
-
-    def _inputs_to_check(self, inputs):
-        """Data in float64 by node, and the number of steps."""
-        where, names = "Simulator.check_gradients", self._node_names
-        if inputs is None:
-            return {}, self._keras.layer.fixed_steps or DEFAULT_STEPS
-        arrays, steps = resolve_data(
-            inputs, self._nodes, None, None, where, names, np.dtype("float64")
+def _probes_to_check(known: Sequence[Probe], outputs: Any) -> list[Probe]:
+    if outputs is None:
+        return list(known)
+    outputs = [outputs] if isinstance(outputs, Probe) else list(outputs)
+    unknown = [probe for probe in outputs if probe not in known]
+    if unknown:
+        raise ValidationError(
+            f"expected probes of this network, got {unknown}",
+            attr="Simulator.check_gradients (outputs)",
         )
-        items = {len(array) for array in arrays.values()}
-        if not items or max(items) > self._batch:
-            raise ValidationError(
-                "expected data for one input node at least, with at most minibatch_size="
-                f"{self._batch} items; got {max(items, default=0)} items",
-                attr=where,
-            )
-        return arrays, steps
+    return outputs
+
+
+def _inputs_to_check(about: TrainingData, inputs: Any) -> tuple[dict[Any, Any], int]:
+    """Data in float64 by node, and the number of steps."""
+    if inputs is None:
+        return {}, about.side.layer.fixed_steps or DEFAULT_STEPS
+    where, dtype = "Simulator.check_gradients", np.dtype("float64")
+    arrays, steps = resolve_data(
+        inputs, list(about.nodes), None, None, where, about.nodes, dtype
+    )
+    items = {len(array) for array in arrays.values()}
+    if not items or max(items) > about.batch:
+        raise ValidationError(
+            "expected data for one input node at least, with at most minibatch_size="
+            f"{about.batch} items; got {max(items, default=0)} items",
+            attr=where,
+        )
+    return arrays, steps
 
 
 class _Check:
@@ -147,37 +100,34 @@ class _Check:
 
     Parameters
     ----------
-    sim : Simulator
-    side : KerasSide
+    about : TrainingData
     inputs : dict
         Name of a node -> array.
     n_steps : int
     """
 
-    def __init__(self, sim, side, inputs, n_steps):
-        from nengo_dl.training.tensor_graph import STEPS
-
+    def __init__(self, about: TrainingData, inputs: dict[str, Any], n_steps: int) -> None:
+        nodes, model = about.nodes, about.program.model
         self.rng = np.random.RandomState(0)
-        self.first = sim.n_steps
-        self.sim, self.nodes = sim, sim._node_names.items()
-        self.names = sim._probe_names()
-        self.layer = _in_float64(sim, side)
+        self.first = about.first_step
+        self.names, self.nodes = about.names, about.nodes
+        self.layer = _in_float64(about)
         self.program = self.layer.program
-        items = len(next(iter(inputs.values()))) if inputs else sim._batch
+        items = len(next(iter(inputs.values()))) if inputs else about.batch
         #: every input that can be moved, and those that only make up the model
         self.inputs = dict(inputs)
-        self.fixed = {} if sim._nodes else {STEPS: np.ones((items, n_steps, 1))}
-        missing = [n for n in sim._nodes if sim._node_names[n] not in inputs]
-        signals = {source_key(sim.model.sig[n]["out"]): n for n in missing}
+        self.fixed = {} if nodes else {N_STEPS: np.ones((items, n_steps, 1))}
+        missing = [node for node, name in nodes.items() if name not in inputs]
+        signals = {source_key(model.sig[n]["out"]): n for n in missing}
         own = self.program.outputs_of_nodes(
-            set(signals), items, self.first, n_steps, sim.seed
+            set(signals), items, self.first, n_steps, about.seed
         )
         for signal, node in signals.items():
             values = own.get(signal, np.zeros((items, n_steps, node.size_out)))
             given = self.fixed if inputs else self.inputs
-            given[sim._node_names[node]] = np.array(values, "float64")
+            given[nodes[node]] = np.array(values, "float64")
         self.processes = self.program.hosts_now()
-        precision = _least_precise(sim.model)
+        precision = _least_precise(model)
         self.moves, self.rounding = MOVES[precision], ROUNDING[precision]
         #: variables that the user's Keras layers change by themselves: statistics, random
         #: numbers; and those that are moved here
@@ -272,12 +222,12 @@ class _Check:
                     f"{self._suspects()}"
                 )
 
-    def _suspects(self):
+    def _suspects(self) -> str:
         """The operations of a step whose own gradient is wrong, as part of a message."""
         from nengo_dl.training.kernel_gradients import wrong_kernels
 
-        inputs = self.inputs or self.fixed
-        sources = [(source_key(self.sim.model.sig[n]["out"]), k) for n, k in self.nodes]
+        inputs, sig = self.inputs or self.fixed, self.program.model.sig
+        sources = [(source_key(sig[n]["out"]), k) for n, k in self.nodes.items()]
         rows = {key: inputs[name][:, 0].T for key, name in sources if name in inputs}
         layout = self.program.layout(self.layer.variant(True).use, fused=True)
         items = len(next(iter(inputs.values())))
@@ -318,31 +268,29 @@ def _least_precise(model):
     return "float32" if "float32" in types else "float64"
 
 
-def _in_float64(sim, side):
+def _in_float64(about: TrainingData) -> TensorGraph:
     """A layer of the same network in float64, with the present parameters and state."""
-    from nengo_dl.runtime.program import Program
-    from nengo_dl.training.defaults import tensorflow_defaults
-    from nengo_dl.training.parameter_store import ParameterStore
     from nengo_dl.training.tensor_graph import TensorGraph
 
-    live, own = sim._live, sim._program
+    side, own = about.side, about.program
+    live, model = side.live, own.model
     live.pull()
     own.settle()
     dtype = np.dtype("float64")
-    parameters = ParameterStore(sim.model, dtype)
+    parameters = ParameterStore(model, dtype)
     parameters.write({s: np.asarray(v, dtype) for s, v in live.parameters.items()})
     program = Program(
-        sim.model,
+        model,
         parameters,
         own.batch,
         dtype,
-        jit=get_setting(sim.network, "jit"),
+        jit=get_setting(about.network, "jit"),
         unroll=own.unroll,
         device=own.device,
         use_loop=own.use_loop,
         strategies=own.strategies,
     )
-    program.reset(sim.seed)
+    program.reset(about.seed)
     program.written()
     program.store.values.update(
         {key: value.astype(dtype) for key, value in own.store.values.items()}
@@ -351,13 +299,13 @@ def _in_float64(sim, side):
     settings["spikes"] = dataclasses.replace(
         settings["spikes"], spiking=False, lif_smoothing=None
     )
-    keep_history = dict.fromkeys(sim.model.probes, True)
-    with tensorflow_defaults(sim.device, dtype):
+    keep_history = dict.fromkeys(model.probes, True)
+    with tensorflow_defaults(own.device, dtype):
         layer = TensorGraph(
             program,
             parameters,
-            sim._node_names,
-            sim._probe_names(),
+            about.nodes,
+            about.names,
             keep_history,
             settings,
         )

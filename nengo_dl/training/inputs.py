@@ -29,7 +29,8 @@ from nengo_dl.training.targets import (
     what_it_is,
 )
 
-#: Key by which a dictionary of input data may also hold the number of steps.
+#: Key by which a dictionary of input data may also hold the number of steps; and the
+#: name of the Keras model's input that tells it, if there is no node that is given data.
 N_STEPS = "n_steps"
 
 

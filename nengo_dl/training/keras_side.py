@@ -3,9 +3,12 @@
 Imported when it is first needed, because importing Keras takes seconds.
 """
 
+from __future__ import annotations
+
 import contextlib
 import threading
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -15,10 +18,15 @@ from nengo_dl.notices import warn
 from nengo_dl.runtime.tensorflow.originals import original_errors
 from nengo_dl.runtime.tensorflow.switches import deterministic
 from nengo_dl.tensor_node import TrainsSome
+
+if TYPE_CHECKING:
+    from nengo_dl.training.live import LiveState
+    from nengo_dl.training.turns import Turns
 from nengo_dl.training.advice import warn_before_training
 from nengo_dl.training.defaults import tensorflow_defaults
+from nengo_dl.training.inputs import N_STEPS
 from nengo_dl.training.loss_names import check_names
-from nengo_dl.training.tensor_graph import STEPS, TensorGraph
+from nengo_dl.training.tensor_graph import TensorGraph
 
 
 class FunctionLoss(keras.losses.Loss):
@@ -313,14 +321,20 @@ class KerasSide:
         Probe -> False, if only its last step is given.
     settings : dict
         See `TensorGraph`.
-    device : str or None
     turns : Turns
     """
 
-    def __init__(self, live, nodes, probes, keep_history, settings, device, turns):
+    def __init__(
+        self,
+        live: LiveState,
+        nodes: dict[Any, str],
+        probes: dict[Any, str],
+        keep_history: dict[Any, bool],
+        settings: dict[str, Any],
+        turns: Turns,
+    ) -> None:
         self.live = live
         self.program = live.program
-        self.device = device
         self._warned_for = None
         #: what `Simulator.compile` was given as ``jit_compile``
         self.jit = "auto"
@@ -332,7 +346,7 @@ class KerasSide:
             shapes = {name: (None, node.size_out) for node, name in nodes.items()}
             inputs = {
                 name: keras.Input(shape, name=name, dtype=dtype)
-                for name, shape in (shapes or {STEPS: (None, 1)}).items()
+                for name, shape in (shapes or {N_STEPS: (None, 1)}).items()
             }
             outputs = self.layer(inputs)
             self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
@@ -373,7 +387,7 @@ class KerasSide:
 
     def defaults(self):
         """Where TensorFlow puts new things, and the type that Keras gives them."""
-        return tensorflow_defaults(self.device, self.program.dtype)
+        return tensorflow_defaults(self.program.device, self.program.dtype)
 
     # what is compared with targets ------------------------------------------------
 

@@ -5,9 +5,12 @@ targets and weights. It is checked and completed in the same way, and handed on 
 Imported when it is first needed, because importing Keras takes seconds.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import threading
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +18,7 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.tensorflow.originals import Raised
+from nengo_dl.training.data import TrainingData
 from nengo_dl.training.symbolic_streams import SymbolicStream
 
 
@@ -36,7 +40,8 @@ class Stream:
 
     Parameters
     ----------
-    sim : Simulator
+    about : TrainingData
+        What each element is checked against, and completed with.
     source : tf.data.Dataset or iterator or keras.utils.PyDataset
     n_steps : int or None
     stateful : bool
@@ -57,9 +62,16 @@ class Stream:
     """
 
     def __init__(
-        self, sim, source, n_steps, stateful, where, targets=True, class_weight=None
-    ):
-        self.sim = sim
+        self,
+        about: TrainingData,
+        source: Any,
+        n_steps: int | None,
+        stateful: bool,
+        where: str,
+        targets: bool = True,
+        class_weight: Any = None,
+    ) -> None:
+        self.about = about
         self.kind = kind_of(source)
         self.n_steps = n_steps
         self.stateful = stateful
@@ -131,10 +143,10 @@ class Stream:
         """
         x, y, weight = self.parts(element)
         where = where or self.where
-        given = self.sim._given(
+        given = self.about.given(
             x, y, weight, self.n_steps, where, self.targets, not symbolic
         )
-        items, batch = given.items, self.sim._batch
+        items, batch = given.items, self.about.batch
         if items is not None and items > batch:
             hint = ""
             if self.kind == "dataset":
@@ -159,11 +171,11 @@ class Stream:
         where = f"{self.where} (element {number} of the {self.kind})"
         given = self.check(value, where)
         if self.class_weight is not None:
-            given = self.sim._of_classes(given, self.class_weight, where)
-        items = given.items or self.sim._batch
+            given = self.about.of_classes(given, self.class_weight, where)
+        items = given.items or self.about.batch
         with self._lock:
             own = self.own(items, given.steps, number)
-        inputs, targets, weights = self.sim._by_names(
+        inputs, targets, weights = self.about.by_names(
             {**given.inputs, **own}, given, items, given.steps
         )
         parts = (inputs,)
@@ -177,12 +189,12 @@ class Stream:
     def _plain(self, target):
         """Numbers of classes as such, everything else in the type of the simulator."""
         whole = target.dtype.kind in "iu"
-        return target.astype(np.int64 if whole else self.sim.dtype, copy=False)
+        return target.astype(np.int64 if whole else self.about.dtype, copy=False)
 
     def _same_form(self, given, parts, where):
         """That all elements have the same parts."""
         _, targets, weights = (*parts, {}, {})[:3]
-        nodes, probes = self.sim._node_names, self.sim._probe_names()
+        nodes, probes = self.about.nodes, self.about.names
         form = {
             "data are for": [
                 name for node, name in nodes.items() if node in given.inputs
@@ -205,10 +217,10 @@ class Stream:
 
     def begin(self, given):
         """Before anything runs: what elements are like is known."""
-        self.sim._warn_of_synapses(given, self.where)
-        self.sim._feed(given)
+        self.about.warn_of_synapses(given, self.where)
+        self.about.feed(given)
         self.steps = given.steps
-        self.own = self.sim._own_outputs(given, self.stateful)
+        self.own = self.about.own_outputs(given, self.stateful)
 
     def _begin_with(self, first):
         """As `begin`, with the first element; returns what Keras is to expect."""
@@ -216,8 +228,8 @@ class Stream:
         self.begin(given)
         parts = self.element(first, 0)
         # nothing has run yet
-        self.own.settle(self.sim.n_steps)
-        self.own = self.sim._own_outputs(given, self.stateful)
+        self.own.settle(self.about.first_step)
+        self.own = self.about.own_outputs(given, self.stateful)
         return tf.nest.map_structure(_spec, parts)
 
     # generators ------------------------------------------------------------------

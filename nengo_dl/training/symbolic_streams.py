@@ -8,7 +8,6 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.training.inputs import N_STEPS, Symbol
 from nengo_dl.training.targets import sparse_loss, takes_any_shape
-from nengo_dl.training.tensor_graph import STEPS
 
 
 class SymbolicStream:
@@ -24,7 +23,7 @@ class SymbolicStream:
     """
 
     def __init__(self, stream, source):
-        self.stream, self.sim = stream, stream.sim
+        self.stream, self.about = stream, stream.about
         self.spec = source.element_spec
         given, _ = self._check(self.spec)
         stream.begin(given)
@@ -34,7 +33,7 @@ class SymbolicStream:
         """An element of symbols, and its entry for the number of steps."""
         x, y, weight = self.stream.parts(element)
         entry = None
-        if isinstance(x, Mapping) and N_STEPS not in self.sim._node_names.values():
+        if isinstance(x, Mapping) and N_STEPS not in self.about.nodes.values():
             x = dict(x)
             entry = x.pop(N_STEPS, None)
         parts = tf.nest.map_structure(symbol, (x, y, weight))
@@ -44,7 +43,7 @@ class SymbolicStream:
                 "the number of steps is not known; give n_steps", attr=self.stream.where
             )
         if self.stream.class_weight is not None:
-            self.sim._classes(given, self.stream.where)
+            self.about.classes(given, self.stream.where)
         return given, entry
 
     @tf.autograph.experimental.do_not_convert
@@ -56,20 +55,20 @@ class SymbolicStream:
 
     def _parts(self, given, entry, number):
         """What Keras takes."""
-        sim, names = self.sim, self.sim._probe_names()
+        about, names = self.about, self.about.names
         items, steps = self._sizes(given, entry)
         known = given.steps
         inputs = {}
         for node, value in given.inputs.items():
-            x = tf.cast(value.tensor, sim.dtype)
+            x = tf.cast(value.tensor, about.dtype)
             inputs[node] = tf.ensure_shape(x, (None, known, node.size_out))
         inputs.update(self._own(number, items, steps, known))
-        inputs = {sim._node_names[node]: x for node, x in inputs.items()}
+        inputs = {about.nodes[node]: x for node, x in inputs.items()}
         if not inputs:
-            inputs[STEPS] = tf.ones((items, steps, 1), sim.dtype)
+            inputs[N_STEPS] = tf.ones((items, steps, 1), about.dtype)
         if not self.stream.targets:
             return (inputs,)
-        nothing = tf.zeros((items, 1, 1), sim.dtype)
+        nothing = tf.zeros((items, 1, 1), about.dtype)
         given_targets = {names[p]: self._target(p, y) for p, y in given.targets.items()}
         targets = {name: given_targets.get(name, nothing) for name in names.values()}
         weights = given.weights
@@ -80,7 +79,7 @@ class SymbolicStream:
             weights = {name: self._weight(w, items) for name, w in weights.items()}
         if weights is None:
             return inputs, targets
-        ones = tf.ones((items, 1), sim.dtype)
+        ones = tf.ones((items, 1), about.dtype)
         return inputs, targets, {name: weights.get(name, ones) for name in targets}
 
     def _sizes(self, given, entry):
@@ -96,13 +95,13 @@ class SymbolicStream:
         return tf.shape(first)[0], steps
 
     def _target(self, probe, value):
-        steps = None if self.sim._logs[probe].keep_history else 1
-        shape = self.sim._probe_shapes()[probe]
+        steps = self.about.steps_of(probe, None)
+        shape = self.about.shapes[probe]
         if value.dtype.kind in "iu":
             shape = (None,) * len(shape)
             return tf.ensure_shape(value.tensor, (None, steps, *shape))
-        y = tf.cast(value.tensor, self.sim.dtype)
-        read = self._read(probe)
+        y = tf.cast(value.tensor, self.about.dtype)
+        read = self.about.compared(probe)
         if takes_any_shape(read):
             if y.shape.rank is None:  # Keras' losses cannot do without
                 y = tf.ensure_shape(y, (None,) * (2 + len(shape)))
@@ -111,19 +110,14 @@ class SymbolicStream:
             shape = (1,)
         return tf.ensure_shape(y, (None, steps, *shape))
 
-    def _read(self, probe):
-        """The losses and metrics that compare a probe with targets."""
-        name = self.sim._probe_names().get(probe)
-        return self.sim._keras.compared.get(name, ())
-
     def _weight(self, value, items):
         """Always with two axes, of which the second may have length 1."""
-        weight = tf.reshape(tf.cast(value.tensor, self.sim.dtype), (items, -1))
+        weight = tf.reshape(tf.cast(value.tensor, self.about.dtype), (items, -1))
         return tf.ensure_shape(weight, (None, None))
 
     def _of_classes(self, y):
         """The weights of the classes in targets ``(items, steps, 1)``."""
-        table = self.sim._class_table(self.stream.class_weight, self.stream.where)
+        table = self.about.class_table(self.stream.class_weight, self.stream.where)
         others = tf.constant(len(table) - 1, tf.int64)
         numbers = tf.cast(y[:, :, 0], tf.int64)
         numbers = tf.where(numbers < 0, others, tf.minimum(numbers, others))
@@ -144,9 +138,9 @@ class SymbolicStream:
         def call(number, items, steps):
             with self.stream.catching():
                 values = own(int(items), int(steps), int(number))
-                return [np.asarray(values[node], self.sim.dtype) for node in nodes]
+                return [np.asarray(values[node], self.about.dtype) for node in nodes]
 
-        dtype = tf.as_dtype(self.sim.dtype)
+        dtype = tf.as_dtype(self.about.dtype)
         values = tf.numpy_function(call, [number, items, steps], [dtype] * len(nodes))
         for node, value in zip(nodes, values, strict=True):
             value.set_shape((None, known, node.size_out))
@@ -172,20 +166,20 @@ class SymbolicStream:
         if any(array.tensor.shape.rank is None for _, array in all_arrays):
             return None
         items, steps = self._sizes(given, entry)
-        shapes = self.sim._probe_shapes()
-        fits = [items <= self.sim._batch, items > 0, steps > 0]
+        shapes = self.about.shapes
+        fits = [items <= self.about.batch, items > 0, steps > 0]
         if entry is not None:
             fits.append(tf.reduce_all(tf.equal(entry, tf.cast(steps, entry.dtype))))
         for obj, array in all_arrays:
             shape = tf.shape(array.tensor)
             sizes = (obj.size_out,) if obj in given.inputs else shapes[obj]
-            read = self._read(obj)
+            read = self.about.compared(obj)
             sparse = sparse_loss(read)
             if array.shape[2:] == (1,) and (array.dtype.kind in "iu" or sparse):
                 if sparse is not None and obj in given.targets:
                     fits.append(_in_range(array.tensor, sizes[-1], sparse))
                 sizes = (1,)
-            expected = (items, self._steps_of(obj, steps), *sizes)[: array.ndim]
+            expected = (items, self.about.steps_of(obj, steps), *sizes)[: array.ndim]
             if takes_any_shape(read):
                 expected = (items,)
             fits += [tf.equal(shape[i], n) for i, n in enumerate(expected)]
@@ -193,12 +187,8 @@ class SymbolicStream:
                 fits.append(tf.math.is_finite(tf.reduce_sum(array.tensor)))
         return fits
 
-    def _steps_of(self, obj, steps):
-        log = self.sim._logs.get(obj)
-        return steps if log is None or log.keep_history else 1
-
     def _probe(self, name):
-        return next(p for p, n in self.sim._probe_names().items() if n == name)
+        return next(p for p, n in self.about.names.items() if n == name)
 
     def _report(self, element, number):
         """Have Python check an element, which raises what is wrong."""

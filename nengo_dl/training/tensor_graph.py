@@ -31,9 +31,6 @@ from nengo_dl.runtime.tensorflow.unrolled import Unrolled
 from nengo_dl.runtime.tiers import SequenceStages
 from nengo_dl.tensor_node import TrainsSome, add_losses
 
-#: name of the model's input that tells how many steps to run, if no node does
-STEPS = "n_steps"
-
 
 class Variant:
     """One compiled use of the network on the Keras side, with a state of its own.

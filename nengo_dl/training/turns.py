@@ -17,11 +17,11 @@ import contextlib
 import functools
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar, cast
 
+from nengo.builder import Model
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import of_package
@@ -41,7 +41,8 @@ class Turns:
 
     Parameters
     ----------
-    sim : Simulator
+    model : ~nengo.builder.Model
+        The model that the simulator runs.
 
     Attributes
     ----------
@@ -51,8 +52,8 @@ class Turns:
         The method that holds it.
     """
 
-    def __init__(self, sim: Any) -> None:
-        self._sim = weakref.ref(sim)  # which is freed as soon as nobody holds it
+    def __init__(self, model: Model) -> None:
+        self._model = model
         self.lock = threading.RLock()
         self.holder: str | None = None
 
@@ -86,22 +87,29 @@ class Turns:
 
     def _inside(self) -> str | None:
         """What the holder waits for and this thread is in, in words."""
-        sim = self._sim()
-        operators = set(sim.model.operators)
+        operators = set(self._model.operators)
         program = other = False
         for frame in frames(sys._getframe(3)):
             code = users_code(frame)
             if code is not None and code.op in operators:
                 at = "" if code.t is None else f" at t={code.t:g}"
-                return name_of_users_code(sim.model, code.op) + at
+                return name_of_users_code(self._model, code.op) + at
             if frame.f_locals.get("turns") is self:
                 return None  # the holder itself calls once more
-            if _fetches_for(sim, frame):
+            if self._is_fetched_for(frame):
                 return "what gives data to it"
             other = other or code is not None
             program = program or called_by_tensorflow(frame)
         # in another simulator's program it may wait
         return "a Python function in a TensorFlow program" if program > other else None
+
+    def _is_fetched_for(self, frame: FrameType) -> bool:
+        """Whether a frame fetches data, batch by batch, for this simulator."""
+        if frame.f_code.co_name not in ("elements", "__getitem__"):
+            return False
+        stream = getattr(frame.f_locals.get("self"), "stream", None)
+        side = getattr(getattr(stream, "about", None), "side", None)
+        return side is not None and side.model.turns is self
 
     def call(self, name: str, method: Callable, *args: Any, **kwargs: Any) -> Any:
         """Call a method when it is this thread's turn."""
@@ -125,27 +133,21 @@ class Turns:
 
         Only Python 3.11 and later have notes of exceptions.
         """
-        sim, trace, code = self._sim(), error.__traceback__, None
-        if sim is None or not hasattr(error, "add_note"):
+        trace, code, last = error.__traceback__, None, None
+        if not hasattr(error, "add_note"):
             return
         while trace is not None:
             found = users_code(trace.tb_frame)
             code, last = found or code, trace.tb_frame
             trace = trace.tb_next
-        if code is None or of_package(last) or code.op not in sim.model.operators:
+        if code is None or last is None or of_package(last):
+            return
+        if code.op not in self._model.operators:
             return
         at = "" if code.t is None else f" at t={code.t:g}"
-        note = f"It was raised by {name_of_users_code(sim.model, code.op)}{at}."
+        note = f"It was raised by {name_of_users_code(self._model, code.op)}{at}."
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
-
-
-def _fetches_for(sim: Any, frame: FrameType) -> bool:
-    """Whether a frame fetches data, batch by batch, for a simulator."""
-    if frame.f_code.co_name not in ("elements", "__getitem__"):
-        return False
-    stream = getattr(frame.f_locals.get("self"), "stream", None)
-    return stream is not None and getattr(stream, "sim", None) is sim
 
 
 def in_turn(method: Method) -> Method:

@@ -45,7 +45,7 @@ def all_names(sim):
     net = sim.network
     objects = [*net.all_objects, net]
     return (
-        [p.name for p in sim._entries],
+        [p.name for p in sim._files.entries],
         [sim.get_name(obj) for obj in (*net.all_probes, net.all_nodes[0])],
         [obj.label for obj in objects],
     )

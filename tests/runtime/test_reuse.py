@@ -59,7 +59,7 @@ def trained(net, surrogate=None, tensor_node=False, batch=2, **kwargs):
         sim.compile(keras.optimizers.SGD(1e-5), loss="mse")
         options = {"epochs": 3, "shuffle": False, "verbose": 0}
         history = sim.fit(n_steps=4, y=targets, **options).history
-        return history["loss"], sim._keras.layer.variant(True).scan
+        return history["loss"], sim.tensor_graph.variant(True).scan
 
 
 def key(net):

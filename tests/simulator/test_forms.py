@@ -128,7 +128,7 @@ def test_both_forms_from_keras(spiking_training, allclose):
             target = {net.decoded: expected[1][None]}
             loss = sim.evaluate(y=target, verbose=0, **options)["loss"]
             assert loss < 1e-12
-            with sim._keras.form(spiking):
+            with sim._trainer.keras.form(spiking):
                 traced.add(sim.keras_model.predict_function)
         assert len(traced) == 3  # one for each form, and each of them once
         assert sim.n_steps == 0

@@ -20,7 +20,7 @@ def training_warnings(net, loss="mse"):
         with warnings.catch_warnings(record=True) as record:
             warnings.simplefilter("always")
             for _ in range(2):
-                sim._keras_side("fit").warn_before_training()
+                sim._trainer.side("fit").warn_before_training()
     messages = [str(w.message) for w in record]
     return [message for message in messages if message.startswith("Simulator.fit: ")]
 

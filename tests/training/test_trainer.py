@@ -13,12 +13,14 @@ tf = pytest.importorskip("tensorflow")
 
 
 @pytest.mark.parametrize("settings", ({}, {"jit": False}, {"checkpoint": 3}))
-def test_one_step_of_fit_goes_down_the_numeric_gradient(settings, rng):
+def test_one_step_of_fit_goes_down_the_numeric_gradient(settings):
     """The change of each parameter is -rate times the derivative of the loss.
 
     The derivative is that of central differences along random directions, on all
-    trainable parameters at once and on each alone.
+    trainable parameters at once and on each alone. With these numbers no neuron comes so
+    near to its threshold that a difference goes across it.
     """
+    rng = np.random.RandomState(0)
     net = networks.recurrent_rates(**settings)
     n_steps, rate = 12, 1e-3
     x = {net.inp: rng.uniform(-1, 1, (3, n_steps, 2))}

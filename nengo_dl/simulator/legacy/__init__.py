@@ -6,10 +6,10 @@ What cannot be translated raises an error that says what to write instead.
 
 from nengo_dl.simulator.legacy.arguments import older_data, older_options, older_saving
 from nengo_dl.simulator.legacy.calls import as_keras_optimizer
-from nengo_dl.simulator.legacy.methods import OlderNames
+from nengo_dl.simulator.legacy.methods import OLDER
 
 __all__ = [
-    "OlderNames",
+    "OLDER",
     "as_keras_optimizer",
     "older_data",
     "older_options",

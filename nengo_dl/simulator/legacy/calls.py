@@ -193,13 +193,13 @@ class OlderCall:
         some = [*self.x.values(), *self.y.values()]
         count = len(some[0]) if some else self.sim.minibatch_size or 1
         steps = np.shape(some[0])[1] if some else self.n_steps
-        shapes, logs = self.sim._probe_shapes(), self.sim._logs
+        sig, keep_history = self.sim.model.sig, self.sim._trainer.keep_history
         for probes, objective in self.objectives.items():
             if takes_targets(objective):
                 continue
             for probe in probes if isinstance(probes, tuple) else (probes,):
-                kept = steps if logs[probe].keep_history else 1
-                self.y.setdefault(probe, np.zeros((count, kept, *shapes[probe])))
+                kept, shape = steps if keep_history[probe] else 1, sig[probe]["in"].shape
+                self.y.setdefault(probe, np.zeros((count, kept, *shape)))
 
     def losses(self):
         """The losses by probe, and those of several probes."""

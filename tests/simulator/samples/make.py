@@ -219,9 +219,9 @@ def expected(name):
 def changed(sim):
     """Give parameters other values than those that they are built with."""
     learned = sim._live.parameters.learned
-    for p in sim._entries:
+    for p in sim._files.entries:
         if p.signal not in learned and not p.signal.is_view:
-            sim._live.write({p.signal: 1.01 * np.asarray(sim._live_value(p))})
+            sim._live.write({p.signal: 1.01 * np.asarray(sim._live.value(p.signal))})
 
 
 def make_file(folder, name):

@@ -1,0 +1,506 @@
+"""Training, evaluating and predicting: what a simulator shares with Keras."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
+
+from nengo_dl.config import get_setting
+from nengo_dl.notices import warn
+from nengo_dl.runtime.tensorflow.apart import apart, in_a_scope
+from nengo_dl.training.advice import (
+    form_asked_for,
+    form_of_validation,
+    spike_training,
+    warn_of_one_step,
+)
+from nengo_dl.training.data import (
+    TrainingData,
+    check_sizes,
+    for_probes,
+    is_for_all_probes,
+)
+from nengo_dl.training.live import LiveState
+from nengo_dl.training.probe_names import ProbeNames, Results
+from nengo_dl.training.turns import Turns
+
+if TYPE_CHECKING:
+    import keras
+    from nengo import Network, Node, Probe
+    from nengo.builder import Model
+
+    from nengo_dl.training.keras_side import KerasSide
+    from nengo_dl.training.shuffling import Order
+    from nengo_dl.training.streams import Stream
+
+
+class ProbeDict(dict[Any, Any]):
+    """Arrays by probe, which are found by the probe's name too."""
+
+    def __init__(self, arrays: Mapping[Any, Any], names: ProbeNames) -> None:
+        super().__init__(arrays)
+        self._by_name = {name: probe for probe, name in names.items()}
+        self._older = names.older
+
+    def __missing__(self, key: Any) -> Any:
+        if key in self._by_name:
+            return self[self._by_name[key]]
+        if key in self._older:
+            return self[self._older[key]]
+        raise KeyError(
+            f"no probe {key!r}; this network's probes are "
+            + ", ".join(map(repr, self._by_name))
+        )
+
+
+class Trainer:
+    """Runs the methods of ``keras.Model`` on a network, and takes its state along.
+
+    What Keras works on is made when it is first needed, because importing Keras takes
+    seconds.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+    model : ~nengo.builder.Model
+        Built from the network.
+    live : LiveState
+    nodes : dict
+        Input node -> name.
+    keep_history : dict
+        Probe -> False, if only its last step is given.
+    turns : Turns
+    one_item : bool
+        Whether data may be without the axis for items.
+
+    Attributes
+    ----------
+    keras : KerasSide or None
+        The layer and the model, once they were needed.
+    """
+
+    def __init__(
+        self,
+        network: Network | None,
+        model: Model,
+        live: LiveState,
+        nodes: dict[Node, str],
+        keep_history: dict[Probe, bool],
+        turns: Turns,
+        one_item: bool,
+    ) -> None:
+        self.network = network
+        self.model = model
+        self.live = live
+        self.nodes = nodes
+        self.keep_history = keep_history
+        self.turns = turns
+        self.one_item = one_item
+        self.stateful = get_setting(network, "stateful")
+        self.inference_only = get_setting(network, "inference_only")
+        self.keras: KerasSide | None = None
+
+    @property
+    def names(self) -> ProbeNames:
+        """The names of the probes, as they are labelled now."""
+        return ProbeNames(self.model.probes, self.network)
+
+    # the methods ------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any,
+        loss: Any,
+        metrics: Any,
+        loss_weights: Any,
+        arguments: dict[str, Any],
+    ) -> None:
+        """See `Simulator.compile`; ``arguments`` are the further ones of Keras."""
+        side, names = self.side("compile"), self.names
+        side.jit = arguments.pop("jit_compile", "auto")
+        arguments["jit_compile"] = False if side.jit == "auto" else side.jit
+        weighted = arguments.pop("weighted_metrics", None)
+        given = {"loss": loss, "metrics": metrics, "weighted_metrics": weighted}
+        resolved = {
+            name: for_probes(names, name, value, lists=name != "loss")
+            for name, value in given.items()
+        }
+        by_name = set()
+        for name, value in resolved.items():
+            if value and not is_for_all_probes(given[name], lists=name != "loss"):
+                by_name |= {probe for probe, one in value.items() if one is not None}
+        resolved["loss_weights"] = for_probes(names, "loss_weights", loss_weights)
+        side.compile({"optimizer": optimizer, **resolved, **arguments}, by_name)
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        n_steps: int | None,
+        stateful: bool,
+        arguments: dict[str, Any],
+    ) -> keras.callbacks.History:
+        """See `Simulator.fit`; ``arguments`` are the further ones of Keras."""
+        side, where = self.side("fit"), "Simulator.fit"
+        if self.inference_only:
+            raise SimulationError(
+                "Simulator.fit: this network has the setting inference_only=True; "
+                "remove it (nengo_dl.configure_settings) to train the network"
+            )
+        stateful = self._kept(stateful, where)
+        _require_compiled(side, "fit")
+        data, streams = self._checked(x, y, n_steps, stateful, where, arguments)
+        shuffled = not stateful and all(s.kind == "PyDataset" for s in streams)
+        arguments.setdefault("shuffle", shuffled)
+        one_shape = not streams
+        streams += self._validation(side, n_steps, arguments)
+        validated = _steps_validated(data["x"], arguments, streams)
+        spiking = form_of_validation(self.network, self.model, validated)
+        side.warn_before_training()
+        side.choose_jit(one_shape)
+        order = None
+        if one_shape and arguments["shuffle"]:
+            data, order = self._shuffled(data, arguments)
+        callbacks = _callbacks(side, arguments.pop("callbacks", None), order)
+        calls = self._calls(side, stateful, streams, training=True, spiking=spiking)
+        with callbacks as all_callbacks, calls:
+            history = side.model.fit(**data, callbacks=all_callbacks, **arguments)
+        history.history = Results(history.history, self.names)
+        return history
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        n_steps: int | None,
+        stateful: bool,
+        spiking: bool | None,
+        arguments: dict[str, Any],
+    ) -> dict[str, float]:
+        """See `Simulator.evaluate`; ``arguments`` are the further ones of Keras."""
+        side, where = self.side("evaluate"), "Simulator.evaluate"
+        stateful = self._kept(stateful, where)
+        _require_compiled(side, "evaluate")
+        spiking = form_asked_for(self.model, spiking)
+        data, streams = self._checked(x, y, n_steps, stateful, where, arguments)
+        self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
+        with self._calls(side, stateful, streams, spiking=spiking):
+            results = side.model.evaluate(**data, **{**arguments, "return_dict": True})
+        values = {k: v if np.ndim(v) else float(v) for k, v in results.items()}
+        return Results(values, self.names)
+
+    def predict(
+        self,
+        method: str,
+        x: Any,
+        n_steps: int | None,
+        stateful: bool,
+        spiking: bool | None,
+        arguments: dict[str, Any],
+    ) -> ProbeDict:
+        """See `Simulator.predict` and ``predict_on_batch``: one is the ``method``."""
+        where = f"Simulator.{method}"
+        if not self.live.closed and not self.model.probes:
+            return ProbeDict({}, self.names)
+        side = self.side(method)
+        stateful = self._kept(stateful, where)
+        spiking = form_asked_for(self.model, spiking)
+        data, streams = self._checked(
+            x, None, n_steps, stateful, where, arguments, targets=False
+        )
+        if method == "predict_on_batch":
+            _check_one_batch(side, data, streams, where)
+            del arguments["batch_size"]
+        self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
+        with self._calls(side, stateful, streams, losses=False, spiking=spiking):
+            outputs = getattr(side.model, method)(**data, **arguments)
+        return self._by_probe(outputs, where)
+
+    # the Keras side ---------------------------------------------------------------
+
+    def side(self, what: str) -> KerasSide:
+        """The layer and the model, made on the first use.
+
+        Parameters
+        ----------
+        what : str
+            The method or attribute of the simulator that needs them.
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulatorClosed
+        """
+        if self.live.closed:
+            raise SimulatorClosed(f"Simulator.{what}: the simulator is closed.")
+        if self.keras is None:
+            with self.turns.reading():
+                if self.keras is None:  # or another thread has made it meanwhile
+                    make = self._new_side
+                    self.keras = apart(make, what) if in_a_scope() else make(what)
+        return self.keras
+
+    def _new_side(self, what: str) -> KerasSide:
+        from nengo_dl.training.keras_side import KerasSide
+
+        if not self.model.probes:
+            raise ValidationError(
+                "the network has no probes, so there is nothing to train or predict; "
+                "add a nengo.Probe",
+                attr=f"Simulator.{what}",
+            )
+        names = ("jit", "checkpoint", "truncate", "learning_phase")
+        settings = {name: get_setting(self.network, name) for name in names}
+        settings["spikes"] = spike_training(self.network, self.model)
+        about = (self.nodes, self.names, self.keep_history, settings)
+        return KerasSide(self.live, *about, self.turns)
+
+    def close(self) -> None:
+        """Let go of the layer and the model."""
+        self.keras = None
+
+    @contextlib.contextmanager
+    def _calls(
+        self,
+        side: KerasSide,
+        stateful: bool,
+        streams: list[Stream],
+        training: bool = False,
+        losses: bool = True,
+        spiking: bool | None = None,
+    ) -> Iterator[None]:
+        """Around a call of Keras."""
+        self.live.parameters.version += 1  # learned values may change
+        with contextlib.ExitStack() as stack:
+            for stream in streams:
+                stack.enter_context(stream.errors())
+            with side.calls(stateful, training, losses, spiking):
+                yield
+        for stream in streams:
+            if stream.stateful:
+                stream.own.settle(self.live.n_steps)
+
+    def _kept(self, stateful: bool, where: str) -> bool:
+        """Whether state is carried, as a call and the setting say."""
+        if stateful and not self.stateful:
+            warn(
+                f"{where}: stateful=True has no effect, because the network has the "
+                "setting stateful=False; leave that setting out to carry state from "
+                "batch to batch and from call to call",
+                once=("stateful", where),
+            )
+        return stateful and self.stateful
+
+    # data -------------------------------------------------------------------------
+
+    def data(self, side: KerasSide) -> TrainingData:
+        """What the data of a call are checked against."""
+        live = self.live
+        return TrainingData(self.network, side, self.names, live.seed, live.n_steps)
+
+    def _checked(
+        self,
+        x: Any,
+        y: Any,
+        n_steps: int | None,
+        stateful: bool,
+        where: str,
+        arguments: dict[str, Any],
+        targets: bool = True,
+    ) -> tuple[dict[str, Any], list[Stream]]:
+        """Data as arguments for Keras, and the streams among them.
+
+        Parameters
+        ----------
+        arguments : dict
+            The other arguments for Keras; those about the data are completed.
+        """
+        from nengo_dl.training.streams import Stream, is_stream
+
+        side = self.side(where)
+        about = self.data(side)
+        with side.chooses_losses(targets):
+            check_sizes(about.batch, where, n_steps, arguments)
+            weight = arguments.pop("sample_weight", None)
+            classes = arguments.pop("class_weight", None)
+            if is_stream(x):
+                _refuse_with_streams(y, weight, where, arguments)
+                stream = Stream(about, x, n_steps, stateful, where, targets, classes)
+                of_validation = "validation_batch_size"
+                if "validation_data" in arguments and not arguments.get(of_validation):
+                    arguments[of_validation] = about.batch
+                return {"x": stream.data}, [stream]
+            one = self.one_item and not targets
+            given = about.given(x, y, weight, n_steps, where, targets, one_item=one)
+            if classes is not None:
+                given = about.of_classes(given, classes, where)
+            inputs, goals, weights = about.arrays(given, stateful, where)
+        if arguments.get("batch_size") is None:
+            arguments["batch_size"] = about.batch
+        if not targets:
+            return {"x": inputs}, []
+        return {"x": inputs, "y": goals, "sample_weight": weights}, []
+
+    def _validation(
+        self, side: KerasSide, n_steps: int | None, arguments: dict[str, Any]
+    ) -> list[Stream]:
+        """Complete Keras' ``validation_data``; returns the streams among them."""
+        from nengo_dl.training.streams import Stream, is_stream
+
+        data, about = arguments.get("validation_data"), self.data(side)
+        if data is None:
+            return []
+        where = "Simulator.fit (validation_data)"
+        fed, streams = side.layer.fed, []
+        if is_stream(data):
+            streams = [Stream(about, data, n_steps, False, where)]
+            arguments["validation_data"] = streams[0].data
+        else:
+            if not isinstance(data, list | tuple) or len(data) not in (2, 3):
+                raise ValidationError(
+                    "expected (x, y), (x, y, sample_weight), a tf.data.Dataset, a "
+                    f"generator or a PyDataset; got {type(data).__name__}",
+                    attr=where,
+                )
+            x, y, weight = (*data, None)[:3]
+            given = about.given(x, y, weight, n_steps if x is None else None, where)
+            arrays = about.arrays(given, False, where)
+            arguments["validation_data"] = arrays if arrays[2] else arrays[:2]
+        if side.layer.fed != fed:
+            raise ValidationError(
+                "expected data for the same nodes as in x, because Python functions of "
+                "this network depend on each other",
+                attr=where,
+            )
+        return streams
+
+    def _shuffled(
+        self, data: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[dict[str, Any], Order]:
+        """Arrays as batches in an order of our own, and that order."""
+        from nengo_dl.training.shuffling import Order, batches, split
+
+        parts = data["x"], data["y"]
+        parts += () if data["sample_weight"] is None else (data["sample_weight"],)
+        size = arguments.pop("batch_size")
+        items = len(next(iter(data["x"].values())))
+        fraction = arguments.pop("validation_split", None)
+        if not arguments.get("validation_batch_size"):
+            arguments["validation_batch_size"] = size
+        if fraction and arguments.get("validation_data") is None:
+            parts, arguments["validation_data"], items = split(
+                parts, fraction, items, "Simulator.fit"
+            )
+        first = arguments.get("initial_epoch") or 0
+        order = Order(self.live, self.live.seed, items, first)
+        arguments["shuffle"] = False
+        return {"x": batches(parts, order, items, size)}, order
+
+    def _warn_of_one_step(
+        self,
+        data: Any,
+        streams: list[Stream],
+        stateful: bool,
+        spiking: bool | None,
+        where: str,
+    ) -> None:
+        if spiking is None and not stateful and _steps_of(data, streams) == 1:
+            warn_of_one_step(self.network, self.model, where)
+
+    def _by_probe(self, outputs: Mapping[str, Any], where: str) -> ProbeDict:
+        """What Keras puts out, as arrays."""
+        for name, value in outputs.items():
+            if not isinstance(value, np.ndarray):
+                raise ValidationError(
+                    f"the batches differ in their number of steps, so there is no array "
+                    f"of all outputs of Probe {name!r}; use Simulator.predict_on_batch "
+                    "for each of them",
+                    attr=where,
+                )
+        names = self.names
+        return ProbeDict({p: outputs[name] for p, name in names.items()}, names)
+
+
+def _require_compiled(side: KerasSide, method: str) -> None:
+    if not side.model.compiled:
+        raise SimulationError(
+            f"Simulator.{method}: call Simulator.compile(optimizer=..., loss=...) first"
+        )
+    if method == "fit" and side.model.optimizer is None:
+        raise SimulationError(
+            "Simulator.fit: Simulator.compile was called with optimizer=None; call "
+            "it with an optimizer"
+        )
+
+
+def _check_one_batch(
+    side: KerasSide, data: dict[str, Any], streams: list[Stream], where: str
+) -> None:
+    if streams:
+        raise ValidationError(
+            "expected one batch; give data that come batch by batch to Simulator.predict",
+            attr=where,
+        )
+    count, batch = len(next(iter(data["x"].values()))), side.program.batch
+    if count > batch:
+        raise ValidationError(
+            f"got {count} items; expected at most minibatch_size={batch}. "
+            "Use Simulator.predict, which goes from batch to batch",
+            attr=where,
+        )
+
+
+def _refuse_with_streams(
+    y: Any, weight: Any, where: str, arguments: Mapping[str, Any]
+) -> None:
+    """Arguments that only go with arrays."""
+    split = bool(arguments.get("validation_split"))
+    refused = {
+        "y": (y is not None, "each element is (x, y)"),
+        "sample_weight": (weight is not None, "each element is (x, y, sample_weight)"),
+        "batch_size": (arguments.get("batch_size") is not None, "elements are batches"),
+        "validation_split": (split, "use validation_data"),
+    }
+    for name, (is_given, instead) in refused.items():
+        if is_given:
+            raise ValidationError(
+                f"{name} goes with arrays, not with data that come batch by batch: "
+                f"{instead}",
+                attr=where,
+            )
+
+
+def _callbacks(
+    side: KerasSide, given: Any, order: Order | None
+) -> contextlib.AbstractContextManager[Any]:
+    """The callbacks of a training, with those that every one has."""
+    from keras.callbacks import TerminateOnNaN
+
+    from nengo_dl.training.epochs import FiniteParameters, with_callbacks
+
+    def first(users: list[Any]) -> list[Any]:
+        stop = any(isinstance(callback, TerminateOnNaN) for callback in users)
+        own = [FiniteParameters(side, stop)]
+        return own if order is None else [*own, order]
+
+    return with_callbacks(given, first)
+
+
+def _steps_of(data: Any, streams: list[Stream]) -> int | None:
+    """The number of steps of data for Keras; None if only running tells."""
+    return streams[-1].steps if streams else next(iter(data.values())).shape[1]
+
+
+def _steps_validated(
+    data: Any, arguments: Mapping[str, Any], streams: list[Stream]
+) -> int | None:
+    """The same of the data for validation, with Keras' other arguments; None if none."""
+    given = arguments.get("validation_data")
+    if isinstance(given, tuple):
+        return _steps_of(given[0], [])
+    if given is not None:
+        return _steps_of(None, streams)
+    return _steps_of(data, []) if arguments.get("validation_split") else None
