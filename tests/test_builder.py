@@ -142,7 +142,7 @@ def test_a_python_operator_without_a_warning(allclose, complete):
         program = sim._program
         found = output(sim)
         assert allclose(found, np.broadcast_to(expected, found.shape), atol=1e-12)
-        (name,) = {name for _, name in program._tiers}
+        (name,) = {name for _, name in program._executors}
         assert name == ("staged" if complete else "numpy")
 
 

@@ -26,7 +26,7 @@ class HostsThen:
         kept = {op: host.kept() for op, host in hosts.items()}
         self._own = [[item.own() for item in items] for items in kept.values()]
         self._others = {op: [i.others() for i in items] for op, items in kept.items()}
-        self._waiting = {tier.feed: tier.feed.waiting for tier in program.tiers}
+        self._waiting = {e.feed: e.feed.waiting for e in program.executors}
         self._pending = program.pending
         self._changed: dict = {}
 

@@ -1,4 +1,4 @@
-"""Whole steps in NumPy: undoing one that did not come to its end.
+"""Whole steps: undoing one that did not come to its end.
 
 A step changes its state in place. If a function of the user raises in the middle of it,
 or an interrupt comes, half of the state is that of the next step. So the state is copied
@@ -9,9 +9,12 @@ calling anything: from the copy to any step since.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from nengo_dl.runtime.numpy.step import NumpyStep
+if TYPE_CHECKING:
+    from nengo_dl.runtime.stepwise import StepProgram
 
 #: steps after which the state is copied at the latest
 MOST_STEPS = 256
@@ -20,12 +23,38 @@ MOST_STEPS = 256
 MOST_BYTES = 2**24
 
 
+class HostLog:
+    """What the Python functions of a step returned, so that it can be run once more.
+
+    Attributes
+    ----------
+    results : list of list of ndarray or None
+        Of the present step, so far: what each call returned, in their order.
+    again : list of list of ndarray
+        What the next calls are to return instead of calling.
+    begun : dict
+        Function -> what it returned for some columns before it failed, and how many.
+    columns : int
+        How many numbers all calls of a step return.
+    """
+
+    def __init__(self) -> None:
+        self.results: list | None = None
+        self.columns = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """The functions are called for another step."""
+        self.again: list = []
+        self.begun: dict = {}
+
+
 class Journal:
-    """The steps of a NumPy program since its state was last copied.
+    """The steps of a program since its state was last copied.
 
     Parameters
     ----------
-    program : NumpyStep
+    program : StepProgram
 
     Attributes
     ----------
@@ -33,7 +62,7 @@ class Journal:
         Steps between two copies.
     """
 
-    def __init__(self, program: NumpyStep) -> None:
+    def __init__(self, program: StepProgram) -> None:
         self._program = program
         self._log = program.host_log
         given = 0 if program.x is None else program.x.nbytes
@@ -74,13 +103,13 @@ class Journal:
         """The number of the last whole step."""
         return self._first + len(self._steps)
 
-    def run(self, row: np.ndarray | None, program: NumpyStep | None = None) -> None:
+    def run(self, row: np.ndarray | None, program: StepProgram | None = None) -> None:
         """One step, which is given ``row``.
 
         Parameters
         ----------
         row : ndarray or None
-        program : NumpyStep, optional
+        program : StepProgram, optional
             One beside the journal's, which shares its state.
         """
         log = self._log

@@ -1,4 +1,4 @@
-"""The compiled network: which graph runs in which tier, with which parameters."""
+"""The compiled network: which graph runs in which executor, with which parameters."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap
 from nengo_dl.compiler.pipeline import Compiled
-from nengo_dl.runtime.cost_model import (
+from nengo_dl.runtime.executor import (
     SHORT_RUN,
-    numpy_seconds,
-    reads_samples_only,
-    seconds_before_compiling,
+    Capability,
+    Executor,
+    ExecutorKind,
+    Task,
+    Work,
+    executors,
+    pack,
 )
 from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.hosts_then import HostsThen
+from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (registers itself)
 from nengo_dl.runtime.observation import Observation
-from nengo_dl.runtime.sampled import SampledNumpyTier, SampledTensorFlowTier
 from nengo_dl.runtime.sampling import Sampling, Seen
 from nengo_dl.runtime.state import StateStore
-from nengo_dl.runtime.tensorflow.staged import StagedTier
-from nengo_dl.runtime.tensorflow.switches import may_compile
-from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
+from nengo_dl.runtime.tensorflow import kinds as _kinds  # noqa: F401  (likewise)
 from nengo_dl.surrogates import SpikeTraining
 
 #: the compiler does as it sees fit
@@ -104,7 +106,7 @@ class Program:
     dtype : dtype
     jit : bool or "auto"
         "auto" chooses by a rule of the number of steps and the size of the network
-        alone (see `.cost_model`), so that a script gives the same numbers each time.
+        alone (see `.executor.Work`), so that a script gives the same numbers each time.
     unroll : int
     device : str, optional
         TensorFlow device for what is compiled.
@@ -160,8 +162,10 @@ class Program:
         self._compiled: dict[Specialization, Compiled] = {}
         self._layouts: dict[tuple[Specialization, bool], Layout] = {}
         self._python_loops: dict[Specialization, bool] = {}
-        self._tiers: dict[tuple[Specialization, str], NumpyTier | TensorFlowTier] = {}
+        self._executors: dict[tuple[Specialization, str], Executor] = {}
         self._active: tuple[Specialization, str] | None = None
+        #: the method ``step`` of what is active, if single steps need nothing else
+        self._single: Callable[[int], Any] | None = None
         self._stale: set = set()
         self._form = form  # of what ran last
         self._rates: bool | None = False  # whether they left the state; None: who knows
@@ -231,9 +235,9 @@ class Program:
         return [pack(w, self.parameters.__getitem__, self.dtype) for w in layout.weights]
 
     @property
-    def tiers(self) -> list:
-        """All tiers that were needed so far."""
-        return list(self._tiers.values())
+    def executors(self) -> list[Executor]:
+        """All executors that were needed so far."""
+        return list(self._executors.values())
 
     @property
     def sources(self) -> Sequence:
@@ -263,25 +267,16 @@ class Program:
         compiling : callable, optional
             Called before something is compiled, which takes seconds.
         """
-        tier = self.ready(start, n_steps, data, form, compiling)
-        for seen in tier.run(start, n_steps):
-            if isinstance(seen, np.ndarray):
-                seen = Seen(len(seen), ((seen, self.probe_rows, False),))
-            yield seen
+        return self.ready(start, n_steps, data, form, compiling).run(start, n_steps)
 
     def step(self, start: int) -> np.ndarray | Seen | None:
-        """One step without data in NumPy: ``(1, rows, batch)``, or what probes saw.
+        """One step without data: ``(1, rows, batch)``, or what probes saw.
 
         None if it is not ready for that: then `run` has to be called, which makes it so.
         """
-        if self._active is None or self.jit is True or self._active in self._stale:
+        if self._single is None or self._form is not self.form:
             return None
-        if self._form is not self.form:
-            return None
-        use, name = self._active
-        if name != "numpy" or use.fed or use.open != self.is_open:
-            return None
-        return self._tiers[self._active].step(start)
+        return self._single(start)
 
     def settle_at(self, step: int) -> None:
         """After an interruption: the state is that at the end of a step.
@@ -292,7 +287,7 @@ class Program:
             The last one of which the outputs were taken.
         """
         if self._active is not None:
-            self._tiers[self._active].settle(step)
+            self._executors[self._active].settle(step)
 
     @property
     def probe_rows(self) -> tuple[tuple[object, int, int], ...]:
@@ -313,23 +308,25 @@ class Program:
         data: Mapping | None = None,
         form: Form | None = None,
         compiling: Callable[[], None] | None = None,
-    ):
-        """The tier that runs the next steps, compiled and with the state in it."""
+    ) -> Executor:
+        """The executor of the next steps, compiled and with the state in it."""
         data = data or {}
         form = self.form if form is None or form == self.form else form
         self._form = form
         fed = self.fed_among(data)
         use = self._holding(Specialization(self.is_open, form.training, fed, form.spikes))
-        key = (use, self._choose(use, n_steps))
-        if compiling is not None and key[1] != "numpy":
-            if key not in self._tiers or not self._tiers[key].has_compiled(n_steps):
+        kind = self._choose(use, n_steps)
+        key = (use, kind.name)
+        known = self._executors.get(key)
+        if compiling is not None and Capability.COMPILES in kind.capabilities:
+            if known is None or not known.has_compiled(n_steps):
                 compiling()
-        tier = self._tier(key)
+        executor = self._executor(key, kind)
         if key != self._active:
-            self._hand_inputs_over(tier.feed, start)
-        tier.feed.use(data, start)
-        self._activate(key)
-        return tier
+            self._hand_inputs_over(executor.feed, start)
+        executor.feed.use(data, start)
+        self._activate(key, kind)
+        return executor
 
     def _holding(self, use: Specialization) -> Specialization:
         """``use``, open if that is needed to hold the state as it is.
@@ -423,20 +420,33 @@ class Program:
         host = self.hosts[op]
         return type(host)(op, self.model.dt) if hasattr(host, "reset") else host
 
-    def _choose(self, use: Specialization, n_steps: int) -> str:
-        """NumPy or TensorFlow; see the parameter ``jit``."""
-        python = any(n.kernel.host for n in self.compiled(use).graph.nodes)
-        if self.jit is False or (python and self._python_in_loop(use)):
-            return "numpy"
-        compiled = "staged" if python else "tensorflow"
-        if self.jit is True:
-            return compiled
-        if n_steps <= SHORT_RUN:
-            return "numpy"
-        self.asked += n_steps
-        limit = seconds_before_compiling(self.layout(use, fused=True), self.device)
-        pays = self.estimate(use) * self.asked > limit
-        return compiled if pays and may_compile(self.jit) else "numpy"
+    def _choose(self, use: Specialization, n_steps: int) -> ExecutorKind:
+        """What runs the next steps; see the parameter ``jit``."""
+        kinds = executors.able(self._needs(use))
+        direct = [k for k in kinds if Capability.COMPILES not in k.capabilities]
+        compiling = [k for k in kinds if Capability.COMPILES in k.capabilities]
+        if self.jit is not False and not compiling:
+            kinds = direct
+        elif self.jit is True:
+            return compiling[0]
+        elif self.jit is False or n_steps <= SHORT_RUN:
+            kinds = direct
+        else:
+            self.asked += n_steps
+        if len(kinds) == 1:
+            return kinds[0]
+        layout = self.layout(use, fused=True)
+        work = Work(layout, self.batch, n_steps, self.asked, self.device)
+        return next(kind for kind in kinds if kind.pays(work))
+
+    def _needs(self, use: Specialization) -> Capability:
+        """What an executor has to be able to do to run the network."""
+        if not any(n.kernel.host for n in self.compiled(use).graph.nodes):
+            return Capability.NONE
+        # without stages, all that is Python is called inside a step
+        if self.jit is False or self._python_in_loop(use):
+            return Capability.PYTHON_IN_LOOP
+        return Capability.PYTHON_AROUND_LOOP
 
     def _python_in_loop(self, use: Specialization) -> bool:
         if use not in self._python_loops:
@@ -445,40 +455,30 @@ class Program:
             self._python_loops[use] = found
         return self._python_loops[use]
 
-    def estimate(self, use: Specialization) -> float:
-        """About how long a step takes in NumPy, in seconds, from the plan alone."""
-        return numpy_seconds(self.layout(use, fused=True), self.batch)
-
-    def _tier(self, key):
-        if key not in self._tiers:
-            self._tiers[key] = self._new_tier(*key)
-            self._stale.discard(key)
+    def _executor(self, key: tuple[Specialization, str], kind: ExecutorKind) -> Executor:
+        if key not in self._executors:
+            self._executors[key] = self._new_executor(key[0], kind)
         elif key in self._stale:
-            tier = self._tiers[key]
-            tier.write(self.weights(tier.layout))
-            self._stale.discard(key)
-        return self._tiers[key]
+            executor = self._executors[key]
+            executor.write(self.weights(executor.layout))
+        self._stale.discard(key)
+        return self._executors[key]
 
-    def _new_tier(self, use: Specialization, name: str):
-        layout = self.layout(use, fused=name == "numpy")
-        arguments = (layout, self.feed(use, layout), self.store, self.weights(layout))
-        sampling = self._sampled(layout, name)
-        if name == "numpy":
-            if sampling.periods:
-                return SampledNumpyTier(*arguments, sampling)
-            return NumpyTier(*arguments)
-        options = {
-            "jit": self._compilable(layout, name),
-            "unroll": self.unroll,
-            "device": self.device,
-            "use_loop": self.use_loop,
-        }
-        if sampling.periods:
-            return SampledTensorFlowTier(*arguments, sampling, **options)
-        tier = StagedTier if name == "staged" else TensorFlowTier
-        return tier(*arguments, **options)
+    def _new_executor(self, use: Specialization, kind: ExecutorKind) -> Executor:
+        layout = self.layout(use, fused=Capability.STAGES not in kind.capabilities)
+        task = Task(
+            layout,
+            self.feed(use, layout),
+            self.store,
+            self.weights(layout),
+            self._sampled(layout, kind),
+            self.unroll,
+            self.use_loop,
+            self.device,
+        )
+        return kind.make(task)
 
-    def _sampled(self, layout: Layout, name: str) -> Sampling:
+    def _sampled(self, layout: Layout, kind: ExecutorKind) -> Sampling:
         """The probes that are read at their samples only."""
         sampling = self.sampling
         size = {key: int(np.prod(shape)) for key, _, shape in layout.probes}
@@ -487,47 +487,41 @@ class Program:
             {
                 probe
                 for probe, period in sampling.periods.items()
-                if reads_samples_only(
-                    name,
+                if kind.reads_samples_only(
                     size[probe] * step,
                     float("inf") if probe in sampling.last else period,
                 )
             }
         )
 
-    def _compilable(self, layout: Layout, name: str) -> bool:
-        """Whether XLA can compile the TensorFlow functions that the users brought."""
-        groups = layout.loop.groups if name == "staged" else layout.groups()
-        if not any(group.kernel.tensorflow for group in groups):
-            return True
-        from nengo_dl.runtime.tensorflow.carried_variables import compilable
-
-        return compilable(groups, self.batch)
-
-    def _activate(self, key) -> None:
-        """Hand the state over from the tier that ran last."""
+    def _activate(self, key: tuple[Specialization, str], kind: ExecutorKind) -> None:
+        """Hand the state over from the executor that ran last."""
         if self._active == key:
             return
         self.settle()
-        self._tiers[key].load()
+        executor = self._executors[key]
+        executor.load()
         self._active, self.last_use = key, key[0]
+        single = Capability.SINGLE_STEPS in kind.capabilities
+        if single and self.jit is not True and not key[0].fed:
+            self._single = executor.step
 
     def settle(self) -> None:
-        """Put the state of the running tier into the store, which is then in charge."""
+        """Put the state of what runs into the store, which is then in charge."""
         if self._active is not None:
-            self._tiers[self._active].save()
-            self._active = None
+            self._executors[self._active].save()
+            self._active = self._single = None
 
     def written(self) -> None:
         """Parameters have other values from now on."""
         self.settle()
         self.is_open = True
-        self._stale = set(self._tiers)
+        self._stale = set(self._executors)
 
     def refreshed(self) -> None:
         """Parameters that are never folded have other values from now on."""
         self.settle()
-        self._stale = set(self._tiers)
+        self._stale = set(self._executors)
 
     def state_written(self) -> None:
         """The store was given values from outside: open the program if it must be.
@@ -589,7 +583,7 @@ class Program:
         dict or None
             Rows ``(steps, size, batch)`` of each source.
         """
-        found = [tier.feed.waiting_by_source for tier in self.tiers]
+        found = [e.feed.waiting_by_source for e in self.executors]
         for waiting in (*found, self.pending):
             if waiting is not None and waiting[0] == start:
                 return waiting[1]
@@ -610,8 +604,8 @@ class Program:
     def _forget_inputs(self) -> None:
         """What was made for steps that were not run does not fit any more."""
         self.pending = None
-        for tier in self._tiers.values():
-            tier.feed.forget()
+        for executor in self.executors:
+            executor.feed.forget()
 
     def reset(self, seed: int, state: bool = True, processes: bool = True) -> None:
         """First values again, and fresh random numbers.
@@ -622,7 +616,7 @@ class Program:
         self._forget_inputs()
         self.asked = 0
         if state:
-            self._active = None
+            self._active = self._single = None
             self.store.clear()
         self.settle()  # what runs may have its state in arrays of Python functions
         if processes:
@@ -655,7 +649,7 @@ class Program:
         self.settle()
         self.generation += 1
         made_of_graphs = (self._compiled, self._layouts, self._python_loops)
-        for made in (*made_of_graphs, self._tiers, self._stale):
+        for made in (*made_of_graphs, self._executors, self._stale):
             made.clear()
 
     def _store_first(self) -> None:
@@ -708,10 +702,9 @@ class Program:
     def state(self, signal) -> np.ndarray | None:
         """A signal's present state, ``(size, batch)``; None if it has none."""
         if self._active is not None:
-            tier = self._tiers[self._active]
-            held = any(slot.key is signal for slot in tier.layout.states)
-            if held:
-                tier.save()
+            executor = self._executors[self._active]
+            if any(slot.key is signal for slot in executor.layout.states):
+                executor.save()
         return self.store.values.get(signal)
 
     def all_states(self) -> dict:

@@ -13,8 +13,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nengo_dl.compiler.layout import Layout
+from nengo_dl.compiler.looks import looking_at
+
 #: steps that are looked through at once for samples
 WINDOW = 4096
+
+#: estimated seconds for reading a probe, for each byte; one of fewer bytes is never worth
+#: a program of its own (``python -m nengo_dl.benchmarks sampled``)
+BYTE_SECONDS, LEAST_BYTES = 1e-9, 4096
+
+
+def pays_to_leave_out(n_bytes: float, period: float, seconds: float) -> bool:
+    """Whether it pays to leave a probe out between its samples.
+
+    Parameters
+    ----------
+    n_bytes : float
+        What the probe sees in a step.
+    period : float
+        Steps between two samples.
+    seconds : float
+        What it costs for each sample.
+    """
+    if n_bytes < LEAST_BYTES:
+        return False
+    return BYTE_SECONDS * n_bytes * (period - 1) > seconds
 
 
 class Seen(NamedTuple):
@@ -92,3 +116,34 @@ class Sampling:
                 return int(found[-1])
             stop = int(steps[0]) - 1
         return None
+
+
+class Look:
+    """Which rows of a result belong to which probe, those of each step first.
+
+    Parameters
+    ----------
+    layout : Layout
+        The whole step.
+    sampled : frozenset
+        Its probes that are read at their samples only.
+    due : frozenset
+        Those of them that are read.
+    """
+
+    def __init__(self, layout: Layout, sampled: frozenset, due: frozenset) -> None:
+        probes = [key for key, _, _ in layout.probes]
+        every = [key for key in probes if key not in sampled]
+        self.layout = layout
+        if sampled:
+            self.layout = looking_at(layout, [*every, *(k for k in probes if k in due)])
+        rows = [(k, a, a + int(np.prod(s))) for k, a, s in self.layout.probes]
+        self.every = tuple(rows[: len(every)])
+        #: rows of each step
+        self.n_every = self.every[-1][2] if self.every else 0
+        self.due = tuple((k, a - self.n_every, b - self.n_every) for k, a, b in rows)
+        self.due = self.due[len(every) :]
+
+    def part(self, rows: np.ndarray) -> tuple:
+        """The samples in ``(steps, n, batch)``, as a part of `Seen`."""
+        return rows[:, self.n_every :], self.due, True

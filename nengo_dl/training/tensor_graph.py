@@ -25,10 +25,10 @@ from nengo_dl.runtime.tensorflow.either import either
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.runtime.tensorflow.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.tensorflow.reuse import key_of, programs, without_numbers
+from nengo_dl.runtime.tensorflow.stages import TensorStages
 from nengo_dl.runtime.tensorflow.starting_values import Started, StartingValues
 from nengo_dl.runtime.tensorflow.switches import may_compile
 from nengo_dl.runtime.tensorflow.unrolled import Unrolled
-from nengo_dl.runtime.tiers import SequenceStages
 from nengo_dl.tensor_node import TrainsSome, add_losses
 
 
@@ -60,7 +60,7 @@ class Variant:
         self.program = program
         self.use = use
         self.layout = program.layout(use)
-        self.stages = SequenceStages(self.layout, program.batch, tensors=True)
+        self.stages = TensorStages(self.layout, program.batch)
         python = any(group.kernel.host for group in self.layout.loop.groups)
         loop = self.layout.has_loop
         # without a loop it is compiled with the training step around it, see `fuses`

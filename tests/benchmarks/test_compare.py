@@ -7,7 +7,7 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.benchmarks import runs
 from nengo_dl.benchmarks.measurements import compare
-from nengo_dl.runtime import cost_model
+from nengo_dl.runtime.tensorflow import costs
 from tests.benchmarks import tiny
 
 FEW = {"seeds": 2, "steps": 20, "repeats": 2, "step_calls": 2, "memory": False}
@@ -46,7 +46,7 @@ def test_compare(minibatch_size, monkeypatch, allclose):
 def test_runs_are_compared_once_ours_has_settled(monkeypatch):
     tiny.add_tiny(monkeypatch)
     monkeypatch.setattr(compare, "settle", runs.settle)
-    monkeypatch.setattr(cost_model, "COMPILE_SECONDS", 0.01)
+    monkeypatch.setattr(costs, "COMPILE_SECONDS", 0.01)
     seen, tiers = [], []
 
     def run_times(sims, steps, repeats):

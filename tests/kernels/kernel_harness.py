@@ -30,13 +30,14 @@ from nengo_dl.compiler.stages import Stage
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.functions import item_generators
 from nengo_dl.runtime.emit import whole_step
+from nengo_dl.runtime.executor import Task, executors, pack
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.sampling import Seen
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tensorflow.batch_first import turn_step
+from nengo_dl.runtime.tensorflow.executor import TensorFlowExecutor
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
-from nengo_dl.runtime.tiers import NumpyTier, TensorFlowTier, pack
 from nengo_dl.surrogates import SpikeTraining
 
 DT = 0.001
@@ -301,10 +302,10 @@ def tier_of(program, bench, tier):
     use = Specialization(open=bool(bench.parameters), fed=frozenset(bench.data))
     layout = program.layout(use, fused=tier == "numpy")
     feed, weights = program.feed(use, layout), program.weights(layout)
+    task = Task(layout, feed, program.store, weights)
     if tier == "numpy":
-        return NumpyTier(layout, feed, program.store, weights)
-    jit = tier == "jitted"
-    return TensorFlowTier(layout, feed, program.store, weights, jit=jit)
+        return executors.find("numpy").make(task)
+    return TensorFlowExecutor(task, jit=tier == "jitted")
 
 
 def merged(bench):

@@ -140,7 +140,7 @@ def plastic(dtype="float64", fails=(), probed=True, size=40, **probe):
 def shares(sim, name):
     """Whether a signal of an operator on large arrays lies in the state itself."""
     (host,) = [h for h in sim._program.hosts.values() if isinstance(h, PythonOperator)]
-    (tier,) = sim._program.tiers
+    (tier,) = sim._program.executors
     return any(
         np.may_share_memory(carry, flat)
         for item in host.items

@@ -26,7 +26,7 @@ def simulate(net, batch=3, **options):
     with nengo_dl.Simulator(net, **options) as sim:
         sim.run_steps(30)
         sim.run_steps(20)
-        (tier,) = sim._live.program._tiers.values()
+        (tier,) = sim._live.program._executors.values()
         return sim.data[net.p].reshape(-1, 50, 1)[0], tier.turned
 
 

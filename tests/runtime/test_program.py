@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from nengo_dl.runtime import cost_model
+from nengo_dl.runtime import executor
 from nengo_dl.runtime import program as rules
+from nengo_dl.runtime.numpy.costs import seconds_per_step
+from nengo_dl.runtime.tensorflow import costs, kinds
 from tests import networks
 
 
@@ -29,14 +31,20 @@ def make(jit="auto", **options):
 
 def steps_in(sim, seconds):
     """As many steps as NumPy is estimated to run in some seconds."""
-    return int(seconds / sim._program.estimate(rules.Specialization()))
+    return int(seconds / estimate(sim._program))
+
+
+def estimate(program):
+    """About how long a step takes in NumPy, in seconds, from the plan alone."""
+    layout = program.layout(rules.Specialization(), fused=True)
+    return seconds_per_step(layout, program.batch)
 
 
 @pytest.fixture
 def quick_limit(monkeypatch):
     """Compile after a thousand steps of the small network, not after many."""
-    monkeypatch.setattr(cost_model, "COMPILE_SECONDS", 0.05)
-    return cost_model.COMPILE_SECONDS
+    monkeypatch.setattr(costs, "COMPILE_SECONDS", 0.05)
+    return costs.COMPILE_SECONDS
 
 
 def test_auto_goes_by_the_steps_since_the_last_reset(quick_limit):
@@ -47,7 +55,7 @@ def test_auto_goes_by_the_steps_since_the_last_reset(quick_limit):
         assert active(sim)[0] == "numpy"
         sim.run_steps(100)
         assert active(sim)[0] == "tensorflow"
-        sim.run_steps(cost_model.SHORT_RUN)
+        sim.run_steps(executor.SHORT_RUN)
         assert active(sim)[0] == "numpy"
         sim.step()
         assert active(sim)[0] == "numpy"
@@ -118,10 +126,10 @@ def test_the_limit_is_lower_where_tensorflow_is_imported_anyway():
         nengo.Probe(node)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         tensors = sim._program.layout(rules.Specialization(), fused=True)
-    limit = cost_model.seconds_before_compiling
-    assert limit(layout, None) == limit(layout, "/cpu:0") == cost_model.COMPILE_SECONDS
-    assert limit(layout, "/gpu:0") == cost_model.IMPORTED_SECONDS
-    assert limit(tensors, None) == cost_model.IMPORTED_SECONDS
+    limit = costs.seconds_before_compiling
+    assert limit(layout, None) == limit(layout, "/cpu:0") == costs.COMPILE_SECONDS
+    assert limit(layout, "/gpu:0") == costs.IMPORTED_SECONDS
+    assert limit(tensors, None) == costs.IMPORTED_SECONDS
 
 
 @pytest.mark.parametrize("jit, tier", [(True, "tensorflow"), (False, "numpy")])
@@ -134,7 +142,7 @@ def test_the_setting_fixes_the_tier(jit, tier):
 
 def test_large_networks_are_compiled_at_once(monkeypatch):
     with make() as sim:
-        monkeypatch.setattr(type(sim._program), "estimate", lambda self, use: 0.3)
+        monkeypatch.setattr(kinds, "seconds_per_step", lambda layout, batch: 0.3)
         sim.run_steps(20)
         assert active(sim)[0] == "tensorflow"
 
@@ -181,8 +189,7 @@ def test_sharing_needs_fewer_kernels_than_open_parameters():
 
 def test_the_estimate_grows_with_size_and_batch():
     with make() as one, make(minibatch_size=64) as many:
-        use = rules.Specialization()
-        assert 0 < one._program.estimate(use) < many._program.estimate(use)
+        assert 0 < estimate(one._program) < estimate(many._program)
 
 
 def test_a_step_of_numpy_equals_a_run():

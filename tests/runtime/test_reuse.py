@@ -21,7 +21,7 @@ from nengo_dl.training.keras_side import NengoModel
 def fresh(monkeypatch):
     """No programs of other tests, and none left behind."""
     programs = Programs()
-    monkeypatch.setattr("nengo_dl.runtime.tiers.programs", programs)
+    monkeypatch.setattr("nengo_dl.runtime.tensorflow.executor.programs", programs)
     monkeypatch.setattr("nengo_dl.training.tensor_graph.programs", programs)
     return programs
 

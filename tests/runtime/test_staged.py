@@ -26,7 +26,7 @@ def network(before=None, after=None):
 
 def tiers_used(sim):
     """Names of the tiers that have run."""
-    return {name for _, name in sim._program._tiers}
+    return {name for _, name in sim._program._executors}
 
 
 @pytest.mark.parametrize("minibatch_size", [None, 3])

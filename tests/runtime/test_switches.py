@@ -10,8 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework import config
 
 import nengo_dl
-from nengo_dl.runtime import cost_model
-from nengo_dl.runtime.tensorflow import switches
+from nengo_dl.runtime.tensorflow import costs, switches
 
 X = np.ones((2, 5, 1))
 
@@ -70,7 +69,7 @@ def results(neurons, synapse):
     "neurons, synapse", ((nengo.LIF(), 0.01), (nengo.RectifiedLinear(), None))
 )
 def test_auto_steps_back(switch, neurons, synapse, monkeypatch, allclose):
-    monkeypatch.setattr(cost_model, "COMPILE_SECONDS", 0.0)
+    monkeypatch.setattr(costs, "COMPILE_SECONDS", 0.0)
     expected = results(neurons, synapse)
     with switch(), warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

@@ -6,10 +6,12 @@ import pytest
 
 import nengo_dl
 from nengo_dl.compiler.looks import looking_at
-from nengo_dl.runtime import cost_model, tiers
+from nengo_dl.runtime import sampling, stepwise
+from nengo_dl.runtime.executor import executors
+from nengo_dl.runtime.numpy import costs as numpy_costs
 from nengo_dl.runtime.program import Specialization
-from nengo_dl.runtime.sampled import SampledNumpyTier, SampledTensorFlowTier
 from nengo_dl.runtime.sampling import Sampling
+from nengo_dl.runtime.tensorflow import costs as tensorflow_costs
 
 PERIODS = (2, 7.3, 10, 64, 1000)
 
@@ -17,9 +19,9 @@ PERIODS = (2, 7.3, 10, 64, 1000)
 @pytest.fixture
 def sampled_always(monkeypatch):
     """Also small probes are read at their samples only."""
-    free = dict.fromkeys(cost_model.SAMPLE_SECONDS, 0.0)
-    monkeypatch.setattr(cost_model, "SAMPLE_SECONDS", free)
-    monkeypatch.setattr(cost_model, "LEAST_BYTES", 1)
+    for costs in (numpy_costs, tensorflow_costs):
+        monkeypatch.setattr(costs, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(sampling, "LEAST_BYTES", 1)
 
 
 def network(periods=PERIODS, jit=False, rule=True, dtype="float64", **settings):
@@ -65,9 +67,8 @@ def test_samples_are_those_of_core(jit, rule, sampled_always, allclose):
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         for n_steps in (1, 6, 40, 953, 100):
             sim.run_steps(n_steps)
-        tier = sim._program._tiers[sim._program._active]
-        kind = SampledTensorFlowTier if jit else SampledNumpyTier
-        assert isinstance(tier, kind)
+        executor = sim._program._executors[sim._program._active]
+        assert executor.sampling.periods
         assert_as_core(sim, expected, allclose)
 
 
@@ -196,7 +197,7 @@ def test_the_last_step_alone(jit, sampled_always, allclose):
 
 def test_what_is_held_is_bounded_by_bytes(monkeypatch, sampled_always):
     net = network((None, 2))
-    monkeypatch.setattr(tiers, "NUMPY_CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(stepwise, "CHUNK_BYTES", 20_000)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         most = 0
         for seen in sim._program.run(0, 100):
@@ -205,7 +206,9 @@ def test_what_is_held_is_bounded_by_bytes(monkeypatch, sampled_always):
 
 
 def test_a_large_probe_is_left_out_and_a_small_one_is_not():
-    choose = cost_model.reads_samples_only
+    def choose(name, n_bytes, period):
+        return executors.find(name).reads_samples_only(n_bytes, period)
+
     assert choose("numpy", 640_000, 1000) and choose("tensorflow", 640_000, 1000)
     assert choose("numpy", 640_000, 2) and choose("tensorflow", 640_000, 2)
     assert not choose("numpy", 4, 1000) and not choose("tensorflow", 4, 1000)

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from nengo.exceptions import SimulationError
 
+from nengo_dl.runtime.journal import HostLog
+
 SUM_BY_ADDS = 3
 """Sums of at most this many terms become additions (0.3 us each against 1.2 us)."""
 
@@ -300,32 +302,6 @@ class Matmul(Operation):
                 code.call(a[i].dot, b[i], out[i])
         else:
             code.call(np.matmul, a, b, out)
-
-
-class HostLog:
-    """What the Python functions of a step returned, so that it can be run once more.
-
-    Attributes
-    ----------
-    results : list of list of ndarray or None
-        Of the present step, so far: what each call returned, in their order.
-    again : list of list of ndarray
-        What the next calls are to return instead of calling.
-    begun : dict
-        Function -> what it returned for some columns before it failed, and how many.
-    columns : int
-        How many numbers all calls of a step return.
-    """
-
-    def __init__(self) -> None:
-        self.results: list | None = None
-        self.columns = 0
-        self.forget()
-
-    def forget(self) -> None:
-        """The functions are called for another step."""
-        self.again: list = []
-        self.begun: dict = {}
 
 
 class HostCall(Operation):

@@ -11,9 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nengo_dl.compiler.layout import Layout
+from nengo_dl.runtime.executor import Task
 from nengo_dl.runtime.host import InputsInterrupted
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.tiers import TensorFlowTier
+from nengo_dl.runtime.sampling import Seen
+from nengo_dl.runtime.stages import SequenceStages
+from nengo_dl.runtime.tensorflow.executor import TensorFlowExecutor
 
 
 class SequenceNamespace(NumpyNamespace):
@@ -68,8 +72,8 @@ class SequenceNamespace(NumpyNamespace):
         return [np.asarray(result, self.dtype) for result in fn.outputs(whole)]
 
 
-class StagedTier(TensorFlowTier):
-    """A `TensorFlowTier` whose stages around the loop are run in NumPy.
+class StagedExecutor(TensorFlowExecutor):
+    """A `TensorFlowExecutor` whose stages around the loop are run in NumPy.
 
     For layouts with Python in the stages before or after the loop and none in it. If a
     function raises, the steps before are run and reported, as if it had been called step
@@ -81,22 +85,25 @@ class StagedTier(TensorFlowTier):
     #: of the chunks that the loop was compiled for
     _lengths: frozenset | set = frozenset()
 
-    def has_compiled(self, n_steps: int) -> bool:
-        """See `TensorFlowTier.has_compiled`."""
-        return self.chunk(n_steps) in self._lengths
-
-    def __init__(self, *args, **kwargs):
+    def __init__(self, task: Task, jit: bool = True) -> None:
         self._returned: dict = {}
         self._reached = None
-        super().__init__(*args, **kwargs)
+        super().__init__(task, jit)
+
+    def _stages(self, layout: Layout, turned: bool | None) -> SequenceStages:
+        return SequenceStages(layout, self.store.batch)
+
+    def has_compiled(self, n_steps: int) -> bool:
+        """See `TensorFlowExecutor.has_compiled`."""
+        return self.chunk(n_steps) in self._lengths
 
     def load(self) -> None:
-        """Take the state from the store."""
+        """See `TensorFlowExecutor.load`."""
         super().load()
         self._returned, self._reached = {}, None
 
-    def run(self, start: int, n_steps: int) -> Iterator[np.ndarray]:
-        """Advance by ``n_steps`` after step ``start``; yield ``(steps, rows, batch)``."""
+    def run(self, start: int, n_steps: int) -> Iterator[Seen]:
+        """See `TensorFlowExecutor.run`."""
         chunk = self.chunk(n_steps)
         self._lengths = {*self._lengths, chunk}
         done = 0
@@ -106,7 +113,7 @@ class StagedTier(TensorFlowTier):
             done += len(outputs)
             if len(outputs):
                 self._following = start + done, carry
-                yield outputs
+                yield Seen(len(outputs), ((outputs, self.every, False),))
                 self.settle(start + done)
             if cause is not None:
                 raise cause

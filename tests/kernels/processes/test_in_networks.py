@@ -146,7 +146,7 @@ def test_noise_of_ensembles_does_not_keep_the_loop_from_being_compiled():
         program = sim._program
         program.jit = True
         sim.run_steps(90)
-        ((_, tier),) = program._tiers
+        ((_, tier),) = program._executors
         assert tier == "tensorflow"
         assert_close(data_of(sim, net), theirs, atol=1e-9)
 

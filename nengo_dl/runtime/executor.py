@@ -1,0 +1,351 @@
+"""What runs a network: the contract of executors, and the registry that finds them.
+
+The compiler makes a `~nengo_dl.compiler.layout.Layout`: which arrays are carried from
+step to step, what is given to a step, and which kernels it applies. An `Executor` runs
+it. How to write one, and how the runtime finds it, is all in this module and in
+`.namespace`; ``tests/runtime/test_conformance.py`` runs whatever is registered.
+
+The functions of one step come from `.emit`: ``whole_step(layout, batch)`` is a pure
+function ``step(xp, carry, x, weights) -> (next_carry, y)`` for layouts of a single stage.
+``carry`` are arrays ``(n_i, batch)``, ``x`` are the rows that the step is given,
+``(layout.n_given, batch)``, or None if that is 0, and ``y`` are the rows that are probed,
+``(layout.n_probed, batch)``. Layouts with stages for all steps at once are run by
+`.stages` and ``loop_step``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Flag
+from typing import Any, Protocol
+
+import numpy as np
+
+from nengo_dl.compiler.graph import ParameterRef
+from nengo_dl.compiler.layout import Layout, Weight
+from nengo_dl.runtime.host import InputFeed
+from nengo_dl.runtime.namespace import ArrayNamespace
+from nengo_dl.runtime.sampling import Sampling, Seen
+from nengo_dl.runtime.state import StateStore
+
+#: runs so short that handing them to a compiled loop costs more than they do (``python -m
+#: nengo_dl.benchmarks first``); they do not count when it is asked whether that pays
+SHORT_RUN = 16
+
+
+class Capability(Flag):
+    """What an executor can do; the runtime chooses by these, never by a name."""
+
+    NONE = 0
+    #: Python functions may be called for many steps, before or after the loop over time
+    PYTHON_AROUND_LOOP = 1
+    #: Python functions may be called inside a step, once each, in their order. It
+    #: includes the other one: in layouts of a single stage, all are in the step
+    PYTHON_IN_LOOP = 2 | PYTHON_AROUND_LOOP
+    #: takes layouts with stages before and after the loop, which compute all steps of a
+    #: chunk at once; others are given layouts of a single stage
+    STAGES = 4
+    #: something is compiled before the first step, which takes seconds; the user's
+    #: setting ``jit`` asks for it or rules it out
+    COMPILES = 8
+    #: has the method ``step``, for single steps without the cost of a run
+    SINGLE_STEPS = 16
+    #: gradients flow through its namespace
+    GRADIENTS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What an executor is made for.
+
+    Attributes
+    ----------
+    layout : Layout
+        The step. Of a single stage, unless the executor has `Capability.STAGES`.
+    feed : InputFeed
+        ``feed.chunk(start, k)`` makes the rows that the ``k`` steps after step ``start``
+        are given, ``(k, layout.n_given, batch)``, and calls the functions that have no
+        input. It has to be called for each step once and in order, also if
+        ``layout.n_given`` is 0.
+    store : StateStore
+        Where the state is while no executor has it. Its attributes ``batch`` and
+        ``dtype`` are those of the simulation.
+    weights : list of ndarray
+        The arguments of the program, in the order of ``layout.weights``.
+    sampling : Sampling
+        The probes that may be read at their samples only. They are among those for which
+        `ExecutorKind.reads_samples_only` was true, so there are none by default.
+    unroll : int
+        How many steps one trip of a compiled loop should make.
+    use_loop : bool
+        False: ``unroll`` steps are to be compiled without a loop.
+    device : str or None
+        The device that the user asked for, as for `tf.device`.
+    """
+
+    layout: Layout
+    feed: InputFeed
+    store: StateStore
+    weights: list[np.ndarray]
+    sampling: Sampling = Sampling({})
+    unroll: int = 1
+    use_loop: bool = True
+    device: str | None = None
+
+
+class Executor(Protocol):
+    """A step that has been made ready to run, and the state while it runs.
+
+    The arrays that are carried belong to the executor between `load` and `save`;
+    otherwise the state is in the store. Steps count from 1: "after step ``start``" means
+    that ``start`` steps have been run since the last reset.
+
+    *Whole steps.* Whatever happens, the state that others see is that at the end of a
+    step. What ends a run early is an exception of a Python function, an interrupt, or a
+    caller that takes no more of what `run` yields. In the first two cases `run` yields
+    the steps before the failure, then raises what was raised. The state is then that at
+    the end of the last step that was yielded. What the feed made for later steps goes
+    back with ``feed.put_back(step, rows)``, and what functions returned in the step that
+    did not come to its end is returned to it when it is run again: no function is called
+    twice for a step, and no random number is skipped.
+
+    Attributes
+    ----------
+    layout : Layout
+        What it runs.
+    feed : InputFeed
+        What gives it its inputs; the one it was made with.
+    """
+
+    layout: Layout
+    feed: InputFeed
+
+    def load(self) -> None:
+        """Take the state from the store: ``store.load(layout.states, layout.carry)``.
+
+        Nothing that was remembered of earlier steps is valid any more.
+        """
+
+    def save(self) -> None:
+        """Put the state into the store: ``store.save(layout.states, carry)``.
+
+        ``carry`` is a list of arrays ``(n_i, batch)``. The executor keeps the state, and
+        goes on with it if it is not told to `load`.
+        """
+
+    def write(self, weights: Sequence[np.ndarray]) -> None:
+        """Use other values of the parameters from now on.
+
+        Parameters
+        ----------
+        weights : sequence of ndarray
+            Of the same shapes as in the `Task`.
+        """
+
+    def has_compiled(self, n_steps: int) -> bool:
+        """Whether a run of so many steps starts without compiling anything."""
+
+    def run(self, start: int, n_steps: int) -> Iterator[Seen]:
+        """Advance by ``n_steps`` after step ``start``; see above for how a run ends.
+
+        Any number of steps may be run before what they gave is yielded, but not more
+        than memory allows: users run millions of steps. While `.interrupts` makes
+        Ctrl-C wait for the end of a step, whoever runs many steps in Python looks at
+        ``interrupts.waiting`` between them.
+
+        Yields
+        ------
+        Seen
+            What probes saw in the next steps: the rows of all probes of the layout, or
+            of those that are read in each step, and the samples of the others.
+        """
+
+    def step(self, start: int) -> np.ndarray | Seen:
+        """The one step after step ``start``, without data that were given to nodes.
+
+        Only asked of executors with `Capability.SINGLE_STEPS`. If it raises, `settle` is
+        called before anything else.
+
+        Returns
+        -------
+        ndarray or Seen
+            ``(1, rows, batch)``, the rows of all probes; `Seen` if some of them are read
+            at their samples only.
+        """
+
+    def settle(self, step: int) -> None:
+        """The state is to be that at the end of step ``step``.
+
+        Called after a run that ended early: the steps up to ``step`` were taken by the
+        caller, and the state is that of this step or of a later one. Inputs of the steps
+        after it go back to the feed.
+        """
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much there is to run, for the choice of an executor.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of a single stage.
+    batch : int
+        Number of batch items.
+    n_steps : int
+        Steps of the run at hand.
+    asked : int
+        Steps of all long runs since the last reset, this one included. The choice never
+        looks at a clock: a script runs in the same way in every process.
+    device : str or None
+        The device that the user asked for.
+    """
+
+    layout: Layout
+    batch: int
+    n_steps: int
+    asked: int
+    device: str | None = None
+
+
+class ExecutorKind(ABC):
+    """One way to run networks: what it can do, when it pays, and how one is made.
+
+    Attributes
+    ----------
+    name : str
+        Short and unique.
+    capabilities : Capability
+        What it can do.
+    """
+
+    name: str
+    capabilities: Capability = Capability.NONE
+
+    @abstractmethod
+    def namespace(self, dtype: Any) -> ArrayNamespace:
+        """The array functions that kernels are given.
+
+        Parameters
+        ----------
+        dtype : dtype
+            ``float32`` or ``float64``.
+        """
+
+    @abstractmethod
+    def make(self, task: Task) -> Executor:
+        """An executor, without the state: that comes with `Executor.load`."""
+
+    def pays(self, work: Work) -> bool:
+        """Whether some work is worth what it costs to get started with it.
+
+        Kinds are asked in the order of the registry; the first one that can run a
+        network and says that it pays is taken. True by default.
+        """
+        return True
+
+    def reads_samples_only(self, n_bytes: float, period: float) -> bool:
+        """Whether a probe should be left out between its samples; no by default.
+
+        Parameters
+        ----------
+        n_bytes : float
+            What the probe sees in a step.
+        period : float
+            Steps between two samples.
+        """
+        return False
+
+
+class Executors:
+    """The registry: all kinds of executors, those to be asked first at the front.
+
+    Examples
+    --------
+    >>> executors.find("numpy").capabilities & Capability.COMPILES
+    <Capability.NONE: 0>
+    """
+
+    def __init__(self) -> None:
+        self._kinds: list[ExecutorKind] = []
+
+    def register(self, kind: ExecutorKind, before: str | None = None) -> None:
+        """Add a kind at the end, or before the one with a name.
+
+        Raises
+        ------
+        ValueError
+            If its name is taken, or ``before`` names nothing.
+        """
+        if kind.name in self.names:
+            raise ValueError(
+                f"there is an executor {kind.name!r} already; give this one another name"
+            )
+        place = len(self._kinds) if before is None else self._index(before)
+        self._kinds.insert(place, kind)
+
+    def remove(self, name: str) -> None:
+        """Forget the kind of this name."""
+        del self._kinds[self._index(name)]
+
+    @contextmanager
+    def using(self, kind: ExecutorKind) -> Iterator[None]:
+        """A kind that is asked first, as long as the context lasts."""
+        self.register(kind, before=self.names[0] if self._kinds else None)
+        try:
+            yield
+        finally:
+            self.remove(kind.name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all kinds, in the order in which they are asked."""
+        return tuple(kind.name for kind in self._kinds)
+
+    def find(self, name: str) -> ExecutorKind:
+        """The kind of this name."""
+        return self._kinds[self._index(name)]
+
+    def able(self, needs: Capability) -> tuple[ExecutorKind, ...]:
+        """The kinds that can do all of this, in the order in which they are asked."""
+        return tuple(k for k in self._kinds if needs in k.capabilities)
+
+    def _index(self, name: str) -> int:
+        for i, kind in enumerate(self._kinds):
+            if kind.name == name:
+                return i
+        raise ValueError(
+            f"there is no executor {name!r}; there are {', '.join(self.names)}"
+        )
+
+
+#: all kinds of executors of this process
+executors = Executors()
+
+
+def pack(weight: Weight, values: Any, dtype: Any) -> np.ndarray:
+    """An argument of a program as one array.
+
+    Parameters
+    ----------
+    weight : Weight
+        What it consists of.
+    values : callable
+        Parameter key -> its present value.
+    dtype : dtype
+        ``float32`` or ``float64``.
+    """
+    items = []
+    for item in weight.items:
+        if isinstance(item, ParameterRef):
+            value = np.ravel(values(item.key))
+            value = value if item.index is None else value[np.ravel(item.index)]
+            item = value.reshape(item.shape)
+        items.append(item)
+    with np.errstate(over="ignore"):  # the user was told when the simulator was made
+        if weight.form == "stack":
+            return np.stack(items).astype(dtype)
+        return np.concatenate([np.ravel(i) for i in items]).reshape(-1, 1).astype(dtype)

@@ -1,0 +1,86 @@
+"""The two kinds of executors that compile a loop: with Python around it, and without.
+
+TensorFlow itself is only imported when one is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nengo_dl.runtime.executor import (
+    SHORT_RUN,
+    Capability,
+    Executor,
+    ExecutorKind,
+    Task,
+    Work,
+    executors,
+)
+from nengo_dl.runtime.namespace import ArrayNamespace
+from nengo_dl.runtime.numpy.costs import seconds_per_step
+from nengo_dl.runtime.sampling import pays_to_leave_out
+from nengo_dl.runtime.tensorflow import costs
+from nengo_dl.runtime.tensorflow.switches import may_compile
+
+
+class TensorFlowKind(ExecutorKind):
+    """The whole simulation as one compiled program."""
+
+    name = "tensorflow"
+    capabilities = Capability.STAGES | Capability.COMPILES | Capability.GRADIENTS
+
+    def namespace(self, dtype: Any) -> ArrayNamespace:
+        """See `ExecutorKind.namespace`."""
+        from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+
+        return TensorFlowNamespace(dtype)
+
+    def make(self, task: Task) -> Executor:
+        """See `ExecutorKind.make`; compiled, unless functions of tensors prevent it."""
+        from nengo_dl.runtime.tensorflow.executor import TensorFlowExecutor
+        from nengo_dl.runtime.tensorflow.sampled import SampledExecutor
+
+        kind = SampledExecutor if task.sampling.periods else TensorFlowExecutor
+        return kind(task, jit=self._compilable(task, task.layout.groups()))
+
+    def pays(self, work: Work) -> bool:
+        """See `ExecutorKind.pays`."""
+        if work.n_steps <= SHORT_RUN:
+            return False
+        seconds = seconds_per_step(work.layout, work.batch) * work.asked
+        limit = costs.seconds_before_compiling(work.layout, work.device)
+        return seconds > limit and may_compile("auto")
+
+    def reads_samples_only(self, n_bytes: float, period: float) -> bool:
+        """See `ExecutorKind.reads_samples_only`."""
+        return pays_to_leave_out(n_bytes, period, costs.SAMPLE_SECONDS)
+
+    @staticmethod
+    def _compilable(task: Task, groups: Any) -> bool:
+        """Whether XLA can compile the functions of tensors that the users brought."""
+        if not any(group.kernel.tensorflow for group in groups):
+            return True
+        from nengo_dl.runtime.tensorflow.carried_variables import compilable
+
+        return compilable(groups, task.store.batch)
+
+
+class StagedKind(TensorFlowKind):
+    """A compiled loop, with Python functions before or after it."""
+
+    name = "staged"
+    capabilities = TensorFlowKind.capabilities | Capability.PYTHON_AROUND_LOOP
+
+    def make(self, task: Task) -> Executor:
+        """See `ExecutorKind.make`."""
+        from nengo_dl.runtime.tensorflow.staged import StagedExecutor
+
+        return StagedExecutor(task, jit=self._compilable(task, task.layout.loop.groups))
+
+    def reads_samples_only(self, n_bytes: float, period: float) -> bool:
+        """Never: Python functions read all steps of a chunk at once."""
+        return False
+
+
+executors.register(TensorFlowKind(), before="numpy")
+executors.register(StagedKind(), before="numpy")
