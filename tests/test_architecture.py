@@ -51,6 +51,18 @@ THIRD_PARTY = {
     "runtime/numpy": {"numpy", "nengo"},
 }
 
+# Where TensorFlow and Keras are imported, if only when they are needed. Everything else
+# runs without them, so that small networks start at once.
+TENSORFLOW = (
+    "runtime/tensorflow",
+    # the Keras side
+    *("training", "tensor_graph", "tensor_node", "callbacks", "losses", "converter"),
+    # older names, and which devices there are, which TensorFlow alone can tell
+    *("compat", "simulator/legacy", "simulator/building"),
+    # what is settled before TensorFlow is imported, and what reports on it
+    *("environment", "__main__", "benchmarks", "plots"),
+)
+
 # What the compiler may use of Nengo. Lowering alone deals with Nengo's signals and with
 # the order of its operators; what a concrete operator means is the kernels' business.
 COMPILER_MAY_USE = {"nengo.exceptions"}
@@ -144,6 +156,25 @@ def third_party_violations(path, source):
                 yield f"{path}:{line} imports {name}; {part} does without {top}"
 
 
+def type_checking(tree):
+    """The lines that only type checkers look at."""
+    lines = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            lines.update(range(node.lineno, node.body[-1].end_lineno + 1))
+    return lines
+
+
+def tensorflow_violations(path, source):
+    """Imports of TensorFlow or Keras outside of the rooms that need them."""
+    if re.match(rf"{PACKAGE}/({'|'.join(TENSORFLOW)})\b", path):
+        return
+    unseen = type_checking(ast.parse(source))
+    for line, name in imports(path, source):
+        if name.partition(".")[0] in ("tensorflow", "keras") and line not in unseen:
+            yield f"{path}:{line} imports {name}; that belongs to runtime/tensorflow"
+
+
 def operator_names():
     """The names of all operators that Nengo's builders know."""
     return {
@@ -206,6 +237,7 @@ def layout_violations(paths, page):
 SOURCE_RULES = [
     floor_violations,
     third_party_violations,
+    tensorflow_violations,
     naming_violations,
     size_violations,
 ]
@@ -286,12 +318,27 @@ def test_downward_imports_are_allowed(path, source):
         ("nengo_dl/compiler/graph.py", "def f():\n    from keras import ops", 1),
         ("nengo_dl/kernels/neurons/lif.py", "import tensorflow.math", 1),
         ("nengo_dl/runtime/numpy/step.py", "import tensorflow", 1),
-        ("nengo_dl/runtime/tensorflow/namespace.py", "import tensorflow", 0),
+        ("nengo_dl/runtime/tensorflow/loop.py", "import tensorflow", 0),
         ("nengo_dl/compiler/graph.py", "import numpy as np, ast, nengo_dl.config", 0),
     ],
 )
 def test_third_party_violations_are_found(path, source, number):
     assert len(list(third_party_violations(path, source))) == number
+
+
+@pytest.mark.parametrize(
+    "path, source, number",
+    [
+        ("nengo_dl/runtime/program.py", "import tensorflow as tf", 1),
+        ("nengo_dl/runtime/chunks.py", "def f():\n    from keras import ops", 1),
+        ("nengo_dl/runtime/tensorflow/loop.py", "import tensorflow as tf", 0),
+        ("nengo_dl/runtime/state.py", "if TYPE_CHECKING:\n    import keras", 0),
+        ("nengo_dl/runtime/program.py", "import nengo_dl.runtime.tensorflow.kinds", 0),
+        ("nengo_dl/simulator/simulator.py", "import keras", 1),
+    ],
+)
+def test_tensorflow_violations_are_found(path, source, number):
+    assert len(list(tensorflow_violations(path, source))) == number
 
 
 @pytest.mark.parametrize(
