@@ -110,7 +110,8 @@ class Executor(Protocol):
     the end of the last step that was yielded. What the feed made for later steps goes
     back with ``feed.put_back(step, rows)``, and what functions returned in the step that
     did not come to its end is returned to it when it is run again: no function is called
-    twice for a step, and no random number is skipped.
+    twice for a step, and no random number is skipped. `.host.Waiting` keeps the inputs of
+    those who run ahead, `.journal.Journal` the steps of those who work in place.
 
     Attributes
     ----------
