@@ -9,7 +9,7 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.lost import lost_gradients
+from nengo_dl.compiler.blocked_gradients import blocked_gradients
 from nengo_dl.config import get_setting, resolve_surrogates
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import warn
@@ -215,7 +215,7 @@ def warn_before_training(
             "network have the setting trainable=False or are changed by online learning "
             "rules, or the probes depend on none of them"
         )
-    _warn_of_lost_gradients(layer.variant(True), probes, trained)
+    _warn_of_blocked_gradients(layer.variant(True), probes, trained)
 
 
 def _trained(layer: TensorGraph) -> set[Signal]:
@@ -272,20 +272,20 @@ def _warn_of_thawed(store: ParameterStore) -> None:
         )
 
 
-def _warn_of_lost_gradients(
+def _warn_of_blocked_gradients(
     variant: Variant, probes: Iterable[Probe], trained: set[Signal]
 ) -> None:
     graph = variant.program.compiled(variant.use).graph
-    lost = lost_gradients(graph, probes, trained)
-    if not lost:
+    blocked = blocked_gradients(graph, probes, trained)
+    if not blocked:
         return
     advice = []
-    if any(node.kernel.host for node in lost):
+    if any(node.kernel.host for node in blocked):
         advice.append(
             "Python functions have no gradient (write them in TensorFlow, as a "
             "nengo_dl.TensorNode, to give them one)"
         )
-    if any(not node.kernel.host for node in lost):
+    if any(not node.kernel.host for node in blocked):
         advice.append(
             "spikes have one in their rate form, or with "
             "nengo_dl.configure_settings(spiking_training=True, surrogate=...) (see "
@@ -293,8 +293,8 @@ def _warn_of_lost_gradients(
         )
     warn(
         "Simulator.fit: no gradient goes through "
-        f"{_names(node.label or node.kernel.name for node in lost)}; what is behind is "
-        f"not trained by that way: {'; '.join(advice)}"
+        f"{_names(node.label or node.kernel.name for node in blocked)}; what is behind is"
+        f" not trained by that way: {'; '.join(advice)}"
     )
 
 

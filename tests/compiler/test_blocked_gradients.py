@@ -3,8 +3,8 @@
 import nengo
 import numpy as np
 
+from nengo_dl.compiler.blocked_gradients import blocked_gradients
 from nengo_dl.compiler.graph import GraphBuilder, ParameterRef, Reading
-from nengo_dl.compiler.lost import lost_gradients
 from nengo_dl.compiler.traits import Kernel
 
 
@@ -50,12 +50,12 @@ def test_traits_say_what_has_a_gradient():
         assert kernel.flat_outputs(builder.nodes[-1]) == flat
 
 
-def lost(build, trained=("w",), probes=("p",)):
+def blocked(build, trained=("w",), probes=("p",)):
     """Names of the kernels where gradients end; ``build(b, x)`` gives what is probed."""
     b = GraphBuilder()
     y, *following = build(b, b.parameter("w", 2))
     graph = b.build(probes=[Reading("p", y, (2,))], following=following)
-    return [node.kernel.name for node in lost_gradients(graph, probes, trained)]
+    return [node.kernel.name for node in blocked_gradients(graph, probes, trained)]
 
 
 def apply(b, kernel, *inputs, outputs=1, **params):
@@ -72,14 +72,14 @@ def chain(*kernels):
 
 
 def test_what_lies_between_parameters_and_probes():
-    assert lost(chain(Smooth(), Smooth())) == []
-    assert lost(chain(Smooth(), Python(), Smooth())) == ["python"]
-    assert lost(chain(Steps())) == ["steps"]
+    assert blocked(chain(Smooth(), Smooth())) == []
+    assert blocked(chain(Smooth(), Python(), Smooth())) == ["python"]
+    assert blocked(chain(Steps())) == ["steps"]
     # the gradient does not get as far as the first
-    assert lost(chain(Python(), Smooth(), Steps(), Smooth())) == ["steps"]
-    assert lost(chain(Python()), trained=()) == []
-    assert lost(chain(Python()), trained=["v"]) == []
-    assert lost(chain(Python()), probes=()) == []
+    assert blocked(chain(Python(), Smooth(), Steps(), Smooth())) == ["steps"]
+    assert blocked(chain(Python()), trained=()) == []
+    assert blocked(chain(Python()), trained=["v"]) == []
+    assert blocked(chain(Python()), probes=()) == []
 
 
 def test_other_outputs_have_gradients():
@@ -90,8 +90,8 @@ def test_other_outputs_have_gradients():
         (x,) = apply(b, Python(), x)
         return (apply(b, Steps(), x, outputs=2)[1],)
 
-    assert lost(second) == []
-    assert lost(behind_the_second) == ["python"]
+    assert blocked(second) == []
+    assert blocked(behind_the_second) == ["python"]
 
 
 def test_inputs_that_get_no_gradient():
@@ -103,8 +103,8 @@ def test_inputs_that_get_no_gradient():
         (spikes,), (rates,) = apply(b, Steps(), x), apply(b, Smooth(), x)
         return apply(b, Second(), rates, spikes)
 
-    assert lost(build) == []
-    assert lost(swapped) == ["steps"]
+    assert blocked(build) == []
+    assert blocked(swapped) == ["steps"]
 
 
 def test_through_time_and_matrices():
@@ -127,10 +127,10 @@ def test_through_time_and_matrices():
         (y,) = apply(b, Matrix(), v, A=ParameterRef("w", (2, 2)))
         return apply(b, Python(), y)
 
-    assert lost(state) == ["python"]
-    assert lost(only_in_time) == ["python"]
-    assert lost(matrix) == ["python"]
-    assert lost(matrix, trained=["v"]) == []
+    assert blocked(state) == ["python"]
+    assert blocked(only_in_time) == ["python"]
+    assert blocked(matrix) == ["python"]
+    assert blocked(matrix, trained=["v"]) == []
 
 
 def test_neurons_in_a_network():
@@ -148,5 +148,5 @@ def test_neurons_in_a_network():
     for spikes, expected in ((None, ["LIF"]), (SpikeTraining(), [])):
         options = LoweringOptions(spikes=spikes, parameters=parameters)
         graph = compile_model(model, options, OPEN_PASSES).graph
-        found = lost_gradients(graph, [probe], [bias])
+        found = blocked_gradients(graph, [probe], [bias])
         assert [node.kernel.name for node in found] == expected

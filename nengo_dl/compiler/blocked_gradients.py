@@ -10,7 +10,7 @@ from nengo_dl.compiler.flow import Flow
 from nengo_dl.compiler.graph import Graph, Kind, Node, ParameterRef
 
 
-def lost_gradients(graph: Graph, probes: Iterable, trained: Iterable) -> list[Node]:
+def blocked_gradients(graph: Graph, probes: Iterable, trained: Iterable) -> list[Node]:
     """Nodes that gradients of probes arrive at, and do not pass, on their way.
 
     Parameters
@@ -30,13 +30,13 @@ def lost_gradients(graph: Graph, probes: Iterable, trained: Iterable) -> list[No
     flow = Flow(graph)
     wanted = _gradient_arrives(graph, flow, set(probes))
     behind = _depends_on(graph, flow, set(trained))
-    lost = []
+    blocked = []
     for node in graph.nodes:
         outputs = node.kernel.flat_outputs(node)
         arrives = any(wanted[node.elements(output)].any() for output in outputs)
         if arrives and any(behind[elements].any() for elements in node.inputs):
-            lost.append(node)
-    return lost
+            blocked.append(node)
+    return blocked
 
 
 def _gradient_arrives(graph: Graph, flow: Flow, probes: set) -> np.ndarray:
