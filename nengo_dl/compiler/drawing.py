@@ -145,10 +145,10 @@ def layers(count: int, edges: list[tuple[int, int]]) -> np.ndarray:
 
     Edges that close a cycle are left out.
     """
-    following: list[list[int]] = [[] for _ in range(count)]
+    successors: list[list[int]] = [[] for _ in range(count)]
     waiting = np.zeros(count, int)
     for a, b in edges:
-        following[a].append(b)
+        successors[a].append(b)
         waiting[b] += 1
     layer, left = np.zeros(count, int), set(range(count))
     ready = [i for i in range(count) if not waiting[i]]
@@ -159,7 +159,7 @@ def layers(count: int, edges: list[tuple[int, int]]) -> np.ndarray:
         if i not in left:
             continue
         left.discard(i)
-        for j in following[i]:
+        for j in successors[i]:
             waiting[j] -= 1
             if j in left:
                 layer[j] = max(layer[j], layer[i] + 1)
@@ -167,8 +167,8 @@ def layers(count: int, edges: list[tuple[int, int]]) -> np.ndarray:
                     ready.append(j)
     targets = {b for _, b in edges}
     for i in range(count):  # sources come down to just above their first reader
-        if following[i] and i not in targets:
-            layer[i] = max(min(layer[j] for j in following[i]) - 1, 0)
+        if successors[i] and i not in targets:
+            layer[i] = max(min(layer[j] for j in successors[i]) - 1, 0)
     return layer
 
 

@@ -375,8 +375,8 @@ class GraphBuilder:
     def state(self, initial, next_elements=None) -> np.ndarray:
         """Elements that start as ``initial``; the next ones may be given in `build`."""
         initial = np.asarray(initial, np.float64).ravel()
-        following = -1 if next_elements is None else next_elements
-        return self._add(Kind.STATE, initial.size, value=initial, next=following)
+        after = -1 if next_elements is None else next_elements
+        return self._add(Kind.STATE, initial.size, value=initial, next=after)
 
     def input(self, key: Hashable, size: int) -> np.ndarray:
         """Elements whose values are given for every step."""
@@ -417,18 +417,18 @@ class GraphBuilder:
         self.nodes[number] = replace(node, outputs=outputs)
         return elements
 
-    def build(self, probes=(), states=(), following=()) -> Graph:
+    def build(self, probes=(), states=(), next_states=()) -> Graph:
         """The graph of everything that was added, which is not written any more.
 
         Parameters
         ----------
         probes, states : iterable of Reading
-        following : iterable of (elements, elements)
+        next_states : iterable of (elements, elements)
             STATE elements and the elements that hold their next values.
         """
-        following_elements = self._column("next", INDEX)
-        for elements, successors in following:
-            following_elements[elements] = successors
+        next_elements = self._column("next", INDEX)
+        for elements, successors in next_states:
+            next_elements[elements] = successors
         base = self._base
         rows = [t[0] for t in self._terms]
         src, scale = [t[1] for t in self._terms], [t[2] for t in self._terms]
@@ -440,7 +440,7 @@ class GraphBuilder:
             kind=self._column("kind", np.int8),
             owner=self._column("owner", INDEX),
             value=self._column("value", np.float64),
-            next=following_elements,
+            next=next_elements,
             block=self._column("block", INDEX),
             ptr=np.zeros(self.size + 1, INDEX),
             src=empty,

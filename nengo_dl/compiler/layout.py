@@ -88,10 +88,10 @@ class _Maker:
         self._stage_groups(Stage.BEFORE, outputs)
         before = self._finish(Stage.BEFORE, self.views[Stage.BEFORE].read(fed))
         self._stage_groups(Stage.LOOP, outputs)
-        following = self._following(outputs[Stage.LOOP], carry, copied)
+        next_state = self._next_state(outputs[Stage.LOOP], carry, copied)
         reported = self._loop_output(wanted)
         result = self.views[Stage.LOOP].read(reported)
-        loop = self._finish(Stage.LOOP, result, following)
+        loop = self._finish(Stage.LOOP, result, next_state)
         self._after_sources(reported)
         self._stage_groups(Stage.AFTER, outputs)
         after = self._finish(Stage.AFTER, self.views[Stage.AFTER].read(wanted))
@@ -167,8 +167,8 @@ class _Maker:
         """
         graph, view = self.graph, self.views[Stage.LOOP]
         states = np.flatnonzero(graph.kind == Kind.STATE)
-        following = graph.next[states]
-        home, row = view.tensor[following].copy(), view.row[following]
+        after = graph.next[states]
+        home, row = view.tensor[after].copy(), view.row[after]
         shared = self.sources[Stage.LOOP].values()
         home[np.isin(home, list(shared))] = ZERO - 1
         # the first state of each place decides its first value
@@ -255,7 +255,7 @@ class _Maker:
         """Whether everything happens in the loop, probes included."""
         return bool((self.plan.stages.element == Stage.LOOP).all())
 
-    def _following(self, tensors, carry, copied) -> tuple[Read, ...]:
+    def _next_state(self, tensors, carry, copied) -> tuple[Read, ...]:
         """What each carried array becomes at the end of the step."""
         reads = []
         for tensor, initial in carry:
@@ -379,11 +379,11 @@ class _Maker:
         )
         return self.weight("stack", [first] if same else matrices)
 
-    def _finish(self, stage: Stage, result: Read, following=()) -> StageLayout:
+    def _finish(self, stage: Stage, result: Read, next_state=()) -> StageLayout:
         sources = dict(self.sources[stage])
         if self.parameter_weight is not None:
             sources["parameter weight"] = self.parameter_weight.number
-        return StageLayout(self.groups[stage], sources, result, following)
+        return StageLayout(self.groups[stage], sources, result, next_state)
 
 
 def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:

@@ -403,7 +403,7 @@ class Lowering:
                 )
                 for base, elements in self._states.items()
             ],
-            following=[
+            next_states=[
                 (elements, self._environment[base])
                 for base, elements in self._states.items()
             ],

@@ -38,22 +38,22 @@ def operator_order(operators: Iterable) -> list:
         If operators depend on each other in a circle, or if two of them set (or update)
         the same memory.
     """
-    following = dependents(operators)
-    waiting = dict.fromkeys(following, 0)
-    for op in chain.from_iterable(following.values()):
+    successors = dependents(operators)
+    waiting = dict.fromkeys(successors, 0)
+    for op in chain.from_iterable(successors.values()):
         waiting[op] += 1
     ready = deque(op for op, number in waiting.items() if not number)
     ordered = []
     while ready:
         op = ready.popleft()
         ordered.append(op)
-        for other in following[op]:
+        for other in successors[op]:
             waiting[other] -= 1
             if not waiting[other]:
                 ready.append(other)
-    if len(ordered) < len(following):
+    if len(ordered) < len(successors):
         raise BuildError(
-            _circle_message({op for op in waiting if waiting[op]}, following)
+            _circle_message({op for op in waiting if waiting[op]}, successors)
         )
     return ordered
 
@@ -70,9 +70,9 @@ def dependents(operators: Iterable) -> dict:
     dict
         The values are dicts without values, used as ordered sets.
     """
-    following: dict = {op: {} for op in operators}
+    successors: dict = {op: {} for op in operators}
     sets, incs, reads, updates = (defaultdict(list) for _ in range(4))
-    for op in following:
+    for op in successors:
         for signals, by_signal in (
             (op.sets, sets),
             (op.incs, incs),
@@ -93,8 +93,8 @@ def dependents(operators: Iterable) -> dict:
             for other in overlapping[signal]:
                 for by_signal in earlier:
                     for pre in by_signal.get(other, ()):
-                        following[pre].update(dict.fromkeys(posts))
-    return following
+                        successors[pre].update(dict.fromkeys(posts))
+    return successors
 
 
 def _overlaps(signals: Iterable) -> dict:
@@ -165,9 +165,9 @@ def _require_one_each(by_signal: dict, overlapping: dict, verb: str) -> None:
             )
 
 
-def _circle_message(stuck: set, following: dict) -> str:
+def _circle_message(stuck: set, successors: dict) -> str:
     """What to tell about operators that wait for each other; ``stuck`` cannot run."""
-    before = {post: pre for pre in following if pre in stuck for post in following[pre]}
+    before = {post: pre for pre in successors if pre in stuck for post in successors[pre]}
     op = next(iter(before.keys() & stuck))
     circle: dict = {}
     while op not in circle:

@@ -197,9 +197,9 @@ class _GraphPicture:
             elements = elements[mine]
             if elements.size == 0:
                 continue
-            name, following = name_of(reading.key), graph.next[elements[0]]
-            if not name and graph.kind[following] == Kind.NODE:
-                name = f"inside {graph.nodes[graph.owner[following]].kernel.name}"
+            name, after = name_of(reading.key), graph.next[elements[0]]
+            if not name and graph.kind[after] == Kind.NODE:
+                name = f"inside {graph.nodes[graph.owner[after]].kernel.name}"
             lines = ("state", *([name] if name else []), values(elements.size))
             self._add(elements, lines, "state")
 
@@ -303,7 +303,7 @@ class _LayoutPicture:
                 lines = (f"carried {key[1]}", values(layout.sizes[number]))
                 self._add(number, lines, "state")
         self._stage("loop", layout.loop, layout.after)
-        for k, read in enumerate(layout.loop.following):
+        for k, read in enumerate(layout.loop.next_state):
             target = self.maker[layout.loop.sources["carry", k]]
             for tensor, _, _ in read.parts:
                 if tensor in self.maker:
@@ -328,12 +328,12 @@ class _LayoutPicture:
             lines = ("given", *shown, values(self.layout.n_given))
             self._add(number, lines, "input", ", ".join(names))
 
-    def _stage(self, when: str, stage: StageLayout, following) -> None:
+    def _stage(self, when: str, stage: StageLayout, reader) -> None:
         for group in stage.groups:
             self._group(when, group)
-        if following is None or "given" not in following.sources:
+        if reader is None or "given" not in reader.sources:
             return
-        number = following.sources["given"]
+        number = reader.sources["given"]
         to = {"before": "to the loop", "loop": "after the loop"}[when]
         if stage.result.size:
             self._add(number, (to, f"{values(stage.result.size)} a step"), "hand")

@@ -89,7 +89,7 @@ class StageLayout:
     groups: tuple[Group, ...]
     sources: Mapping[Any, int]
     result: Read
-    following: tuple[Read, ...] = ()
+    next_state: tuple[Read, ...] = ()
 
     @property
     def batch_first(self) -> bool:

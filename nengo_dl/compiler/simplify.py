@@ -145,14 +145,14 @@ def fold(graph: Graph) -> Graph:
     rest = ~constant & (graph.scale != 0)
     terms_left = np.bincount(rows[rest], minlength=graph.size)
     kind[(kind == Kind.SUM) & (terms_left == 0)] = Kind.CONSTANT
-    following = np.where(kind == Kind.STATE, graph.next, -1)
+    next_states = np.where(kind == Kind.STATE, graph.next, -1)
     return graph.with_terms(
         rows[rest],
         graph.src[rest],
         graph.scale[rest],
         kind=kind,
         value=value,
-        next=following,
+        next=next_states,
         **_nodes_left(graph, left, kind),
     )
 
@@ -323,7 +323,7 @@ def retime(graph: Graph) -> Graph:
     """
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size)
-    following, states = [], []
+    next_states, states = [], []
     held = np.full(graph.size, -1)  # the state that holds an element one step later
     carried = np.flatnonzero(graph.next >= 0)[::-1]
     held[graph.next[carried]] = carried
@@ -345,7 +345,7 @@ def retime(graph: Graph) -> Graph:
                 delayed.append(held[inputs])
                 continue
             state = builder.state(np.zeros(inputs.size))
-            following.append((state, inputs))
+            next_states.append((state, inputs))
             states.append(
                 replace(reading, key=(reading.key, k), elements=state, shape=inputs.shape)
             )
@@ -356,7 +356,7 @@ def retime(graph: Graph) -> Graph:
         mapping[elements] = out
     if not states:
         return graph
-    extended = builder.build(states=(*graph.states, *states), following=following)
+    extended = builder.build(states=(*graph.states, *states), next_states=next_states)
     mapping = np.concatenate([mapping, np.arange(graph.size, extended.size)])
     return _forget(extended.rename(mapping), mapping)
 

@@ -155,8 +155,8 @@ def loop_step(layout: Layout, batch: int):
         if "given" in stage.sources:
             sources[stage.sources["given"]] = x
         tensors = emitter.stage(stage, sources)
-        following = [emitter.rows(read, tensors) for read in stage.following]
-        return following, emitter.rows(stage.result, tensors)
+        next_state = [emitter.rows(read, tensors) for read in stage.next_state]
+        return next_state, emitter.rows(stage.result, tensors)
 
     return step
 
@@ -170,10 +170,10 @@ def whole_step(layout: Layout, batch: int):
     after = layout.after
 
     def step(xp, carry, x, weights):
-        following, y = inner(xp, carry, x, weights)
+        next_state, y = inner(xp, carry, x, weights)
         emitter = Emitter(layout, xp, batch, weights)
         sources = {after.sources["given"]: y} if "given" in after.sources else {}
         tensors = emitter.stage(after, sources)
-        return following, emitter.rows(after.result, tensors)
+        return next_state, emitter.rows(after.result, tensors)
 
     return step

@@ -268,7 +268,7 @@ class RandomGraph:
         self.rng = rng
         self.log = log
         self.builder = GraphBuilder()
-        self.following, self.states = [], []
+        self.next_states, self.states = [], []
         self.matrices = [rng.uniform(-0.5, 0.5, size=(3, 6)), np.zeros((2, 4))]
         self.matrices += [np.eye(3), rng.uniform(size=(6, 6)) * (rng.rand(6, 6) < 0.3)]
         self.pool = np.zeros(0, int)
@@ -314,10 +314,10 @@ class RandomGraph:
         kinds += [] if self.log is None else [self.python, self.sink]
         for make in rng.choice(kinds, size=n_operations):
             self.offer(make())
-        following = [(state, self.bounded(state.size)) for state in self.states]
+        next_states = [(state, self.bounded(state.size)) for state in self.states]
         probes = [Reading(f"probe {k}", self.pick(4), (4,)) for k in range(3)]
         states = [Reading(f"state {k}", s, s.shape) for k, s in enumerate(self.states)]
-        return b.build(probes, states, [*following, *self.following])
+        return b.build(probes, states, [*next_states, *self.next_states])
 
     def bounded(self, size):
         """The next value of a state: some that cannot grow from step to step."""
@@ -359,7 +359,7 @@ class RandomGraph:
         params = {"a": np.full(n, 0.8), "b": np.full(n, 0.2)}
         state = self.builder.state(np.zeros(n))
         (y,) = self.builder.node(ONE_STATE, [self.pick(n), state], [n], params)
-        self.following.append((state, y))
+        self.next_states.append((state, y))
         return y
 
     def outer(self):
@@ -368,7 +368,7 @@ class RandomGraph:
         state = self.builder.state(np.zeros(12))
         params = {"shape": (3, 4), "factor": -0.1}
         (delta,) = self.builder.node(PES_DELTA, [error, activity], [12], params)
-        self.following.append((state, delta))
+        self.next_states.append((state, delta))
         shape = {"shape": (3, 4)}
         return self.builder.node(VARYING_MATVEC, [state, x], [3], shape)[0]
 
@@ -377,7 +377,7 @@ class RandomGraph:
         state = self.builder.state(np.zeros(n))
         params = {"gain": self.rng.uniform(-1, 1, size=n)}
         y, z = self.builder.node(TWIST, [self.pick(n), state], [n, n], params)
-        self.following.append((state, y))
+        self.next_states.append((state, y))
         return np.concatenate([y, z])
 
     def python(self):

@@ -82,13 +82,13 @@ def check(it):
                 _check_read(it, read, known)
             assert not known & set(group.outputs)  # written once
             known |= set(group.outputs)
-        for read in (stage.result, *stage.following):
+        for read in (stage.result, *stage.next_state):
             _check_read(it, read, known)
         if stage is it.loop:
             known |= {n for group in it.before.groups for n in group.outputs}
             known |= {n for key, n in it.before.sources.items() if key == "given"}
-    assert len(it.loop.following) == len(it.carry)
-    for read, first in zip(it.loop.following, it.carry):
+    assert len(it.loop.next_state) == len(it.carry)
+    for read, first in zip(it.loop.next_state, it.carry):
         assert read.size == first.size
     assert it.n_probed == sum(p.elements.size for p in it.plan.graph.probes)
     assert it.n_given == sum(s.size for s in it.plan.graph.inputs)

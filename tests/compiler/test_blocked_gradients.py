@@ -53,8 +53,8 @@ def test_traits_say_what_has_a_gradient():
 def blocked(build, trained=("w",), probes=("p",)):
     """Names of the kernels where gradients end; ``build(b, x)`` gives what is probed."""
     b = GraphBuilder()
-    y, *following = build(b, b.parameter("w", 2))
-    graph = b.build(probes=[Reading("p", y, (2,))], following=following)
+    y, *next_states = build(b, b.parameter("w", 2))
+    graph = b.build(probes=[Reading("p", y, (2,))], next_states=next_states)
     return [node.kernel.name for node in blocked_gradients(graph, probes, trained)]
 
 

@@ -23,11 +23,11 @@ def graph():
     x, state = b.input("x", 4), b.state([0.0, 0.0])
     (y,) = b.node(SQUASH, [x[:2]], [2], {})
     (z,) = b.node(SQUASH, [x[2:]], [2], {})
-    following = add(b, y, z, state)
-    (called,) = python_node(b, [], "called", [following], (1,))
-    python_node(b, [], "sink", [following])
-    out = matvec(b, ParameterRef("w", (3, 2)), following)
-    graph = b.build([probe(out, called)], following=[(state, following)])
+    next_states = add(b, y, z, state)
+    (called,) = python_node(b, [], "called", [next_states], (1,))
+    python_node(b, [], "sink", [next_states])
+    out = matvec(b, ParameterRef("w", (3, 2)), next_states)
+    graph = b.build([probe(out, called)], next_states=[(state, next_states)])
     return graph
 
 

@@ -57,7 +57,7 @@ def test_time_makes_no_edge():
     b = GraphBuilder()
     state = b.state([0.0, 0.0])
     y = copy(b, state)
-    graph = b.build([probe(y)], following=[(state, y)])
+    graph = b.build([probe(y)], next_states=[(state, y)])
     flow = Flow(graph)
     assert np.array_equal(flow.forward(chosen(graph, y)), chosen(graph, y))
     assert np.array_equal(flow.backward(chosen(graph, state)), chosen(graph, state))

@@ -110,7 +110,7 @@ def test_state_may_name_its_next_elements_at_once():
 def test_values_are_flattened():
     b = GraphBuilder()
     c, s = b.constant([[1, 2], [3, 4]]), b.state(np.full((2, 1), 5))
-    assert np.array_equal(b.build(following=[(s, c[:2])]).value, [1, 2, 3, 4, 5, 5])
+    assert np.array_equal(b.build(next_states=[(s, c[:2])]).value, [1, 2, 3, 4, 5, 5])
 
 
 def test_empty_builder_gives_an_empty_graph():
@@ -239,7 +239,7 @@ def test_keep_loses_states_but_not_side_effects():
     python_node(b, [], "sink", [x])
     b.node(SQUASH, [x], [1], {})
     states = [Reading("s", s, (2,))]
-    graph = b.build(states=states, following=[(s, np.repeat(x, 2))])
+    graph = b.build(states=states, next_states=[(s, np.repeat(x, 2))])
     keep = np.ones(graph.size, bool)
     keep[s[0]] = keep[graph.nodes[1].elements()] = False
     kept = graph.keep(keep)
@@ -282,7 +282,7 @@ def test_reference_of_the_tests_computes_by_the_definition(allclose, rng):
     x, s = b.input("x", 1), b.state([0.5])
     y = b.sum([0.0], np.array([0, 0]), np.concatenate([x, s]), np.array([1, 0.9]))
     late = copy(b, s, bias=1, scale=2)
-    graph = b.build([probe(y, late)], following=[(s, y)])
+    graph = b.build([probe(y, late)], next_states=[(s, y)])
     u = rng.uniform(size=(6, 1, 2))
     state, expected = np.full((1, 2), 0.5), []
     for x in u:

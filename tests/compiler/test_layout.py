@@ -99,19 +99,19 @@ def carried(it):
 def test_states_adopt_the_place_of_what_comes_next(rng, allclose):
     """All states of merged nodes are one carried array: the kernel's own result."""
     b = GraphBuilder()
-    outputs, following, readings = [], [], []
+    outputs, next_states, readings = [], [], []
     for k, n in enumerate((2, 3, 4)):
         state = b.state(np.full(n, 0.1 * k))
         params = {"a": np.full(n, 0.9), "b": np.full(n, 0.1)}
         (y,) = b.node(ONE_STATE, [b.input(f"x{k}", n), state], [n], params)
         outputs.append(y)
-        following.append((state, y))
+        next_states.append((state, y))
         readings.append(Reading(k, state, (n,)))
-    graph = b.build([probe(*outputs)], readings, following)
+    graph = b.build([probe(*outputs)], readings, next_states)
     for it in compare_random(allclose, rng, graph):
         (group,) = it.loop.groups
         assert np.array_equal(it.carry[0], np.repeat([0, 0.1, 0.2], (2, 3, 4)))
-        assert it.loop.following[0].parts == ((group.outputs[0], 0, 9),)
+        assert it.loop.next_state[0].parts == ((group.outputs[0], 0, 9),)
         assert group.reads[1].form == "slice"
         rows = np.concatenate([slot.row for slot in it.states])
         assert sorted(rows) == list(range(9))
@@ -135,7 +135,7 @@ def test_states_of_other_start_are_copied(rng, allclose):
     x = b.input("x", 2)
     states = [b.state([0.0, 0.5]), b.state([1.0, 0.5])]
     y = add(b, x, *states, *states)
-    graph = b.build([probe(*states)], following=[(s, y) for s in states])
+    graph = b.build([probe(*states)], next_states=[(s, y) for s in states])
     for it in compare_random(allclose, rng, graph):
         assert sorted(carried(it)) == [1, 2]
 
@@ -152,10 +152,10 @@ def test_states_that_take_over_what_the_loop_does_not_compute(rng, allclose, wha
     }[what]()
     late, sum_ = b.state([1.0, 2.0]), b.state([0.0, 0.0])
     y = add(b, late, sum_, b.input("x", 2))
-    following = [(late, source), (sum_, y)]
+    next_states = [(late, source), (sum_, y)]
     if what == "state":
-        following.append((source, late[::-1]))
-    graph = b.build([probe(y, late)], following=following)
+        next_states.append((source, late[::-1]))
+    graph = b.build([probe(y, late)], next_states=next_states)
     for it in compare_random(allclose, rng, graph):
         assert sum(carried(it)) == kinds(graph)[Kind.STATE]
 
@@ -165,7 +165,7 @@ def test_only_a_part_of_a_result_is_carried(rng, allclose):
     x, state = b.input("x", 4), b.state([0.0])
     inside = np.concatenate([x[:3], state])
     (y,) = b.node(SQUASH, [inside], [4], {})
-    graph = b.build([probe(y)], following=[(state, y[2:3])])
+    graph = b.build([probe(y)], next_states=[(state, y[2:3])])
     compare_random(allclose, rng, graph)
 
 
@@ -218,7 +218,7 @@ def test_slots_of_constant_and_of_lost_states():
 def test_a_network_without_state_has_no_loop(name, opened):
     split = arrange(compiled(case(name, opened).graph))
     assert not split.has_loop
-    assert split.carry == split.loop.following == ()
+    assert split.carry == split.loop.next_state == ()
     assert split.before.groups
 
 
@@ -244,7 +244,7 @@ def test_python_stays_in_the_loop_if_it_has_to():
     python_node(b, [], "before", [x])
     (y,) = python_node(b, [], "inside", [add(b, x, state)], (1,))
     python_node(b, [], "after", [y])
-    graph = b.build([probe(y)], following=[(state, y)])
+    graph = b.build([probe(y)], next_states=[(state, y)])
 
     def python(it):
         stages = (it.before, it.loop, it.after)
@@ -262,7 +262,7 @@ def test_python_is_called_in_core_s_order_step_by_step():
     python_node(b, log, "sink", [copy(b, x, bias=1)])
     (second,) = python_node(b, log, "second", [add(b, first, state)], (1,))
     python_node(b, log, "third", [state])
-    graph = b.build([probe(second)], following=[(state, second)])
+    graph = b.build([probe(second)], next_states=[(state, second)])
     inputs = {"x": np.linspace(0, 1, 6).reshape(3, 1, 2)}
     interpret(graph, inputs, 3)
     expected, names = list(log), [name for name, _ in log]
@@ -282,7 +282,7 @@ def test_python_out_of_the_loop_is_called_once_for_all_steps():
     y = add(b, x, state)
     (before,) = python_node(b, log, "before", [x], (1,))
     (after,) = python_node(b, log, "after", [y], (1,))
-    graph = b.build([probe(before, after)], following=[(state, y)])
+    graph = b.build([probe(before, after)], next_states=[(state, y)])
     inputs = {"x": np.linspace(0, 1, 6).reshape(3, 1, 2)}
     run_split(check(arrange(graph)), inputs, 3)
     assert [name for name, _ in log] == ["before", "after"]
@@ -311,7 +311,7 @@ def test_probes_of_what_is_not_computed(rng, allclose):
         Reading("again", np.array([w[0], w[0], c[1], state[1]]), (2, 2)),
         Reading("none", np.zeros(0, int), (0,)),
     ]
-    graph = b.build(probes, following=[(state, x[:2])])
+    graph = b.build(probes, next_states=[(state, x[:2])])
     for it in compare_random(allclose, rng, graph):
         assert it.probes == (("all", 0, (12,)), ("again", 12, (2, 2)), ("none", 16, (0,)))
 
@@ -321,7 +321,7 @@ def test_constant_results_have_a_column_for_each_item(rng, allclose):
     c, w, x = b.constant([1.0, 2.0]), b.parameter("w", 2), b.input("x", 2)
     y = matvec(b, rng.uniform(size=(5, 2)), add(b, c, w))
     state = b.state(np.zeros(5))
-    graph = b.build([probe(y, state, x)], following=[(state, y)])
+    graph = b.build([probe(y, state, x)], next_states=[(state, y)])
     compare_random(allclose, rng, graph)
 
 
@@ -330,7 +330,7 @@ def test_several_inputs_some_unread(rng, allclose):
     first, unread, last = b.input("a", 2), b.input("b", 3), b.input("c", 2)
     state = b.state([0.0])
     y = add(b, first[:1], state, last[1:])
-    graph = b.build([probe(y, unread[:1])], following=[(state, y)])
+    graph = b.build([probe(y, unread[:1])], next_states=[(state, y)])
     for it in compare_random(allclose, rng, graph):
         assert [(s.key, s.start, s.size) for s in it.inputs] == [
             ("a", 0, 2),

@@ -158,10 +158,10 @@ def handmade():
     x, state = b.input("x", 4), b.state([0.0, 0.0])
     (y,) = b.node(SQUASH, [x[:2]], [2], {})
     (z,) = b.node(SQUASH, [x[2:]], [2], {})
-    following = add(b, y, z, state, b.constant([1.0, 2.0]))
-    (called,) = python_node(b, [], "called", [following], (1,))
-    out = matvec(b, ParameterRef("w", (3, 2)), following)
-    return b.build([probe(out, called)], following=[(state, following)])
+    next_states = add(b, y, z, state, b.constant([1.0, 2.0]))
+    (called,) = python_node(b, [], "called", [next_states], (1,))
+    out = matvec(b, ParameterRef("w", (3, 2)), next_states)
+    return b.build([probe(out, called)], next_states=[(state, next_states)])
 
 
 def test_handmade_graph(handmade):

@@ -148,13 +148,13 @@ def test_labels_are_those_of_the_nodes():
 
 def test_kernels_with_several_outputs_write_several_tensors(rng, allclose):
     b = GraphBuilder()
-    outputs, following = [], []
+    outputs, next_states = [], []
     for n in (2, 3):
         x, state = b.input(n, n), b.state(np.zeros(n))
         y, z = b.node(TWIST, [x, state], [n, n], {"gain": rng.uniform(size=n)})
         outputs.append(z)
-        following.append((state, y))
-    graph = b.build([probe(*outputs)], following=following)
+        next_states.append((state, y))
+    graph = b.build([probe(*outputs)], next_states=next_states)
     for it in compare_random(allclose, rng, graph):
         (group,) = it.loop.groups
         assert [it.sizes[n] for n in group.outputs] == [5, 5]

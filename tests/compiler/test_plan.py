@@ -171,7 +171,7 @@ def test_stages_are_not_merged():
     (ahead,) = b.node(SQUASH, [x], [2], {})
     (inside,) = b.node(SQUASH, [state], [2], {})
     (behind,) = b.node(SQUASH, [inside], [2], {})
-    graph = b.build([probe(ahead, behind)], following=[(state, inside)])
+    graph = b.build([probe(ahead, behind)], next_states=[(state, inside)])
     planned = check(plan(graph))
     assert [kernels(batches) for batches in planned.batches] == [[("squash", 1)]] * 3
     fused = check(plan(graph, one_stage(graph)))

@@ -89,9 +89,9 @@ def test_states_need_equal_starts_and_equal_updates(rng, allclose):
     x, y = b.input("x", 1), b.input("y", 1)
     starts = [(0, x), (0, x), (1, x), (0, y), (1, x)]
     states = [b.state([start]) for start, _ in starts]
-    following = [(s, add(b, s, source)) for s, (_, source) in zip(states, starts)]
+    next_states = [(s, add(b, s, source)) for s, (_, source) in zip(states, starts)]
     readings = [Reading(k, s, (1,)) for k, s in enumerate(states)]
-    graph = b.build([probe(*states)], readings, following)
+    graph = b.build([probe(*states)], readings, next_states)
     shared = check(allclose, rng, graph)
     assert kinds(shared)[Kind.STATE] == kinds(shared)[Kind.SUM] == 3
     held = [reading.elements[0] for reading in shared.states]
@@ -103,8 +103,8 @@ def test_circles_of_states_are_shared(rng, allclose):
     """Two rings of equal states: nothing but optimism finds that they are equal."""
     b = GraphBuilder()
     rings = [[b.state([v]) for v in (1.0, 2.0, 3.0)] for _ in range(2)]
-    following = [(ring[k], ring[k - 1]) for ring in rings for k in range(3)]
-    graph = b.build([probe(*rings[0], *rings[1])], following=following)
+    next_states = [(ring[k], ring[k - 1]) for ring in rings for k in range(3)]
+    graph = b.build([probe(*rings[0], *rings[1])], next_states=next_states)
     assert check(allclose, rng, graph).size == 3
 
 
@@ -112,8 +112,8 @@ def test_rings_that_differ_late_are_not_shared(rng, allclose):
     b = GraphBuilder()
     starts = [0.0] * 12, [0.0] * 11 + [1.0]
     rings = [[b.state([v]) for v in values] for values in starts]
-    following = [(ring[k], ring[k - 1]) for ring in rings for k in range(12)]
-    graph = b.build([probe(rings[0][5], rings[1][5])], following=following)
+    next_states = [(ring[k], ring[k - 1]) for ring in rings for k in range(12)]
+    graph = b.build([probe(rings[0][5], rings[1][5])], next_states=next_states)
     shared = check(allclose, rng, graph)
     first, second = shared.probes[0].elements
     assert first != second
@@ -167,7 +167,7 @@ def test_parameters_of_nodes_count(rng, allclose):
     for a in a_values:
         (y,) = b.node(ONE_STATE, [x, s], [2], {"a": a, "b": 1 - a})
         nodes.append(y)
-    graph = b.build([probe(*nodes)], following=[(s, nodes[0])])
+    graph = b.build([probe(*nodes)], next_states=[(s, nodes[0])])
     assert check(allclose, rng, graph).count("filter") == 2
 
 

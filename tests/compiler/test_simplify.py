@@ -104,9 +104,9 @@ def test_prune_drops_what_nobody_needs(rng, allclose):
     copy(b, unused)
     needed, forgotten = b.state([0, 0]), b.state([0, 0])
     y = add(b, x, needed)
-    following = [(needed, y), (forgotten, y)]
+    next_states = [(needed, y), (forgotten, y)]
     states = [Reading("needed", needed, (2,)), Reading("forgotten", forgotten, (2,))]
-    graph = agree_on_graph(allclose, rng, b.build([probe(y)], states, following), prune)
+    graph = agree_on_graph(allclose, rng, b.build([probe(y)], states, next_states), prune)
     assert graph.size == 6
     assert graph.nodes == ()
     assert [source.key for source in graph.inputs] == ["x"]
@@ -126,7 +126,7 @@ def test_prune_keeps_sources_and_outputs_as_a_whole(rng, allclose):
 def test_prune_follows_states_round_in_circles(rng, allclose):
     b = GraphBuilder()
     a, c = b.state([1]), b.state([2])
-    graph = b.build([probe(a)], following=[(a, c), (c, a)])
+    graph = b.build([probe(a)], next_states=[(a, c), (c, a)])
     assert agree_on_graph(allclose, rng, graph, prune).size == 2
 
 
@@ -136,7 +136,7 @@ def test_prune_keeps_side_effects_and_what_they_read(sizes):
     x, state = b.input("x", 1), b.state([1])
     python_node(b, log, "effect", [add(b, x, state)], sizes)
     b.node(SQUASH, [x], [1], {})
-    graph = prune(b.build(following=[(state, x)]))
+    graph = prune(b.build(next_states=[(state, x)]))
     verify(graph)
     assert [node.label for node in graph.nodes] == ["effect"]
     interpret(graph, {"x": np.ones((3, 1, 1))}, 3)
@@ -203,7 +203,7 @@ def test_fold_states_that_never_change(rng, allclose):
     a, c = b.state([1.0]), b.state([2.0])
     x = b.input("x", 1)
     y = add(b, a, c, x)
-    graph = b.build([probe(y)], following=[(a, a), (c, copy(b, c))])
+    graph = b.build([probe(y)], next_states=[(a, a), (c, copy(b, c))])
     graph = agree_on_graph(allclose, rng, graph, simplify)
     assert kinds(graph)[Kind.STATE] == 0
     assert graph.value[graph.kind == Kind.SUM] == 3
@@ -271,7 +271,7 @@ def test_alias_swaps_states(rng, allclose):
     """Copies of each other's last values: what is read is the value before."""
     b = GraphBuilder()
     a, c = b.state([1.0]), b.state([2.0])
-    graph = b.build([probe(a, c)], following=[(a, copy(b, c)), (c, copy(b, a))])
+    graph = b.build([probe(a, c)], next_states=[(a, copy(b, c)), (c, copy(b, a))])
     graph = agree_on_graph(allclose, rng, graph, only(alias))
     assert graph.size == 2
     assert np.array_equal(interpret(graph, {}, 2)[:, :, 0], [[1, 2], [2, 1]])
@@ -309,8 +309,8 @@ def test_inline_keeps_what_others_read(rng, allclose, reader):
     outer = add(b, inner, x)
     (y,) = b.node(SQUASH, [inner if reader == "node" else outer], [2], {})
     probed = probe(outer, y, state, inner if reader == "probe" else x)
-    following = [(state, inner if reader == "state" else outer)]
-    graph = b.build([probed], following=following)
+    next_states = [(state, inner if reader == "state" else outer)]
+    graph = b.build([probed], next_states=next_states)
     assert kinds(agree_on_graph(allclose, rng, graph, only(inline)))[Kind.SUM] == 4
 
 

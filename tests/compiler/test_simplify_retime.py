@@ -57,8 +57,8 @@ def test_retime_only_whole_outputs(rng, allclose):
     (delta,) = b.node(PES_DELTA, [e, a], [12], params)
     part, turned = b.state(np.zeros(6)), b.state(np.zeros(12))
     states = [Reading("part", part, (6,)), Reading("turned", turned, (12,))]
-    following = [(part, delta[:6]), (turned, delta[::-1])]
-    graph = b.build([probe(part, turned)], states, following)
+    next_states = [(part, delta[:6]), (turned, delta[::-1])]
+    graph = b.build([probe(part, turned)], states, next_states)
     assert kinds(agree_on_graph(allclose, rng, graph, simplify))[Kind.STATE] == 18
 
 
@@ -127,8 +127,8 @@ def forgetful(kernel, weights, lasting=True):
     large = now if lasting else b.input("w", m * n)
     (change,) = b.node(kernel, [u, v, large], [m * n], {"shape": (m, n)})
     states = [Reading("weights", state, (m, n)), Reading("delta", delta, (m, n))]
-    following = [(state, now), (delta, change)]
-    return b.build([probe(now)], states, following)
+    next_states = [(state, now), (delta, change)]
+    return b.build([probe(now)], states, next_states)
 
 
 def test_retime_reads_weights_where_they_are_carried_anyhow(rng, allclose):
@@ -164,8 +164,8 @@ def test_factors_are_carried_as_they_are(rng, allclose):
     delta = b.state(np.zeros(12))
     params = {"shape": (3, 4), "factor": 1.0}
     (product,) = b.node(PES_DELTA, [error, a], [12], params)
-    states, following = [Reading("delta", delta, (3, 4))], [(delta, product)]
-    graph = b.build([probe(delta)], states, following)
+    states, next_states = [Reading("delta", delta, (3, 4))], [(delta, product)]
+    graph = b.build([probe(delta)], states, next_states)
     retimed = agree_on_graph(allclose, rng, graph, simplify)
     assert kinds(retimed)[Kind.STATE] == 3 + 4
     keys = {reading.key for reading in retimed.states}

@@ -52,7 +52,7 @@ def test_what_reads_the_parts_reads_the_whole(rng, allclose):
     y, z = matvec(b, rng.uniform(size=(2, 5)), x), matvec(b, rng.uniform(size=(3, 5)), x)
     (s,) = b.node(SQUASH, [np.concatenate([z[1:], y])], [4], {})
     state = b.state(np.zeros(3))
-    graph = b.build([probe(s, state)], following=[(state, z)])
+    graph = b.build([probe(s, state)], next_states=[(state, z)])
     graph = check(allclose, rng, graph)
     assert graph.count("matmul") == 1
 

@@ -38,8 +38,8 @@ def pipeline_of_three():
     (e["next"],) = b.node(SQUASH, [e["sum"]], [3], {})
     e["decoded"] = matvec(b, np.ones((3, 3)), e["next"])
     e["output"] = add(b, e["decoded"], e["current"])
-    following = [(e["state"], e["next"])]
-    return b.build([probe(e["output"], e["drive"])], following=following), e
+    next_states = [(e["state"], e["next"])]
+    return b.build([probe(e["output"], e["drive"])], next_states=next_states), e
 
 
 def test_before_in_and_after_the_loop(pipeline_of_three):
@@ -95,7 +95,7 @@ def test_a_node_runs_as_soon_as_one_output_is_needed(first):
     x, state = b.input("x", 2), b.state([0.0, 0.0])
     outputs = b.node(TWIST, [x, state], [2, 2], {"gain": np.ones(2)})
     carried, probed = outputs if first else outputs[::-1]
-    split = stages(b.build([probe(probed)], following=[(state, carried)]))
+    split = stages(b.build([probe(probed)], next_states=[(state, carried)]))
     assert (split.element[carried] == LOOP).all()
     assert (split.element[probed] == AFTER).all()
     assert split.node.tolist() == [LOOP]
@@ -105,7 +105,7 @@ def test_blocks_of_sums_are_split():
     b = GraphBuilder()
     x, state = b.input("x", 1), b.state([0.0])
     y = b.sum(np.zeros(2), np.array([0, 1]), np.concatenate([x, state]), np.ones(2))
-    split = stages(b.build([probe(y)], following=[(state, y[1:])]))
+    split = stages(b.build([probe(y)], next_states=[(state, y[1:])]))
     assert split.element[y].tolist() == [BEFORE, LOOP]
 
 
@@ -128,7 +128,7 @@ def test_what_is_cheaper_to_compute_than_to_keep(rows, columns, parameter, stage
     state = b.state(np.zeros(rows))
     graph = b.build(
         probes=[probe(state), probe(seen)],
-        following=[(state, add(b, state, y))],
+        next_states=[(state, add(b, state, y))],
     )
     split = stages(graph)
     assert (split.element[y] == stage).all() and split.node[0] == stage
@@ -140,7 +140,7 @@ def test_states_that_only_store_need_no_loop_to_be_read():
     """What a state is read for may come after the loop."""
     b = GraphBuilder()
     x, state = b.input("x", 1), b.state([0.0])
-    split = stages(b.build([probe(state)], following=[(state, copy(b, x))]))
+    split = stages(b.build([probe(state)], next_states=[(state, copy(b, x))]))
     assert split.element.tolist() == [BEFORE, AFTER, BEFORE]
 
 
@@ -157,7 +157,7 @@ def python():
     python_node(b, log, "from nothing", [], ())
     e["read"] = copy(b, e["ahead"], bias=1)
     graph = b.build(
-        [probe(e["behind"], e["read"])], following=[(e["state"], e["inside"])]
+        [probe(e["behind"], e["read"])], next_states=[(e["state"], e["inside"])]
     )
     return graph, e
 
@@ -187,7 +187,7 @@ def test_what_python_reads_is_not_put_off():
     (y,) = b.node(SQUASH, [state], [1], {})
     decoded = copy(b, y, scale=2.0)
     python_node(b, [], "sink", [decoded])
-    graph = b.build([probe(decoded)], following=[(state, y)])
+    graph = b.build([probe(decoded)], next_states=[(state, y)])
     assert stages(graph).element[decoded] == AFTER
     assert stages(graph, stepwise_python=True).element[decoded] == LOOP
 

@@ -151,7 +151,7 @@ def test_feedback_through_time_passes():
     b = GraphBuilder()
     state = b.state([0.0])
     (y,) = b.node(SQUASH, [state], [1], {})
-    verify(b.build([probe(y)], following=[(state, y)]))
+    verify(b.build([probe(y)], next_states=[(state, y)]))
 
 
 def test_long_chains_pass_and_long_cycles_do_not(rng):

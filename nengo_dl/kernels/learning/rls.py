@@ -76,8 +76,8 @@ class LowerRLS(OperatorRule):
         (change,) = low.node(OUTER_PRODUCT, inputs, [size**2], params, label=label)
         places, terms = np.arange(size**2), np.concatenate([state.ravel(), change])
         scale = np.ones(terms.size)
-        following = low.affine(np.zeros(size**2), np.tile(places, 2), terms, scale)
-        low.update(op.inv_gamma, following)
+        next_state = low.affine(np.zeros(size**2), np.tile(places, 2), terms, scale)
+        low.update(op.inv_gamma, next_state)
 
         gain = spread(op, "the presynaptic activity", gain, n)
         params = {"shape": (m, n), "factor": -1.0}

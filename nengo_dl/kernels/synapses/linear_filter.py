@@ -48,10 +48,10 @@ class StateSpaceFilter(Kernel):
 
     def step(self, xp, p, u, *x):
         """One time step."""
-        following = tuple(_combination((*row, b), (*x, u)) for row, b in zip(p.A, p.B))
+        next_state = tuple(_combination((*row, b), (*x, u)) for row, b in zip(p.A, p.B))
         if p.D == 0:
-            return (_combination(p.C, following), *following)
-        return (_combination((*p.C, p.D), (*x, u)), *following)
+            return (_combination(p.C, next_state), *next_state)
+        return (_combination((*p.C, p.D), (*x, u)), *next_state)
 
 
 class DenseFilter(Kernel):
@@ -79,12 +79,12 @@ class DenseFilter(Kernel):
         columns = u.shape[0] // p.groups * batch
         shape = (p.groups, p.A.shape[-1], columns)
         states, inputs = xp.reshape(x, shape), xp.reshape(u, (p.groups, 1, columns))
-        following = xp.matmul(p.A, states) + inputs * p.B
+        next_state = xp.matmul(p.A, states) + inputs * p.B
         if p.direct:
             y = xp.matmul(p.C, states) + inputs * p.D
         else:
-            y = xp.matmul(p.C, following)
-        return xp.reshape(y, u.shape), xp.reshape(following, x.shape)
+            y = xp.matmul(p.C, next_state)
+        return xp.reshape(y, u.shape), xp.reshape(next_state, x.shape)
 
 
 def _combination(factors, arrays):
@@ -232,6 +232,6 @@ def lower_linear_filter(op, low) -> np.ndarray:
         "D": float(np.ravel(D)[0]),
     }
     sizes = [u.size] * (1 + len(A))
-    y, *following = low.node(STATE_SPACE, [u, *x], sizes, params, label=label_of(op))
-    low.update(signal, np.stack(following))
+    y, *next_state = low.node(STATE_SPACE, [u, *x], sizes, params, label=label_of(op))
+    low.update(signal, np.stack(next_state))
     return y

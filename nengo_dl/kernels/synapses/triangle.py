@@ -31,16 +31,16 @@ class TappedDelayLine(Kernel):
         n = u.shape[0] // p.groups
         if u.shape[1] != batch:  # a constant
             u = xp.broadcast(u, (u.shape[0], batch))
-        following = []
+        next_state = []
         for g in range(p.groups):
             first = g * n * past
-            following.append(u[g * n : (g + 1) * n])
+            next_state.append(u[g * n : (g + 1) * n])
             if past > 1:
-                following.append(line[first : first + n * (past - 1)])
+                next_state.append(line[first : first + n * (past - 1)])
         weights = xp.constant(np.array(p.taps[1:]).reshape(1, 1, past))
         lines = xp.reshape(line, (p.groups, past, n * batch))
         late = xp.reshape(xp.matmul(weights, lines), u.shape)
-        return u * p.taps[0] + late, xp.concat(following)
+        return u * p.taps[0] + late, xp.concat(next_state)
 
 
 DELAY_LINE = TappedDelayLine()
@@ -68,9 +68,9 @@ def lower_triangle(op, low) -> np.ndarray:
         y, kept = low.node(
             DELAY_LINE, [u, line.ravel()], sizes, params, label=label_of(op)
         )
-        following = np.empty((n_taps, u.size), np.int64)
-        following[row] = np.concatenate([kept.reshape(line.shape), line[-1:]])
-        low.update(ring, following)
+        next_state = np.empty((n_taps, u.size), np.int64)
+        next_state[row] = np.concatenate([kept.reshape(line.shape), line[-1:]])
+        low.update(ring, next_state)
     kept = low.value(ring).reshape(n_taps, u.size)[row]
     rest = low.value(output).ravel() - taps @ kept  # of what came before all these
     if not rest.any():
