@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,14 @@ def summarize(layout: Layout, operators: int, itemsize: int, batch: int) -> Summ
     )
 
 
-def describe(layout: Layout, reports, operators: int, itemsize: int, batch: int) -> str:
+def describe(
+    layout: Layout,
+    reports: Iterable[PassReport],
+    operators: int,
+    itemsize: int,
+    batch: int,
+    history: Iterable[str] = (),
+) -> str:
     """A page of text: passes with their counts, kernels, memory, what runs as Python.
 
     Parameters
@@ -80,6 +88,8 @@ def describe(layout: Layout, reports, operators: int, itemsize: int, batch: int)
         Bytes of one number.
     batch : int
         Number of batch items.
+    history : iterable of str
+        Lines about how often the network was compiled.
 
     Returns
     -------
@@ -107,7 +117,7 @@ def describe(layout: Layout, reports, operators: int, itemsize: int, batch: int)
     lines.append(f"reads: {summary.reads}")
     for label, why in summary.python:
         lines.append(f"runs as Python, step by step ({why}): {label}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *history])
 
 
 def count_kinds(graph: Graph) -> dict[str, int]:

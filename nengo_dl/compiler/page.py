@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 from nengo_dl.compiler.describe import STAGES, summarize, weight_size
@@ -85,6 +86,7 @@ def page(
     itemsize: int,
     batch: int,
     title: str = "network",
+    history: Iterable[str] = (),
 ) -> str:
     """A page with tables and drawings: passes, kernels, the step, the graph.
 
@@ -101,6 +103,8 @@ def page(
     batch : int
         Number of batch items.
     title : str
+    history : iterable of str
+        Lines about how often the network was compiled.
 
     Returns
     -------
@@ -121,6 +125,8 @@ def page(
     if found.python:
         names = [escape(f"{short(label)} ({why})") for label, why in found.python]
         parts.append(f"<p>Runs as Python: {'; '.join(names)}.</p>")
+    if lines := "\n".join(history):
+        parts.append(f"<pre>{escape(lines)}</pre>")
     parts += [
         "<h2>Passes</h2>",
         _table(("pass", "elements", "nodes", "terms", "seconds"), passes),

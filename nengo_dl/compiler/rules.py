@@ -48,6 +48,23 @@ class OperatorRule:
         """
         return False
 
+    def trains_otherwise(self, op, training: bool, spikes) -> bool:
+        """Whether `lower` makes something else of the operator than without training.
+
+        Where no operator of a network is trained otherwise than it runs, what was
+        compiled for the one is used for the other. A rule whose `lower` asks
+        ``low.options`` for ``training`` or ``spikes`` has to say so here.
+
+        Parameters
+        ----------
+        op : nengo.builder.Operator
+        training : bool
+            ``low.options.training``: Keras layers behave as in training.
+        spikes : SpikeTraining or None
+            ``low.options.spikes``: how neurons are trained.
+        """
+        return False
+
     def lower(self, op, low) -> None:
         """Describe one operator to ``low``, a `nengo_dl.compiler.lowering.Lowering`."""
         raise NotImplementedError(
@@ -80,6 +97,12 @@ def rule_of(op) -> OperatorRule | None:
         if rule is not None and rule.covers(op, cls):
             return rule
     return rules.default
+
+
+def trains_otherwise(model, training: bool, spikes) -> bool:
+    """Whether any operator of a model does, see `OperatorRule.trains_otherwise`."""
+    rules = ((rule_of(op), op) for op in model.operators)
+    return any(r.trains_otherwise(op, training, spikes) for r, op in rules if r)
 
 
 def unknown_operator(op) -> str:

@@ -121,6 +121,10 @@ class LowerTensorNode(OperatorRule):
         """The states that a cell is given from its last call."""
         return op.states
 
+    def trains_otherwise(self, op, training, spikes):
+        """Keras layers may behave otherwise in training."""
+        return training
+
     def penalizes(self, op, training):
         """Whether layers of the function hand something to ``add_loss``."""
         return op.function.penalized(training)

@@ -15,6 +15,7 @@ from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap
 from nengo_dl.compiler.pipeline import Compiled
+from nengo_dl.compiler.rules import trains_otherwise
 from nengo_dl.runtime.executor import (
     SHORT_RUN,
     Capability,
@@ -26,6 +27,7 @@ from nengo_dl.runtime.executor import (
     pack,
 )
 from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
+from nengo_dl.runtime.history import History
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.hosts_then import HostsThen
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (registers itself)
@@ -159,6 +161,9 @@ class Program:
         self.sampling = Sampling({})
         #: steps of runs that could be compiled, asked for since the last `reset`
         self.asked = 0
+        self.history = History()
+        #: (training, spikes) -> what of it makes a difference
+        self._differences: dict[tuple, tuple] = {}
         self._compiled: dict[Specialization, Compiled] = {}
         self._layouts: dict[tuple[Specialization, bool], Layout] = {}
         self._python_loops: dict[Specialization, bool] = {}
@@ -185,7 +190,9 @@ class Program:
 
     def compiled(self, use: Specialization) -> Compiled:
         """The graph for a use."""
+        use = self._distinct(use)
         if use not in self._compiled:
+            self.history.compiles(use)
             options = LoweringOptions(
                 training=use.training,
                 spikes=use.spikes,
@@ -203,11 +210,25 @@ class Program:
             self._compiled[use] = pipeline.compile_model(self.model, options, passes)
         return self._compiled[use]
 
+    def _distinct(self, use: Specialization) -> Specialization:
+        """The same use, without what makes no difference to this network."""
+        asked = use.training, use.spikes
+        if asked == (False, None):
+            return use
+        if asked not in self._differences:
+            forms = (use.training, None), (False, use.spikes)
+            layers, neurons = (trains_otherwise(self.model, *form) for form in forms)
+            self._differences[asked] = layers, use.spikes if neurons else None
+        training, spikes = self._differences[asked]
+        return replace(use, training=training, spikes=spikes)
+
     def layout(self, use: Specialization, fused: bool = False) -> Layout:
         """The layout for a use, for single steps (``fused``) or with stages."""
+        use = self._distinct(use)
         key = (use, fused)
         if key not in self._layouts:
             compiled = self.compiled(use)
+            self.history.arranges(use, fused)
             self._layouts[key] = pipeline.arrange(
                 compiled.graph,
                 fused,
@@ -634,7 +655,7 @@ class Program:
         # parameters of which the values are no longer those that others know
         self._individual = _individual(self._first) | written & set(self.parameters)
         if self._individual != known or not _equal(before, self._first):
-            self._forget_programs()
+            self._forget_programs("operators start with other values")
 
     def observe(self, signals: frozenset) -> None:
         """Keep these base signals from now on, whether or not anything depends on them.
@@ -642,11 +663,12 @@ class Program:
         What was compiled before does not do that.
         """
         self.observed |= signals
-        self._forget_programs()
+        self._forget_programs("all signals are looked at")
 
-    def _forget_programs(self) -> None:
-        """Signals start with other values than what was compiled knows."""
+    def _forget_programs(self, why: str) -> None:
+        """What was compiled is not right any more."""
         self.settle()
+        self.history.forget(why)
         self.generation += 1
         made_of_graphs = (self._compiled, self._layouts, self._python_loops)
         for made in (*made_of_graphs, self._executors, self._stale):
@@ -693,9 +715,10 @@ class Program:
         layout, compiled = self.layout(use), self.compiled(use)
         counts = (len(self.model.operators), self.dtype.itemsize, self.batch)
         if not html:
-            return describe(layout, compiled.reports, *counts)
+            return describe(layout, compiled.reports, *counts, self.history.lines())
         title = str(getattr(self.model, "label", None) or "network")
-        return page(layout, compiled.graph, compiled.reports, *counts, title=title)
+        about = (*counts, title, self.history.lines())
+        return page(layout, compiled.graph, compiled.reports, *about)
 
     # looking ---------------------------------------------------------------------
 

@@ -305,6 +305,9 @@ class Simulator:
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network: passes, kernels, sizes, timings.
 
+        At the end is how often the network was compiled and arranged since the simulator
+        was made, and what for: once for each of its uses, such as training.
+
         Parameters
         ----------
         html : bool

@@ -158,6 +158,23 @@ class NeuronKernel(Kernel):
         """Whether `rates` differ from what `apply` gives."""
         return self.rate_form is not None
 
+    def trains_otherwise(self, spikes) -> bool:
+        """Whether neurons run otherwise where they are trained in this way.
+
+        Parameters
+        ----------
+        spikes : SpikeTraining or None
+            None: as they are.
+        """
+        own = type(self)
+        overrides = any(
+            getattr(own, name) is not getattr(NeuronKernel, name)
+            for name in ("lower", "rates", "spiking_form")
+        )
+        smooth = getattr(spikes, "lif_smoothing", None) is not None
+        other = self.crosses_threshold or self.has_rates() or overrides
+        return spikes is not None and (other or (smooth and self.smooth_form is not None))
+
     def spiking_form(self, op, low, current) -> dict:
         """What `apply` gives, with a gradient for the spikes."""
         surrogate = low.options.spikes.surrogate_of(op.output)
@@ -280,6 +297,11 @@ class LowerNeurons(OperatorRule):
     def stepwise(self, op):
         """See `UnknownNeurons`; kernels run no Python."""
         return NeuronKernel.of(op.neurons) is None
+
+    def trains_otherwise(self, op, training, spikes):
+        """See `NeuronKernel.trains_otherwise`; Python runs as it is."""
+        kernel = NeuronKernel.of(op.neurons)
+        return kernel is not None and kernel.trains_otherwise(spikes)
 
     def lower(self, op, low):
         """The rule of the kernel, or that of unknown neurons."""
