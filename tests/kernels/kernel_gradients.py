@@ -74,7 +74,9 @@ def analytic(point, fast, jit=False, turn=False):
             value, arguments, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
 
-    function = tf.function(gradients, jit_compile=True) if jit else gradients
+    function = gradients
+    if jit:
+        function = tf.function(gradients, jit_compile=True, autograph=False)
     found = function(*[tf.constant(a) for a in point.flat()])
     return [tf.convert_to_tensor(g).numpy() for g in found]
 

@@ -22,7 +22,7 @@ def test_values_are_the_same_to_the_bit(make):
 def test_the_gradient_goes_to_the_other(jit, columns, allclose):
     xp = TensorFlowNamespace("float64", fast=jit)
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def gradients(x, y):
         with tf.GradientTape() as tape:
             tape.watch((x, y))
@@ -39,7 +39,7 @@ def test_the_gradient_goes_to_the_other(jit, columns, allclose):
 def test_batches_of_unknown_size(allclose):
     xp = TensorFlowNamespace("float64")
 
-    @tf.function(input_signature=[tf.TensorSpec((2, None), tf.float64)])
+    @tf.function(input_signature=[tf.TensorSpec((2, None), tf.float64)], autograph=False)
     def gradient(x):
         y = tf.ones((2, 1), tf.float64)
         with tf.GradientTape() as tape:

@@ -35,7 +35,7 @@ def test_gradient(name, jit, rng, allclose):
     idx = np.array(INDICES[name])
     dy = rng.normal(size=(idx.size, 2))
 
-    @tf.function(jit_compile=jit)
+    @tf.function(jit_compile=jit, autograph=False)
     def gradient(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -54,7 +54,7 @@ def test_no_scatter_in_gradients(rng):
     """In the programs that XLA compiles, a scatter is a serial loop on the CPU."""
     idx = np.array(INDICES["powers"])
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(x):
         with tf.GradientTape() as tape:
             tape.watch(x)

@@ -51,27 +51,32 @@ def currents(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gradients_are_finite(dtype, fast):
     values = currents(dtype)
-    failures = []
-    for name, neuron_type in trained_types().items():
+    xp = TensorFlowNamespace(dtype, fast=fast)
+
+    def of_one(neuron_type, current, zeros):
+        """The output and the new state, and the gradients of their sum."""
         kernel = neuron_kernels.find(type(neuron_type))
         p = parameters(kernel, neuron_type, len(values))
         for key, value in vars(p).items():
             if isinstance(value, np.ndarray):
                 setattr(p, key, value.astype(dtype))
-        xp = TensorFlowNamespace(dtype, fast=fast)
+        state = [tf.identity(zeros) for _ in kernel.state]
+        with tf.GradientTape() as tape:
+            tape.watch([current, *state])
+            results = kernel.step(xp, p, current, *state)
+            total = tf.add_n([tf.reduce_sum(r) for r in results])
+        return results, tape.gradient(
+            total, [current, *state], unconnected_gradients="zero"
+        )
 
-        def outputs(current, state, kernel=kernel, p=p, xp=xp):
-            with tf.GradientTape() as tape:
-                tape.watch([current, *state])
-                results = kernel.step(xp, p, current, *state)
-                total = tf.add_n([tf.reduce_sum(r) for r in results])
-            return results, tape.gradient(
-                total, [current, *state], unconnected_gradients="zero"
-            )
+    @tf.function(jit_compile=fast, autograph=False)
+    def of_all(*arrays):  # one program: compiling takes longer than computing
+        return {name: of_one(kind, *arrays) for name, kind in trained_types().items()}
 
-        current = tf.constant(values[:, None])
-        state = [tf.zeros_like(current) for _ in kernel.state]
-        results, gradients = tf.function(outputs, jit_compile=fast)(current, state)
+    failures = []
+    column = tf.constant(values[:, None])
+    found = of_all(column, tf.zeros_like(column))
+    for name, (results, gradients) in found.items():
         for what, arrays in (("output", results), ("gradient", gradients)):
             for array in arrays:
                 bad = ~np.isfinite(array[:, 0])
