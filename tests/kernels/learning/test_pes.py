@@ -1,5 +1,7 @@
 """PES: its shapes, where its weights are, many rules at once, and that it learns."""
 
+from functools import cache
+
 import nengo
 import numpy as np
 import pytest
@@ -134,6 +136,12 @@ def channel(post="node", pre_synapse=0.005, size=2, n=20, **kwargs):
     return net
 
 
+@cache
+def channel_of(neuron_type):
+    """A channel's bench, which core runs once for all types of numbers."""
+    return bench_of_network(channel(neuron_type=neuron_type), sensitive=10)
+
+
 @pytest.mark.parametrize("post", ("node", "ensemble"))
 @pytest.mark.parametrize("pre_synapse", (None, 0.005, nengo.Alpha(0.01)), ids=str)
 @pytest.mark.parametrize("size", (1, 3))
@@ -156,8 +164,7 @@ def test_channels(post, pre_synapse, size):
 )
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 def test_neuron_types(neuron_type, dtype):
-    net = channel(neuron_type=neuron_type)
-    core = assert_equals_core(bench_of_network(net, sensitive=10), dtype=dtype)
+    core = assert_equals_core(channel_of(neuron_type), dtype=dtype)
     assert np.ptp(core[1], axis=1).max() > 1e-7
 
 
