@@ -1,6 +1,9 @@
+import contextlib
+import io
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -9,16 +12,19 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def run_example(name, *options, folder, quick=False):
-    """What an example prints when it is run in a process of its own."""
-    short_cut = {"NENGO_DL_EXAMPLES_QUICK": "1"} if quick else {}
+def run_as_program(name, folder):
+    """What the reduced form of an example prints, in a process of its own."""
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     # a cache of decoders may come from a newer NumPy, and then it cannot be read
     (folder / "nengorc").write_text("[decoder_cache]\nenabled: False\n")
     result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *options],
+        [sys.executable, str(ROOT / "examples" / name)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **short_cut},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path),
+            "NENGO_DL_EXAMPLES_QUICK": "1",
+        },
         capture_output=True,
         text=True,
         timeout=300,
@@ -27,10 +33,24 @@ def run_example(name, *options, folder, quick=False):
     return result.stdout
 
 
+def run_example(name, folder, monkeypatch):
+    """What the reduced form of an example prints.
+
+    It runs in this process, which has imported TensorFlow already: that takes longer than
+    most of the examples.
+    """
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NENGO_DL_EXAMPLES_QUICK", "1")
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    return out.getvalue()
+
+
 def test_spiking_digits(tmp_path):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    out = run_example("spiking_digits.py", folder=tmp_path, quick=True)
+    out = run_as_program("spiking_digits.py", tmp_path)
 
     assert len(re.findall(r"^epoch +\d+: training loss", out, re.MULTILINE)) == 5
     rate, spiking = (
@@ -47,10 +67,10 @@ def test_spiking_digits(tmp_path):
     assert (tmp_path / "spiking_digits.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_keras_to_snn(tmp_path):
+def test_keras_to_snn(tmp_path, monkeypatch):
     pytest.importorskip("mlxtend")
     pytest.importorskip("matplotlib")
-    out = run_example("keras_to_snn.py", folder=tmp_path, quick=True)
+    out = run_example("keras_to_snn.py", tmp_path, monkeypatch)
     kinds = ("Keras", "rate", "spiking")
     keras, rate, spiking = (
         float(re.search(rf"{kind} accuracy: +([\d.]+)", out)[1]) for kind in kinds
@@ -146,10 +166,10 @@ FIGURES = [
 
 
 @pytest.mark.parametrize("name, packages, figures", FIGURES)
-def test_figures_that_are_printed(name, packages, figures, tmp_path):
+def test_figures_that_are_printed(name, packages, figures, tmp_path, monkeypatch):
     for package in ("matplotlib", *packages):
         pytest.importorskip(package)
-    out = run_example(name, folder=tmp_path, quick=True)
+    out = run_example(name, tmp_path, monkeypatch)
     for text, (low, high) in figures.items():
         found = re.search(rf"^{text}:? +([\d.e+-]+)", out, re.MULTILINE)
         assert found, f"{text!r} is not in:\n{out}"
@@ -162,21 +182,12 @@ def test_figures_that_are_printed(name, packages, figures, tmp_path):
     "name, package",
     [("hyperparameter_search.py", "optuna"), ("time_series.py", "aeon")],
 )
-def test_a_missing_package_is_named_with_its_extra(name, package, tmp_path):
+def test_a_missing_package_is_named_with_its_extra(name, package, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
-    run = (
-        "import runpy, sys; "
-        f"sys.modules[{package!r}] = None; "  # the way to make an import fail
-        f"runpy.run_path({str(ROOT / 'examples' / name)!r})"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", run],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 1
-    assert f'pip install "nengo-dl[{package}]"' in result.stderr
+    imported = [n for n in sys.modules if n.startswith(f"{package}.")]
+    for module in (package, *imported):
+        monkeypatch.setitem(sys.modules, module, None)  # the way to make an import fail
+    advice = re.escape(f'pip install "nengo-dl[{package}]"')
+    with pytest.raises(ImportError, match=advice):
+        run_example(name, tmp_path, monkeypatch)
