@@ -72,7 +72,7 @@ __all__ = [
 def tree_planner(
     operations: Sequence[Operation], pairs: np.ndarray, max_depth: int = 3
 ) -> list[list[int]]:
-    """As many operations as possible in the next few kernels, by trying all choices.
+    """Plan by trying all choices: most operations in the next few kernels.
 
     Of all sequences of ``max_depth`` kernels the one that runs most operations is found,
     and its first kernel is taken; then again. That is seldom better than

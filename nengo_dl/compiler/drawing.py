@@ -114,7 +114,7 @@ class Drawing:
         return arrows, layers(len(self.boxes), edges)
 
     def condensed(self, limit: int) -> Drawing:
-        """The same with at most about ``limit`` boxes.
+        """A drawing with at most about ``limit`` boxes.
 
         If there are more, those of one layer that have the same style and begin with the
         same line become one, which says how many they are.

@@ -113,7 +113,7 @@ class Node:
     def reading(
         self, mapping: np.ndarray, outputs: tuple[tuple[int, int], ...] | None = None
     ) -> Node:
-        """The same that reads element ``mapping[e]`` instead of ``e``.
+        """A node that reads element ``mapping[e]`` instead of ``e``.
 
         Written out, because graphs have many nodes and ``dataclasses.replace`` is slow.
         """
@@ -237,7 +237,7 @@ class Graph:
         )
 
     def with_terms(self, rows, src, scale, **changes) -> Graph:
-        """The same graph with these terms: ``rows`` are SUM elements, in any order."""
+        """A graph with these terms: ``rows`` are SUM elements, in any order."""
         if (rows[1:] < rows[:-1]).any():
             order = np.argsort(rows, kind="stable")
             src, scale = src[order], scale[order]

@@ -404,7 +404,7 @@ def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:
 
 
 def _uniform(values: np.ndarray) -> np.ndarray:
-    """The same values, in the memory of a single one if all are equal."""
+    """Values as an array, in the memory of a single one if all are equal."""
     first = values[:1]
     if values.size < 2 or not np.array_equal(
         values, np.broadcast_to(first, values.shape), equal_nan=values.dtype.kind == "f"

@@ -1,4 +1,4 @@
-"""The same step with fewer probes: what is not looked at is not read.
+"""A step with fewer probes: what is not looked at is not read.
 
 All that is computed for a probe alone goes with it, but for its state: the filter of a
 probe takes every step, whether or not anybody looks.

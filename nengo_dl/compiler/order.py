@@ -115,7 +115,7 @@ def _overlaps(signals: Iterable) -> dict:
 
 
 def _overlaps_in_base(signals: list) -> dict:
-    """The same for signals of one base, by their intervals of memory."""
+    """Which signals of one base overlap, by their intervals of memory."""
     spans = {signal: _span(signal.initial_value) for signal in signals}
     low = min(start for start, _ in spans.values())
     high = max(stop for _, stop in spans.values())

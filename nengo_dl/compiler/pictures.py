@@ -204,7 +204,7 @@ class _GraphPicture:
             self._add(elements, lines, "state")
 
     def _sums(self) -> None:
-        """Those of one block on one level, so that no two boxes depend on each other."""
+        """Sums of one block on one level, so that no two boxes depend on each other."""
         graph = self.graph
         level, _ = Flow(graph).levels()
         sums = np.flatnonzero(graph.kind == Kind.SUM)

@@ -157,7 +157,7 @@ class LowerConvTransposeInc(LowerConvInc):
     kernel = TRANSPOSED_CONVOLUTION
 
     def _windows(self, conv, x, zero):
-        """As of `LowerConvInc`; the taps are in the order of the filters."""
+        """Windows as `LowerConvInc` has them; taps are in the order of the filters."""
         kernel, size = conv.kernel_size, conv.output_shape.spatial_shape
         spans = windows.transposed(x.shape[:-1], kernel, conv.strides, conv.padding, size)
         return _seen(x, kernel, spans, conv.strides, zero)[:, ::-1]

@@ -107,7 +107,7 @@ class Emitter:
         return x
 
     def rows(self, read: Read, tensors) -> Any:
-        """As `read`, with a column for each batch item even where all are equal."""
+        """Read rows with a column for each batch item, even where all are equal."""
         if read.size == 0:
             return self._zeros()[:0]
         return self._full(self.read(read, tensors))

@@ -65,7 +65,7 @@ def form_of(
 def forward_form(
     phase: bool | None, trains_spikes: bool, spiking: bool | None = None
 ) -> Form:
-    """The same of a call that needs no gradients: what they are is left out."""
+    """The form of a call that needs no gradients: what they are is left out."""
     form = form_of(False, phase, SpikeTraining(trains_spikes), spiking)
     if form.spikes is not None and form.spikes.spiking:
         return form._replace(spikes=None)

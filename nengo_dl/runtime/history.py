@@ -79,7 +79,7 @@ class History:
         self._again = f" (again: {why})"
 
     def lines(self) -> Iterator[str]:
-        """The same as lines of text."""
+        """The history as lines of text."""
         for what, reasons in (("compiled", self.compiled), ("arranged", self.arranged)):
             times = "once" if len(reasons) == 1 else f"{len(reasons)} times"
             yield f"{what} {times}:"

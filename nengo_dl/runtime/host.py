@@ -311,7 +311,7 @@ class InputFeed:
         return done, failure
 
     def _call(self, active, buffers, times):
-        """Call all of them in each step; see `_step_by_step`."""
+        """Call all functions of the list in each step; see `_step_by_step`."""
         calls = [
             (column.host.advance, buffer)
             for column, buffer in zip(active, buffers, strict=True)

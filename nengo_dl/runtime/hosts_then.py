@@ -31,7 +31,7 @@ class HostsThen:
         self._changed: dict = {}
 
     def between_batches(self, first_item: int = 0, noting: bool = True) -> None:
-        """As `put_back`, but for Keras variables, inside of a call of the Keras model."""
+        """Go back within a call of the Keras model: all but Keras variables."""
         hosts = self._program.hosts
         tensors = {op for op in self._snapshot if getattr(hosts[op], "of_tensors", False)}
         self.put_back(first_item, noting, tensors)

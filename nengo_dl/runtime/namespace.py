@@ -76,7 +76,7 @@ class ArrayNamespace(Protocol):
         """Arrays one below the other, along axis 0."""
 
     def reshape(self, x: Array, shape: Sequence[int], /) -> Array:
-        """The same elements in another shape, of which one size may be -1."""
+        """The elements of ``x`` in another shape, of which one size may be -1."""
 
     def transpose(self, x: Array, perm: Sequence[int], /) -> Array:
         """Axes in the order ``perm``."""

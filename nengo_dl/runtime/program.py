@@ -43,7 +43,7 @@ NO_CHOICE = pipeline.Strategies()
 
 @dataclass(frozen=True)
 class Specialization:
-    """For which of its uses a network is compiled.
+    """What a network is compiled for: the key of a compiled program.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ class Program:
         return self._compiled[use]
 
     def _distinct(self, use: Specialization) -> Specialization:
-        """The same use, without what makes no difference to this network."""
+        """A use without what makes no difference to this network."""
         asked = use.training, use.spikes
         if asked == (False, None):
             return use
@@ -239,7 +239,7 @@ class Program:
         return self._layouts[key]
 
     def feed(self, use: Specialization, layout: Layout) -> InputFeed:
-        """What gives a layout its inputs."""
+        """The object that gives a layout its inputs, step by step."""
         return InputFeed(
             layout.inputs,
             self.compiled(use).sources,
@@ -377,7 +377,7 @@ class Program:
         return self.compiled(Specialization(self.is_open)).stepwise_python
 
     def fed_among(self, signals) -> frozenset:
-        """Of signals that are given data, those for which a network is compiled anew.
+        """The signals among those given data for which a network is compiled anew.
 
         They are the ones that are no inputs otherwise: constants, and everything if
         functions of time run inside the step.
@@ -788,7 +788,7 @@ class Program:
         return {name: mask for name, mask in both.items() if mask.any()}
 
     def _idle(self, use: Specialization) -> dict[str, np.ndarray]:
-        """As `idle_states`, for one graph."""
+        """The states of one graph that `idle_states` asks for."""
         states = self.compiled(use).graph.states
         products = {state.key[0] for state in states if isinstance(state.key, tuple)}
         return {

@@ -59,7 +59,7 @@ class Seen(NamedTuple):
 
 
 class Sampling:
-    """When which probes are read.
+    """The times at which probes are read: periods, and those of the last step alone.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class Sampling:
         self.last = frozenset(last)
 
     def among(self, probes: Any) -> Sampling:
-        """The same for some of the probes."""
+        """The sampling of some of the probes alone."""
         periods = {p: period for p, period in self.periods.items() if p in probes}
         return Sampling(periods, self.last & set(periods))
 

@@ -52,7 +52,7 @@ class StepProgram(Protocol):
     host_log: Any
 
     def __call__(self) -> None:
-        """Run one step."""
+        """Run one step in place."""
 
     def set_carry(self, values: Sequence[np.ndarray]) -> None:
         """Copy values into the state."""

@@ -104,7 +104,7 @@ class Archive:
         return not packed or entry.file_size <= n_bytes
 
     def array(self, name: str) -> np.ndarray:
-        """An array, read."""
+        """Read one array of the file."""
         with _damage(name), self._zip.open(self._entries[name]) as entry:
             shape, fortran, dtype = self._header(entry)
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -133,7 +133,7 @@ class Archive:
 
 @contextlib.contextmanager
 def _damage(name: str | None = None):
-    """Errors in here are those of a damaged file."""
+    """Context in which errors are told as those of a damaged file."""
     try:
         yield
     except DAMAGED as error:

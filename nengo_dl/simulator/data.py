@@ -114,7 +114,7 @@ class ProbeLog:
         self.add(chunk)
 
     def add(self, chunk):
-        """Add samples.
+        """Add samples of one or several steps.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class RecordedSteps:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all samples."""
         self._runs: list[list[int]] = []  # of successive steps: [first, after the last]
         self._next: int | None = None
 

@@ -252,7 +252,7 @@ def restore(program, arrays: Mapping[str, np.ndarray], path, n_steps: int) -> in
 
 @contextlib.contextmanager
 def _or_as_before(program, path) -> Iterator[None]:
-    """If something in here fails, processes are as they were before.
+    """Context after whose failure processes are as they were before.
 
     What they keep is made anew in here, so that the old objects are still there.
     """

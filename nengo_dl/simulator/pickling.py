@@ -97,7 +97,7 @@ def set_state(sim: Simulator, state: dict[str, Any]) -> None:
 
 
 def _last_ones(sim: Simulator, n_steps: int) -> RecordedSteps:
-    """As many of the last steps as probes have data of."""
+    """The last steps, as many as probes have data of."""
     axis = 0 if sim.minibatch_size is None else 1
     logs = [log for log in sim._run.logs.values() if log.period == 1]
     count = min(n_steps, max((log.data.shape[axis] for log in logs), default=n_steps))

@@ -108,13 +108,13 @@ class NoTask:
     __slots__ = ("max_steps",)
 
     def update(self, n):
-        """Do nothing."""
+        """Do nothing: this task is not shown."""
 
     def step(self, n=1):
-        """Do nothing."""
+        """Do nothing: this task is not shown."""
 
     def compiling(self):
-        """Do nothing."""
+        """Do nothing: this task is not shown."""
 
     def __enter__(self):
         return self

@@ -157,7 +157,7 @@ class Files:
         return named
 
     def _idle_by_name(self) -> dict[str, np.ndarray]:
-        """Which entries of it are not simulated, where there are any."""
+        """Signals with entries that are not simulated, and which entries these are."""
         idle = self.live.program.idle_states()
         return {f"{params_io.STATE}{name}{IDLE}": mask for name, mask in idle.items()}
 

@@ -97,13 +97,13 @@ class SignalValues(Mapping[Any, Any]):
         return self._for_items(signal, self._typed(signal, self._sim._live.value(signal)))
 
     def _typed(self, signal, value):
-        """In the type of the simulator; whole numbers stay whole."""
+        """A value in the type of the simulator; whole numbers stay whole."""
         whole = np.issubdtype(signal.dtype, np.integer)
         value = np.rint(value) if whole else np.asarray(value)
         return np.array(value, signal.dtype if whole else self._sim.dtype)
 
     def _for_items(self, signal, value):
-        """The same value for each item of a batch."""
+        """A value repeated for each item of a batch."""
         value = value.reshape(signal.shape)
         if self._sim.minibatch_size:
             return np.broadcast_to(value, (self._sim.minibatch_size, *signal.shape))

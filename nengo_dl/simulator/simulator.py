@@ -810,7 +810,7 @@ class Simulator:
         *,
         spiking: bool | None = None,
     ) -> ProbeDict:
-        """As `predict`, for one batch of at most ``minibatch_size`` items."""
+        """Run one batch of at most ``minibatch_size`` items as `predict` does."""
         about = (x, n_steps, stateful, spiking, {})
         return self._trainer.predict("predict_on_batch", *about)
 

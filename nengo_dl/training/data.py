@@ -208,7 +208,7 @@ class TrainingData:
         return {probe: model.sig[probe]["in"].shape for probe in model.probes}
 
     def steps_of(self, probe: Any, steps: Any) -> Any:
-        """Of ``steps`` steps, how many a probe gives: one if it keeps no history."""
+        """How many of ``steps`` steps a probe gives: one if it keeps no history."""
         return steps if self.side.layer.keep_history.get(probe, True) else 1
 
     def compared(self, probe: Any) -> Any:
@@ -305,7 +305,7 @@ class TrainingData:
         return len(np.asarray(entry)) if np.ndim(entry) else None
 
     def _check_needed(self, targets: dict[Any, Any], where: str) -> None:
-        """That there are targets wherever there is a loss or a metric."""
+        """Check that there are targets wherever there is a loss or a metric."""
         side, names = self.side, self.names
         missing = {p: n for p, n in names.items() if p not in targets}
         if side.choosing and targets:

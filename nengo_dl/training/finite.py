@@ -166,7 +166,7 @@ def check_parameters(values: Iterable[tuple[Any, np.ndarray]], where: str) -> No
 
 
 def not_finite(parameters: list) -> str:
-    """A sentence that names them."""
+    """A sentence that names the parameters that are not finite."""
     shown = [f"{p.name!r} ({p.attr} of {p.obj})" for p in parameters[:5]]
     more = f" and {len(parameters) - 5} more" if len(parameters) > 5 else ""
     word, has = ("parameters", "have") if len(parameters) > 1 else ("parameter", "has")

@@ -136,7 +136,7 @@ class _Check:
         self.trained = _values_of(self.layer.trainable_variables)
 
     def restore(self, variables):
-        """Variables and processes are as they were before."""
+        """Put variables and processes back as they were before."""
         self.processes.put_back()
         for variable, value in variables:
             variable.assign(value)
@@ -198,7 +198,7 @@ class _Check:
         return repr(variable.path)
 
     def _compare(self, probe, what, array, gradient, moved, tolerance):
-        """One array that is moved; `SimulationError` if it makes another difference."""
+        """Compare the derivatives along one array; `SimulationError` if they differ."""
         gradient, (atol, rtol) = np.asarray(gradient), tolerance
         atol = max(atol, self.rounding)
         for direction in self._directions(array):

@@ -55,7 +55,7 @@ class Symbol:
         self.ndim, self.any_rank = len(self.shape), any_rank
 
     def astype(self, dtype, copy=False):
-        """As of an array; the tensor stays what it is."""
+        """A symbol of another type; its tensor stays what it is."""
         return Symbol(self.shape, dtype, self.tensor, self.any_rank)
 
 

@@ -274,7 +274,7 @@ def _flat(value):
 
 @contextlib.contextmanager
 def without_warnings_of_retracing():
-    """Around calls of Keras: every model has a function of its own to trace.
+    """Context of calls of Keras: every model has a function of its own to trace.
 
     TensorFlow takes those of several simulators for one that is traced again and again.
     """
@@ -294,7 +294,7 @@ def without_warnings_of_retracing():
 
 @contextlib.contextmanager
 def whole_errors():
-    """Around calls of Keras: errors keep their cause and their text.
+    """Context of calls of Keras in which errors keep their cause and their text.
 
     Where Keras leaves its own lines out of tracebacks, it takes the causes of errors away
     with them, and makes new ones of those that layers raise. The setting is one of this
@@ -418,7 +418,7 @@ class KerasSide:
 
     @contextlib.contextmanager
     def chooses_losses(self, chooses):
-        """Around checks of data that say which of the losses for all probes count."""
+        """Context of checks of data that say which of the losses for all probes count."""
         before, self.choosing = self.choosing, chooses
         try:
             yield
@@ -454,7 +454,7 @@ class KerasSide:
         self._left_out, self._compiled_as = names, self.model.compiled_as
 
     def choose_jit(self, fixed_shapes):
-        """Before training: whether its steps are compiled as a whole.
+        """Decide before training whether its steps are compiled as a whole.
 
         Parameters
         ----------
@@ -488,7 +488,7 @@ class KerasSide:
 
     @contextlib.contextmanager
     def form(self, spiking):
-        """Around calls: how neurons run where nothing is trained, see `.form_of`.
+        """Context of calls: how neurons run where nothing is trained, see `.form_of`.
 
         What Keras has traced is for one form; that of the other ones is kept.
         """
@@ -522,7 +522,7 @@ class KerasSide:
             self._begins = {True: first, False: first}
 
     def _around_batch(self, what, training, items):
-        """Where state is not carried, Python functions start each batch alike.
+        """Let Python functions start each batch alike, where state is not carried.
 
         Called from inside of the model, as a batch begins and as it ends. Where state is
         carried, the places that an incomplete batch leaves empty keep theirs.
@@ -540,7 +540,7 @@ class KerasSide:
 
     @contextlib.contextmanager
     def _exporting(self):
-        """Around the writing of a file that other programs are to run."""
+        """Context in which a file is written that other programs are to run."""
         python = self.layer.variant(False, losses=False).python_parts
         if python:
             shown = ", ".join(python[:5]) + (", ..." if len(python) > 5 else "")
@@ -555,7 +555,7 @@ class KerasSide:
 
     @contextlib.contextmanager
     def _aside(self):
-        """Around validation: processes, which training uses too, go on as if without."""
+        """Context of validation: processes of training go on as if there were none."""
         first = self._first_processes
         if first is None:
             yield
@@ -568,7 +568,7 @@ class KerasSide:
 
     @contextlib.contextmanager
     def calls(self, stateful, training=False, losses=True, spiking=None):
-        """Around calls of the model: hand the state over, and take it back.
+        """Context of calls of the model: hand the state over, and take it back.
 
         Parameters
         ----------

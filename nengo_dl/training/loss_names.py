@@ -14,7 +14,7 @@ ALIASES = ("mse", "mae", "mape", "msle", "kld", "accuracy", "acc", "crossentropy
 
 
 def check_names(arguments: Mapping) -> None:
-    """That all strings among the arguments of ``compile`` name something.
+    """Check that all strings among the arguments of ``compile`` name something.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from nengo.exceptions import ValidationError
 
 
 class Order(keras.callbacks.Callback):
-    """In which order items come, another one in each epoch.
+    """The order in which items come, another one in each epoch.
 
     Parameters
     ----------

@@ -90,12 +90,12 @@ class Stream:
 
     @property
     def stream(self):
-        """Itself, as of what is made of it."""
+        """The stream itself, as of what is made of it."""
         return self
 
     @contextlib.contextmanager
     def errors(self):
-        """Around calls that fetch data: what failed there is raised as it is."""
+        """Context of calls that fetch data: what failed there is raised as it is."""
         self.error = None
         try:
             yield
@@ -107,7 +107,7 @@ class Stream:
 
     @contextlib.contextmanager
     def catching(self):
-        """Around what TensorFlow calls to fetch data."""
+        """Context of what TensorFlow calls to fetch data."""
         try:
             yield
         except BaseException as error:
@@ -131,7 +131,7 @@ class Stream:
         return (*element, None, None)[:3]
 
     def check(self, element, where=None, symbolic=False):
-        """One element, checked.
+        """Check one element, and complete it.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class Stream:
         return target.astype(np.int64 if whole else self.about.dtype, copy=False)
 
     def _same_form(self, given, parts, where):
-        """That all elements have the same parts."""
+        """Check that all elements have the same parts."""
         _, targets, weights = (*parts, {}, {})[:3]
         nodes, probes = self.about.nodes, self.about.names
         form = {
@@ -223,7 +223,7 @@ class Stream:
         self.own = self.about.own_outputs(given, self.stateful)
 
     def _begin_with(self, first):
-        """As `begin`, with the first element; returns what Keras is to expect."""
+        """Begin with the first element; returns what Keras is to expect."""
         given = self.check(first, f"{self.where} (element 0 of the {self.kind})")
         self.begin(given)
         parts = self.element(first, 0)

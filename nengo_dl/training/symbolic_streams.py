@@ -54,7 +54,7 @@ class SymbolicStream:
             return self._parts(given, entry, number)
 
     def _parts(self, given, entry, number):
-        """What Keras takes."""
+        """The parts of an element as Keras takes them."""
         about, names = self.about, self.about.names
         items, steps = self._sizes(given, entry)
         known = given.steps

@@ -52,7 +52,7 @@ def only_classes(functions: Iterable[Any]) -> bool:
 def check_classes(
     array: Any, size: int, what: str, where: str, functions: Iterable[Any]
 ) -> None:
-    """That numbers of classes are among those that a probe has outputs for.
+    """Check that numbers of classes are among those that a probe has outputs for.
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ class Variant:
 
     @property
     def scan_of_some(self):
-        """As ``scan``, for batches that are not full, of any number of items.
+        """The loop ``scan`` for batches that are not full, of any number of items.
 
         Functions of tensors are called with the items that there are. XLA would have to
         compile it for each number of them, so it does not.
@@ -142,7 +142,7 @@ class Variant:
         return self._of_some
 
     def _new_scan(self, shared, options, places=None):
-        """As `_all_steps`; ``shared``, if other networks may use it too."""
+        """A new loop, which other networks may use as well if it is ``shared``."""
         layout = without_numbers(self.layout) if shared else self.layout
         step = loop_step(layout, self.program.batch)
         step = turn_step(step) if self.turned else step
@@ -163,7 +163,7 @@ class Variant:
         self._began = first_step
 
     def rewind(self):
-        """During calls: back to the state that they began with.
+        """Go back to the state that the present call began with.
 
         What online learning rules and training changed since stays.
         """
@@ -341,7 +341,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
 
     @contextlib.contextmanager
     def without_losses(self):
-        """Around calls whose losses nobody asks for."""
+        """Context of calls whose losses nobody asks for."""
         before, self._adding = self._adding, False
         try:
             yield
@@ -398,7 +398,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         return tf.numpy_function(tell, [items], tf.int32)
 
     def _compute(self, variant, inputs, training):
-        """See `call`."""
+        """Outputs and last state of a call; see `call`."""
         some = next(iter(inputs.values()))
         items, n_steps = (
             tf.shape(some)[axis] if some.shape[axis] is None else some.shape[axis]

@@ -272,7 +272,7 @@ class Trainer:
         losses: bool = True,
         spiking: bool | None = None,
     ) -> Iterator[None]:
-        """Around a call of Keras."""
+        """Context of a call of Keras."""
         self.live.parameters.version += 1  # learned values may change
         with contextlib.ExitStack() as stack:
             for stream in streams:
@@ -497,7 +497,7 @@ def _steps_of(data: Any, streams: list[Stream]) -> int | None:
 def _steps_validated(
     data: Any, arguments: Mapping[str, Any], streams: list[Stream]
 ) -> int | None:
-    """The same of the data for validation, with Keras' other arguments; None if none."""
+    """The steps of the data for validation, with Keras' other arguments; None if none."""
     given = arguments.get("validation_data")
     if isinstance(given, tuple):
         return _steps_of(given[0], [])

@@ -80,7 +80,7 @@ class Turns:
                 )
 
     def reading(self) -> contextlib.AbstractContextManager:
-        """Around what looks at live values; that may be done inside a step as well."""
+        """Context of what looks at live values, inside of a step as well."""
         if self.holder is not None and self._inside() is not None:
             return contextlib.nullcontext()
         return self.lock

@@ -128,7 +128,7 @@ def beside_trained(
     repeats: int,
     limit: float | None = None,
 ) -> Row:
-    """Both in turns, after each has run once; they tell their times themselves.
+    """Measure both in turns, after each has run once; they tell their times themselves.
 
     Parameters
     ----------

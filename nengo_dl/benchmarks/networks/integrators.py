@@ -1,4 +1,4 @@
-"""Integrators."""
+"""Integrators: networks that remember what they were given."""
 
 import nengo
 

@@ -75,7 +75,7 @@ class ConvertOperator(LayerConverter):
     works_per_step = True
 
     def operands(self):
-        """Both arguments: an `Array`, or a constant with the shape of the output.
+        """The two arguments: an `Array`, or a constant with the shape of the output.
 
         Raises
         ------

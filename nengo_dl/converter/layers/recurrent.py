@@ -13,7 +13,7 @@ __all__ = ["StepCell"]
 
 @converters.register(keras.layers.TimeDistributed)
 class ConvertTimeDistributed(LayerConverter):
-    """The same layer for each entry of axis 1.
+    """Converts a layer that is called for each entry of axis 1.
 
     In temporal models the steps of the simulation are that axis, and the layer is
     converted once. Otherwise it is converted for each entry, with tied weights; a layer

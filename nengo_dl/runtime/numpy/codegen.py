@@ -44,7 +44,7 @@ class Value:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
+        """The size of the value in bytes."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def locate(self) -> tuple[Value, int]:
@@ -99,7 +99,7 @@ class View:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
+        """The size of the value in bytes."""
         return int(np.prod(self.shape)) * self.value.dtype.itemsize
 
     def overlaps(self, start: int, stop: int) -> bool:
@@ -121,7 +121,7 @@ class Instruction:
 
 @dataclass(eq=False)
 class Program:
-    """A recorded step.
+    """A recorded step: operations, their operands, and what they start from.
 
     ``setup`` holds what depends on weights alone, ``instructions`` the step.
     """

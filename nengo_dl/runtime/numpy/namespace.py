@@ -153,7 +153,7 @@ class NumpyNamespace:
         return self._view(x, lambda array: np.broadcast_to(array, shape))
 
     def zeros(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Zeros."""
+        """An array of zeros of this shape."""
         return np.zeros(shape, self.dtype)
 
     def zeros_like(self, x: Any) -> np.ndarray:

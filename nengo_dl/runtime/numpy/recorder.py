@@ -205,7 +205,7 @@ class NumpyRecorder(NumpyNamespace):
         return Slot(self, x.value, result, view)
 
     def _within_part(self, view: View) -> Any:
-        """The same elements as a view of the only part of a concatenation they are in.
+        """Elements as a view of the only part of a concatenation that they are in.
 
         Then the concatenation need not be made for them.
         """

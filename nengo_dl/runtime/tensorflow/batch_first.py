@@ -50,25 +50,25 @@ class BatchFirst:
 
     @property
     def value(self) -> tf.Tensor:
-        """It as it lies in memory and as it looks, ``(batch, *sizes)``."""
+        """The array as it lies in memory, in the shape ``(batch, *sizes)``."""
         return self.formed(self.sizes)
 
     def formed(self, form: Sequence[int]) -> tf.Tensor:
-        """Its entries as ``(batch, *form)``."""
+        """The entries of the array as ``(batch, *form)``."""
         return _formed(self.kept, form)
 
     @property
     def shape(self) -> tf.TensorShape:
-        """As kernels see it, ``(*sizes, batch)``."""
+        """The shape that kernels see, ``(*sizes, batch)``."""
         return tf.TensorShape([*self.sizes, self.kept.shape[0]])
 
     @property
     def dtype(self) -> tf.DType:
-        """Of its entries."""
+        """The type of the entries."""
         return self.kept.dtype
 
     def plain(self) -> tf.Tensor:
-        """It as a tensor that lies as it looks."""
+        """The array as an ordinary tensor, which lies in memory as it looks."""
         rank = len(self.sizes) + 1
         return tf.transpose(self.value, (*range(1, rank), 0))
 
@@ -239,7 +239,7 @@ class BatchFirstNamespace:
         return BatchFirst(values[0] if len(values) == 1 else tf.concat(values, 1))
 
     def reshape(self, x: Any, shape: Sequence[int]) -> Any:
-        """The same entries in another shape; as it lies if the last axis stays."""
+        """The entries in another shape, without a transpose if the last axis stays."""
         if not isinstance(x, BatchFirst):
             return self.xp.reshape(x, shape)
         if None in x.sizes:  # where the number of steps is not known

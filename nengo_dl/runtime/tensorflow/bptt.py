@@ -152,7 +152,7 @@ class Scan:
         n_steps: int | tf.Tensor | None = None,
         training: bool = False,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Run all steps.
+        """Run all steps, and return their outputs and the last state.
 
         Parameters
         ----------

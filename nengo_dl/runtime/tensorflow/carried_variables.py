@@ -33,12 +33,12 @@ class Kept:
             self.variables += new.values()
 
     def values(self) -> list[tf.Tensor]:
-        """What they are now."""
+        """The present values of the variables, as the loop carries them."""
         values = [tf.convert_to_tensor(v.value) for v in self.variables]
         return [tf.cast(x, self.dtype) if x.dtype.is_floating else x for x in values]
 
     def assign(self, values: Sequence, carrying: Any = True) -> None:
-        """They take other values; what is state only if it is to be kept.
+        """Give the variables other values; state takes them only if it is to be kept.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class Kept:
             variable.assign(value)
 
     def wrap(self, step: Callable | None, places: int | None = None) -> Callable | None:
-        """A step that carries them behind everything else.
+        """A step that carries the variables behind everything else.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ def batchwise(groups: Sequence) -> bool:
 
 
 def tensor_groups(groups: Sequence) -> list:
-    """Those that call a function of tensors."""
+    """The kernel calls among ``groups`` that call a function of tensors."""
     return [group for group in groups if group.kernel.tensorflow]
 
 

@@ -52,7 +52,7 @@ def _in_place_of_sizes(sizes: Any, value: Callable) -> Any:
 
 @contextlib.contextmanager
 def dropout_of_one_call(layer: Any, training: bool) -> Iterator[None]:
-    """Around a call: the cells inside decide anew what they drop.
+    """Context of a call in which the cells decide anew what they drop.
 
     They keep it until they are told that a sequence ends, and tensors of one call or
     trace cannot be used in another. Older releases of Keras decide it even where nothing

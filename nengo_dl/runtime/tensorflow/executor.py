@@ -103,7 +103,7 @@ class TensorFlowExecutor:
         return programs.get((key, turned), make)
 
     def _new_program(self, shared: bool, options: dict, turned: bool):
-        """As `_program`; ``shared``, if other networks may use it too."""
+        """A new program, which other networks may use as well if it is ``shared``."""
         layout, batch, inside = self.layout, self.store.batch, self.stages_on_device
         layout = without_numbers(layout) if shared else layout
         stages = self._stages(layout, turned)

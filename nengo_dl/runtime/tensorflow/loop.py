@@ -164,7 +164,7 @@ class ForwardLoop:
     def __call__(
         self, n: int, inputs: Any, carry: Sequence, weights: Sequence
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Run ``n`` steps.
+        """Run ``n`` steps, and return their outputs and the carry after them.
 
         Parameters
         ----------

@@ -101,7 +101,7 @@ class TensorFlowNamespace:
 
     @contextmanager
     def of_items(self, items: Any, batch: int) -> Iterator[None]:
-        """Around the stages of a batch that is not full; see the attribute ``items``."""
+        """Context of the stages of a batch that is not full; see ``items``."""
         self.items, self.batch = items, batch
         try:
             yield
@@ -159,7 +159,7 @@ class TensorFlowNamespace:
         return arrays[0] if len(arrays) == 1 else tf.concat(arrays, 0)
 
     def reshape(self, x: Array, shape: Sequence[int]) -> tf.Tensor:
-        """The same elements in another shape, of which one size may be -1."""
+        """The elements of ``x`` in another shape, of which one size may be -1."""
         x = self.constant(x)
         shape = tuple(shape)
         if None in shape and -1 not in shape:
@@ -222,7 +222,7 @@ class TensorFlowNamespace:
         return tf.floor(self.constant(x))
 
     def exp(self, x: Array) -> tf.Tensor:
-        """Exponential."""
+        """The exponential."""
         return tf.exp(self.constant(x))
 
     def log(self, x: Array) -> tf.Tensor:

@@ -30,7 +30,7 @@ class Raised:
         self._suppressed = error.__suppress_context__
 
     def again(self) -> None:
-        """Raise it."""
+        """Raise the exception once more, as it was."""
         try:
             raise self.error
         finally:
@@ -81,7 +81,7 @@ def _noticed(raised: list[Raised]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def original_errors() -> Iterator[None]:
-    """Around calls of TensorFlow: what a Python function raised comes out as it is.
+    """Context of calls of TensorFlow: what a Python function raised comes out as it is.
 
     Its cause and its context are those that it was raised with.
 

@@ -145,7 +145,7 @@ class ParameterBanks:
 
 @tf.custom_gradient
 def dense(value):
-    """The same value, whose gradient is one array, not slices with their indices.
+    """A value whose gradient is one array, not slices with their indices.
 
     Optimizers differ in what they do with slices; the whole array is used anyway.
     """

@@ -62,7 +62,7 @@ class Found:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Around a call of the function, in the graph that it is called in."""
+        """Context of a call of the function, in the graph that it is called in."""
         self._graph = tf.compat.v1.get_default_graph()
         with _looked_at(self._note):
             yield
@@ -159,12 +159,12 @@ class RandomStates:
 
     @property
     def variables(self) -> list:
-        """All of them."""
+        """All variables that hold the state of random numbers."""
         own = [] if self._counter is None else [self._counter]
         return [*own, *(ours for _, ours, _ in (*self._seeds, *self._generators))]
 
     def restart(self, entropy: Sequence[int]) -> None:
-        """As at the beginning of a simulation.
+        """Start all random numbers as at the beginning of a simulation.
 
         Parameters
         ----------
@@ -212,7 +212,7 @@ class RandomStates:
 
     @contextlib.contextmanager
     def replacing(self, values: Sequence[tuple]) -> Iterator[None]:
-        """Around a call: random operations get their numbers from our state.
+        """Context of a call whose random operations get their numbers from our state.
 
         Parameters
         ----------
@@ -235,7 +235,7 @@ class RandomStates:
             yield
 
     def _replace(self, op_type, inputs, attrs, outputs, op_name=None, graph=None):
-        """Called for every operation; returns what is taken for its outputs."""
+        """Take numbers of ours for the outputs of an operation, if it is random."""
         if op_type == GENERATOR and graph is self._graph:
             return self._from_generator(inputs, outputs, graph)
         draw = OF_SEED.get(op_type)
@@ -338,7 +338,7 @@ def _is_empty(cell: Any) -> bool:
 
 
 def seed_of_process() -> int | None:
-    """What was given to ``keras.utils.set_random_seed``; None if it was not called."""
+    """The seed given to ``keras.utils.set_random_seed``; None if it was not called."""
     try:
         from keras.src.backend.common import global_state
     except ImportError:  # it has no public name
@@ -348,7 +348,7 @@ def seed_of_process() -> int | None:
 
 @contextlib.contextmanager
 def first_weights(layer: Any, entropy: Sequence[int] | None) -> Iterator[None]:
-    """Around the building of a layer: its weights follow a seed.
+    """Context in which a layer is built with weights that follow a seed.
 
     Initializers to which the user gave a seed keep it, and so does everything that Keras
     makes after `keras.utils.set_random_seed`.

@@ -59,7 +59,7 @@ class Replaying(TensorFlowNamespace):
     def host_call(
         self, fn: Callable, inputs: Sequence[Array], sizes: Sequence[int]
     ) -> list[tf.Tensor]:
-        """The next results."""
+        """The next recorded results, in place of a call."""
         results = []
         for size in sizes:
             results.append(self.rows[:size])

@@ -26,7 +26,7 @@ KEPT = 16
 
 
 class Unique(Exception):
-    """Something has no key, because it is like nothing else."""
+    """Raised where something has no key, because it is like nothing else."""
 
 
 def key_of(layout: Layout) -> Hashable | None:
@@ -71,7 +71,7 @@ def without_numbers(layout: Layout) -> Layout:
 
 
 def _key(value: Any) -> Hashable:
-    """Equal only for values that lead to the same code."""
+    """A key that is equal only for values that lead to the same code."""
     if value is None or isinstance(value, str | bytes):
         return value
     if isinstance(value, bool | int):
@@ -128,7 +128,7 @@ class Programs:
             return self._programs[key]
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Forget all programs."""
         with self._lock:
             self._programs.clear()
 

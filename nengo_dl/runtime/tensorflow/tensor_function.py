@@ -147,17 +147,17 @@ class TensorFunction:
         return {**state, **found, "_only_compiled": {}, "_random": {}, "_began": []}
 
     def in_simulation(self) -> TensorFunction:
-        """The same, with random numbers that only one simulation uses."""
+        """A copy of this function with random numbers that only one simulation uses."""
         return self._with(_on_host={}, _obstacles={}, _random={}, _began=[])
 
     def _with(self, **attributes: Any) -> TensorFunction:
-        """The same, but for some attributes."""
+        """A copy of this object with some attributes changed."""
         function = object.__new__(type(self))
         function.__dict__.update(self.__dict__, **attributes)
         return function
 
     def with_penalties(self) -> TensorFunction:
-        """The same, with one more row of results: the sum of the losses that it adds.
+        """A copy of this function with one more row of results: the sum of its losses.
 
         They are what layers in it hand to ``add_loss``, activity regularization
         included. All columns have the same value.
@@ -189,7 +189,7 @@ class TensorFunction:
 
     @property
     def variables(self) -> list:
-        """The Keras variables that belong to it.
+        """The Keras variables that belong to the function.
 
         Those of a layer, and those that a plain function reads.
         """
@@ -200,7 +200,7 @@ class TensorFunction:
 
     @property
     def weights(self) -> list:
-        """Those that may be trained; they are the arguments of the calls.
+        """The variables that may be trained, which are the arguments of the calls.
 
         They stay the same, also if their layer is not to be trained any more.
         """
@@ -211,7 +211,7 @@ class TensorFunction:
 
     @property
     def state_variables(self) -> list:
-        """Those that it changes although it is not being trained.
+        """The variables that the function changes although it is not being trained.
 
         Such a function has a memory, so it runs step by step.
         """
@@ -238,7 +238,7 @@ class TensorFunction:
         return any(_looks_at_all(part, training) for part in self.layer._flatten_layers())
 
     def random(self, training: bool) -> RandomStates:
-        """Its random numbers; those of training are others, and go on by themselves."""
+        """The random numbers of the function; those of training go on by themselves."""
         if training not in self._random:
             trace = self.trace(training)
             seeds = [v for v in trace.read if is_seed(v)]
@@ -256,7 +256,7 @@ class TensorFunction:
             states.restart([*entropy, training])
 
     def trace(self, training: bool) -> Trace:
-        """What is found out by calling it while nothing is computed."""
+        """What is found out by calling the function while nothing is computed."""
         if training not in self._traces:
             self._check_arguments()
             try:
@@ -286,7 +286,7 @@ class TensorFunction:
         )
 
     def _refused_input(self, error: Exception) -> ValidationError:
-        """A layer that does not take what it is given."""
+        """The error for a layer that does not take what it is given."""
         return self._error(
             f"does not take items of the shape {self.shape_in}: {error} (Its "
             "shape_in is the shape of one item, without the batch: for images "
@@ -294,7 +294,7 @@ class TensorFunction:
         )
 
     def _check_arguments(self) -> None:
-        """That it takes what it is going to be given."""
+        """Check that the function takes the arguments that it is going to be given."""
         given = ["t"] if self.pass_time else []
         given += [] if self.shape_in is None else ["x"]
         given += ["states"] if self.state_shapes else []
@@ -403,7 +403,7 @@ class TensorFunction:
         return next((size for size in sizes if size is not None), TRACE_BATCH)
 
     def _specs(self, batch: int) -> list[tf.TensorSpec]:
-        """Of the arrays that it is given."""
+        """The forms of the arrays that the function is given."""
         sizes = [1] if self.pass_time else []
         sizes += [] if self.shape_in is None else [math.prod(self.shape_in)]
         sizes += [math.prod(shape) for shape in self.state_shapes]
@@ -471,7 +471,7 @@ class TensorFunction:
     def __call__(
         self, arrays: Sequence, values: Sequence[tuple] = (), training: bool = False
     ) -> tuple[list[tf.Tensor], list[tuple]]:
-        """Call it.
+        """Call the function.
 
         Parameters
         ----------
@@ -503,7 +503,7 @@ class TensorFunction:
         return results, list(zip(changed, after, strict=True))
 
     def _called(self, arrays, values, training):
-        """See `__call__`; in whatever program is being made."""
+        """Call the function in whatever program is being made; see `__call__`."""
         batch, dtype = arrays[0].shape[1], arrays[0].dtype
         if self.layer is None:  # layers see to it themselves
             arrays = [tf.cast(x, self.dtype) for x in arrays]
@@ -579,7 +579,7 @@ class TensorFunction:
         return y, self._states.flat(after)
 
     def on_host(self, training: bool) -> Callable:
-        """It as a function of NumPy arrays, which changes the variables themselves."""
+        """A function of NumPy arrays that calls this one."""
         if training not in self._on_host:
 
             def call(*arrays):
@@ -655,7 +655,7 @@ class TensorFunction:
     # state -----------------------------------------------------------------------
 
     def state(self) -> VariableState:
-        """Its memory, for whoever resets and restores simulations."""
+        """The memory of the function, for whoever resets and restores simulations."""
         return VariableState(self.state_variables, self)
 
 
@@ -720,7 +720,7 @@ class VariableState:
                 self._function.random(form).as_layers_would()
 
     def snapshot(self) -> list[np.ndarray]:
-        """The present values."""
+        """The present values of the variables."""
         return [v.numpy() for v in self.variables]
 
     def restore(self, kept: Sequence[np.ndarray], first_item: int = 0) -> None:
@@ -747,7 +747,7 @@ def _looks_at_all(layer: Any, training: bool) -> bool:
 
 
 def _first_items(x: tf.Tensor, items: Any, batch: int) -> tf.Tensor:
-    """Of columns ``(n, steps * batch)`` those of the first items of each step."""
+    """The columns of the first items of each step, of ``(n, steps * batch)``."""
     n = x.shape[0]
     return tf.reshape(tf.reshape(x, (n, -1, batch))[:, :, :items], (n, -1))
 

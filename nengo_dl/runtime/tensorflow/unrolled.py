@@ -61,7 +61,7 @@ class Unrolled:
     def __call__(
         self, xs: Any, carry: Sequence, weights: Sequence, training: bool = False
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Run all steps.
+        """Run all steps, and return their outputs and the last state.
 
         Parameters
         ----------

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def floats(arrays: Sequence[tf.Tensor], like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Those of ``arrays`` whose companion in ``like`` is of floating point type."""
+    """The ``arrays`` whose companion in ``like`` is of floating point type."""
     pairs = zip(arrays, like, strict=True)
     return [x for x, companion in pairs if companion.dtype.is_floating]
 

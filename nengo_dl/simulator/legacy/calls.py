@@ -30,7 +30,7 @@ OPTIMIZERS = {
 
 
 def as_keras_optimizer(optimizer, where="Simulator.train"):
-    """The same; an error if it is one of TensorFlow 1, of tf_keras, or a class."""
+    """An optimizer of Keras as it is; an error for one of TensorFlow 1 or tf_keras."""
     name, package = type(optimizer).__name__, type(optimizer).__module__
     if isinstance(optimizer, type):
         raise ValidationError(
