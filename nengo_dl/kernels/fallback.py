@@ -28,6 +28,7 @@ from nengo.exceptions import BuildError
 from nengo_dl.compiler import registry
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.compiler.rules import OperatorRule, unknown_operator
+from nengo_dl.kernels.captured_state import CapturedState, reached
 from nengo_dl.kernels.functions import (
     PYTHON,
     HostFunction,
@@ -39,7 +40,6 @@ from nengo_dl.kernels.functions import (
     warn_of_python,
 )
 from nengo_dl.kernels.independence import reachable
-from nengo_dl.kernels.keeping import Kept, reached
 from nengo_dl.notices import label_of
 
 #: signals of so many entries have inputs and outputs of their own
@@ -112,7 +112,7 @@ class _Item:
         self.step = op.make_step(self.arrays, dt, rng)
         self.arrays.put_changed(first)
         given = [self.arrays, *self.arrays.values(), *self.rngs]
-        self.kept = Kept([self.step, op], before, given)
+        self.captured = CapturedState([self.step, op], before, given)
 
 
 def _generators(op):
@@ -220,9 +220,9 @@ class PythonOperator:
 
     keep_instead = "keep it in a signal, or in a variable that make_step makes"
 
-    def kept(self) -> list[Kept]:
+    def captured(self) -> list[CapturedState]:
         """What the step functions keep beside what `snapshot` is about, by item."""
-        return [item.kept for item in self.items]
+        return [item.captured for item in self.items]
 
 
 class OperatorCall(HostFunction):

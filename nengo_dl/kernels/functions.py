@@ -11,8 +11,8 @@ from nengo.utils.numpy import is_array_like
 from nengo_dl.compiler.digits import COUNT, from_digits, to_digits
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
+from nengo_dl.kernels.captured_state import CapturedState
 from nengo_dl.kernels.independence import reachable
-from nengo_dl.kernels.keeping import Kept
 from nengo_dl.notices import label_of, warn
 
 
@@ -387,9 +387,9 @@ class PythonFunction(HostFunction):
 
     keep_instead = "make the node of a nengo.Process that keeps it in its state"
 
-    def kept(self) -> list[Kept]:
+    def captured(self) -> list[CapturedState]:
         """What the function keeps: all of it is the user's, nothing is put back."""
-        return [Kept([self.function], None)]
+        return [CapturedState([self.function], None)]
 
     def checked(self, y) -> np.ndarray:
         """What the function returned, as a flat array.

@@ -22,10 +22,10 @@ class HostsThen:
     def __init__(self, program: Program):
         self._program = program
         self._snapshot = program.snapshot_hosts()
-        hosts = {op: h for op, h in program.hosts.items() if hasattr(h, "kept")}
-        kept = {op: host.kept() for op, host in hosts.items()}
-        self._own = [[item.own() for item in items] for items in kept.values()]
-        self._others = {op: [i.others() for i in items] for op, items in kept.items()}
+        hosts = {op: h for op, h in program.hosts.items() if hasattr(h, "captured")}
+        captured = {op: host.captured() for op, host in hosts.items()}
+        self._own = [[item.own() for item in items] for items in captured.values()]
+        self._others = {op: [i.others() for i in items] for op, items in captured.items()}
         self._waiting = {e.feed: e.feed.waiting for e in program.executors}
         self._pending = program.pending
         self._changed: dict = {}

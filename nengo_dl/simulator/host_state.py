@@ -16,7 +16,7 @@ from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.digits import COUNT, Digits
-from nengo_dl.kernels.keeping import Contents, Kept
+from nengo_dl.kernels.captured_state import CapturedState, Contents
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator import plain
@@ -69,17 +69,17 @@ class Beginning:
     """
 
     def __init__(self, program: Program):
-        hosts = [host for host in program.hosts.values() if hasattr(host, "kept")]
-        self._kept = [(host, host.kept()) for host in hosts]
-        self._own = [(host, [k.own() for k in kept]) for host, kept in self._kept]
+        hosts = [host for host in program.hosts.values() if hasattr(host, "captured")]
+        self._captured = [(host, host.captured()) for host in hosts]
+        self._own = [(host, [c.own() for c in states]) for host, states in self._captured]
         #: of all together, so that what several functions reach is looked at once
-        self._others = self._reached([k for _, kept in self._kept for k in kept])
+        self._others = self._reached([c for _, states in self._captured for c in states])
 
-    def _reached(self, kept: list[Kept]) -> Contents:
+    def _reached(self, captured: list[CapturedState]) -> Contents:
         known = [obj for _, own in self._own for item in own for obj in item.objects]
-        given = [obj for item in kept for obj in item.given.values()]
-        functions = [f for item in kept for f in item.functions]
-        return Kept(functions, None, [*known, *given]).others()
+        given = [obj for item in captured for obj in item.given.values()]
+        functions = [f for item in captured for f in item.functions]
+        return CapturedState(functions, None, [*known, *given]).others()
 
     def check(self) -> None:
         """Refuse what step functions have changed, and warn of what others have.
@@ -99,8 +99,8 @@ class Beginning:
                     attr="save_params",
                 )
         changed = set(self._others.changed())
-        for host, kept in self._kept if changed else ():
-            reached = self._reached(kept).names
+        for host, captured in self._captured if changed else ():
+            reached = self._reached(captured).names
             names = [
                 n for n in changed if n in reached or n.rpartition(".")[0] in reached
             ]

@@ -19,6 +19,7 @@ from nengo.params import iter_params
 
 from nengo_dl.compiler.registry import Registry
 from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.kernels.captured_state import CapturedState, reached
 from nengo_dl.kernels.functions import (
     PYTHON,
     HostFunction,
@@ -27,7 +28,6 @@ from nengo_dl.kernels.functions import (
     warn_of_python,
 )
 from nengo_dl.kernels.independence import reachable
-from nengo_dl.kernels.keeping import Kept, reached
 from nengo_dl.notices import label_of
 
 #: nengo.Process subclass -> function (op, low) that gives the elements of the output
@@ -100,7 +100,7 @@ class PythonProcess(HostFunction):
         self.steps: list = []
         self.rngs: list = []
         self.states: list[dict] = []
-        self._kept: list[Kept] = []
+        self._captured: list[CapturedState] = []
         self._begun: dict = {}  # a time -> outputs of some items, and of how many
         self._draw: Callable | None = None
 
@@ -120,7 +120,7 @@ class PythonProcess(HostFunction):
         """Start afresh, each batch item with its own random number generator."""
         process, shape = self.op.process, self.op.output.shape
         shape_in = self.op.input.shape if self.op.input is not None else (0,)
-        self.rngs, self.states, self.steps, self._kept = list(rngs), [], [], []
+        self.rngs, self.states, self.steps, self._captured = list(rngs), [], [], []
         self._begun = {}
         users = list(_functions_of_users(process))
         before = reached([process]) if users else {}
@@ -130,7 +130,7 @@ class PythonProcess(HostFunction):
             self.steps.append(process.make_step(shape_in, shape, self.dt, rng, state))
             if users:
                 given = [rng, state, *state.values()]
-                self._kept.append(Kept(self.steps[-1:], before, given))
+                self._captured.append(CapturedState(self.steps[-1:], before, given))
         rule = unchanged_rule(draw_rules, process) if self.op.input is None else None
         self._draw = None if rule is None else rule(self)
 
@@ -154,9 +154,9 @@ class PythonProcess(HostFunction):
 
     keep_instead = "keep it in the dict that make_state returns"
 
-    def kept(self) -> list[Kept]:
+    def captured(self) -> list[CapturedState]:
         """What the step functions keep beside what `snapshot` is about, by item."""
-        return self._kept
+        return self._captured
 
     def advance(self, t: float) -> np.ndarray:
         """One step of a process without input: ``(batch, size)``."""

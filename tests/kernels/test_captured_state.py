@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nengo_dl.kernels.keeping import MOST_BYTES, Kept, reached
+from nengo_dl.kernels.captured_state import MOST_BYTES, CapturedState, reached
 
 LOG = []
 
@@ -112,9 +112,9 @@ def generators():
 def test_what_is_their_own_is_put_back(make):
     before = reached([make])
     step = make()
-    kept = Kept([step], before)
+    state = CapturedState([step], before)
     step()
-    own, others = kept.own(), kept.others()
+    own, others = state.own(), state.others()
     for _ in range(3):
         values = [step() for _ in range(4)]
         own.put_back()
@@ -157,9 +157,9 @@ def method_of_what_was_there():
 def test_what_others_may_look_at_is_named(make, name):
     before = reached([make])
     step = make()
-    kept = Kept([step], before)
+    state = CapturedState([step], before)
     step()
-    own, others = kept.own(), kept.others()
+    own, others = state.own(), state.others()
     step()
     size = len(LOG)
     own.put_back()
@@ -169,9 +169,9 @@ def test_what_others_may_look_at_is_named(make, name):
 
 def test_of_functions_that_were_there_nothing_is_their_own():
     past = []
-    kept = Kept([lambda: past.append(len(past))], None)
-    own, others = kept.own(), kept.others()
-    kept.functions[0]()
+    state = CapturedState([lambda: past.append(len(past))], None)
+    own, others = state.own(), state.others()
+    state.functions[0]()
     own.put_back()
     assert past == [0]
     assert others.changed() == ["past"]
@@ -184,7 +184,7 @@ def test_what_is_only_read_has_not_changed():
     def step():
         return data[0] + table["a"][0] + len(names)
 
-    others = Kept([step], None).others()
+    others = CapturedState([step], None).others()
     step()
     assert others.changed() == []
 
@@ -196,7 +196,7 @@ def test_large_arrays_are_not_compared():
         small[0] += 1
         large[0] += 1
 
-    others = Kept([step], None).others()
+    others = CapturedState([step], None).others()
     step()
     assert others.changed() == ["small"]
 
@@ -210,9 +210,9 @@ def test_what_is_given_is_left_alone():
 
         return step
 
-    kept = Kept([make()], reached([]), [given])
-    own, others = kept.own(), kept.others()
-    kept.functions[0]()
+    state = CapturedState([make()], reached([]), [given])
+    own, others = state.own(), state.others()
+    state.functions[0]()
     own.put_back()
     assert given[0] == 1
     assert others.changed() == []

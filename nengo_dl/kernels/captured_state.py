@@ -402,8 +402,8 @@ def _same_entry(a, b) -> bool:
     return _same(a, b)
 
 
-class Kept:
-    """What functions keep: what is theirs, and what else they change.
+class CapturedState:
+    """The state that functions capture: what is theirs, and what else they change.
 
     Parameters
     ----------
@@ -426,8 +426,8 @@ class Kept:
     ...     return step
     >>> outside = reached([make])
     >>> step = make()
-    >>> kept = Kept([step], outside)
-    >>> own, others = kept.own(), kept.others()
+    >>> state = CapturedState([step], outside)
+    >>> own, others = state.own(), state.others()
     >>> step(), step()
     (1, 2)
     >>> own.put_back()
