@@ -5,7 +5,7 @@ as a few batched kernels and can be trained like a Keras model.
 """
 
 import importlib as _importlib
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from nengo_dl import environment as _environment
 from nengo_dl import program_cache as _program_cache
@@ -29,19 +29,19 @@ from nengo_dl.simulator import Simulator  # noqa: E402
 from nengo_dl.tensor_node import Layer, TensorNode, tensor_layer  # noqa: E402
 from nengo_dl.version import version as __version__  # noqa: E402
 
-if _TYPE_CHECKING:  # what is imported when it is first used, as type checkers see it
-    from nengo_dl import (  # noqa: F401
-        benchmarks,
-        builder,
-        callbacks,
-        converter,
-        graph_optimizer,
-        losses,
-        neuron_builders,
-        objectives,
-        plots,
-    )
-    from nengo_dl.converter import Converter
+if (
+    _typing.TYPE_CHECKING
+):  # what is imported when it is first used, as type checkers see it
+    from nengo_dl import benchmarks as benchmarks
+    from nengo_dl import builder as builder
+    from nengo_dl import callbacks as callbacks
+    from nengo_dl import converter as converter
+    from nengo_dl import graph_optimizer as graph_optimizer
+    from nengo_dl import losses as losses
+    from nengo_dl import neuron_builders as neuron_builders
+    from nengo_dl import objectives as objectives
+    from nengo_dl import plots as plots
+    from nengo_dl.converter import Converter as Converter
 
 __copyright__ = "2026, NengoDL contributors"
 __license__ = "MIT"
@@ -86,16 +86,18 @@ _LAZY_NAMES = {"Converter": "converter"}
 _MODULES = ("benchmarks", "builder", "graph_optimizer", "neurons")
 
 
-def __getattr__(name):
-    if name in _LAZY_MODULES:
-        return _importlib.import_module(f"{__name__}.{name}")
-    if name in _LAZY_NAMES:
-        module = _importlib.import_module(f"{__name__}.{_LAZY_NAMES[name]}")
-        return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not _typing.TYPE_CHECKING:  # else nothing would be unknown to a type checker
+
+    def __getattr__(name: str) -> object:
+        if name in _LAZY_MODULES:
+            return _importlib.import_module(f"{__name__}.{name}")
+        if name in _LAZY_NAMES:
+            module = _importlib.import_module(f"{__name__}.{_LAZY_NAMES[name]}")
+            return getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     # what completion offers, and what Python looks through for "Did you mean ...?"
     special = (name for name in globals() if name.startswith("__"))
     return sorted({*__all__, *_MODULES, *special})

@@ -11,6 +11,11 @@ a neuron type               a `NeuronKernel` with ``neuron_type = MyNeuronType``
 ==========================  ===========================================================
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from nengo.builder import Builder as CoreBuilder
 
 import nengo_dl.kernels  # noqa: F401  so that what there is already is known
@@ -20,6 +25,8 @@ from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.fallback import PythonRule
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import warn
+
+T = TypeVar("T")
 
 __all__ = [
     "Builder",
@@ -84,7 +91,7 @@ class Builder:
     """
 
     @classmethod
-    def register(cls, *operator_classes):
+    def register(cls, *operator_classes: type) -> Callable[[type[T]], type[T]]:
         """Class decorator: this `OpBuilder` computes the operators of these classes.
 
         Operators of subclasses as well, unless they override ``make_step``.
@@ -192,7 +199,7 @@ class NengoBuilder(CoreBuilder):
     builders: dict = {}
 
     @classmethod
-    def build(cls, model, obj, *args, **kwargs):
+    def build(cls, model: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Build an object into a model.
 
         Parameters

@@ -8,8 +8,10 @@ all others concern the whole network and are read from the outermost one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
+import nengo
 import numpy as np
 from nengo import Network, Probe
 from nengo.exceptions import ConfigError, NetworkContextError
@@ -131,13 +133,13 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
             + "".join(f". {REMOVED[name]}" for name in unknown if name in REMOVED)
         )
 
-    settings = {name: validate_setting(name, val) for name, val in settings.items()}
+    checked = {name: validate_setting(name, val) for name, val in settings.items()}
     config = Network.context[-1].config
     for name, setting in SETTINGS.items():
-        if setting.of_objects or name in settings:
+        if setting.of_objects or name in checked:
             for cls in (*setting.classes, *setting.more_classes):
                 _make_known(config, cls, name)
-    for name, value in settings.items():
+    for name, value in checked.items():
         for cls in SETTINGS[name].classes:
             setattr(config[cls], name, value)
 
@@ -174,7 +176,7 @@ def _object_setting(network, obj, name):
     return []
 
 
-def get_setting(source, name):
+def get_setting(source: Any, name: str) -> Any:
     """The value of a setting that concerns the whole network.
 
     Parameters
@@ -205,7 +207,7 @@ def get_setting(source, name):
     return SETTINGS[name].default
 
 
-def warn_misplaced_settings(network):
+def warn_misplaced_settings(network: nengo.Network) -> None:
     """Warn of settings of inner networks that have no effect.
 
     Settings of the whole network count where they are made in the outermost one. Those
@@ -265,7 +267,7 @@ def _choices(network, objects, name):
             )
 
 
-def learned_objects(network):
+def learned_objects(network: nengo.Network) -> Any:
     """The objects whose parameters an online learning rule modifies.
 
     Parameters
@@ -290,7 +292,7 @@ def learned_objects(network):
     return learned
 
 
-def resolve_trainable(network, changed=()):
+def resolve_trainable(network: nengo.Network, changed: Iterable[Any] = ()) -> Any:
     """Whether each object's parameters are trained.
 
     A setting of the object comes before one of its class; among those, the one in the
@@ -335,7 +337,7 @@ def _is_given(network, name):
     return False
 
 
-def resolve_penalties(network, name):
+def resolve_penalties(network: nengo.Network, name: str) -> Any:
     """The ``regularizer`` or ``constraint`` of each object that has one.
 
     Looked up as in `resolve_trainable`, and for the same parameters.
@@ -357,13 +359,13 @@ def resolve_penalties(network, name):
     return {obj: function for obj, function in found.items() if function is not None}
 
 
-def resolve_surrogates(network):
+def resolve_surrogates(network: nengo.Network) -> Any:
     """`.Surrogate` by ensemble, looked up as in `resolve_trainable`; None for none."""
     choices = _choices(network, lambda net: net.ensembles, "surrogate")
     return {ens: [*own, *by_class, None][0] for ens, own, by_class in choices}
 
 
-def resolve_keep_history(network):
+def resolve_keep_history(network: nengo.Network) -> Any:
     """Whether each probe keeps the data of all steps, or of the last one only.
 
     Parameters

@@ -225,5 +225,5 @@ class He(VarianceScaling):
         return self.scale**2
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)  # what completion offers

@@ -12,8 +12,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 CACHE = "NENGO_DL_CACHE_DIR"
@@ -90,10 +95,11 @@ class QuietImport(MetaPathFinder, Loader):
     The other finders find the module, and its own loader loads it.
     """
 
-    def __init__(self):
-        self.loader = None
+    loader: Any = None
 
-    def find_spec(self, fullname, path, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """What the other finders find, to be loaded by this object."""
         if fullname != "tensorflow":
             return None
@@ -104,14 +110,16 @@ class QuietImport(MetaPathFinder, Loader):
             self.loader, spec.loader = spec.loader, self
         return spec
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave it to the module's own loader."""
         return self.loader.create_module(spec)
 
-    def exec_module(self, module):
+    def exec_module(self, module: ModuleType) -> None:
         """Give the module its own loader back and let it do its work."""
         sys.meta_path[:] = [f for f in sys.meta_path if f is not self]
-        module.__spec__.loader = module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
         with filtered_stderr():
             self.loader.exec_module(module)
 

@@ -152,5 +152,5 @@ def _root(total, order):
     return ops.where(positive, safe ** (1 / order), ops.zeros_like(total))
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)  # what completion offers

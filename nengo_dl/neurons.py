@@ -243,7 +243,7 @@ class SpikingLeakyReLU(LeakyReLU):
     state = {"voltage": Uniform(low=0, high=1)}
     spiking = True
 
-    def step(
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # it has a state
         self, dt: float, J: np.ndarray, output: np.ndarray, voltage: np.ndarray
     ) -> None:
         """One time step: spikes into ``output``; changes ``voltage``."""
@@ -253,5 +253,5 @@ class SpikingLeakyReLU(LeakyReLU):
         voltage -= n_spikes
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)  # what completion offers

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Hashable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 #: files of this package lie below this folder
 _PACKAGE = str(Path(__file__).parent) + os.sep
@@ -104,7 +105,7 @@ def forget() -> None:
         _said.clear()
 
 
-def _stable(value):
+def _stable(value: Any) -> Any:
     """A text, or a tuple with texts, without addresses in memory."""
     if isinstance(value, str):
         return ADDRESS.sub("", value)

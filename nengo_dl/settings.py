@@ -39,7 +39,7 @@ class Setting(NamedTuple):
     """Those on which it is one, but stays as it is until it is set for them by name."""
 
     @property
-    def of_objects(self):
+    def of_objects(self) -> bool:
         """Whether single objects can have the setting."""
         return self.classes != (Network,)
 
@@ -72,7 +72,7 @@ def _no_other(value):
 def _positive_float(value):
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError
-    if not 0 < value < float("inf"):
+    if not 0 < value < float("inf"):  # pyright: ignore[reportOperatorIssue]  # numbers.Real
         raise ValueError
     return float(value)
 
@@ -202,22 +202,22 @@ class SettingParam(Parameter):
         A key of `SETTINGS`.
     """
 
-    def __init__(self, name):
+    def __init__(self, name: str):
         super().__init__(
             name, default=SETTINGS[name].default, optional=True, readonly=False
         )
 
     @property
-    def given(self):
+    def given(self) -> Any:
         """Whether the class or any of its objects was given a value."""
         return len(self.data) + len(self._defaults) > 0
 
-    def coerce(self, instance, value):
+    def coerce(self, instance: Any, value: Any) -> Any:
         """The value to store; `~nengo.exceptions.ValidationError` if it is invalid."""
         return validate_setting(self.name, super().coerce(instance, value))
 
 
-def validate_setting(name, value):
+def validate_setting(name: str, value: Any) -> Any:
     """Check the value of one setting, and return it as it is stored.
 
     Parameters

@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class _Elsewhere:
     """A default value that is chosen elsewhere."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "..."
 
 
@@ -56,7 +56,7 @@ def names_keywords(arguments: type) -> Callable[[Function], Function]:
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_ELSEWHERE)
             for name in names
         ]
-        function.__signature__ = signature.replace(parameters=own + further)  # type: ignore
+        function.__signature__ = signature.replace(parameters=own + further)  # pyright: ignore[reportFunctionMemberAccess]  # PEP 362
         return function
 
     return decorate
@@ -100,7 +100,7 @@ def checks_keywords(arguments: type) -> Callable[[Function], Function]:
 
         named = names_keywords(arguments)(checked)
         known = frozenset(inspect.signature(named).parameters)
-        return named  # type: ignore
+        return named  # pyright: ignore[reportReturnType]  # the same function
 
     return decorate
 

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 
-class Surrogate:
+class Surrogate(ABC):
     """Base of all surrogates; to add one, write `derivative`.
 
     Surrogates are values: they do not change, and those with equal parameters are equal.
@@ -78,6 +79,7 @@ class Surrogate:
     params: tuple[str, ...] = ()
     of_membrane = True
 
+    @abstractmethod
     def derivative(self, xp: Any, x: Any) -> Any:
         """What is taken for the derivative of one spike.
 
@@ -93,30 +95,26 @@ class Surrogate:
         -------
         array, shaped as ``x``
         """
-        raise NotImplementedError(
-            f"{type(self).__name__}.derivative is missing: a surrogate must say what is "
-            "taken for the derivative of a spike (see nengo_dl.surrogates.Surrogate)"
-        )
 
     def _values(self):
         return tuple(getattr(self, name) for name in self.params)
 
-    def __eq__(self, other):
+    def __eq__(self, other: Any) -> bool:
         if type(other) is not type(self):
             return NotImplemented
         return self._values() == other._values()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), self._values()))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         pairs = zip(self.params, self._values(), strict=True)
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in pairs)})"
 
     def _positive(self, name, value):
         """A parameter that has to be a positive number."""
         number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf:
+        if not number or not 0 < value < math.inf:  # pyright: ignore[reportOperatorIssue]  # numbers.Real
             raise ValidationError(
                 f"expected a finite number greater than 0, got {value!r}",
                 attr=name,
@@ -145,6 +143,13 @@ class RateDerivative(Surrogate):
     """
 
     of_membrane = False
+
+    def derivative(self, xp: Any, x: Any) -> Any:
+        """There is none: it is no function of the membrane potential."""
+        raise TypeError(
+            "nengo_dl.surrogates.RateDerivative is the gradient of the rate form, no "
+            "function of the membrane potential; it has no derivative(xp, x)"
+        )
 
 
 class FastSigmoid(Surrogate):
@@ -341,10 +346,10 @@ class SpikeTraining:
     own: tuple[tuple[Any, Surrogate], ...] = ()
     lif_smoothing: float | None = None
 
-    def surrogate_of(self, signal) -> Surrogate:
+    def surrogate_of(self, signal: Any) -> Surrogate:
         """The surrogate of a population, by the signal of its output."""
         return dict(self.own).get(signal, self.surrogate)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)  # what completion offers

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import nengo
 import numpy as np
 from nengo import Connection, Ensemble, Network, Node
 from nengo.builder import Builder as CoreBuilder
@@ -35,7 +36,7 @@ _DEFAULT: Any = Default
 class _ShapeParam(Parameter):
     """A tuple of whole numbers of at least 1, or None."""
 
-    def coerce(self, instance, value):
+    def coerce(self, instance: Any, value: Any) -> Any:
         """Make a tuple of a shape, or refuse what is none."""
         if value is None:
             return None
@@ -54,7 +55,7 @@ class _ShapeParam(Parameter):
 class _FunctionParam(Parameter):
     """Something that can be called."""
 
-    def coerce(self, instance, value):
+    def coerce(self, instance: Any, value: Any) -> Any:
         """Return the function or layer; refuse anything else."""
         if callable(value) and not isinstance(value, type):
             return value
@@ -71,7 +72,7 @@ class _FunctionParam(Parameter):
 class _NotInCore:
     """Stands for the output of a `TensorNode` where core Nengo looks for a function."""
 
-    def __call__(self, t, x=None):
+    def __call__(self, t: float, x: Any = None) -> Any:
         raise SimulationError(
             "a TensorNode cannot be called as a function of NumPy arrays; simulate its "
             "network with nengo_dl.Simulator"
@@ -133,10 +134,10 @@ class TensorNode(Node):
     """
 
     tensor_func = _FunctionParam("tensor_func", readonly=True)
-    shape_in = _ShapeParam("shape_in", default=None, optional=True, readonly=True)
-    shape_out = _ShapeParam("shape_out", default=None, optional=True, readonly=True)
+    shape_in: Any = _ShapeParam("shape_in", default=None, optional=True, readonly=True)
+    shape_out: Any = _ShapeParam("shape_out", default=None, optional=True, readonly=True)
     pass_time = BoolParam("pass_time", default=True, readonly=True)
-    _functions = None
+    _functions: dict[str, Any]
     _place = (None, 0)  # the seed of the outermost network, and how many nodes it had
 
     def __init__(
@@ -219,7 +220,7 @@ def _is_layer_of_one(function):
 
 
 @CoreBuilder.register(TensorNode)
-def refuse_tensor_node(model, node):
+def refuse_tensor_node(model: Any, node: nengo.Node) -> None:
     """Say that core Nengo cannot build it."""
     raise BuildError(
         f"{node} is a TensorNode, which calls TensorFlow; nengo.Simulator cannot run it. "
@@ -229,7 +230,7 @@ def refuse_tensor_node(model, node):
 
 
 @NengoBuilder.register(TensorNode)
-def build_tensor_node(model, node):
+def build_tensor_node(model: Any, node: TensorNode) -> None:
     """Build a `TensorNode`: one operator, and a signal for each Keras variable.
 
     Sets ``model.params[node]`` to None.
@@ -275,7 +276,7 @@ def build_tensor_node(model, node):
     model.params[node] = None
 
 
-def layer_parameters(model):
+def layer_parameters(model: Any) -> Any:
     """The variables of Keras layers in a model.
 
     Parameters
@@ -389,7 +390,7 @@ class Layer:
         _fix(conn)
         return (obj, conn) if return_conn else obj
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Layer({self.layer_func})"
 
 
@@ -453,7 +454,7 @@ def tensor_layer(input: Any, layer_func: Any, **kwargs: Any) -> Any:
     return Layer(layer_func)(input, **kwargs)
 
 
-def layers_of(model):
+def layers_of(model: Any) -> Any:
     """The Keras layers in a model, and the Keras variables of plain functions in it.
 
     Parameters
@@ -473,7 +474,7 @@ def layers_of(model):
     return list(found.values())
 
 
-def add_losses(model, training):
+def add_losses(model: Any, training: bool) -> Any:
     """Whether operators of a model add losses to those of training.
 
     Parameters
@@ -501,23 +502,23 @@ class TrainsSome:
         return [v for v in variables if (id(v) in self.untrained) != trained]
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> Any:
         """What training changes of the layer."""
-        return self._are_trained(True, super().trainable_variables)
+        return self._are_trained(True, super().trainable_variables)  # pyright: ignore[reportAttributeAccessIssue]  # a mixin of layers
 
     @property
-    def trainable_weights(self):
+    def trainable_weights(self) -> Any:
         """What training changes of the layer."""
-        return self._are_trained(True, super().trainable_weights)
+        return self._are_trained(True, super().trainable_weights)  # pyright: ignore[reportAttributeAccessIssue]  # a mixin of layers
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> Any:
         """What training does not change, or not by gradients."""
-        inside = self._are_trained(False, super().trainable_variables)
-        return [*super().non_trainable_variables, *inside]
+        inside = self._are_trained(False, super().trainable_variables)  # pyright: ignore[reportAttributeAccessIssue]  # a mixin of layers
+        return [*super().non_trainable_variables, *inside]  # pyright: ignore[reportAttributeAccessIssue]  # a mixin of layers
 
     @property
-    def non_trainable_weights(self):
+    def non_trainable_weights(self) -> Any:
         """What training does not change, or not by gradients; no random seeds."""
-        inside = self._are_trained(False, super().trainable_weights)
-        return [*super().non_trainable_weights, *inside]
+        inside = self._are_trained(False, super().trainable_weights)  # pyright: ignore[reportAttributeAccessIssue]  # a mixin of layers
+        return [*super().non_trainable_weights, *inside]  # pyright: ignore[reportAttributeAccessIssue]  # a mixin of layers

@@ -76,9 +76,9 @@ def test_shape_of_derivatives(surrogate):
 
 def test_those_by_default_are_at_most_one():
     # a soft reset takes the surrogate away: with more it would turn gradients round
-    for name in surrogates.__all__:
+    for name in set(surrogates.__all__) - {"Surrogate"}:
         surrogate = getattr(surrogates, name)()
-        if name != "Surrogate" and surrogate.of_membrane:
+        if surrogate.of_membrane:
             assert 0.5 < surrogate.derivative(np, np.zeros(1))[0] <= 1, name
 
 
@@ -118,8 +118,10 @@ def test_a_surrogate_says_what_it_lacks():
     class Nothing(Surrogate):
         """Of no use."""
 
-    with pytest.raises(NotImplementedError, match="Nothing.derivative is missing"):
-        Nothing().derivative(np, np.zeros(1))
+    with pytest.raises(TypeError, match="abstract class Nothing .* '?derivative'?"):
+        Nothing()
+    with pytest.raises(TypeError, match="RateDerivative .* has no derivative"):
+        nengo_dl.surrogates.RateDerivative().derivative(np, np.zeros(1))
 
 
 def test_surrogates_of_populations():

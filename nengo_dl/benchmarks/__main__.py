@@ -1,6 +1,9 @@
 """The entrance of ``python -m nengo_dl.benchmarks``."""
 
+from __future__ import annotations
+
 import sys
+from typing import Any
 
 PROGRAM = "python -m nengo_dl.benchmarks"
 
@@ -9,7 +12,7 @@ MISSING = f"""\
 pip install 'nengo-dl[benchmarks]' brings it"""
 
 
-def main(arguments=None):
+def main(arguments: Any = None) -> None:
     """Run the command line.
 
     Parameters

@@ -1,8 +1,11 @@
 """Simulators that are installed: the entry points ``nengo.backends``."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
+from typing import Any
 
 import nengo
 from nengo.exceptions import ValidationError
@@ -31,7 +34,7 @@ class Backend:
     name: str
     load: Callable[[], type]
 
-    def __call__(self, net: nengo.Network, **ours):
+    def __call__(self, net: nengo.Network, **ours: Any) -> Any:
         """Build a simulator without a progress bar.
 
         Parameters

@@ -1,7 +1,10 @@
 """Charts of measurements, with matplotlib."""
 
+from __future__ import annotations
+
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +55,7 @@ def draw(path: str, plot: Callable, rows: Sequence[Mapping]) -> None:
 
 
 def grouped_bars(
-    axes,
+    axes: Any,
     groups: Sequence[str],
     series: Mapping[str, Sequence[tuple[float, float, float]]],
     unit: str,
@@ -86,7 +89,7 @@ def grouped_bars(
     axes.legend()
 
 
-def ratio_bars(figure, rows: Sequence[Mapping]) -> None:
+def ratio_bars(figure: Any, rows: Sequence[Mapping]) -> None:
     """A bar for the ratio of each row, with its goal as a mark.
 
     Parameters

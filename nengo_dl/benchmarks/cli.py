@@ -1,8 +1,11 @@
 """The command line: a command for each measurement, ``build`` and ``report``."""
 
+from __future__ import annotations
+
 import pathlib
 import shlex
 import textwrap
+from typing import Any
 
 import click
 from nengo.exceptions import ValidationError
@@ -22,7 +25,7 @@ class NamesType(click.ParamType):
 
     name = "names"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Turn the text of an option into a list of names; None stands for all."""
         if not isinstance(value, str):
             return value
@@ -32,7 +35,7 @@ class NamesType(click.ParamType):
 class Reported(click.Group):
     """Shows errors of measurements as those of the command line."""
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: Any) -> Any:
         """Run a command, and show its errors as those of the command line."""
         try:
             return super().invoke(ctx)
@@ -41,7 +44,7 @@ class Reported(click.Group):
 
 
 @click.group(cls=Reported, context_settings={"max_content_width": WIDTH})
-def cli():
+def cli() -> None:
     """Measure nengo_dl.Simulator."""
 
 
@@ -65,7 +68,7 @@ def cli():
     "--again/--keep", default=False, help="Measure also what there are figures of."
 )
 @click.option("--plots/--no-plots", default=True, help="Draw charts.")
-def report_command(names, data, rst, again, plots):
+def report_command(names: Any, data: Any, rst: Any, again: bool, plots: Any) -> None:
     """Make all measurements (or those NAMES) with their default sizes into a page.
 
     Figures that are there already are kept, and shown.

@@ -3,7 +3,10 @@
 Each network is a command of its own, whose options are the arguments of its builder.
 """
 
+from __future__ import annotations
+
 import inspect
+from typing import Any
 
 import click
 import nengo
@@ -33,7 +36,7 @@ class NeuronTypeName(click.ParamType):
 
     name = "neuron type"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """An instance of the class."""
         if not isinstance(value, str):
             return value
@@ -49,7 +52,7 @@ class Numbers(click.ParamType):
 
     name = "numbers"
 
-    def convert(self, value, param, ctx):
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Turn the text of an option into a tuple of numbers."""
         if not isinstance(value, str):
             return value
@@ -81,7 +84,7 @@ def _option(parameter, case, words):
 
 def _network_command(name: str, case: Case) -> click.Group:
     """The command of a network."""
-    documented = inspect.getdoc(case.builder)
+    documented = inspect.getdoc(case.builder) or ""
     words = described_parameters(documented)
     parameters = inspect.signature(case.builder).parameters.values()
 
@@ -114,7 +117,9 @@ def _network_command(name: str, case: Case) -> click.Group:
 @click.option("--log-dir", default="profile", show_default=True, help="For the trace.")
 @click.option("--no-profile", is_flag=True, help="No trace.")
 @click.pass_obj
-def profile(net, n_steps, no_profile, log_dir, train, **options):
+def profile(
+    net: Any, n_steps: int, no_profile: bool, log_dir: str, train: bool, **options: Any
+) -> None:
     """Time nengo_dl.Simulator on the network, and trace it."""
     seconds = run_profile(
         net,
@@ -133,7 +138,7 @@ def profile(net, n_steps, no_profile, log_dir, train, **options):
 
 
 @click.group()
-def build():
+def build() -> None:
     """Build a network, and profile it.
 
     NAME is a builder, or a network of standard sizes; all sizes can be changed. For

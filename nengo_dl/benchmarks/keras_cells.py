@@ -1,5 +1,9 @@
 """Keras cells to measure networks with."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
 
@@ -31,13 +35,13 @@ class LMUCell(keras.layers.Layer):
     TensorShape([3, 4])
     """
 
-    def __init__(self, units, order, system, weights, **kwargs):
+    def __init__(self, units: int, order: int, system: Any, weights: Any, **kwargs: Any):
         super().__init__(**kwargs)
         self.state_size = [units, order]
         self.output_size = units
         self._values = {**weights, "m_m": system[0], "m_u": system[1]}
 
-    def build(self, *shapes):
+    def build(self, *shapes: Any) -> None:
         """Make the variables; transposed, because items are rows here."""
         self.matrices = {
             name: self.add_weight(
@@ -50,7 +54,7 @@ class LMUCell(keras.layers.Layer):
         }
         self.built = True
 
-    def call(self, x, states):
+    def call(self, x: Any, states: Any) -> Any:
         """The output ``(batch, units)``, and the next states."""
         (h, m), w, matmul = states, self.matrices, keras.ops.matmul
         u = matmul(x, w["u_x"]) + matmul(h, w["u_h"]) + matmul(m, w["u_m"])

@@ -1,5 +1,7 @@
 """How much memory the process has, and had at most."""
 
+from __future__ import annotations
+
 import concurrent.futures
 import gc
 import multiprocessing
@@ -85,9 +87,9 @@ class PeakMemory:
     True
     """
 
-    _open: list["PeakMemory"] = []
+    _open: list[PeakMemory] = []
 
-    def __enter__(self):
+    def __enter__(self) -> PeakMemory:
         for outer in self._open:  # the figure is about to be set back
             outer.peak = max(outer.peak, peak()) if outer._exact else outer.peak
         self._exact = forget_peak()
@@ -103,7 +105,7 @@ class PeakMemory:
         while not self._stop.wait(0.01):
             self.peak = max(self.peak, resident())
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         self._stop.set()
         self._open.remove(self)
         if self._exact:

@@ -1,5 +1,9 @@
 """Time and trace `nengo_dl.Simulator` alone."""
 
+from __future__ import annotations
+
+from typing import Any, Literal
+
 import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
@@ -28,9 +32,9 @@ def run_profile(
     n_steps: int = 150,
     do_profile: bool = True,
     reps: int = 1,
-    dtype: str = "float32",
+    dtype: Literal["float32", "float64"] = "float32",
     log_dir: str = "profile",
-    **kwargs,
+    **kwargs: Any,
 ) -> float:
     """Time ``nengo_dl.Simulator`` on a network, and record a trace of what it does.
 
@@ -75,7 +79,8 @@ def run_profile(
     with net:
         configure_settings(dtype=dtype)
 
-    with Simulator(net, **{"progress_bar": False, **kwargs}) as sim:
+    options: dict[str, Any] = {"progress_bar": False, **kwargs}
+    with Simulator(net, **options) as sim:
         if train:
             x, y = _training_data(net, sim.minibatch_size or 1, n_steps)
             sim.compile(optimizer="sgd", loss="mse")

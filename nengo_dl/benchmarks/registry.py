@@ -80,12 +80,12 @@ class Measurement:
     @property
     def title(self) -> str:
         """The first line of the docstring."""
-        return inspect.getdoc(self.function).splitlines()[0]
+        return (inspect.getdoc(self.function) or "").splitlines()[0]
 
     @property
     def options(self) -> list[Option]:
         """All arguments of the measurement, as options of the command line."""
-        words = described_parameters(inspect.getdoc(self.function))
+        words = described_parameters(inspect.getdoc(self.function) or "")
         hints = typing.get_type_hints(self.function)
         return [
             _option(parameter, hints.get(name, str), words.get(name, ""))

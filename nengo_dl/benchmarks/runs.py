@@ -1,5 +1,7 @@
 """Simulators that run: settings, first results, runs and single steps."""
 
+from __future__ import annotations
+
 import re
 import typing
 from collections.abc import Callable, Sequence
@@ -56,7 +58,7 @@ def built(
     return net
 
 
-def warm_up(steps: int = 1, **settings) -> float:
+def warm_up(steps: int = 1, **settings: Any) -> float:
     """Let TensorFlow and both simulators do what they do once per process.
 
     Parameters

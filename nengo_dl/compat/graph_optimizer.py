@@ -288,7 +288,7 @@ def remove_identity_muls(graph: Graph) -> Graph:
     """
     mapping = np.arange(graph.size)
     for node in graph.nodes:
-        matrix = node.params.get(node.kernel.matrix)
+        matrix = node.matrix
         if not isinstance(matrix, np.ndarray) or matrix.shape[0] != matrix.shape[1]:
             continue
         if np.array_equal(matrix, np.eye(len(matrix))):

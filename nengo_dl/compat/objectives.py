@@ -4,6 +4,10 @@ They are for ``Simulator.train`` and ``Simulator.loss``, which take functions of
 and targets in this order; losses for ``Simulator.compile`` have targets first.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from keras import ops
 
 from nengo_dl import losses
@@ -12,7 +16,7 @@ from nengo_dl.notices import warn
 __all__ = ["Regularize", "mse"]
 
 
-def mse(outputs, targets):
+def mse(outputs: Any, targets: Any) -> Any:
     """Mean squared error, in which targets that are NaN count as zero error.
 
     Parameters
@@ -56,7 +60,9 @@ class Regularize:
         Always; it says what to write instead.
     """
 
-    def __init__(self, order=2, axis=None, weight=None):
+    def __init__(
+        self, order: float = 2, axis: int | None = None, weight: float | None = None
+    ):
         warn(
             f"nengo_dl.objectives.Regularize(order={order}, axis={axis}, "
             f"weight={weight}) is deprecated; write nengo_dl.losses.Regularize("
@@ -67,7 +73,7 @@ class Regularize:
         self.order, self.axis, self.weight = order, axis, weight
         self._loss = losses.Regularize(order=order, axis=axis)
 
-    def __call__(self, outputs):
+    def __call__(self, outputs: Any) -> Any:
         """The weighted norm, averaged over the items of the batch; a scalar."""
         norm = ops.mean(self._loss.call(None, outputs))
         return norm if self.weight is None else self.weight * norm

@@ -10,6 +10,7 @@ import numpy as np
 
 from nengo_dl.compiler.graph import Graph, Kind
 from nengo_dl.compiler.layout import Layout
+from nengo_dl.compiler.places import Weight
 
 STAGES = {"before": "before the loop", "loop": "in the loop", "after": "after the loop"}
 """The stages of a layout, and how they are called."""
@@ -44,7 +45,7 @@ class Summary:
     python: tuple[tuple[str, str], ...]
 
 
-def weight_size(weight) -> int:
+def weight_size(weight: Weight) -> int:
     """Number of entries of a program argument."""
     return int(sum(np.prod(item.shape) for item in weight.items))
 

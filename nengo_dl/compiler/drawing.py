@@ -189,6 +189,16 @@ def spread(wanted: np.ndarray, width: np.ndarray) -> np.ndarray:
     return flat + offset
 
 
+def _path(layers: list[int], widths: list[float], arrow, a: int, b: int):
+    """What an arrow goes through: two boxes, and a bend, a new one, in each layer."""
+    points = [a]
+    for between in range(layers[a] + 1, layers[b]):
+        points.append(len(layers))
+        layers.append(between)
+        widths.append(BEND_WIDTH)
+    return (arrow, [*points, b])
+
+
 class _Painter:
     """Places what a `Drawing` consists of, step by step, and writes it down."""
 
@@ -198,22 +208,12 @@ class _Painter:
         arrows, layer = drawing.numbered()
         self.ahead = [(arrow, a, b) for arrow, a, b in arrows if layer[a] < layer[b]]
         self.behind = [(arrow, a, b) for arrow, a, b in arrows if layer[a] >= layer[b]]
-        self.width = [box.width for box in self.boxes]
-        self.layer = layer.tolist()
-        self.paths = [self._path(arrow, a, b) for arrow, a, b in self.ahead]
-        self.layer = np.array(self.layer, int)
-        self.width = np.array(self.width, float)
+        layers, widths = layer.tolist(), [box.width for box in self.boxes]
+        self.paths = [_path(layers, widths, *item) for item in self.ahead]
+        self.layer = np.array(layers, int)
+        self.width = np.array(widths, float)
         self.x = np.zeros(len(self.layer))
         self._place()
-
-    def _path(self, arrow, a, b):
-        """What an arrow goes through: two boxes, and a bend in each layer between."""
-        points = [a]
-        for between in range(self.layer[a] + 1, self.layer[b]):
-            points.append(len(self.layer))
-            self.layer.append(between)
-            self.width.append(BEND_WIDTH)
-        return (arrow, [*points, b])
 
     def _place(self) -> None:
         """Where each box is."""
@@ -302,8 +302,8 @@ class _Painter:
         """
         x, _, bottom = self._ends(a)
         x1, top, _ = self._ends(b)
-        x += min(16, self.width[a] / 4)
-        x1 += min(16, self.width[b] / 4)
+        x += min(16.0, float(self.width[a]) / 4)
+        x1 += min(16.0, float(self.width[b]) / 4)
         side = self.right + LANE * (lane + 0.5)
         low = (
             float(self.top[self.layer[a]]) + self.tall[self.layer[a]] + 8 + 3 * (lane % 4)

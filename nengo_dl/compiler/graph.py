@@ -23,12 +23,13 @@ written after it was made.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.traits import Kernel
 
@@ -105,6 +106,12 @@ class Node:
         """Number of elements of the first output (0 if there is none)."""
         return self.outputs[0][1] if self.outputs else 0
 
+    @property
+    def matrix(self) -> Any:
+        """What it multiplies with if it is a product and nothing else, or None."""
+        name = self.kernel.matrix
+        return None if name is None else self.params.get(name)
+
     def elements(self, output: int = 0) -> np.ndarray:
         """The elements of one output."""
         start, size = self.outputs[output]
@@ -126,7 +133,7 @@ class Node:
             self.label,
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<Node {self.kernel.name} {[size for _, size in self.outputs]}>"
 
 
@@ -236,7 +243,9 @@ class Graph:
             states=tuple(_renamed(r, mapping) for r in self.states),
         )
 
-    def with_terms(self, rows, src, scale, **changes) -> Graph:
+    def with_terms(
+        self, rows: np.ndarray, src: np.ndarray, scale: np.ndarray, **changes: Any
+    ) -> Graph:
         """A graph with these terms: ``rows`` are SUM elements, in any order."""
         if (rows[1:] < rows[:-1]).any():
             order = np.argsort(rows, kind="stable")
@@ -367,12 +376,14 @@ class GraphBuilder:
         self.size += size
         return elements
 
-    def constant(self, values) -> np.ndarray:
+    def constant(self, values: ArrayLike) -> np.ndarray:
         """Elements that hold ``values`` (flattened)."""
         values = np.asarray(values, np.float64).ravel()
         return self._add(Kind.CONSTANT, values.size, value=values)
 
-    def state(self, initial, next_elements=None) -> np.ndarray:
+    def state(
+        self, initial: ArrayLike, next_elements: np.ndarray | None = None
+    ) -> np.ndarray:
         """Elements that start as ``initial``; the next ones may be given in `build`."""
         initial = np.asarray(initial, np.float64).ravel()
         after = -1 if next_elements is None else next_elements
@@ -388,7 +399,14 @@ class GraphBuilder:
         self.parameters.append(Source(key, self.size, size))
         return self._add(Kind.PARAMETER, size, owner=len(self.parameters) - 1)
 
-    def sum(self, bias, rows, src, scale, order=None) -> np.ndarray:
+    def sum(
+        self,
+        bias: ArrayLike,
+        rows: np.ndarray,
+        src: np.ndarray,
+        scale: np.ndarray,
+        order: int | None = None,
+    ) -> np.ndarray:
         """Elements ``bias[i] + sum of scale * src`` over the terms with ``rows == i``."""
         bias = np.asarray(bias, np.float64).ravel()
         self.counter += 1
@@ -397,7 +415,15 @@ class GraphBuilder:
         self._terms.append((rows + elements[0] if bias.size else rows, src, scale))
         return elements
 
-    def node(self, kernel, inputs, sizes, params, order=None, label=""):
+    def node(
+        self,
+        kernel: Kernel,
+        inputs: Sequence[ArrayLike],
+        sizes: Sequence[int],
+        params: Mapping[str, Any],
+        order: int | None = None,
+        label: str = "",
+    ) -> list[np.ndarray]:
         """Apply a kernel; returns the elements of each output."""
         self.counter += 1
         outputs, arrays = [], []
@@ -417,7 +443,12 @@ class GraphBuilder:
         self.nodes[number] = replace(node, outputs=outputs)
         return elements
 
-    def build(self, probes=(), states=(), next_states=()) -> Graph:
+    def build(
+        self,
+        probes: Sequence[Reading] = (),
+        states: Sequence[Reading] = (),
+        next_states: Iterable[tuple[np.ndarray, np.ndarray]] = (),
+    ) -> Graph:
         """The graph of everything that was added, which is not written any more.
 
         Parameters

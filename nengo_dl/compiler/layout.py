@@ -343,8 +343,8 @@ class _Maker:
         return apart if saves else (together,)
 
     def _node_group(self, stage: Stage, batch: Batch, tensors) -> Group:
-        nodes, kernel = batch.nodes, batch.kernel
-        values = dict(kernel.static(nodes[0]))
+        nodes, kernel = batch.nodes, batch.nodes[0].kernel
+        values: dict[str, Any] = dict(kernel.static(nodes[0]))
         for name in kernel.vectors:
             values[name] = np.concatenate([np.ravel(n.params[name]) for n in nodes])
         params = {k: self._vector(v) for k, v in kernel.derive(values).items()}

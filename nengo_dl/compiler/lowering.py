@@ -13,13 +13,14 @@ What an operator *updates*, what it carries over from the step before (``carries
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
+from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef, Reading
 from nengo_dl.compiler.memory import (
@@ -33,6 +34,7 @@ from nengo_dl.compiler.memory import (
 )
 from nengo_dl.compiler.order import operator_order
 from nengo_dl.compiler.rules import rule_of, unknown_operator
+from nengo_dl.compiler.traits import Kernel
 from nengo_dl.surrogates import SpikeTraining
 
 
@@ -124,7 +126,7 @@ class Lowering:
     numbers in the signal's shape.
     """
 
-    def __init__(self, model, options: LoweringOptions):
+    def __init__(self, model: Any, options: LoweringOptions):
         self.model = model
         self.options = options
         self.dt = model.dt
@@ -228,6 +230,13 @@ class Lowering:
         self._flush(signal.base, index.ravel())
         return self._current(signal.base)[index]
 
+    @property
+    def spikes(self) -> SpikeTraining:
+        """How neurons are trained; only asked for while they are."""
+        if self.options.spikes is None:
+            raise ValueError("neurons are lowered as they are, not as they are trained")
+        return self.options.spikes
+
     def data(self, signal: Signal) -> np.ndarray | None:
         """Elements of the data that take a signal's place; None if there are none."""
         if signal.base not in self._given:
@@ -242,20 +251,26 @@ class Lowering:
 
     # writing ---------------------------------------------------------------------
 
-    def set(self, signal: Signal, elements, index=None) -> None:
+    def set(self, signal: Signal, elements: np.ndarray, index: Any = None) -> None:
         """A region of a signal takes the values of ``elements``."""
         position = self._position(signal, index)
         pending = self._cover(signal, position)
         source = np.broadcast_to(elements, position.shape).ravel()
         pending.terms.append((position.ravel(), source, 1.0))
 
-    def fill(self, signal: Signal, values) -> None:
+    def fill(self, signal: Signal, values: ArrayLike) -> None:
         """A signal takes constant values."""
         position = signal_index(signal)
         pending = self._cover(signal, position)
         pending.bias[position] = values
 
-    def increment(self, signal: Signal, elements, scale=1.0, index=None) -> None:
+    def increment(
+        self,
+        signal: Signal,
+        elements: np.ndarray,
+        scale: Any = 1.0,
+        index: Any = None,
+    ) -> None:
         """A region of a signal grows by ``scale * elements``."""
         position = self._position(signal, index)
         self._writes_left[signal.base] -= 1
@@ -264,30 +279,39 @@ class Lowering:
             scale = np.broadcast_to(scale, position.shape).ravel()
         self._pend(signal.base).terms.append((position.ravel(), source, scale))
 
-    def define(self, signal: Signal, elements) -> None:
+    def define(self, signal: Signal, elements: np.ndarray) -> None:
         """A signal is exactly these elements from now on (nothing to add up)."""
         self._writes_left[signal.base] -= 1
         self._current(signal.base)[signal_index(signal)] = np.reshape(
             elements, signal.shape
         )
 
-    def update(self, signal: Signal, elements) -> None:
+    def update(self, signal: Signal, elements: np.ndarray) -> None:
         """A signal takes these values at the end of the step."""
         self._current(signal.base)
         self._updates.append((signal, np.reshape(elements, signal.shape)))
 
-    def penalize(self, op, elements) -> None:
+    def penalize(self, op: Any, elements: np.ndarray) -> None:
         """Probe what an operator adds to the losses of training, under its name."""
         elements = np.ravel(elements)
         self._penalties.append(Reading(op, elements, elements.shape))
 
     # new elements ----------------------------------------------------------------
 
-    def node(self, kernel, inputs, sizes, params, label="") -> list[np.ndarray]:
+    def node(
+        self,
+        kernel: Kernel,
+        inputs: Sequence[np.ndarray],
+        sizes: Sequence[int],
+        params: Mapping[str, Any],
+        label: str = "",
+    ) -> list[np.ndarray]:
         """Apply a kernel; the elements of each of its outputs."""
         return self.builder.node(kernel, inputs, sizes, params, label=label)
 
-    def affine(self, bias, rows, sources, scale) -> np.ndarray:
+    def affine(
+        self, bias: ArrayLike, rows: np.ndarray, sources: np.ndarray, scale: np.ndarray
+    ) -> np.ndarray:
         """Elements ``bias[i] + sum(scale * sources)`` over terms with ``rows == i``."""
         return self.builder.sum(bias, rows, sources, np.asarray(scale, np.float64))
 
@@ -295,7 +319,7 @@ class Lowering:
         """Elements that are given from outside for each step."""
         return self.builder.input(key, size)
 
-    def host(self, op, make: Callable[[], Any]) -> Any:
+    def host(self, op: Any, make: Callable[[], Any]) -> Any:
         """The object that runs ``op`` as Python, made on the first call for it."""
         if op not in self.options.hosts:
             self.options.hosts[op] = make()
@@ -307,7 +331,7 @@ class Lowering:
             self._memo[key] = make()
         return self._memo[key]
 
-    def source(self, op, signal: Signal | None) -> None:
+    def source(self, op: Any, signal: Signal | None) -> None:
         """An operator without input, to be run as Python ahead of the steps."""
         if signal is None:
             self.sources.append(HostSource(op, None, 0))
@@ -316,7 +340,7 @@ class Lowering:
         self.sources.append(HostSource(op, key, signal.size))
         self.define(signal, self.input(key, signal.size))
 
-    def drawn(self, op, size: int) -> np.ndarray:
+    def drawn(self, op: Any, size: int) -> np.ndarray:
         """Elements that an operator's host object gives, ahead of the steps.
 
         The host object (see `host`) has ``advance(t)``, which returns ``(batch, size)``
@@ -418,12 +442,12 @@ class Lowering:
         )
 
 
-def core_order(model) -> list:
+def core_order(model: Any) -> list:
     """The operators in the order in which ``nengo.Simulator`` would run them."""
     return operator_order(model.operators)
 
 
-def lower(model, options: LoweringOptions | None = None) -> Lowered:
+def lower(model: Any, options: LoweringOptions | None = None) -> Lowered:
     """Turn the operators of a built model into an element graph.
 
     Parameters

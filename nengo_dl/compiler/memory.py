@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from nengo.builder.signal import Signal
@@ -150,7 +151,7 @@ class Pending:
         region[wanted] = True
         return region & ~self.frozen
 
-    def sums(self, region: np.ndarray, current: np.ndarray):
+    def sums(self, region: np.ndarray, current: np.ndarray) -> Any:
         """What the entries of a region are: arguments of `.graph.GraphBuilder.sum`.
 
         Parameters

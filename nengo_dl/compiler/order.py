@@ -169,11 +169,11 @@ def _circle_message(stuck: set, successors: dict) -> str:
     """What to tell about operators that wait for each other; ``stuck`` cannot run."""
     before = {post: pre for pre in successors if pre in stuck for post in successors[pre]}
     op = next(iter(before.keys() & stuck))
-    circle: dict = {}
-    while op not in circle:
-        circle[op] = None
+    passed: dict = {}
+    while op not in passed:
+        passed[op] = None
         op = before[op]
-    circle = list(circle)
+    circle = list(passed)
     circle = circle[circle.index(op) :][::-1]
     return (
         "the network has a loop without delay: within one time step, each of these "

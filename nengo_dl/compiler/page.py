@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from nengo_dl.compiler.describe import STAGES, summarize, weight_size
 from nengo_dl.compiler.drawing import COLOURS
 from nengo_dl.compiler.graph import Graph
 from nengo_dl.compiler.layout import Layout, WeightRef
 from nengo_dl.compiler.pictures import picture_of_graph, picture_of_layout, short
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.describe import PassReport
 
 STYLE = """\
 :root { color-scheme: light dark; }
@@ -81,7 +85,7 @@ def _kernels(layout: Layout):
 def page(
     layout: Layout,
     graph: Graph,
-    reports,
+    reports: Sequence[PassReport],
     operators: int,
     itemsize: int,
     batch: int,

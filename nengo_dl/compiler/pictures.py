@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def short(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def name_of(key) -> str:
+def name_of(key: Any) -> str:
     """How to call a signal, a node, a probe or an operator; "" if it has no name."""
     if isinstance(key, tuple):
         return f"{name_of(key[0])}, factor {key[1]}"
@@ -62,7 +63,7 @@ def values(*sizes: int) -> str:
     return f"{text} value" if sizes == (1,) else f"{text} values"
 
 
-def picture_of_network(network) -> Drawing:
+def picture_of_network(network: Any) -> Drawing:
     """The objects of a network and its connections.
 
     Parameters
@@ -105,7 +106,7 @@ def _object(obj, boxes):
     return obj
 
 
-def picture_of_operators(model) -> Drawing:
+def picture_of_operators(model: Any) -> Drawing:
     """The operators of a built model, and what they hand on through signals.
 
     An arrow leads from what sets a signal to what increments it, and from there to what

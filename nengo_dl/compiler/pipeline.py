@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from nengo_dl.compiler.describe import PassReport
 from nengo_dl.compiler.digits import add_digits
@@ -73,7 +74,7 @@ class Compiled:
 
 
 def compile_model(
-    model,
+    model: Any,
     options: LoweringOptions | None = None,
     passes: tuple[Callable[[Graph], Graph], ...] = PASSES,
 ) -> Compiled:

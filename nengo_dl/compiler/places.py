@@ -149,7 +149,7 @@ class Layout:
     carry: tuple[np.ndarray, ...]
     states: tuple[StateSlot, ...]
     probes: tuple[tuple[Any, int, tuple[int, ...]], ...]
-    plan: Plan = field(repr=False, default=None)
+    plan: Plan | None = field(repr=False, default=None)
 
     @property
     def has_loop(self) -> bool:

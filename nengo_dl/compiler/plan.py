@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from nengo.exceptions import ValidationError
@@ -39,7 +40,7 @@ class Operation:
         Before, in or after the loop over time; the same for all that a planner gets.
     node : Node or None
         The node.
-    sums : ndarray of int or None
+    sums : ndarray of int
         The SUM elements, if it is no node.
     """
 
@@ -47,12 +48,12 @@ class Operation:
     order: int
     stage: int
     node: Node | None = None
-    sums: np.ndarray | None = None
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def size(self) -> int:
         """Number of elements that the operation computes."""
-        return self.node.size if self.sums is None else self.sums.size
+        return self.sums.size if self.node is None else self.node.size
 
 
 Planner = Callable[[Sequence[Operation], np.ndarray], list[list[int]]]
@@ -164,7 +165,7 @@ def _dependencies(graph: Graph, units, unit_of) -> np.ndarray:
 def _batch(units: list[Operation]) -> Batch:
     if units[0].node is None:
         return Batch(None, (), np.concatenate([u.sums for u in units]))
-    nodes = tuple(u.node for u in units)
+    nodes = tuple(u.node for u in units if u.node is not None)
     return Batch(nodes[0].kernel, nodes, np.zeros(0, np.int64))
 
 
@@ -252,7 +253,7 @@ def greedy_planner(operations: Sequence[Operation], pairs: np.ndarray) -> list[l
 
 
 def check_batches(
-    batches, operations: Sequence[Operation], pairs: np.ndarray, planner: Planner
+    batches: Any, operations: Sequence[Operation], pairs: np.ndarray, planner: Planner
 ) -> list[list[int]]:
     """What a planner returned, if it can be run.
 

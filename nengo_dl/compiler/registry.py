@@ -8,6 +8,25 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+def refuse_abstract(cls: type) -> None:
+    """Refuse a class that has not got all methods that its base classes leave to it.
+
+    Raises
+    ------
+    TypeError
+        If an abstract method is missing.
+    """
+    for base in cls.__bases__:
+        for name in sorted(getattr(base, "__abstractmethods__", ())):
+            method = getattr(cls, name)
+            if getattr(method, "__isabstractmethod__", False):
+                raise TypeError(
+                    f"{cls.__qualname__} has no method {name}(), which is abstract in "
+                    f"{method.__module__}.{method.__qualname__.rpartition('.')[0]}: "
+                    + (method.__doc__ or "").partition("\n")[0]
+                )
+
+
 class Registry(Generic[T]):
     """A mapping from classes to entries, looked up along the method resolution order.
 
@@ -47,9 +66,17 @@ class Registry(Generic[T]):
         return decorate
 
     def add(self, cls: type, entry: T) -> None:
-        """Make ``entry`` the one for ``cls``; a later entry replaces an earlier one."""
+        """Make ``entry`` the one for ``cls``; a later entry replaces an earlier one.
+
+        Raises
+        ------
+        TypeError
+            If ``cls`` is no class, or if ``entry`` is one that lacks a method.
+        """
         if not isinstance(cls, type):
             raise TypeError(f"Registry of {self.what}: expected a class, got {cls!r}")
+        if isinstance(entry, type):
+            refuse_abstract(entry)
         self._entries[cls] = entry
 
     def find(self, cls: type) -> T | None:
@@ -72,7 +99,7 @@ class Registry(Generic[T]):
 
 
 #: nengo operator class -> `nengo_dl.compiler.rules.OperatorRule`
-operators: Registry = Registry("operator rules")
+operators: Registry[Any] = Registry("operator rules")
 
 #: name -> kernel that the passes themselves insert (sums have one, for example)
 structural: dict[str, Any] = {}

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nengo.builder.signal import Signal
 
 from nengo_dl.compiler.registry import operators as rules
+from nengo_dl.compiler.registry import refuse_abstract
 from nengo_dl.notices import label_of
 
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
-class OperatorRule:
+
+R = TypeVar("R", bound="OperatorRule")
+
+
+class OperatorRule(ABC):
     """How operators ``op`` of one kind become elements; see `lowers`."""
 
-    def covers(self, op, registered: type) -> bool:
+    def covers(self, op: Any, registered: type) -> bool:
         """Whether the rule of the class ``registered`` is right for the operator ``op``.
 
         By default operators of a subclass are lowered by the rule of their base class
@@ -22,22 +31,22 @@ class OperatorRule:
         own = getattr(type(op), "make_step", None)
         return own is getattr(registered, "make_step", None)
 
-    def carries(self, op) -> Iterable[Signal]:
+    def carries(self, op: Any) -> Iterable[Signal]:
         """Signals whose previous value the operator uses, although it sets them."""
         return ()
 
-    def reaches(self, op) -> frozenset | None:
+    def reaches(self, op: Any) -> frozenset | None:
         """Tokens of the objects that the operator's Python code may share with others.
 
         None: any object. Empty: it runs no Python, or nothing that could be shared.
         """
         return frozenset()
 
-    def stepwise(self, op) -> bool:
+    def stepwise(self, op: Any) -> bool:
         """Whether the operator runs Python that needs other signals of its step."""
         return False
 
-    def penalizes(self, op, training: bool) -> bool:
+    def penalizes(self, op: Any, training: bool) -> bool:
         """Whether the operator adds to the losses, with ``low.penalize`` in `lower`.
 
         Parameters
@@ -65,21 +74,24 @@ class OperatorRule:
         """
         return False
 
-    def lower(self, op, low) -> None:
+    @abstractmethod
+    def lower(self, op: Any, low: Lowering) -> None:
         """Describe one operator to ``low``, a `nengo_dl.compiler.lowering.Lowering`."""
-        raise NotImplementedError(
-            f"{type(self).__name__}.lower is missing: it must say which elements "
-            f"{type(op).__name__} reads and writes"
-        )
 
 
-def lowers(*operator_classes: type):
+def lowers(*operator_classes: type) -> Callable[[type[R]], type[R]]:
     """Class decorator: this `OperatorRule` lowers these operators.
 
     Operators of subclasses, too, if the rule `covers <OperatorRule.covers>` them.
+
+    Raises
+    ------
+    TypeError
+        If the rule has no method ``lower``.
     """
 
-    def decorate(rule_class):
+    def decorate(rule_class: type[R]) -> type[R]:
+        refuse_abstract(rule_class)
         for cls in operator_classes:
             rules.add(cls, rule_class())
         return rule_class
@@ -87,7 +99,7 @@ def lowers(*operator_classes: type):
     return decorate
 
 
-def rule_of(op) -> OperatorRule | None:
+def rule_of(op: Any) -> OperatorRule | None:
     """The rule for an operator: of its class, of an ancestor, or of all others.
 
     None if there is none at all (the kernels, which bring the rules, are not imported).
@@ -105,7 +117,7 @@ def trains_otherwise(model, training: bool, spikes) -> bool:
     return any(r.trains_otherwise(op, training, spikes) for r, op in rules if r)
 
 
-def unknown_operator(op) -> str:
+def unknown_operator(op: Any) -> str:
     """What to tell about an operator without a rule and without a step function."""
     name = type(op).__name__
     known = ", ".join(sorted(cls.__name__ for cls, _ in rules.items()))

@@ -47,7 +47,7 @@ def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:
     looked at again, and to find them costs a third of a search among the repeated ones.
     """
     ordered = np.sort(classes)
-    again = np.count_nonzero(ordered[1:] == ordered[:-1])
+    again = int(np.count_nonzero(ordered[1:] == ordered[:-1]))
     if again == 0:
         return np.zeros(classes.size, bool), classes.size
     counters = min(1 << (64 * classes.size).bit_length(), COUNTERS)

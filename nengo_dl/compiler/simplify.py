@@ -29,7 +29,7 @@ def simplify(
     """
     graph = prune(graph)
     while True:  # of large graphs no more are held than the one and the next
-        before, changed = _measure(graph), False
+        before, changed, simpler = _measure(graph), False, graph
         for rule in DEFAULT_RULES if rules is None else rules:
             simpler = rule(graph)
             changed |= simpler is not graph
@@ -44,7 +44,7 @@ def simplify(
 
 def _measure(graph: Graph) -> tuple[int, ...]:
     """What every simplification makes smaller."""
-    varying = np.count_nonzero(graph.kind != Kind.CONSTANT)
+    varying = int(np.count_nonzero(graph.kind != Kind.CONSTANT))
     return (graph.size, graph.src.size, len(graph.nodes), varying)
 
 
@@ -179,7 +179,7 @@ def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> np.ndarray
             continue
         if not all(constant[i].all() for i in node.inputs):
             continue
-        matrix = node.params.get(kernel.matrix)
+        matrix = node.matrix
         if isinstance(matrix, np.ndarray):
             results = [matrix @ value[node.inputs[0]]]
         elif kernel.zero_preserving and not any(value[i].any() for i in node.inputs):
@@ -280,7 +280,7 @@ def sparsify(graph: Graph) -> Graph:
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size)
     for node in graph.nodes:
-        matrix = node.params.get(node.kernel.matrix)
+        matrix = node.matrix
         if not isinstance(matrix, np.ndarray):
             continue
         nonzero = matrix != 0

@@ -18,7 +18,7 @@ def stack(graph: Graph) -> Graph:
     """
     readers = defaultdict(list)
     for node in graph.nodes:
-        if isinstance(node.params.get(node.kernel.matrix), np.ndarray):
+        if isinstance(node.matrix, np.ndarray):
             readers[(node.kernel.name, node.inputs[0].tobytes())].append(node)
     groups = [nodes for nodes in readers.values() if len(nodes) > 1]
     if not groups:

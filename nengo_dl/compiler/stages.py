@@ -87,7 +87,7 @@ def _expanding(graph: Graph, before: np.ndarray) -> list[int]:
     """
     chosen = []
     for i, node in enumerate(graph.nodes):
-        matrix = node.params.get(node.kernel.matrix)
+        matrix = node.matrix
         if not isinstance(matrix, np.ndarray) or not before[node.elements()].all():
             continue
         grows = node.size > node.inputs[0].size

@@ -7,16 +7,26 @@ it runs as Python. A kernel answers by class attributes; see `Kernel`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+
+#: an array of an array namespace: an ndarray, a tensor, or what stands for one
+Array: TypeAlias = Any
+
+#: the functions that a kernel may call; see the page on operations of the manual
+ArrayNamespace: TypeAlias = Any
 
 #: elements of an elementwise kernel from which on it is better off alone
 LARGE = 4096
 
 
-class Kernel:
+class Kernel(ABC):
     """Base of everything that is not affine: its traits, and its code for one step.
 
     Subclasses are stateless; one instance serves all nodes. State of the simulation
@@ -80,12 +90,12 @@ class Kernel:
     operations = 2
     materialize: tuple[int, ...] = ()
 
-    def static(self, node) -> tuple[tuple[str, Hashable], ...]:
+    def static(self, node: Node) -> tuple[tuple[str, Hashable], ...]:
         """The parameters of a node that are neither vectors nor matrices."""
         arrays = set(self.vectors) | set(self.matrices)
         return tuple((k, v) for k, v in sorted(node.params.items()) if k not in arrays)
 
-    def merge_key(self, node) -> Hashable:
+    def merge_key(self, node: Node) -> Hashable:
         """Nodes with equal keys may become one batched kernel."""
         limit = self.merge_limit
         alone = limit is not None and bool(node.outputs) and node.outputs[0][1] > limit
@@ -103,7 +113,7 @@ class Kernel:
             shapes,
         )
 
-    def fingerprint(self, node) -> Hashable | None:
+    def fingerprint(self, node: Node) -> Hashable | None:
         """Nodes with equal fingerprints and equal inputs have equal outputs.
 
         None: the node equals no other (it has side effects or draws random numbers).
@@ -115,20 +125,20 @@ class Kernel:
         values = tuple(_fingerprint(node.params[name]) for name in arrays)
         return (self.name, sizes, self.static(node), values)
 
-    def flat_outputs(self, node) -> tuple[int, ...]:
+    def flat_outputs(self, node: Node) -> tuple[int, ...]:
         """Outputs of a node whose gradient is zero everywhere.
 
         All of them if the kernel is not differentiable; steps, such as spikes.
         """
         return () if self.differentiable else tuple(range(len(node.outputs)))
 
-    def cost(self, node) -> float:
+    def cost(self, node: Node) -> float:
         """Elementary operations of one step, about; guides choices, never results."""
         if self.matrices:
             return float(np.prod(node.params[self.matrices[0]].shape))
         return float(self.operations * sum(size for _, size in node.outputs))
 
-    def in_double(self, node) -> bool:
+    def in_double(self, node: Node) -> bool:
         """Whether a node computes in double precision, whatever the simulation does.
 
         Then numbers pass from one such node to another as `nengo_dl.compiler.digits`.
@@ -188,7 +198,10 @@ class Kernel:
         """
         return params
 
-    def step(self, xp, p, *inputs):
+    @abstractmethod
+    def step(
+        self, xp: ArrayNamespace, p: Params, *inputs: Any, **more: Any
+    ) -> tuple[Array, ...]:
         """One time step.
 
         Parameters
@@ -201,18 +214,17 @@ class Kernel:
             merged nodes.
         inputs : arrays
             ``(n, batch)`` each, the merged nodes one below the other.
+        more
+            Nothing: it leaves the names and the number of inputs to subclasses, for type
+            checkers.
 
         Returns
         -------
         tuple of arrays
             One ``(n, batch)`` array for each output.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__}.step is missing: a kernel must say what one time "
-            "step computes (see nengo_dl.compiler.traits.Kernel.step)"
-        )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
 
@@ -226,5 +238,9 @@ def _fingerprint(value) -> Hashable:
 class Params:
     """Attribute access to what a kernel's `step` needs."""
 
-    def __init__(self, **values):
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, **values: Any):
         self.__dict__.update(values)

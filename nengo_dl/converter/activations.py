@@ -1,5 +1,9 @@
 """Which neuron type computes an activation."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import nengo
 import tensorflow as tf
@@ -8,10 +12,13 @@ from nengo.neurons import NeuronType
 from nengo_dl.converter.graph_walk import operation_of
 from nengo_dl.neurons import ClippedReLU, LeakyReLU
 
+if TYPE_CHECKING:
+    from nengo_dl.converter.options import Options
+
 __all__ = ["ACTIVATIONS", "activation_name", "find_neurons"]
 
 #: name of an activation -> the neuron type with the same output; None: none is needed
-ACTIVATIONS = {
+ACTIVATIONS: dict[str | None, Any] = {
     "linear": None,
     "relu": nengo.RectifiedLinear(),
     "relu6": ClippedReLU(6.0),
@@ -42,7 +49,7 @@ OPERATIONS = {
 }
 
 
-def activation_name(activation):
+def activation_name(activation: Any) -> str | None:
     """The name of an activation, a key of `ACTIVATIONS`; None for any other.
 
     Parameters
@@ -60,7 +67,7 @@ def activation_name(activation):
     return None
 
 
-def activation_of(layer):
+def activation_of(layer: Any) -> Any:
     """The activation that a layer consists of.
 
     Parameters
@@ -96,7 +103,7 @@ def activation_of(layer):
     return ClippedReLU(float(layer.max_value), slope)
 
 
-def swapped(activation, options):
+def swapped(activation: Any, options: Options) -> tuple[Any, bool]:
     """What an activation is to be replaced with.
 
     Parameters
@@ -116,14 +123,14 @@ def swapped(activation, options):
         activation = activation_of(activation)
     name = activation_name(activation)
     neurons = activation if isinstance(activation, NeuronType) else ACTIVATIONS.get(name)
-    for key, other in options.swap_activations.items():
+    for key, other in (options.swap_activations or {}).items():
         if _means(key, activation, name, neurons):
             options.used.add(id(key))
             return other, True
     return activation, False
 
 
-def find_neurons(activation, options):
+def find_neurons(activation: Any, options: Options) -> tuple[NeuronType | None, bool]:
     """The neuron type that an activation becomes.
 
     Parameters
@@ -156,7 +163,7 @@ def _means(key, activation, name, neurons):
     return name is not None and activation_name(key) == name
 
 
-def advice_for(name):
+def advice_for(name: str | None) -> str:
     """What to do about an activation without a neuron type, if there is anything."""
     if name in ("softmax", "log_softmax"):
         return (

@@ -49,15 +49,24 @@ arguments of the Converter), and the methods
 can be used in temporal models; shapes are without that axis then.
 """
 
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import nengo
 import numpy as np
 from nengo.ensemble import Neurons
+from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.registry import Registry
+
+if TYPE_CHECKING:
+    from nengo_dl.converter.graph_walk import LayerCall
+    from nengo_dl.converter.making import Maker
 
 __all__ = ["Array", "LayerConverter", "Target", "converters", "numbers"]
 
@@ -65,7 +74,7 @@ __all__ = ["Array", "LayerConverter", "Target", "converters", "numbers"]
 converters: Registry = Registry("layer converters")
 
 
-def numbers(tensor):
+def numbers(tensor: Any) -> np.ndarray:
     """A Keras variable (or a tensor, or an array) as an array of numbers.
 
     Parameters
@@ -100,12 +109,12 @@ class Array:
     temporal: bool = False
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of elements."""
         return int(np.prod(self.shape, dtype=int))
 
     @property
-    def spikes(self):
+    def spikes(self) -> bool:
         """Whether it is the output of neurons, which synapses filter."""
         return isinstance(self.obj, Neurons)
 
@@ -117,7 +126,7 @@ class Target(NamedTuple):
     output: Any
 
 
-class LayerConverter:
+class LayerConverter(ABC):
     """Turns one call of a layer into Nengo objects.
 
     Parameters
@@ -138,11 +147,11 @@ class LayerConverter:
         Whether the layer treats all positions along all axes but the last alike.
     """
 
-    convert_call = None
+    convert_call: Callable[..., Any]
     works_per_step = False
     positionwise = False
 
-    def __init__(self, call, inputs, maker):
+    def __init__(self, call: LayerCall, inputs: list[Array], maker: Maker):
         self.call = call
         self.layer = call.operation
         self.inputs = inputs
@@ -152,7 +161,7 @@ class LayerConverter:
 
     # what subclasses write -------------------------------------------------------
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Why this layer has no native form; None if it has one.
 
         Returns
@@ -162,7 +171,8 @@ class LayerConverter:
         """
         return None
 
-    def convert(self):
+    @abstractmethod
+    def convert(self) -> Any:
         """Make the Nengo objects.
 
         Returns
@@ -170,18 +180,17 @@ class LayerConverter:
         ~nengo.Node or ~nengo.ensemble.Neurons, or list of them
             The output, or one for each.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no method convert()")
 
     # what they have to hand ------------------------------------------------------
 
     @property
-    def input(self):
+    def input(self) -> Array:
         """(Array) The only input."""
         (array,) = self.inputs
         return array
 
     @property
-    def output_shapes(self):
+    def output_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of all outputs, without batch, and without time if `temporal`."""
         first = 2 if self.temporal else 1
         shapes = [tuple(value.shape[first:]) for value in self.call.outputs]
@@ -195,17 +204,17 @@ class LayerConverter:
         return shapes
 
     @property
-    def output_shape(self):
+    def output_shape(self) -> tuple[int, ...]:
         """Shape of the only output."""
         (shape,) = self.output_shapes
         return shape
 
     @property
-    def output_size(self):
+    def output_size(self) -> int:
         """Number of elements of the only output."""
         return int(np.prod(self.output_shape, dtype=int))
 
-    def axis(self, axis):
+    def axis(self, axis: int) -> int:
         """Number of an axis of the layer's tensors, as one of `Array.shape`.
 
         Parameters
@@ -222,13 +231,13 @@ class LayerConverter:
         rank = len(self.inputs[0].shape) + lost
         return (axis % rank) - lost
 
-    def node(self, size, label=""):
+    def node(self, size: int, label: str = "") -> nengo.Node:
         """A node of ``size`` elements that adds up what comes in, with a ``label``."""
         name = f"{self.call.label}.{label}" if label else self.call.label
         name = self.maker.unique(name)
         return nengo.Node(size_in=int(size), label=name)
 
-    def target(self, activation=None, size=None):
+    def target(self, activation: Any = None, size: int | None = None) -> Target:
         """Where weighted sums go, and where their activation comes out.
 
         Parameters
@@ -247,8 +256,14 @@ class LayerConverter:
         return self.maker.target(self, activation, size or self.output_size)
 
     def connect(
-        self, target, transform=None, *, variable=None, source=None, transposed=False
-    ):
+        self,
+        target: Target | Any,
+        transform: Any = None,
+        *,
+        variable: Any = None,
+        source: Any = None,
+        transposed: bool = False,
+    ) -> nengo.Connection:
         """Connect an input to a target.
 
         Parameters
@@ -275,7 +290,9 @@ class LayerConverter:
         pre = source.obj if isinstance(source, Array) else source
         return self.maker.connect(self, pre, post, transform, variable, transposed)
 
-    def add_bias(self, target, variable, channel=None):
+    def add_bias(
+        self, target: Target | Any, variable: Any, channel: ArrayLike | None = None
+    ) -> None:
         """Add values of a variable (or an array, which is not trained) to a target.
 
         Parameters
@@ -289,7 +306,7 @@ class LayerConverter:
         post = target.input if isinstance(target, Target) else target
         self.maker.add_bias(self, post, variable, channel)
 
-    def rearrange(self, indices, source=None):
+    def rearrange(self, indices: ArrayLike, source: Array | None = None) -> nengo.Node:
         """A node with elements of an array, in a given order.
 
         Parameters
@@ -309,12 +326,12 @@ class LayerConverter:
         self.connect(node, source=source.obj[indices.tolist()])
         return node
 
-    def positions(self, array=None):
+    def positions(self, array: Array | None = None) -> np.ndarray:
         """The number of each element of an ``array`` (the input), in its shape."""
         array = self.input if array is None else array
         return np.arange(array.size).reshape(array.shape)
 
-    def channels_of(self, axis, shape=None):
+    def channels_of(self, axis: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """The index along one axis, for each element in C order.
 
         Parameters

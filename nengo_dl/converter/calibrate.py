@@ -1,6 +1,9 @@
 """Firing rates from the activations that a model has on data."""
 
+from __future__ import annotations
+
 from numbers import Real
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +16,9 @@ __all__ = ["rate_scales"]
 BATCH = 64
 
 
-def rate_scales(converter, data, percentile, rate):
+def rate_scales(
+    converter: Any, data: Any, percentile: float, rate: float
+) -> dict[Any, Any]:
     """See `Converter.calibrate`.
 
     Returns
@@ -64,20 +69,20 @@ class Largest:
     percentile : float
     """
 
-    def __init__(self, count, percentile):
+    def __init__(self, count: int, percentile: float):
         position = (count - 1) * percentile / 100  # among all numbers, in order
         self.fraction = position - int(position)
         self.n_kept = count - int(position)
         self.kept = np.zeros(0)
 
-    def add(self, numbers):
+    def add(self, numbers: np.ndarray) -> None:
         """Keep the largest ones of these numbers and of those before."""
         numbers = np.concatenate([self.kept, np.ravel(numbers)])
         if numbers.size > self.n_kept:
             numbers = np.partition(numbers, -self.n_kept)[-self.n_kept :]
         self.kept = numbers
 
-    def percentile(self):
+    def percentile(self) -> float:
         """The percentile, interpolated between two numbers as NumPy does."""
         low, *above = np.sort(self.kept)[:2]
         return float(low + self.fraction * (above[0] - low) if above else low)

@@ -1,5 +1,9 @@
 """Connections that use the same weights."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import nengo
 from nengo.builder import Builder
 from nengo.builder.connection import build_connection
@@ -27,13 +31,13 @@ class TiedConnection(nengo.Connection):
 
     tied_to = None
 
-    def __init__(self, pre, post, *, tied_to, **kwargs):
+    def __init__(self, pre: Any, post: Any, *, tied_to: nengo.Connection, **kwargs: Any):
         super().__init__(pre, post, **kwargs)
         self.tied_to = tied_to
 
 
 @Builder.register(TiedConnection)
-def build_tied_connection(model, conn):
+def build_tied_connection(model: Any, conn: TiedConnection) -> None:
     """Build the connection, then let its operators read the weights of the other.
 
     Parameters

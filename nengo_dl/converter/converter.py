@@ -21,7 +21,7 @@ from nengo_dl.converter.fallback import (
     obstacle,
     report,
 )
-from nengo_dl.converter.graph_walk import walk
+from nengo_dl.converter.graph_walk import LayerCall, walk
 from nengo_dl.converter.lookup import KerasMapping
 from nengo_dl.converter.making import InputNode, Maker
 from nengo_dl.converter.options import Options
@@ -37,7 +37,7 @@ __all__ = ["Converter"]
 class Conversion(NamedTuple):
     """What became of one call of a layer."""
 
-    call: object
+    call: LayerCall
     converter: LayerConverter
     arrays: list
     reason: str | None
@@ -190,7 +190,7 @@ class Converter:
 
     # checking and describing -----------------------------------------------------
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         fallbacks = sum(self.why_fallback(c) is not None for c in self.conversions)
         return (
             f"<{type(self).__name__} of {self.model.name!r}: {len(self.conversions)} "
@@ -447,7 +447,7 @@ class Converter:
         """
         layer = call.operation
         converter, reason = self._choose(call, inputs)
-        if reason is not None:
+        if converter is None or reason is not None:
             self._notes[call] = reason
             temporal = any(array.temporal for array in inputs)
             problem = obstacle(call, temporal)
@@ -456,7 +456,7 @@ class Converter:
                     f"Converter: the layer {call.path!r} ({type(layer).__name__}) cannot "
                     f"be converted: {reason}. Nor can it be a TensorNode: {problem}"
                 )
-            report(call, reason, self.options)
+            report(call, reason or "", self.options)
             converter = Fallback(call, inputs, self._maker)
         objects = converter.convert()
         objects = objects if isinstance(objects, list) else [objects]
@@ -482,7 +482,9 @@ class Converter:
             self._penalize(converter, arrays, within)
         return arrays, converter, reason
 
-    def _choose(self, call, inputs):
+    def _choose(
+        self, call: LayerCall, inputs: list[Array]
+    ) -> tuple[LayerConverter | None, str | None]:
         """The converter for a call, and why there is none."""
         layer = call.operation
         cls = converters.find(type(layer))

@@ -1,11 +1,19 @@
 """What has no native form: a TensorNode that runs the Keras layer itself."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import nengo
 import numpy as np
 
 from nengo_dl.converter.base import LayerConverter
 from nengo_dl.tensor_node import TensorNode
+
+if TYPE_CHECKING:
+    from nengo_dl.converter.graph_walk import LayerCall
+    from nengo_dl.converter.options import Options
 
 __all__ = ["Fallback", "FlatCall"]
 
@@ -40,7 +48,7 @@ NO_MASKS = (
 )
 
 
-def makes_mask(layer):
+def makes_mask(layer: Any) -> bool:
     """Whether a layer says which steps other layers are to leave out."""
     return isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
 
@@ -57,7 +65,9 @@ class FlatCall(keras.layers.Layer):
         Whether the call wants an axis for time: it is given one step.
     """
 
-    def __init__(self, call, shapes, time=False):
+    def __init__(
+        self, call: LayerCall, shapes: list[tuple[int, ...]], time: bool = False
+    ):
         # the layer has a name and a dtype of its own already
         types = [value.dtype for value in (*call.outputs, *call.inputs)]
         dtype = next((name for name in types if "float" in name), keras.config.floatx())
@@ -65,7 +75,7 @@ class FlatCall(keras.layers.Layer):
         self.operation = call.operation
         self._flat = (call, [tuple(shape) for shape in shapes], time)
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         """``(batch, inputs)`` to ``(batch, outputs)``."""
         call, shapes, time = self._flat
         tensors, first = [], 0
@@ -89,7 +99,7 @@ class Fallback(LayerConverter):
     layer. Several inputs are put side by side in a node, several outputs taken apart.
     """
 
-    def convert(self):
+    def convert(self) -> Any:
         """The TensorNode, and connections from all inputs."""
         call = self.call
         shapes = [array.shape for array in self.inputs]
@@ -123,7 +133,7 @@ class Fallback(LayerConverter):
             self.connect(outputs[-1], source=node[start:stop])
         return outputs
 
-    def activation(self, activation, node):
+    def activation(self, activation: Any, node: nengo.Node) -> Any:
         """A TensorNode with an activation of the values of a node."""
         shape = (node.size_out,)
         if self.output_shapes and int(np.prod(self.output_shapes[0])) == node.size_out:
@@ -133,7 +143,9 @@ class Fallback(LayerConverter):
         nengo.Connection(node, after, synapse=None)
         return after
 
-    def tensor_node(self, function, shape_in, shape_out):
+    def tensor_node(
+        self, function: Any, shape_in: tuple[int, ...], shape_out: tuple[int, ...]
+    ) -> Any:
         """A TensorNode with a label of its own."""
         return TensorNode(
             function,
@@ -144,7 +156,7 @@ class Fallback(LayerConverter):
         )
 
 
-def obstacle(call, temporal):
+def obstacle(call: LayerCall, temporal: bool) -> str | None:
     """Why a layer cannot even be a TensorNode; None if it can.
 
     Parameters
@@ -180,7 +192,7 @@ def obstacle(call, temporal):
     )
 
 
-def report(call, reason, options):
+def report(call: LayerCall, reason: str, options: Options) -> None:
     """Warn that a layer becomes a TensorNode, or refuse it.
 
     Parameters

@@ -5,6 +5,8 @@ Keras has no public way to ask for this. Models made of symbolic tensors keep a 
 about them is in this file.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,11 +66,11 @@ class LayerCall:
     path: str
     label: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.label = self.label or self.path
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[Value]:
         """The values among the arguments, in the order in which they are written."""
         return [
             leaf
@@ -76,7 +78,7 @@ class LayerCall:
             if isinstance(leaf, Value)
         ]
 
-    def apply(self, tensors):
+    def apply(self, tensors: Any) -> Any:
         """Call the operation with tensors in the place of `inputs`.
 
         Parameters
@@ -97,7 +99,7 @@ class LayerCall:
         args, kwargs = keras.tree.map_structure(fill, (self.args, self.kwargs))
         return keras.tree.flatten(self.operation(*args, **kwargs))
 
-    def complete_shapes(self):
+    def complete_shapes(self) -> None:
         """Find out shapes of outputs that Keras leaves open; those of inputs are known.
 
         It does for what was given as None in ``EinsumDense(equation, output_shape)``.
@@ -132,7 +134,7 @@ class ModelGraph:
     inputs: list
     outputs: list
     calls: list
-    names: "Names"
+    names: Names
 
 
 class Names:
@@ -154,7 +156,7 @@ class Names:
         The names that are counted, without numbers.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model):
         numbered = {}
         for operation in _all_operations(model):
             word = to_snake_case(type(operation).__name__)
@@ -169,7 +171,7 @@ class Names:
         }
         self.automatic = frozenset(numbered)
 
-    def __getitem__(self, operation):
+    def __getitem__(self, operation: Any) -> str:
         return self._names.get(id(operation), operation.name)
 
 
@@ -190,7 +192,7 @@ def _all_operations(model):
             waiting.append(operation.layer)
 
 
-def walk(model):
+def walk(model: Any) -> Any:
     """All calls of layers that a model makes, also inside of models inside of it.
 
     Parameters
@@ -240,7 +242,9 @@ def walk(model):
     return ModelGraph(inputs, outputs, walker.calls, names)
 
 
-def calls_of(layer, value, path, label="", names=None):
+def calls_of(
+    layer: Any, value: Any, path: str, label: str = "", names: Names | None = None
+) -> Any:
     """The calls that one call of a layer consists of: those inside it, if it is a model.
 
     Parameters
@@ -269,7 +273,7 @@ def calls_of(layer, value, path, label="", names=None):
     return [call], output
 
 
-def operation_of(function):
+def operation_of(function: Any) -> type:
     """The class that stands for a function of ``keras.ops`` in models.
 
     Parameters
@@ -308,11 +312,11 @@ def _value(tensor):
 class _Walker:
     """Collects the calls of a model and of those inside it."""
 
-    def __init__(self, names):
+    def __init__(self, names: Names):
         self.calls = []
         self.names = names
 
-    def run(self, model, inputs, path, label):
+    def run(self, model: Any, inputs: Any, path: str, label: str) -> Any:
         """The outputs of a model for these inputs."""
         known = {}
         for tensor, value in zip(model.inputs, inputs, strict=True):

@@ -1,6 +1,9 @@
 """Nengo objects by what they were in Keras."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,19 +23,19 @@ class KerasMapping(Mapping):
         What is looked up, for messages.
     """
 
-    def __init__(self, what):
+    def __init__(self, what: str):
         self.what = what
         self._keys = []
         self._entries = {}
 
-    def add(self, obj, key, others=()):
+    def add(self, obj: Any, key: Any, others: Sequence[Any] = ()) -> None:
         """Make an object known by a key that iterating gives, and by others."""
         if not any(key is known for known in self._keys):
             self._keys.append(key)
         for name in (key, *others):
             self._entries.setdefault(_hashable(name), []).append((name, obj))
 
-    def add_names(self, structure):
+    def add_names(self, structure: Any) -> None:
         """Make objects known by the names that a model has for its inputs or outputs.
 
         Parameters
@@ -45,7 +48,7 @@ class KerasMapping(Mapping):
                 if isinstance(name, str) and tensor in self:
                     self._entries[name] = [(name, self[tensor])]
 
-    def arrays(self, data, where):
+    def arrays(self, data: Any, where: str) -> list[np.ndarray]:
         """One array for each key that iterating gives, in that order.
 
         Parameters
@@ -74,7 +77,7 @@ class KerasMapping(Mapping):
             )
         return found
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         found = self._entries.get(_hashable(key), [])
         objects = list({id(obj): obj for _, obj in found}.values())
         if not objects:
@@ -87,17 +90,17 @@ class KerasMapping(Mapping):
             )
         return objects[0]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._keys)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._keys)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         names = ", ".join(repr(getattr(key, "name", key)) for key in self._keys)
         return f"<{type(self).__name__} of {len(self)} {self.what}: {names}>"
 
-    def __contains__(self, key):
+    def __contains__(self, key: Any) -> bool:
         return _hashable(key) in self._entries
 
 

@@ -1,14 +1,19 @@
 """Makes the Nengo objects that layer converters ask for."""
 
+from __future__ import annotations
+
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import keras
 import nengo
 import numpy as np
 from nengo.base import ObjView
 from nengo.ensemble import Neurons
+from numpy.typing import ArrayLike
 
 from nengo_dl.config import configure_settings
 from nengo_dl.converter.activations import find_neurons, swapped
@@ -16,6 +21,10 @@ from nengo_dl.converter.base import Target, numbers
 from nengo_dl.converter.connections import TiedConnection
 from nengo_dl.converter.penalties import ActivityPenalty, PenaltyNode, penalties_of
 from nengo_dl.neurons import ClippedReLU
+
+if TYPE_CHECKING:
+    from nengo_dl.converter.graph_walk import LayerCall
+    from nengo_dl.converter.options import Options
 
 __all__ = ["InputNode", "Maker"]
 
@@ -34,7 +43,7 @@ class InputNode(nengo.Node):
 
     item_shape = None
 
-    def __init__(self, output, item_shape, label):
+    def __init__(self, output: Any, item_shape: tuple[int, ...], label: str):
         super().__init__(output, label=label)
         self.item_shape = tuple(item_shape)
 
@@ -63,7 +72,14 @@ class Maker:
         Neurons -> the `LayerCall` they were made for.
     """
 
-    def __init__(self, net, options, fallback, calls=(), names=None):
+    def __init__(
+        self,
+        net: nengo.Network,
+        options: Options,
+        fallback: Any,
+        calls: Sequence[LayerCall] = (),
+        names: Any = None,
+    ):
         self.net = net
         self.options = options
         self.fallback = fallback
@@ -78,11 +94,11 @@ class Maker:
             shapes = {value.shape[1:] for value in call.inputs}
             self._input_shapes.setdefault(id(call.operation), set()).update(shapes)
 
-    def input_shapes(self, layer):
+    def input_shapes(self, layer: Any) -> Any:
         """(set) All shapes of inputs that a layer is called with, without the batch."""
         return self._input_shapes.get(id(layer), set())
 
-    def unique(self, label):
+    def unique(self, label: str) -> str:
         """A label that no other object has, so that parameters can be found by it."""
         self._labels[label] += 1
         number = self._labels[label]
@@ -90,7 +106,7 @@ class Maker:
 
     # neurons ---------------------------------------------------------------------
 
-    def target(self, converter, activation, size):
+    def target(self, converter: Any, activation: Any, size: int) -> Target:
         """See `LayerConverter.target`."""
         neurons, native = find_neurons(activation, self.options)
         if neurons is not None:
@@ -128,7 +144,15 @@ class Maker:
 
     # connections -----------------------------------------------------------------
 
-    def connect(self, converter, pre, post, transform, variable, transposed=False):
+    def connect(
+        self,
+        converter: Any,
+        pre: Any,
+        post: Any,
+        transform: Any,
+        variable: Any,
+        transposed: bool = False,
+    ) -> nengo.Connection:
         """See `LayerConverter.connect`."""
         source = pre.obj if isinstance(pre, ObjView) else pre
         synapse = self.options.synapse if isinstance(source, Neurons) else None
@@ -151,7 +175,9 @@ class Maker:
         self.net.config[connection].trainable = bool(variable.trainable)
         return connection
 
-    def add_bias(self, converter, post, variable, channel):
+    def add_bias(
+        self, converter: Any, post: Any, variable: Any, channel: ArrayLike | None
+    ) -> None:
         """See `LayerConverter.add_bias`."""
         source = self._bias_source(converter, variable)
         if channel is not None:
@@ -199,10 +225,10 @@ class Maker:
             )
             return
         for name, function in settings.items():
-            configure_settings(**{name: None})
+            configure_settings(**{name: None})  # pyright: ignore[reportArgumentType]  # any name
             setattr(self.net.config[connection], name, function)
 
-    def penalize_activity(self, converter, array, steps):
+    def penalize_activity(self, converter: Any, array: Any, steps: Any) -> None:
         """Add what a layer has as a regularizer of its output to the loss of training.
 
         Parameters
@@ -268,7 +294,7 @@ def _scaled(neurons, scale, path, options):
 
 def _with(neurons, **changes):
     """A copy of a neuron type, which is read-only, with other attributes."""
-    copy = type(neurons).__new__(type(neurons))
+    copy = type(neurons).__new__(type(neurons))  # pyright: ignore[reportCallIssue]  # of Nengo
     copy.__setstate__({**neurons.__getstate__(), **changes})
     return copy
 

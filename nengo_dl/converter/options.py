@@ -1,6 +1,8 @@
 """The arguments of a `Converter`, checked."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -37,7 +39,7 @@ class Options:
     used: set = field(default_factory=set)
     warned: set = field(default_factory=set)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         swaps = self.swap_activations
         if swaps is not None and not isinstance(swaps, Mapping):
             raise TypeError(
@@ -53,13 +55,13 @@ class Options:
         self.scale = 1 if scales is None or isinstance(scales, Mapping) else scales
         for scale in (self.scale, *self.scales.values()):
             number = isinstance(scale, Real) and not isinstance(scale, bool)
-            if not number or not 0 < scale < float("inf"):
+            if not number or not 0 < scale < float("inf"):  # pyright: ignore[reportOperatorIssue]  # numbers.Real
                 raise ValueError(
                     "Converter: scale_firing_rates must be a number greater than 0, or a "
                     f"dict with one for each layer; got {scale!r}"
                 )
 
-    def scale_of(self, layer):
+    def scale_of(self, layer: Any) -> float:
         """The factor by which the input of a layer's neurons is to be scaled."""
         for key, scale in self.scales.items():
             if key is layer or key == layer.name:
@@ -67,14 +69,14 @@ class Options:
                 return float(scale)
         return float(self.scale)
 
-    def warn(self, text):
+    def warn(self, text: str) -> None:
         """Warn, where the user's code calls this package; of each thing only once."""
         if text in self.warned:
             return
         self.warned.add(text)
         warn(text)
 
-    def unused(self):
+    def unused(self) -> Iterator[tuple[str, Any]]:
         """Keys that had no effect, as pairs (argument, key)."""
         for name in ("swap_activations", "scales"):
             for key in getattr(self, name):

@@ -7,6 +7,8 @@ another order than Keras; then the functions are given them as Keras has them.
 Those of activities are nodes that do nothing but to add to the loss of training.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -47,18 +49,18 @@ class WeightOrder:
     transposed: bool = False
 
     @property
-    def trivial(self):
+    def trivial(self) -> bool:
         """Whether weights of Nengo and of Keras lie in the same order."""
         return self.keras == self.nengo and not self.transposed
 
-    def to_keras(self, weights):
+    def to_keras(self, weights: Any) -> Any:
         """Weights as the layer has them."""
         weights = keras.ops.convert_to_tensor(weights)
         if self.transposed:
             weights = keras.ops.swapaxes(weights, -1, -2)
         return keras.ops.reshape(weights, self.keras)
 
-    def to_nengo(self, values):
+    def to_nengo(self, values: Any) -> Any:
         """Values of the layer as weights of the connection."""
         if not self.transposed:
             return keras.ops.reshape(values, self.nengo)
@@ -83,13 +85,13 @@ class Reordered:
     order: WeightOrder
     back: bool
 
-    def __call__(self, weights):
+    def __call__(self, weights: Any) -> Any:
         """What the function gives for the weights of a connection."""
         result = self.function(self.order.to_keras(weights))
         return self.order.to_nengo(result) if self.back else result
 
 
-def penalties_of(variable, weights, transposed=False):
+def penalties_of(variable: Any, weights: Any, transposed: bool = False) -> Any:
     """Settings for a connection whose weights are those of a Keras variable.
 
     Parameters
@@ -155,7 +157,7 @@ class ActivityPenalty:
     steps: str = "mean"
     per_item: bool = field(default_factory=_mean_over_items)
 
-    def __call__(self, y):
+    def __call__(self, y: Any) -> Any:
         """The penalty on an output ``(items, steps, size)``, a scalar."""
         items, steps = keras.ops.shape(y)[:2]
         if self.steps == "last":
@@ -185,13 +187,13 @@ class PenaltyNode(nengo.Node):
 
     penalty = None  # Nengo's objects take no attributes that their class has not
 
-    def __init__(self, penalty, size_in, label):
+    def __init__(self, penalty: Any, size_in: int, label: str):
         super().__init__(size_in=size_in, label=label)
         self.penalty = penalty
 
 
 @NengoBuilder.register(PenaltyNode)
-def build_penalty_node(model, node):
+def build_penalty_node(model: Any, node: nengo.Node) -> Any:
     """Build a node without function, and the operator that adds to the loss.
 
     Parameters

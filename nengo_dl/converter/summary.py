@@ -1,5 +1,9 @@
 """What became of each layer, as a table."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from nengo.ensemble import Neurons
 
@@ -10,9 +14,9 @@ __all__ = ["summary"]
 HEADINGS = ("layer", "became", "neurons", "parameters", "why no native form")
 
 
-def summary(converter):
+def summary(converter: Any) -> Table:
     """See `Converter.summary`."""
-    rows = [HEADINGS]
+    rows: list[tuple[str, ...]] = [HEADINGS]
     for done in converter.conversions:
         layer = done.call.operation
         rows.append(

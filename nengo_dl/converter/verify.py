@@ -1,5 +1,9 @@
 """Whether a network computes the same as the Keras model it was made of."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,7 +30,13 @@ MOST_ROUNDING = 1e-2
 EPOCHS, RATE = 2, 0.1
 
 
-def verify(converter, training=False, inputs=None, atol=1e-8, rtol=1e-5):
+def verify(
+    converter: Any,
+    training: bool = False,
+    inputs: Any = None,
+    atol: float = 1e-8,
+    rtol: float = 1e-5,
+) -> bool:
     """See `Converter.verify`."""
     given = _inputs(converter, inputs)
     if training:
@@ -51,7 +61,13 @@ def verify(converter, training=False, inputs=None, atol=1e-8, rtol=1e-5):
     return True
 
 
-def largest_differences(actual, expected, atol, rtol, rounding=0):
+def largest_differences(
+    actual: np.ndarray,
+    expected: np.ndarray,
+    atol: float,
+    rtol: float,
+    rounding: float = 0,
+) -> Any:
     """What is wrong with an array, in words; None if it is close to what is expected.
 
     Parameters
@@ -224,7 +240,7 @@ def _trained(converter, arrays):
         expected = _flat(_call(model, arrays))
         _restore(model, before)
         with _simulator(converter, arrays) as sim:
-            sim._program.draw_as_layers_would()
+            sim._program.draw_as_layers_would()  # pyright: ignore[reportOptionalMemberAccess]  # open
             sim.compile(keras.optimizers.SGD(RATE), loss="mse")
             shaped = {
                 probe: y.reshape(len(y), _time(converter, probe, arrays), -1)
@@ -261,7 +277,7 @@ def _train_model(model, arrays, targets):
             losses = [tf.cast(tf.reduce_sum(loss), "float64") for loss in model.losses]
             for output, target in zip(outputs, targets, strict=True):
                 losses.append(tf.cast(tf.reduce_mean((output - target) ** 2), "float64"))
-            total = sum(losses)
+            total = tf.add_n(losses)
         return tape.gradient(total, [variable.value for variable in variables])
 
     for _ in range(EPOCHS):

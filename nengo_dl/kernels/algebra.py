@@ -10,14 +10,24 @@ operator           becomes
 =================  ==================================================================
 """
 
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset
+from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler import registry
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class SumKernel(Kernel):
@@ -36,14 +46,15 @@ class SumKernel(Kernel):
     # a short chain of additions fuses with its neighbours; a long one is a reduction
     longest_chain = 4
 
-    def step(self, xp, p, *inputs):
+    def step(self, xp: ArrayNamespace, p: Params, *inputs: Array) -> tuple[Array, ...]:
         """Add up the scaled terms."""
         if not inputs:
             return (p.bias,)
-        if len(inputs) > 1:
+        y, *others = inputs
+        if others:
             y = self._chain(self._scaled(p, inputs))
         else:
-            y = inputs[0] if p.scale is None else inputs[0] * p.scale
+            y = y if p.scale is None else y * p.scale
             n = y.shape[0] // p.terms
             if 1 < p.terms <= self.longest_chain:
                 y = self._chain([y[j * n : (j + 1) * n] for j in range(p.terms)])
@@ -86,7 +97,7 @@ class MatVec(Kernel):
     matrix = "A"
     zero_preserving = True
 
-    def step(self, xp, p, x):
+    def step(self, xp: ArrayNamespace, p: Params, x: Array) -> tuple[Array, ...]:
         """One product for all merged matrices."""
         groups = p.groups
         _, m, k = p.A.shape
@@ -112,16 +123,18 @@ class VaryingMatVec(Kernel):
     zero_preserving = True
     batch_first = 2**14
 
-    def cost(self, node):
+    def cost(self, node: Node) -> float:
         """One multiplication for each entry of the matrix."""
         return float(node.inputs[0].size)
 
-    def merge_key(self, node):
+    def merge_key(self, node: Node) -> Hashable:
         """Matrices so large that reading them dominates stay where they are."""
         alone = node.inputs[0].size > 8192
         return (self.name, id(node)) if alone else super().merge_key(node)
 
-    def step(self, xp, p, a, x):
+    def step(
+        self, xp: ArrayNamespace, p: Params, a: Array, x: Array
+    ) -> tuple[Array, ...]:
         """Row by row; with one batch item it is an ordinary product."""
         m, k = p.shape
         if a.shape[1] == 1 and x.shape[1] == 1:
@@ -139,7 +152,9 @@ class Product(Kernel):
     name = "product"
     zero_preserving = True
 
-    def step(self, xp, p, a, x):
+    def step(
+        self, xp: ArrayNamespace, p: Params, a: Array, x: Array
+    ) -> tuple[Array, ...]:
         """One time step of the product ``a * x``, element by element."""
         return (a * x,)
 
@@ -155,7 +170,7 @@ registry.structural["sum"] = SUM
 class LowerReset(OperatorRule):
     """Lowers ``Reset``: ``dst[...] = value``."""
 
-    def lower(self, op, low):
+    def lower(self, op: Reset, low: Lowering) -> None:
         """Cover the signal with a constant."""
         low.fill(op.dst, np.asarray(op.value, np.float64))
 
@@ -164,11 +179,11 @@ class LowerReset(OperatorRule):
 class LowerCopy(OperatorRule):
     """``dst[dst_slice] = src[src_slice]``, or ``+=``."""
 
-    def carries(self, op):
+    def carries(self, op: Copy) -> Iterable[Signal]:
         """A signal of which only a part is set keeps the rest."""
         return () if op.inc or op.dst_slice is None else (op.dst,)
 
-    def lower(self, op, low):
+    def lower(self, op: Copy, low: Lowering) -> None:
         """Add the elements read as terms of the elements written."""
         elements = low.read(op.src)
         if op.src_slice is not None:
@@ -197,7 +212,7 @@ def _repeats(index, signal):
 class LowerElementwiseInc(OperatorRule):
     """``Y += A * X``."""
 
-    def lower(self, op, low):
+    def lower(self, op: ElementwiseInc, low: Lowering) -> None:
         """A constant factor scales terms; two varying factors are a product."""
         factor, signal = op.A, op.X
         if low.is_constant(signal) and not low.is_constant(factor):
@@ -215,11 +230,11 @@ class LowerElementwiseInc(OperatorRule):
 class LowerDotInc(OperatorRule):
     """Lowers ``DotInc``: ``Y += A.dot(X)``."""
 
-    def covers(self, op, registered):
+    def covers(self, op: Any, registered: type) -> bool:
         """Subclasses, of sparse and blocked products, store ``A`` differently."""
         return type(op) is registered
 
-    def lower(self, op, low):
+    def lower(self, op: DotInc, low: Lowering) -> None:
         """One node, and its output as a term of ``Y``."""
         x = low.read(op.X).ravel()
         if op.A.ndim == 0:

@@ -15,7 +15,8 @@ import collections
 import functools
 import io
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
 
 import numpy as np
 
@@ -48,12 +49,12 @@ class _ListLike:
     take = staticmethod(list)
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         obj.clear()
         obj.extend(content)
 
     @staticmethod
-    def parts(obj) -> Iterator:
+    def parts(obj: Any) -> Iterator:
         for i, part in enumerate(obj):
             yield f"[{i}]", part
 
@@ -64,12 +65,12 @@ class _DictLike:
     take = staticmethod(dict)
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         obj.clear()
         obj.update(content)
 
     @staticmethod
-    def parts(obj) -> Iterator:
+    def parts(obj: Any) -> Iterator:
         for key, part in obj.items():
             yield f"[{key!r}]" if isinstance(key, str | int) else "[...]", part
 
@@ -79,7 +80,7 @@ class _SetLike:
     put = _DictLike.put
 
     @staticmethod
-    def parts(obj) -> Iterator:
+    def parts(obj: Any) -> Iterator:
         yield from ()
 
 
@@ -87,7 +88,7 @@ class _Bytes(_SetLike):
     take = staticmethod(bytes)
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         obj[:] = content
 
 
@@ -95,16 +96,16 @@ class _Array:
     """Contents of arrays; those of objects hold references."""
 
     @staticmethod
-    def take(obj):
+    def take(obj: Any) -> Any:
         return obj.copy()
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         if obj.flags.writeable:
             obj[...] = content
 
     @staticmethod
-    def parts(obj) -> Iterator:
+    def parts(obj: Any) -> Iterator:
         if obj.dtype == object:
             yield from _ListLike.parts(obj.ravel())
 
@@ -113,11 +114,11 @@ class _Legacy(_SetLike):
     """Random number generators of NumPy, the older ones."""
 
     @staticmethod
-    def take(obj):
+    def take(obj: Any) -> Any:
         return obj.get_state()
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         obj.set_state(content)
 
 
@@ -125,11 +126,11 @@ class _Generator(_SetLike):
     """Contents of random number generators of NumPy's newer kind."""
 
     @staticmethod
-    def take(obj):
+    def take(obj: Any) -> Any:
         return obj.bit_generator.state
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         obj.bit_generator.state = content
 
 
@@ -137,21 +138,21 @@ class _Cell:
     """Variables of an enclosing function."""
 
     @staticmethod
-    def take(obj):
+    def take(obj: Any) -> Any:
         try:
             return obj.cell_contents
         except ValueError:  # not filled yet
             return _MISSING
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         if content is _MISSING:
             del obj.cell_contents
         else:
             obj.cell_contents = content
 
     @staticmethod
-    def parts(obj) -> Iterator:
+    def parts(obj: Any) -> Iterator:
         content = _Cell.take(obj)
         if content is not _MISSING:
             yield "", content
@@ -161,11 +162,11 @@ class _Iterator(_SetLike):
     """What can only go on: it is other than before whenever somebody looks."""
 
     @staticmethod
-    def take(obj):
+    def take(obj: Any) -> Any:
         return object()
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         """Nothing can be put back."""
 
 
@@ -173,16 +174,16 @@ class _Attributes:
     """Objects whose attributes are all that they keep, and functions."""
 
     @staticmethod
-    def take(obj):
+    def take(obj: Any) -> Any:
         return dict(vars(obj))
 
     @staticmethod
-    def put(obj, content) -> None:
+    def put(obj: Any, content: Any) -> None:
         vars(obj).clear()
         vars(obj).update(content)
 
     @staticmethod
-    def parts(obj) -> Iterator:
+    def parts(obj: Any) -> Iterator:
         for name, part in vars(obj).items():
             yield f".{name}", part
         if isinstance(obj, types.FunctionType):
@@ -242,12 +243,12 @@ class _Walk:
         Whether the globals that functions name are gone through.
     """
 
-    def __init__(self, outside, globals_too: bool):
+    def __init__(self, outside: Any, globals_too: bool):
         self.outside = outside
         self.globals_too = globals_too
         self.found: dict[int, tuple[object, str]] = {}
 
-    def go(self, obj, name: str) -> None:
+    def go(self, obj: Any, name: str) -> None:
         """Go through an object and what it holds."""
         todo = [(obj, name)]
         while todo and len(self.found) < MOST_OBJECTS:
@@ -274,7 +275,7 @@ class _Walk:
         elif type(obj) in _KINDS:
             if isinstance(obj, types.FunctionType) and _is_known(obj):
                 return
-            if not hasattr(obj, "__len__") or len(obj) <= MOST_ENTRIES:
+            if not isinstance(obj, Sized) or len(obj) <= MOST_ENTRIES:
                 yield from _KINDS[type(obj)].parts(obj)
             if isinstance(obj, types.FunctionType) and self.globals_too:
                 yield from _globals(obj)

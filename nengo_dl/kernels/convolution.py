@@ -9,16 +9,24 @@ changed by other operators   a `VaryingMatVec` for each filter: all windows are 
 ===========================  ========================================================
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels import windows
 from nengo_dl.kernels.algebra import VARYING_MATVEC
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class Convolution(Kernel):
@@ -40,17 +48,17 @@ class Convolution(Kernel):
     zero_preserving = True
     batch_first = 1
 
-    def merge_key(self, node):
+    def merge_key(self, node: Node) -> Hashable:
         """Convolutions are merged with nothing."""
         return (self.name, id(node))
 
-    def cost(self, node):
+    def cost(self, node: Node) -> float:
         """Each filter, once for each position."""
         shape, last = node.params["output_shape"], node.params["channels_last"]
         positions = math.prod(shape[:-1] if last else shape[1:])
         return float(math.prod(node.params["W"].shape) * positions)
 
-    def step(self, xp, p, x):
+    def step(self, xp: ArrayNamespace, p: Params, x: Array) -> tuple[Array, ...]:
         """Batch first, channels last, as library code wants it; and back."""
         n = len(p.input_shape)
         batch = x.shape[-1]
@@ -61,7 +69,7 @@ class Convolution(Kernel):
         y = xp.transpose(y, order)
         return (xp.reshape(y, (math.prod(p.output_shape), batch)),)
 
-    def apply(self, xp, p, x):
+    def apply(self, xp: ArrayNamespace, p: Params, x: Array) -> Array:
         """From ``(batch, *sizes, channels)`` to ``(batch, *counts, filters)``."""
         return xp.conv(x, p.W[0], p.strides, p.padding, p.channel_groups)
 
@@ -77,13 +85,13 @@ class TransposedConvolution(Convolution):
 
     name = "conv_transpose"
 
-    def cost(self, node):
+    def cost(self, node: Node) -> float:
         """Each filter, once for each position of the input."""
         shape, last = node.params["input_shape"], node.params["channels_last"]
         positions = math.prod(shape[:-1] if last else shape[1:])
         return float(math.prod(node.params["W"].shape) * positions)
 
-    def apply(self, xp, p, x):
+    def apply(self, xp: ArrayNamespace, p: Params, x: Array) -> Array:
         """From ``(batch, *sizes, channels)`` to ``(batch, *sizes, filters)``."""
         shape = p.output_shape
         size = shape[:-1] if p.channels_last else shape[1:]
@@ -100,7 +108,7 @@ class LowerConvInc(OperatorRule):
 
     kernel = CONVOLUTION
 
-    def lower(self, op, low):
+    def lower(self, op: ConvInc, low: Lowering) -> None:
         """One node, and its output as terms of ``Y``."""
         x = low.read(op.X).ravel()
         filters = low.matrix(op.W)

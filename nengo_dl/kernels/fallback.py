@@ -15,10 +15,13 @@ updates            their present value            their value in the next step
 =================  =============================  ======================================
 """
 
+from __future__ import annotations
+
 import copy
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from nengo.builder.operator import Operator
@@ -31,6 +34,7 @@ from nengo_dl.compiler.rules import OperatorRule, unknown_operator
 from nengo_dl.kernels.captured_state import CapturedState, reached
 from nengo_dl.kernels.functions import (
     PYTHON,
+    Attempt,
     HostFunction,
     as_slice,
     item_generators,
@@ -41,6 +45,9 @@ from nengo_dl.kernels.functions import (
 )
 from nengo_dl.kernels.independence import reachable
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 #: signals of so many entries have inputs and outputs of their own
 LARGE = 1024
@@ -65,12 +72,12 @@ class _Arrays(SignalDict):
         Base signal -> memory for it, if there is some already.
     """
 
-    def __init__(self, memory=None):
+    def __init__(self, memory: Any = None):
         super().__init__()
         self.flat = {}
         self.memory = {} if memory is None else memory
 
-    def init(self, signal):
+    def init(self, signal: Signal) -> None:
         """Make the array of a signal."""
         base = signal.base
         if not (base.sparse or base in self):
@@ -85,13 +92,13 @@ class _Arrays(SignalDict):
         if signal not in self:
             super().init(signal)
 
-    def take(self, first) -> None:
+    def take(self, first: dict) -> None:
         """Start from other values than those that the signals were built with."""
         for base, flat in self.flat.items():
             if base in first:
                 flat[...] = first[base]
 
-    def put_changed(self, first) -> None:
+    def put_changed(self, first: dict) -> None:
         """Add what was changed since to the values that the signals start from."""
         for base, flat in self.flat.items():
             before = np.ravel(first.get(base, base.initial_value))
@@ -102,7 +109,16 @@ class _Arrays(SignalDict):
 class _Item:
     """One batch item of an operator: its arrays, its random numbers, its step."""
 
-    def __init__(self, op, dt: float, rng, own_rngs, before, first, memory):
+    def __init__(
+        self,
+        op: Any,
+        dt: float,
+        rng: np.random.RandomState,
+        own_rngs: Any,
+        before: Any,
+        first: dict,
+        memory: Any,
+    ):
         self.rngs = [rng, *own_rngs.values()]
         self.arrays = _Arrays(memory)
         # a copy, because step functions may count in attributes of their operator
@@ -148,7 +164,7 @@ class PythonOperator:
         What no rule is known for: the operator's class, or that of its neurons.
     """
 
-    def __init__(self, op, dt: float, kind: type | None = None):
+    def __init__(self, op: Any, dt: float, kind: type | None = None):
         self.op = op
         self.dt = dt
         self.kind = kind or type(op)
@@ -167,7 +183,9 @@ class PythonOperator:
     #: making the step functions may write to signals, see `reset`
     writes_first = True
 
-    def reset(self, rngs, first=None) -> None:
+    def reset(
+        self, rngs: Sequence[np.random.RandomState], first: Sequence[dict] | None = None
+    ) -> None:
         """Start afresh, with new step functions.
 
         Parameters
@@ -208,7 +226,7 @@ class PythonOperator:
             for item in self.items
         ]
 
-    def restore(self, snapshot, first_item: int = 0) -> None:
+    def restore(self, snapshot: Any, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
         self.user = None
         items = islice(zip(self.items, snapshot), first_item, None)
@@ -235,7 +253,7 @@ class OperatorCall(HostFunction):
         "time" or "step" -> the base signal that holds it.
     """
 
-    def __init__(self, host: PythonOperator, clock):
+    def __init__(self, host: PythonOperator, clock: Any):
         self.host = host
         self.clock = clock
         self._constants: list = []
@@ -256,15 +274,15 @@ class OperatorCall(HostFunction):
 
     why = "an operator without a native form"
 
-    def host_object(self):
+    def host_object(self) -> Any:
         """The operator, which several graphs may call."""
         return self.host
 
-    def constant(self, signal, values) -> None:
+    def constant(self, signal: Signal, values: Any) -> None:
         """Say that a signal keeps these values for good."""
         self._constants.append((signal.base, _positions(signal), np.ravel(values)))
 
-    def give(self, signal, own=False) -> bool:
+    def give(self, signal: Signal, own: bool = False) -> bool:
         """A signal takes the next rows of the small input, or an input of its own.
 
         Parameters
@@ -291,7 +309,9 @@ class OperatorCall(HostFunction):
         self._given.append(given)
         return large
 
-    def take(self, signal, mask=None, clear=False) -> None:
+    def take(
+        self, signal: Signal, mask: np.ndarray | None = None, clear: bool = False
+    ) -> None:
         """A signal, or its entries under a mask, gives the next rows of the result.
 
         ``clear``: it is zero before the call.
@@ -320,7 +340,7 @@ class OperatorCall(HostFunction):
         """Whether it can be given digits: not if some signals are large."""
         return not self._n_large and len(self._pieces) < 2
 
-    def outputs(self, out) -> list[np.ndarray]:
+    def outputs(self, out: Any) -> list[np.ndarray]:
         """The rows of each output, as `HostFunction` wants them."""
         return [out[piece] for piece in self._pieces]
 
@@ -347,7 +367,9 @@ class OperatorCall(HostFunction):
         """The output that has exactly these rows."""
         return self._pieces.index(rows) if rows in self._pieces else None
 
-    def attempt(self, arrays, dtype=None, begun=None):
+    def attempt(
+        self, arrays: Sequence[np.ndarray], dtype: Any = None, begun: Any = None
+    ) -> Attempt:
         """One step for each column; see `nengo_dl.kernels.functions.HostFunction`.
 
         What signals hold is copied once on the way in, unless it is the same memory, and
@@ -387,7 +409,7 @@ class OperatorCall(HostFunction):
         self._used.append(out)
         return out
 
-    def column_calls(self, arrays, first=0):
+    def column_calls(self, arrays: Sequence[np.ndarray], first: int = 0) -> Iterator[Any]:
         """Columns as in `HostFunction`; what is yielded are the arrays of the item."""
         time, *given = arrays
         if not self._n_small:
@@ -438,14 +460,16 @@ class _Given(NamedTuple):
     whole: bool
     own: bool
 
-    def put(self, flat, arrays, b: int) -> None:
+    def put(self, flat: dict, arrays: Sequence[np.ndarray], b: int) -> None:
         """Into the arrays of an item, from column ``b``."""
         new = arrays[self.number][self.rows, b]
         if self.number and same_memory(new, flat[self.base]):
             return
         flat[self.base][self.positions] = np.rint(new) if self.whole else new
 
-    def put_if_changed(self, flat, arrays, b: int) -> None:
+    def put_if_changed(
+        self, flat: dict[Any, np.ndarray], arrays: Sequence[np.ndarray], b: int
+    ) -> None:
         """Write values as `put` does, but leave alone what differs by rounding only."""
         new = arrays[self.number][self.rows, b]
         if same_memory(new, flat[self.base]):
@@ -468,11 +492,11 @@ class PythonRule(OperatorRule):
     for a class of operators, as `nengo_dl.builder.PythonOpBuilder`, it does not warn.
     """
 
-    def carries(self, op):
+    def carries(self, op: Any) -> Iterable[Signal]:
         """Whatever it sets: its step function may look at what it set before."""
         return op.sets
 
-    def reaches(self, op):
+    def reaches(self, op: Any) -> frozenset | None:
         """What its code and its attributes lead to, and the common random numbers."""
         parts = _attributes(op)
         for cls in type(op).__mro__:
@@ -484,18 +508,18 @@ class PythonRule(OperatorRule):
             return None
         return tokens | {("operator", id(op)), "random numbers of the simulator"}
 
-    def stepwise(self, op):
+    def stepwise(self, op: Any) -> bool:
         """Always True: such an operator never runs ahead of the steps."""
         return True
 
-    def kind(self, op) -> type:
+    def kind(self, op: Any) -> type:
         """What no rule is known for."""
         return type(op)
 
-    def announce(self, op, low) -> None:
+    def announce(self, op: Any, low: Lowering) -> None:
         """Called once for each operator of a simulator, before it is used."""
 
-    def lower(self, op, low):
+    def lower(self, op: Any, low: Lowering) -> None:
         """One node, with all that the operator looks at and all that it writes."""
         step = getattr(type(op), "make_step", Operator.make_step)
         if step is Operator.make_step:
@@ -505,7 +529,9 @@ class PythonRule(OperatorRule):
         host = low.host(op, lambda: PythonOperator(op, low.dt, self.kind(op)))
         if _is_given(op, low):
             for signal in op.sets:
-                low.define(signal, low.data(signal))
+                data = low.data(signal)
+                if data is not None:  # `_is_given` says that there are some
+                    low.define(signal, data)
             return
         call = OperatorCall(host, _clock(op, low))
         inputs = [low.read(low.model.time)]  # so that it runs in each step
@@ -613,7 +639,7 @@ def _first_mentions(signals):
 class UnknownOperator(PythonRule):
     """What lowers all operators that no rule is known for; it warns."""
 
-    def advice(self, op) -> tuple[str, str]:
+    def advice(self, op: Any) -> tuple[str, str]:
         """What there is no native form of, and how to add one."""
         name = type(op).__name__
         way_out = (
@@ -622,11 +648,11 @@ class UnknownOperator(PythonRule):
         )
         return f"the operator {name}", way_out
 
-    def place(self, op) -> str:
+    def place(self, op: Any) -> str:
         """Where the operator is in the network, for messages."""
         return label_of(op)
 
-    def announce(self, op, low):
+    def announce(self, op: Any, low: Lowering) -> None:
         """Warn, once for all operators of a kind."""
         kind = self.kind(op)
         alike = [o for o in low.order if type(o) is type(op) and self.kind(o) is kind]

@@ -1,6 +1,10 @@
 """Python functions: nodes, and functions on connections from nodes and Direct mode."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from nengo.builder.operator import SimPyFunc
@@ -10,10 +14,14 @@ from nengo.utils.numpy import is_array_like
 
 from nengo_dl.compiler.digits import COUNT, from_digits, to_digits
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.captured_state import CapturedState
 from nengo_dl.kernels.independence import reachable
 from nengo_dl.notices import label_of, warn
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class Python(Kernel):
@@ -28,20 +36,24 @@ class Python(Kernel):
     side_effects = True
     differentiable = False
 
-    def in_double(self, node):
+    def in_double(self, node: Node) -> bool:
         """Functions that know how to give and to take digits."""
         return getattr(node.params["function"], "in_double", False)
 
-    def giving_digits(self, params, rows):
+    def giving_digits(
+        self, params: Mapping[str, Any], rows: np.ndarray
+    ) -> Mapping[str, Any]:
         """The function also returns the digits of some rows."""
         function = InDouble.of(params["function"]).giving(rows)
         return {**params, "function": function, "sizes": function.sizes}
 
-    def taking_digits(self, params, masks):
+    def taking_digits(
+        self, params: Mapping[str, Any], masks: Sequence[np.ndarray]
+    ) -> Mapping[str, Any]:
         """The function is given digits."""
         return {**params, "function": InDouble.of(params["function"]).taking(masks)}
 
-    def step(self, xp, p, *inputs):
+    def step(self, xp: ArrayNamespace, p: Params, *inputs: Array) -> tuple[Array, ...]:
         """Hand the arrays over."""
         return tuple(xp.host_call(p.function, list(inputs), list(p.sizes)))
 
@@ -85,6 +97,12 @@ def _ignoring_time(function):
     return lambda t: function()
 
 
+#: results of the columns that went well, how many they are, what the next one raised
+Attempt: TypeAlias = tuple[np.ndarray, int, BaseException | None]
+
+NO_ROWS = np.zeros(0, np.int64)
+
+
 class HostFunction:
     """What runs an operator as Python, column by column.
 
@@ -97,8 +115,10 @@ class HostFunction:
     in_double = True
     #: why it runs step by step, in words
     why = "a function with input"
+    #: what to call it in messages
+    label = "a Python function"
 
-    def column_calls(self, arrays, first=0):
+    def column_calls(self, arrays: Sequence[np.ndarray], first: int = 0) -> Iterator[Any]:
         """For each column in turn, call the function and yield what it returned.
 
         Parameters
@@ -113,7 +133,7 @@ class HostFunction:
             "for each column"
         )
 
-    def host_object(self):
+    def host_object(self) -> Any:
         """What keeps the state between calls, and knows its operator as ``op``."""
         return self
 
@@ -133,7 +153,9 @@ class HostFunction:
         """
         return []
 
-    def attempt(self, arrays, dtype=None, begun=None):
+    def attempt(
+        self, arrays: Sequence[np.ndarray], dtype: Any = None, begun: Any = None
+    ) -> Attempt:
         """Call for as many columns as go well.
 
         Parameters
@@ -176,18 +198,18 @@ class HostFunction:
             "value after the end as well, as with next(iterator, 0.0)"
         )
 
-    def values(self, arrays, dtype=None) -> np.ndarray:
+    def values(self, arrays: Sequence[np.ndarray], dtype: Any = None) -> np.ndarray:
         """All columns of `attempt`; raises what the function raises."""
         out, _, error = self.attempt(arrays, dtype)
         if error is not None:
             raise error
         return out
 
-    def __call__(self, arrays):
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All columns, as one array for each output."""
         return self.outputs(self.values(arrays))
 
-    def outputs(self, out) -> list[np.ndarray]:
+    def outputs(self, out: Any) -> list[np.ndarray]:
         """What `attempt` or `values` returned, as one array for each output."""
         return [out] if self.size else []
 
@@ -205,7 +227,12 @@ class InDouble(HostFunction):
         The rows of the output whose digits are a second output.
     """
 
-    def __init__(self, function: HostFunction, taken=(), given=()):
+    def __init__(
+        self,
+        function: HostFunction,
+        taken: Sequence[np.ndarray] = (),
+        given: np.ndarray = NO_ROWS,
+    ):
         self.function = function
         self.size = function.size
         self.taken, self.given = taken, given
@@ -222,20 +249,20 @@ class InDouble(HostFunction):
                 self._parts.append((number, mask.size, *rows, part))
                 first = part.stop
 
-    def host_object(self):
+    def host_object(self) -> Any:
         """The object of the function, which several graphs may call."""
         return self.function.host_object()
 
     @classmethod
-    def of(cls, function) -> "InDouble":
+    def of(cls, function: Any) -> InDouble:
         """The function, ready for `taking` and `giving`."""
         return function if isinstance(function, cls) else cls(function)
 
-    def taking(self, masks) -> "InDouble":
+    def taking(self, masks: Sequence[np.ndarray]) -> InDouble:
         """A copy of this callback that is given its input as digits."""
         return InDouble(self.function, masks, self.given)
 
-    def giving(self, rows) -> "InDouble":
+    def giving(self, rows: np.ndarray) -> InDouble:
         """A copy of this callback that gives its output as digits, too."""
         return InDouble(self.function, self.taken, rows)
 
@@ -250,16 +277,18 @@ class InDouble(HostFunction):
         return self.function.why
 
     @property
-    def sizes(self):
+    def sizes(self) -> tuple[int, ...]:
         """Rows of each output."""
         digits = COUNT * len(self.given)
         return (self.size, digits) if digits else self.function.sizes
 
-    def attempt(self, arrays, dtype=None, begun=None):
+    def attempt(
+        self, arrays: Sequence[np.ndarray], dtype: Any = None, begun: Any = None
+    ) -> Attempt:
         """Values as of `HostFunction`, in double precision if digits are wanted."""
         return self.function.attempt(*self._in_double(arrays, dtype), begun)
 
-    def values(self, arrays, dtype=None):
+    def values(self, arrays: Sequence[np.ndarray], dtype: Any = None) -> np.ndarray:
         """Values as of `HostFunction`, in double precision if digits are wanted."""
         return self.function.values(*self._in_double(arrays, dtype))
 
@@ -283,7 +312,7 @@ class InDouble(HostFunction):
                 inputs[number] = x
         return inputs
 
-    def outputs(self, out):
+    def outputs(self, out: Any) -> list[np.ndarray]:
         """What `attempt` returned and, if they are wanted, its digits."""
         if len(self.given):
             return [out, to_digits(out[self._given])]
@@ -305,7 +334,7 @@ def as_slice(rows: np.ndarray) -> slice | np.ndarray:
     return rows
 
 
-def warn_of_hidden_state(host, names: list[str]) -> None:
+def warn_of_hidden_state(host: Any, names: list[str]) -> None:
     """Say that a host's functions keep state where it cannot be put back.
 
     Parameters
@@ -362,12 +391,12 @@ class PythonFunction(HostFunction):
         Length of a time step in seconds.
     """
 
-    def __init__(self, op, dt: float):
+    def __init__(self, op: Any, dt: float):
         self.op = op
         self.dt = dt
         self.function = op.fn
         self.size = 0 if op.output is None else op.output.size
-        self.shape = None if op.output is None else op.output.shape
+        self.shape: Any = None if op.output is None else op.output.shape
         self._timed = op.t is not None
         self._shape_in = None if op.x is None else op.x.shape
         #: one step of a function of time alone (or of nothing), unchecked
@@ -391,7 +420,7 @@ class PythonFunction(HostFunction):
         """What the function keeps: all of it is the user's, nothing is put back."""
         return [CapturedState([self.function], None)]
 
-    def checked(self, y) -> np.ndarray:
+    def checked(self, y: Any) -> np.ndarray:
         """What the function returned, as a flat array.
 
         Raises
@@ -409,20 +438,21 @@ class PythonFunction(HostFunction):
             value[...] = y  # as core assigns it: leading axes of length one may go
             return value.ravel()
         except (TypeError, ValueError) as e:
+            shape = np.shape(cast(Any, y)) if is_array_like(y) else "?"
             raise SimulationError(
                 f"Function {self.label!r} returned a value {y!r} of invalid type "
-                f"{type(y)!r} or shape {np.shape(y) if is_array_like(y) else '?'} (for "
+                f"{type(y)!r} or shape {shape} (for "
                 f"{label_of(self.op)}); expected {self.size} finite numbers"
             ) from e
 
-    def column_calls(self, arrays, first=0):
+    def column_calls(self, arrays: Sequence[np.ndarray], first: int = 0) -> Iterator[Any]:
         """Call the function for each column; see `HostFunction`."""
         n_columns = arrays[0].shape[1]
         times = step_times(arrays[0], self.dt) if self._timed else [None] * n_columns
         for b, t in enumerate(times[first:], first):
             yield self._called(t, arrays[-1][:, b])
 
-    def values(self, arrays, dtype=None):
+    def values(self, arrays: Sequence[np.ndarray], dtype: Any = None) -> np.ndarray:
         """See `HostFunction`; one column, as in most runs, without detours."""
         if arrays[0].shape[1] != 1:
             return super().values(arrays, dtype)
@@ -432,7 +462,7 @@ class PythonFunction(HostFunction):
 
     def _called(self, t: float | None, x: np.ndarray) -> np.ndarray | None:
         """What the function returns, checked; None if it has no output."""
-        arguments = [t] if self._timed else []
+        arguments: list[Any] = [t] if self._timed else []
         if self._shape_in is not None:
             # memory of its own, as in core: the function may keep or change it
             x = np.array(x, np.float64)
@@ -448,16 +478,16 @@ class PythonFunction(HostFunction):
 class LowerFunction(OperatorRule):
     """Sets a signal to what a Python function returns."""
 
-    def reaches(self, op):
+    def reaches(self, op: SimPyFunc) -> frozenset | None:
         """What the function can share with others; at least it is there itself."""
         tokens = reachable(op.fn)
         return None if tokens is None else tokens | {("operator", id(op))}
 
-    def stepwise(self, op):
+    def stepwise(self, op: SimPyFunc) -> bool:
         """Whether the function has input, and so has to run step by step."""
         return op.x is not None
 
-    def lower(self, op, low):
+    def lower(self, op: SimPyFunc, low: Lowering) -> None:
         """Without input it may run ahead of the steps; else it is a node.
 
         A node that is given data takes these instead.

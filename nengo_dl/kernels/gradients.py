@@ -1,6 +1,17 @@
 """Values whose gradient is that of something else."""
 
-from nengo_dl.compiler.traits import Kernel
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from nengo.builder.signal import Signal
+
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class WithGradient(Kernel):
@@ -14,7 +25,9 @@ class WithGradient(Kernel):
     operations = 1
     cut_inputs = (0,)
 
-    def step(self, xp, p, value, like):
+    def step(
+        self, xp: ArrayNamespace, p: Params, value: Array, like: Array
+    ) -> tuple[Array, ...]:
         """One time step."""
         return (xp.with_gradient(value, like),)
 
@@ -22,7 +35,9 @@ class WithGradient(Kernel):
 WITH_GRADIENT = WithGradient()
 
 
-def with_gradients(low, values, likes):
+def with_gradients(
+    low: Lowering, values: Mapping[Signal, np.ndarray], likes: Mapping[Signal, np.ndarray]
+) -> dict[Signal, np.ndarray]:
     """Signals with the gradients of others.
 
     Parameters

@@ -11,10 +11,13 @@ no objects to share, nor are the modules ``math`` and ``numpy`` (apart from
 the function may reach anything.
 """
 
+from __future__ import annotations
+
 import builtins
 import dis
 import functools
 import types
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +47,7 @@ class _Unknown(Exception):
     """A function may reach anything."""
 
 
-def reachable(function) -> frozenset | None:
+def reachable(function: Any) -> frozenset | None:
     """What a function can share with others.
 
     Parameters
@@ -81,7 +84,7 @@ class _Search:
         self.tokens = tokens
         self.seen: set = set()
 
-    def look_at(self, obj) -> None:
+    def look_at(self, obj: Any) -> None:
         """Add the tokens of an object and of what it holds."""
         if isinstance(obj, CONSTANTS) or id(obj) in self.seen:
             return

@@ -1,8 +1,18 @@
 """What activities add to the losses of training."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 from nengo.builder.operator import Operator
+from nengo.builder.signal import Signal
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class SimPenalty(Operator):
@@ -23,7 +33,7 @@ class SimPenalty(Operator):
     4. updates ``[]``
     """
 
-    def __init__(self, x, penalty, tag=None):
+    def __init__(self, x: Signal, penalty: Callable[..., Any], tag: str | None = None):
         super().__init__(tag=tag)
         self.x, self.penalty = x, penalty
         self.sets, self.incs, self.reads, self.updates = [], [], [x], []
@@ -32,7 +42,9 @@ class SimPenalty(Operator):
     def _descstr(self):
         return f"{self.x} -> {self.penalty}"
 
-    def make_step(self, signals, dt, rng):
+    def make_step(
+        self, signals: Any, dt: float, rng: np.random.RandomState
+    ) -> Callable[[], None]:
         """A step for core Nengo, which does not train: it does nothing."""
         return lambda: None
 
@@ -41,11 +53,11 @@ class SimPenalty(Operator):
 class LowerPenalty(OperatorRule):
     """Probes the signal, if losses are asked for."""
 
-    def penalizes(self, op, training):
+    def penalizes(self, op: SimPenalty, training: bool) -> bool:
         """Always True: the operator does nothing else."""
         return True
 
-    def lower(self, op, low):
+    def lower(self, op: SimPenalty, low: Lowering) -> None:
         """No node: what is made of the values is not part of a step."""
         if low.options.penalties:
             low.penalize(op, low.read(op.x))

@@ -11,6 +11,10 @@ blocks (``BsrDotInc``)    a `MatVec` for each block (or a `VaryingMatVec`)
 ========================  ===========================================================
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from nengo.builder.operator import BsrDotInc, SparseDotInc
 from nengo.exceptions import BuildError
@@ -18,9 +22,12 @@ from nengo.exceptions import BuildError
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.memory import entries
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 DENSE_FROM = 1 / 16
 """From this share of entries on, a constant matrix is multiplied as a dense one.
@@ -42,7 +49,7 @@ class WeightedSum(Kernel):
     matrices = ("A",)
     zero_preserving = True
 
-    def step(self, xp, p, x):
+    def step(self, xp: ArrayNamespace, p: Params, x: Array) -> tuple[Array, ...]:
         """Add up the weighted terms."""
         stacked, terms, n = p.A.shape
         if terms == 1:
@@ -61,7 +68,7 @@ WEIGHTED_SUM = WeightedSum()
 class LowerSparseDotInc(OperatorRule):
     """``Y += A.dot(X)`` with a sparse ``A``."""
 
-    def lower(self, op, low):
+    def lower(self, op: SparseDotInc, low: Lowering) -> None:
         """Terms, or sums of weighted terms."""
         x = low.read(op.X).ravel()
         rows, columns, values = entries(op.A)
@@ -133,19 +140,18 @@ def _tables(rows, n):
 class LowerBsrDotInc(OperatorRule):
     """``Y += A.dot(X)`` with an ``A`` of blocks, which core's optimizer makes."""
 
-    def lower(self, op, low):
+    def lower(self, op: BsrDotInc, low: Lowering) -> None:
         """A product for each block, in the order of the rows of blocks."""
         x = low.read(op.X).ravel()
         n_blocks, m, k = op.A.shape
         matrix = low.matrix(op.A)
-        varying = low.read(op.A) if matrix is None else None
         outputs = []
         for b in range(n_blocks):
             first = int(op.indices[b]) * k
             inputs = [x[first : first + k]]
             if matrix is None:
                 kernel, params = VARYING_MATVEC, {"shape": (m, k)}
-                inputs.insert(0, varying[b])
+                inputs.insert(0, low.read(op.A)[b])
             else:
                 kernel, params = MATVEC, {"A": _block(matrix, b)}
             outputs += low.node(kernel, inputs, [m], params, label=label_of(op))

@@ -4,12 +4,22 @@ What is called is an object of `nengo_dl.runtime.tensorflow.tensor_function`. Th
 does not look into it, and hands it on to the array namespace.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from nengo.builder.operator import Operator
+from nengo.builder.signal import Signal
 
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class SimTensorNode(Operator):
@@ -40,14 +50,22 @@ class SimTensorNode(Operator):
     """
 
     def __init__(
-        self, function, output, t=None, x=None, states=(), weights=(), others=(), tag=None
+        self,
+        function: Any,
+        output: Signal,
+        t: Signal | None = None,
+        x: Signal | None = None,
+        states: Sequence[Signal] = (),
+        weights: Sequence[Signal] = (),
+        others: Mapping[Signal, Any] | None = None,
+        tag: str | None = None,
     ):
         super().__init__(tag=tag)
         self.function = function
         self.output, self.t, self.x = output, t, x
         self.states, self.weights = list(states), list(weights)
-        self.others = dict(others)
-        self.node = None
+        self.others = dict(others or {})
+        self.node: Any = None
         self.sets, self.incs, self.updates = [output], [], self.states
         self.reads = [s for s in (t, x) if s is not None] + self.weights
 
@@ -56,11 +74,13 @@ class SimTensorNode(Operator):
         return f"{self.function.label} -> {self.output}"
 
     @property
-    def variables(self):
+    def variables(self) -> dict[Signal, Any]:
         """Signal -> Keras variable, for all variables of floating point numbers."""
         return {**dict(zip(self.weights, self.function.weights)), **self.others}
 
-    def make_step(self, signals, dt, rng):
+    def make_step(
+        self, signals: Any, dt: float, rng: np.random.RandomState
+    ) -> Callable[[], None]:
         """For core Nengo: call TensorFlow in each step, for one item."""
         read = [signals[s] for s in (self.t, self.x, *self.states) if s is not None]
         written = [signals[s] for s in (self.output, *self.states)]
@@ -99,15 +119,15 @@ class TensorCall(Kernel):
         self.matrices = tuple(f"w{i}" for i in range(n_weights))
         self.stepwise = stepwise
 
-    def merge_key(self, node):
+    def merge_key(self, node: Node) -> Hashable:
         """Functions of tensors are merged with nothing."""
         return (self.name, id(node))
 
-    def cost(self, node):
+    def cost(self, node: Node) -> float:
         """The cost of a call, which in NumPy is that of millions of operations."""
         return 1e6 + sum(np.prod(node.params[name].shape) for name in self.matrices)
 
-    def step(self, xp, p, *inputs):
+    def step(self, xp: ArrayNamespace, p: Params, *inputs: Array) -> tuple[Array, ...]:
         """One call; every array is ``(n, batch)``."""
         weights = [getattr(p, name)[0] for name in self.matrices]
         return tuple(xp.tensor_call(p.function, list(inputs), weights, p.training))
@@ -117,7 +137,7 @@ class TensorCall(Kernel):
 class LowerTensorNode(OperatorRule):
     """Sets a signal to what the function returns, and updates the states."""
 
-    def carries(self, op):
+    def carries(self, op: SimTensorNode) -> Iterable[Signal]:
         """The states that a cell is given from its last call."""
         return op.states
 
@@ -125,11 +145,11 @@ class LowerTensorNode(OperatorRule):
         """Keras layers may behave otherwise in training."""
         return training
 
-    def penalizes(self, op, training):
+    def penalizes(self, op: SimTensorNode, training: bool) -> bool:
         """Whether layers of the function hand something to ``add_loss``."""
         return op.function.penalized(training)
 
-    def lower(self, op, low):
+    def lower(self, op: SimTensorNode, low: Lowering) -> None:
         """One node. The weights are arguments of the program, never constants."""
         function = op.function
         low.host(op, lambda: function.state())

@@ -18,7 +18,7 @@ class Windows(NamedTuple):
     zeros at its ends.
     """
 
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # of tuples
     stride: int
     before: int
     after: int
@@ -153,6 +153,6 @@ def sliding(
     """
     n = len(spans)
     axes = tuple(range(1, n + 1))
-    seen = np.lib.stride_tricks.sliding_window_view(array, tuple(kernel), axes)
+    seen = np.lib.stride_tricks.sliding_window_view(array, tuple(kernel), axes)  # pyright: ignore[reportCallIssue, reportArgumentType]  # several axes
     steps = (slice(None), *(slice(None, None, span.stride) for span in spans))
     return np.moveaxis(seen[steps], n + 1, -1)

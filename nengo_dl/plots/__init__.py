@@ -9,6 +9,8 @@ matplotlib is imported when something is drawn for the first time. It comes with
 ``plots``: ``pip install "nengo-dl[plots]"``.
 """
 
+from __future__ import annotations
+
 from nengo_dl.plots.accuracy import (
     accuracy_over_rates,
     accuracy_over_time,
@@ -29,5 +31,5 @@ __all__ = [
 ]
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)  # what completion offers

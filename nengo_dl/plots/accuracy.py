@@ -55,18 +55,18 @@ def step_accuracy(
     >>> nengo_dl.plots.step_accuracy(outputs, [1, 0])
     array([0.5, 1. ])
     """
-    outputs = numbers(outputs, "outputs")
-    if outputs.ndim != 3 or outputs.shape[-1] < 2:
+    values = numbers(outputs, "outputs")
+    if values.ndim != 3 or values.shape[-1] < 2:
         raise ValidationError(
             "must have the shape (batch, steps, classes), with two classes or more; "
-            f"got {outputs.shape}",
+            f"got {values.shape}",
             attr="outputs",
         )
-    labels = _labels(labels, outputs)
+    labels = _labels(labels, values)
     if mean:
-        n = np.arange(1, outputs.shape[1] + 1)
-        outputs = np.cumsum(outputs, axis=1) / n[:, None]
-    return np.mean(outputs.argmax(axis=-1) == labels, axis=0)
+        n = np.arange(1, values.shape[1] + 1)
+        values = np.cumsum(values, axis=1) / n[:, None]
+    return np.mean(values.argmax(axis=-1) == labels, axis=0)
 
 
 def _labels(labels, outputs):

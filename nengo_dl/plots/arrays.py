@@ -1,12 +1,15 @@
 """Checks of what is to be drawn."""
 
+from __future__ import annotations
+
 import operator
+from typing import Any
 
 import numpy as np
 from nengo.exceptions import ValidationError
 
 
-def numbers(values, attr):
+def numbers(values: Any, attr: str) -> np.ndarray:
     """An array of numbers."""
     try:
         found = np.asarray(values)
@@ -20,7 +23,7 @@ def numbers(values, attr):
     return found
 
 
-def one_item(values, item, attr):
+def one_item(values: Any, item: int, attr: str) -> np.ndarray:
     """What one item of a minibatch has, ``(steps, size)``.
 
     Parameters
@@ -53,13 +56,13 @@ def one_item(values, item, attr):
         ) from error
 
 
-def is_batch(values):
+def is_batch(values: Any) -> bool:
     """Whether values have an axis for items, and more than one of them."""
     shape = np.shape(values)
     return len(shape) == 3 and shape[0] > 1
 
 
-def step_times(times, n_steps, attr):
+def step_times(times: Any, n_steps: int, attr: str) -> np.ndarray:
     """The times of steps, in seconds.
 
     Parameters
@@ -88,7 +91,7 @@ def step_times(times, n_steps, attr):
     return found
 
 
-def indices(neurons, n_neurons):
+def indices(neurons: Any, n_neurons: int) -> np.ndarray:
     """Numbers of neurons, from numbers or from a mask.
 
     Raises
@@ -114,7 +117,7 @@ def indices(neurons, n_neurons):
     return found % n_neurons
 
 
-def as_fractions(values, attr):
+def as_fractions(values: Any, attr: str) -> np.ndarray:
     """Numbers from 0 to 1, ``(n,)``."""
     found = numbers(values, attr)
     if found.ndim != 1:

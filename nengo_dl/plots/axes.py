@@ -1,16 +1,22 @@
 """Axes to draw into, and what is written around them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from nengo.exceptions import ValidationError
 
 from nengo_dl.plots.arrays import as_fractions
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 #: lines for values to compare with, the usual one first
 REFERENCE_STYLES = (":", "--", "-.")
 
 
-def axes_or_new(ax):
+def axes_or_new(ax: Any) -> Axes:
     """The given axes, or those of a new figure.
 
     Raises
@@ -38,7 +44,12 @@ def axes_or_new(ax):
     return ax
 
 
-def describe(ax, xlabel=None, ylabel=None, title=None):
+def describe(
+    ax: Any,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    title: str | None = None,
+) -> None:
     """Label axes, where they have no label yet.
 
     Axes that share theirs with others below, and therefore show no numbers, get no
@@ -59,19 +70,19 @@ def _has_numbers(axis):
     return axis.get_major_ticks(1)[0].label1.get_visible()
 
 
-def span(ax, times):
+def span(ax: Any, times: Any) -> None:
     """Show all steps, from where the first one starts."""
     if len(times) > 1:
         ax.set_xlim(2 * times[0] - times[1], times[-1])
 
 
-def legend(ax):
+def legend(ax: Any) -> None:
     """Add a legend, if there is anything to explain."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend()
 
 
-def draw_references(ax, references):
+def draw_references(ax: Any, references: Mapping[str, float] | None) -> None:
     """Horizontal lines at fractions, on an axis in percent.
 
     Raises

@@ -88,7 +88,7 @@ def training_curves(
         given = {**line, **style, "label": ", ".join(names) if several else None}
         (drawn,) = ax.plot(epochs, found, **given)
         colors[metric] = drawn.get_color()
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True)  # pyright: ignore[reportCallIssue]  # MaxNLocator
     describe(ax, "epoch", metrics[0].replace("_", " ") if len(metrics) == 1 else None)
     legend(ax)
     return ax

@@ -66,6 +66,9 @@ def test_rules_of_a_base_class(monkeypatch):
     class LowerUnheard(OperatorRule):
         """Does nothing."""
 
+        def lower(self, op, low):
+            pass
+
     class Same(Unheard):
         """Changes nothing."""
 
@@ -117,8 +120,17 @@ def test_a_rule_of_a_user(bench, allclose, monkeypatch):
 
 
 def test_a_rule_has_to_say_what_it_does():
-    with pytest.raises(NotImplementedError, match="OperatorRule.lower is missing"):
-        OperatorRule().lower(Unheard(Signal(np.zeros(2))), None)
-    rule, op = OperatorRule(), Unheard(Signal(np.zeros(2)))
+    class Silent(OperatorRule):
+        """Has no method lower."""
+
+    with pytest.raises(TypeError, match=r"Silent has no method lower\(\), which is abs"):
+        lowers(Unheard)(Silent)
+    assert not isinstance(registry.operators.exact(Unheard), Silent)
+
+    class Idle(OperatorRule):
+        def lower(self, op, low):
+            raise AssertionError
+
+    rule, op = Idle(), Unheard(Signal(np.zeros(2)))
     assert not list(rule.carries(op))
     assert rule.reaches(op) == frozenset() and not rule.stepwise(op)

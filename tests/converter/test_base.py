@@ -14,11 +14,18 @@ from nengo_dl.converter.making import Maker
 from nengo_dl.converter.options import Options
 
 
+class Identity(LayerConverter):
+    """The output of a layer is its input."""
+
+    def convert(self):
+        return self.input.obj
+
+
 @pytest.fixture
 def made():
     """A function that gives a converter of one call, in an open network."""
 
-    def make(shape_in, shape_out, temporal=False, cls=LayerConverter, **options):
+    def make(shape_in, shape_out, temporal=False, cls=Identity, **options):
         layer = layers.Identity(name="layer")
         value = Value((None, *shape_in), "float32")
         output = Value((None, *shape_out), "float32")
@@ -118,12 +125,18 @@ def test_rearranging_and_biases(made, allclose):
 
 
 def test_what_is_missing_is_named(made):
-    class Incomplete(LayerConverter):
-        pass
+    class Own(keras.layers.Layer):
+        """A layer without a converter."""
 
-    with pytest.raises(NotImplementedError, match=r"Incomplete has no method convert"):
-        made((2,), (2,), cls=Incomplete).convert()
-    assert made((2,), (2,), cls=Incomplete).refusal() is None
+    with pytest.raises(TypeError, match=r"Incomplete has no method convert\(\), which"):
+
+        @nengo_dl.Converter.register(Own)
+        class Incomplete(LayerConverter):
+            """Does not say what becomes of the layer."""
+
+    assert converters.exact(Own) is None
+
+    assert made((2,), (2,)).refusal() is None
 
 
 def test_all_converters_are_complete():

@@ -1,7 +1,6 @@
 """Batches: beside what their neurons alone cost, and a form of learning with matrices."""
 
 import contextlib
-import types
 from collections.abc import Callable, Iterator
 
 import nengo
@@ -20,6 +19,7 @@ from nengo_dl.benchmarks.timing import (
     private_decoder_cache,
     take_turns,
 )
+from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.lif import LIFKernel
 from nengo_dl.runtime.tensorflow.loop import ForwardLoop
 from nengo_dl.simulator import Simulator
@@ -127,12 +127,12 @@ def _learning(dimensions, neurons_per_d, items, steps, repeats) -> Row:
     return row | {"us": row["ours"] * 1e3}
 
 
-def lif_parameters() -> types.SimpleNamespace:
+def lif_parameters() -> Params:
     """What the LIF kernel needs to know, for standard neurons."""
     values = LIFKernel().values(nengo.LIF(), 1)
     # one value for all neurons: there is nothing to load
     values = {name: float(value[0]) for name, value in values.items()}
-    return types.SimpleNamespace(**LIFKernel().derive({**values, "dt": DT}))
+    return Params(**LIFKernel().derive({**values, "dt": DT}))
 
 
 def bare_lif(neurons: int, items: int, steps: int) -> Callable[[], object]:

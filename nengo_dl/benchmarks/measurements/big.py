@@ -1,11 +1,14 @@
 """Very large models: time and memory of everything that happens to them."""
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import functools
 import gc
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import nengo
 
@@ -179,7 +182,7 @@ class Phases:
         self._names: collections.Counter = collections.Counter()
 
     @contextlib.contextmanager
-    def __call__(self, name: str):
+    def __call__(self, name: str) -> Any:
         """Measure a phase; the second one of a name gets a number."""
         entered = time.perf_counter()
         self._depth += 1

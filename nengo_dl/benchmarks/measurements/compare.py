@@ -73,7 +73,7 @@ def _speedup_summary(rows: list[Row]) -> dict:
         }
         if name == CORE or not speeds:
             continue
-        worst = min(speeds, key=speeds.get)
+        worst = min(speeds, key=speeds.__getitem__)
         mean = geometric_mean(list(speeds.values()))
         found[f"{name}, times as fast as core, geometric mean"] = mean
         found[f"{name}, times as fast as core, at least"] = (
@@ -269,7 +269,7 @@ def _row(name: str, backend: Backend, results: list, core: list | None, items: i
         if core is None or backend.name == CORE:
             continue
         reference = [1e6 * t for result in core for t in result[key]]
-        ratios = np.divide(reference, times) * row["minibatch_size"]
+        ratios = (np.divide(reference, times) * row["minibatch_size"]).tolist()
         row[speed] = median(ratios)
         row[f"{speed}_low"], row[f"{speed}_high"] = quartiles(ratios)
     return row

@@ -1,5 +1,7 @@
 """Converted networks: beside the Keras model that they were made of."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import keras
@@ -19,7 +21,9 @@ fit, in milliseconds per batch. Spikes: one step of the converted network for al
 a batch, beside the forward pass of the model for as many."""
 
 
-def convolutional(size: int = 28, filters=(16, 32), units: int = 64) -> keras.Model:
+def convolutional(
+    size: int = 28, filters: tuple[int, ...] = (16, 32), units: int = 64
+) -> keras.Model:
     """A small convolutional network for grey pictures of ten classes.
 
     Parameters
@@ -40,7 +44,7 @@ def convolutional(size: int = 28, filters=(16, 32), units: int = 64) -> keras.Mo
     return keras.Model(inputs, layers.Dense(10)(x))
 
 
-def measure_training(model, batch: int, batches: int, repeats: int) -> Row:
+def measure_training(model: keras.Model, batch: int, batches: int, repeats: int) -> Row:
     """Training of a converted model beside that of the model.
 
     Parameters
@@ -69,7 +73,7 @@ def measure_training(model, batch: int, batches: int, repeats: int) -> Row:
         )
 
 
-def measure_spikes(model, batch: int, steps: int, repeats: int) -> Row:
+def measure_spikes(model: keras.Model, batch: int, steps: int, repeats: int) -> Row:
     """A step of a converted model with spikes beside a forward pass of the model.
 
     Parameters
@@ -95,9 +99,9 @@ def measure_spikes(model, batch: int, steps: int, repeats: int) -> Row:
     pictures = tf.constant(x)
 
     def passes():
-        for _ in range(steps):
-            y = forward(pictures)
-        y.numpy()
+        for _ in range(steps - 1):
+            forward(pictures)
+        forward(pictures).numpy()
 
     with Simulator(converter.net, minibatch_size=batch, progress_bar=False) as sim:
         row = beside.side_by_side(

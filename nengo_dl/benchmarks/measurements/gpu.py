@@ -1,7 +1,10 @@
 """GPUs beside the CPU."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from nengo.exceptions import ValidationError
 
@@ -97,7 +100,9 @@ def _whole_numbers(items: list[str]) -> list[int]:
     return batches
 
 
-def measure_devices(name, case, batch, pair, steps, repeats) -> Row:
+def measure_devices(
+    name: str, case: Any, batch: int, pair: Any, steps: int, repeats: int
+) -> Row:
     """A network on two devices.
 
     Parameters

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import nengo
 import numpy as np
@@ -104,8 +105,8 @@ def _exponents(rows: list[Row]) -> dict:
         sizes = [row["size"] for row in chosen]
         slopes = []
         for key in COST_KEYS:
-            costs = [row.get(key) for row in chosen]
-            if None not in costs:
+            costs = [row[key] for row in chosen if row.get(key) is not None]
+            if len(costs) == len(chosen):
                 slopes.append(f"{key} {exponent(sizes, costs):.2f}")
         half = max(2, (len(chosen) + 1) // 2)
         tail = exponent(sizes[-half:], [row["run"] for row in chosen[-half:]])
@@ -213,7 +214,7 @@ def measure_size(axis: Axis, size: int, steps: int, repeats: int, core: bool) ->
             runs.append(lambda: reference.run_steps(steps, progress_bar=False))
         with no_collection():
             times = take_turns(runs, repeats)
-        row = {"size": size, "operators": len(ours.model.operators)}
+        row: dict[str, Any] = {"size": size, "operators": len(ours.model.operators)}
     row |= {"build": build, "first": first, "us": median(times[0]) / steps * 1e6}
     for key, values in zip(("run", "core"), times, strict=False):
         count = items if key == "core" else 1

@@ -1,7 +1,10 @@
 """Single steps, as interactive programs make them."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import nengo
 
@@ -83,7 +86,7 @@ def measure_step(
         yield row
 
 
-def growth_per_step(sim, steps: int) -> float:
+def growth_per_step(sim: Any, steps: int) -> float:
     """Bytes by which the process grows with each call of ``step``.
 
     Parameters

@@ -1,7 +1,10 @@
 """Training: beside plain TensorFlow, and beside plain Keras."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import nengo
@@ -38,11 +41,11 @@ class PlainLoop:
         Whose steps to run.
     """
 
-    def __init__(self, scan):
+    def __init__(self, scan: Any):
         self.step, self.n_y = scan.step, scan.n_y
         self.xp = TensorFlowNamespace(scan.xp.dtype, fast=False)
 
-    def __call__(self, xs, carry, weights, training=False):
+    def __call__(self, xs: Any, carry: Any, weights: Any, training: bool = False) -> Any:
         """Outputs of all steps and the last state, as of `.bptt.Scan`."""
         n_steps, shape = tf.shape(xs)[0], (self.n_y, xs.shape[2])
         ys = tf.TensorArray(self.xp.dtype, n_steps, element_shape=shape)
@@ -65,10 +68,10 @@ class _Stopwatch(keras.callbacks.Callback):
         self.seconds = []
         self._start = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.seconds.append(time.perf_counter() - self._start)
 
 
@@ -163,7 +166,7 @@ def measure_loop(
     neurons_per_d: int = 32,
     batches: int = 4,
     repeats: int = 5,
-    **settings,
+    **settings: Any,
 ) -> Row:
     """Training through time, beside ``tf.while_loop`` with a gradient tape.
 
@@ -197,7 +200,7 @@ def measure_checkpoints(
     neurons_per_d: int = 32,
     batches: int = 2,
     repeats: int = 5,
-    **settings,
+    **settings: Any,
 ) -> Row:
     """``checkpoint="auto"`` beside keeping the state of every step.
 
@@ -216,7 +219,7 @@ def measure_checkpoints(
     return row | memory
 
 
-def feed_forward(sizes=(784, 512, 256, 10)) -> nengo.Network:
+def feed_forward(sizes: tuple[int, ...] = (784, 512, 256, 10)) -> nengo.Network:
     """Layers of rate neurons without synapses, like those of a Keras model.
 
     Parameters
@@ -242,7 +245,7 @@ def feed_forward(sizes=(784, 512, 256, 10)) -> nengo.Network:
 def measure_feed_forward(
     n_steps: int = 1,
     batch: int = 64,
-    sizes=(784, 512, 256, 10),
+    sizes: tuple[int, ...] = (784, 512, 256, 10),
     batches: int = 50,
     repeats: int = 5,
 ) -> Row:

@@ -5,8 +5,11 @@ decorator `~base.builder` in a file of its own, and nothing else. `BUILDERS` are
 functions by name, `CASES` those with standard sizes.
 """
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
+from typing import Any
 
 from nengo_dl.benchmarks.networks.base import (
     BUILDERS,
@@ -25,7 +28,7 @@ for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """Look up the builder of a network by its name."""
     if name in BUILDERS:
         return BUILDERS[name]

@@ -1,14 +1,19 @@
 """Action selection."""
 
+from __future__ import annotations
+
 import nengo
 import numpy as np
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import LIF, builder, case, counts, network, probed
 
 
 @builder
 @case("action16", dimensions=16, neurons_per_d=50)
-def basal_ganglia(dimensions, neurons_per_d, neuron_type=LIF):
+def basal_ganglia(
+    dimensions: int, neurons_per_d: int, neuron_type: NeuronType = LIF
+) -> nengo.Network:
     """Action selection: basal ganglia and thalamus, one dimension per action.
 
     Parameters
@@ -35,7 +40,9 @@ def basal_ganglia(dimensions, neurons_per_d, neuron_type=LIF):
     return probed(net, thalamus.output)
 
 
-def selecting(name, neuron_type, dimensions, neurons_per_d):
+def selecting(
+    name: str, neuron_type: NeuronType, dimensions: int, neurons_per_d: int
+) -> nengo.Network:
     """Basal ganglia and thalamus, driven.
 
     Parameters

@@ -8,6 +8,8 @@ and its output says nothing about whether it was computed correctly.
 `BUILDERS` has all of them by name. `CASES` are builders with sizes.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.timing import chosen_names
 
@@ -57,7 +60,7 @@ class Case:
     sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     everywhere: bool = True
 
-    def __call__(self, **sizes) -> nengo.Network:
+    def __call__(self, **sizes: Any) -> nengo.Network:
         """Build the network of this case, perhaps with other sizes."""
         return self.builder(**{**self.sizes, **sizes})
 
@@ -82,7 +85,7 @@ def builder(function: Callable[..., nengo.Network]) -> Callable[..., nengo.Netwo
     return function
 
 
-def case(name: str, everywhere: bool = True, **sizes) -> Callable:
+def case(name: str, everywhere: bool = True, **sizes: Any) -> Callable:
     """Decorator: make a builder with certain sizes known by another name.
 
     Parameters
@@ -145,19 +148,19 @@ class Waves:
     16
     """
 
-    def __init__(self, dimensions, frequencies=(1.0, 5.0)):
+    def __init__(self, dimensions: int, frequencies: tuple[float, ...] = (1.0, 5.0)):
         low, high = frequencies
         index = np.arange(1, dimensions + 1)
         golden = (1 + np.sqrt(5)) / 2
         self.angular = 2 * np.pi * (low + (high - low) * (index * golden % 1))
         self.phase = 2 * np.pi * (index * np.sqrt(2) % 1)
 
-    def __call__(self, t):
+    def __call__(self, t: float) -> np.ndarray:
         """The values at time ``t`` (seconds), an array of shape ``(dimensions,)``."""
         return np.sin(self.angular * t + self.phase)
 
 
-def count(what, value, least=1):
+def count(what: str, value: float, least: int = 1) -> int:
     """Round a size to an integer, and check it."""
     rounded = int(round(value))
     if rounded < least:
@@ -165,18 +168,18 @@ def count(what, value, least=1):
     return rounded
 
 
-def counts(**values):
+def counts(**values: Any) -> tuple[int, ...]:
     """Several sizes as integers, checked, in the order of the arguments."""
     return tuple(count(what, value) for what, value in values.items())
 
 
-def sizes_of(dimensions, neurons_per_d):
+def sizes_of(dimensions: int, neurons_per_d: int) -> tuple[int, int]:
     """Number of dimensions, and of neurons in an ensemble that has all of them."""
     dimensions = count("dimensions", dimensions)
     return dimensions, count("neurons_per_d", neurons_per_d * dimensions)
 
 
-def network(name, neuron_type, source, **sizes):
+def network(name: str, neuron_type: NeuronType, source: Any, **sizes: Any) -> Any:
     """A network with a seed, whose ensembles have these neurons, and its input node.
 
     Parameters
@@ -196,7 +199,7 @@ def network(name, neuron_type, source, **sizes):
     return net
 
 
-def probed(net, obj):
+def probed(net: nengo.Network, obj: Any) -> nengo.Network:
     """Probe the output of a network."""
     with net:
         net.p = net.probe = nengo.Probe(obj, synapse=PROBE_SYNAPSE, label="p")

@@ -1,7 +1,10 @@
 """Ensembles in a row."""
 
+from __future__ import annotations
+
 import nengo
 import numpy as np
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import (
     LIF,
@@ -16,7 +19,12 @@ from nengo_dl.benchmarks.networks.base import (
 
 @builder
 @case("chain", dimensions=1, neurons_per_d=100, n_ensembles=2)
-def chain(dimensions=1, neurons_per_d=100, neuron_type=LIF, n_ensembles=2):
+def chain(
+    dimensions: int = 1,
+    neurons_per_d: int = 100,
+    neuron_type: NeuronType = LIF,
+    n_ensembles: int = 2,
+) -> nengo.Network:
     """Ensembles in a row, each of which passes on the square of what it represents.
 
     The smallest network of the set: the time it takes is overhead.

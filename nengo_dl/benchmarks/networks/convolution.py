@@ -1,7 +1,10 @@
 """Circular convolution."""
 
+from __future__ import annotations
+
 import nengo
 import numpy as np
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import (
     LIF,
@@ -17,7 +20,9 @@ from nengo_dl.benchmarks.networks.base import (
 @builder
 @case("convolution128", dimensions=128, neurons_per_d=64)
 @case("convolution16", dimensions=16, neurons_per_d=50)
-def cconv(dimensions, neurons_per_d, neuron_type=LIF):
+def cconv(
+    dimensions: int, neurons_per_d: int, neuron_type: NeuronType = LIF
+) -> nengo.Network:
     """Circular convolution of a vector that changes with one that does not.
 
     Parameters

@@ -1,10 +1,13 @@
 """Classification of images."""
 
+from __future__ import annotations
+
 import math
 
 import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import SEED, builder, case, count, network, probed
 
@@ -20,7 +23,12 @@ CLASSES = 10
 @builder
 @case("mnist", filters=(16, 32), size=28)
 @case("mnist_layers", everywhere=False, filters=(16, 32), size=28, native=False)
-def mnist(filters=(16, 32), size=28, neuron_type=SPIKING, native=True):
+def mnist(
+    filters: tuple[int, ...] = (16, 32),
+    size: int = 28,
+    neuron_type: NeuronType = SPIKING,
+    native: bool = True,
+) -> nengo.Network:
     r"""A convolutional network of the size that is usual for handwritten digits.
 
     Each layer halves the image: :math:`a_{l+1} = \sigma(W_l * a_l)` with kernels of
@@ -54,13 +62,13 @@ def mnist(filters=(16, 32), size=28, neuron_type=SPIKING, native=True):
     >>> net = mnist(filters=(4,), size=8)
     """
     size = count("size", size)
-    filters = [count("filters", n) for n in filters]
-    if not filters:
+    channels = [count("filters", n) for n in filters]
+    if not channels:
         raise ValidationError("expected at least one convolution; got none", "filters")
-    with network("mnist", neuron_type, size**2, size=size, filters=filters) as net:
+    with network("mnist", neuron_type, size**2, size=size, filters=channels) as net:
         output = nengo.Node(size_in=CLASSES, label="output")
         layers = _native_layers if native else _keras_layers
-        last = layers(net.inp, filters, size)
+        last = layers(net.inp, channels, size)
         rng = np.random.RandomState(SEED)
         weights = rng.standard_normal((CLASSES, last.size_out))
         weights /= math.sqrt(last.size_out)

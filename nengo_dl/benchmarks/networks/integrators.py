@@ -1,6 +1,9 @@
 """Integrators: networks that remember what they were given."""
 
+from __future__ import annotations
+
 import nengo
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import LIF, builder, case, counts, network, probed
 
@@ -8,7 +11,9 @@ from nengo_dl.benchmarks.networks.base import LIF, builder, case, counts, networ
 @builder
 @case("integrator128", dimensions=128, neurons_per_d=32)
 @case("integrator16", dimensions=16, neurons_per_d=50)
-def integrator(dimensions, neurons_per_d, neuron_type=LIF):
+def integrator(
+    dimensions: int, neurons_per_d: int, neuron_type: NeuronType = LIF
+) -> nengo.Network:
     """Integrators, one ensemble per dimension, that feed back to themselves.
 
     Parameters

@@ -1,7 +1,10 @@
 """Online learning."""
 
+from __future__ import annotations
+
 import nengo
 import numpy as np
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import (
     LIF,
@@ -16,7 +19,9 @@ from nengo_dl.benchmarks.networks.base import (
 @builder
 @case("learner64", dimensions=64, neurons_per_d=32)
 @case("learner4", dimensions=4, neurons_per_d=50)
-def pes(dimensions, neurons_per_d, neuron_type=LIF):
+def pes(
+    dimensions: int, neurons_per_d: int, neuron_type: NeuronType = LIF
+) -> nengo.Network:
     """One ensemble that learns online, with PES, to pass its input on.
 
     Parameters

@@ -1,5 +1,7 @@
 """Legendre memory units: recurrent networks that remember a window of their input."""
 
+from __future__ import annotations
+
 import nengo
 import numpy as np
 
@@ -24,7 +26,7 @@ def _exponential(matrix):
     return result
 
 
-def legendre_delay(order, theta):
+def legendre_delay(order: int, theta: int) -> tuple[np.ndarray, np.ndarray]:
     r"""The discrete system that remembers the last ``theta`` steps.
 
     .. math::
@@ -64,7 +66,7 @@ def legendre_delay(order, theta):
     return both[:order, :order], both[:order, order:]
 
 
-def draw_weights(dimensions, units, order):
+def draw_weights(dimensions: int, units: int, order: int) -> dict[str, np.ndarray]:
     """What is learned in an LMU, drawn at random.
 
     Parameters
@@ -103,7 +105,13 @@ def draw_weights(dimensions, units, order):
     theta=784,
     native=False,
 )
-def lmu(dimensions=1, units=212, order=256, theta=784, native=True):
+def lmu(
+    dimensions: int = 1,
+    units: int = 212,
+    order: int = 256,
+    theta: int = 784,
+    native: bool = True,
+) -> nengo.Network:
     r"""A Legendre memory unit, one step of it for each step of the simulation.
 
     .. math::

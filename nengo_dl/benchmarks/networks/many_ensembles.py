@@ -1,7 +1,10 @@
 """Very many ensembles, as in models of whole brains."""
 
+from __future__ import annotations
+
 import nengo
 import numpy as np
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import (
     LIF,
@@ -19,7 +22,12 @@ SIZES = (0.75, 1.0, 1.25)
 
 @builder
 @case("million", n_ensembles=20_000, neurons=60, n_connections=90_000)
-def many_ensembles(n_ensembles=20_000, neurons=60, n_connections=90_000, neuron_type=LIF):
+def many_ensembles(
+    n_ensembles: int = 20_000,
+    neurons: int = 60,
+    n_connections: int = 90_000,
+    neuron_type: NeuronType = LIF,
+) -> nengo.Network:
     """Ensembles of one dimension in three sizes, connected at random.
 
     Decoders are drawn, not solved for: solving takes as long in every simulator, and is

@@ -1,7 +1,12 @@
 """Networks with Python functions in them."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import nengo
 import numpy as np
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.action_selection import selecting
 from nengo_dl.benchmarks.networks.base import (
@@ -14,7 +19,7 @@ from nengo_dl.benchmarks.networks.base import (
 )
 
 
-def squashed(t, x):
+def squashed(t: float, x: np.ndarray) -> np.ndarray:
     """What the Python nodes in loops compute."""
     return np.tanh(x)
 
@@ -33,7 +38,7 @@ class Recorder:
     def __init__(self):
         self.last, self.calls = None, 0
 
-    def __call__(self, t, x):
+    def __call__(self, t: float, x: np.ndarray) -> Any:
         """Take down the value of a step, and count the call."""
         self.last = x.copy()
         self.calls += 1
@@ -41,7 +46,9 @@ class Recorder:
 
 @builder
 @case("closed_loop", dimensions=1, neurons_per_d=100)
-def closed_loop(dimensions=1, neurons_per_d=100, neuron_type=LIF):
+def closed_loop(
+    dimensions: int = 1, neurons_per_d: int = 100, neuron_type: NeuronType = LIF
+) -> nengo.Network:
     """Two ensembles and a Python node in a loop.
 
     ::
@@ -80,7 +87,9 @@ def closed_loop(dimensions=1, neurons_per_d=100, neuron_type=LIF):
 
 @builder
 @case("action_loop", dimensions=16, neurons_per_d=50)
-def action_loop(dimensions=16, neurons_per_d=50, neuron_type=LIF):
+def action_loop(
+    dimensions: int = 16, neurons_per_d: int = 50, neuron_type: NeuronType = LIF
+) -> nengo.Network:
     """Action selection with a Python node in the loop: an environment.
 
     What is selected goes to a Python function, which makes that action less attractive.
@@ -118,8 +127,12 @@ def action_loop(dimensions=16, neurons_per_d=50, neuron_type=LIF):
 @builder
 @case("recorded", dimensions=1, neurons_per_d=100, driven=False)
 def recorded(
-    dimensions=1, neurons_per_d=100, neuron_type=LIF, driven=True, recorder=True
-):
+    dimensions: int = 1,
+    neurons_per_d: int = 100,
+    neuron_type: NeuronType = LIF,
+    driven: bool = True,
+    recorder: bool = True,
+) -> nengo.Network:
     """Two ensembles in a row, with or without Python at the ends.
 
     Parameters

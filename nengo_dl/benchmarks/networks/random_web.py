@@ -1,8 +1,11 @@
 """Ensembles connected at random."""
 
+from __future__ import annotations
+
 import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
+from nengo.neurons import NeuronType
 
 from nengo_dl.benchmarks.networks.base import (
     LIF,
@@ -32,12 +35,12 @@ from nengo_dl.benchmarks.networks.base import (
     connections_per_ensemble=5,
 )
 def random_network(
-    dimensions,
-    neurons_per_d,
-    neuron_type=LIF,
-    n_ensembles=20,
-    connections_per_ensemble=5,
-):
+    dimensions: int,
+    neurons_per_d: int,
+    neuron_type: NeuronType = LIF,
+    n_ensembles: int = 20,
+    connections_per_ensemble: int = 5,
+) -> nengo.Network:
     """Ensembles that each project to several others, drawn at random.
 
     Parameters

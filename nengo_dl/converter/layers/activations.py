@@ -1,5 +1,9 @@
 """Layers that consist of an activation."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import nengo
 
@@ -12,6 +16,9 @@ from nengo_dl.converter.activations import (
 )
 from nengo_dl.converter.base import LayerConverter, converters
 
+if TYPE_CHECKING:
+    from nengo_dl.converter.base import Target
+
 
 class ConvertElementwise(LayerConverter):
     """A function of each element: neurons with their input."""
@@ -19,7 +26,7 @@ class ConvertElementwise(LayerConverter):
     works_per_step = True
     positionwise = True
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Fall back if neither a neuron type nor a swap is known."""
         if find_neurons(self.layer, self.options)[1]:
             return None
@@ -28,12 +35,12 @@ class ConvertElementwise(LayerConverter):
         name = getattr(activation_of(self.layer), "__name__", "")
         return f"there is no neuron type for {self.describe()}{advice_for(name)}"
 
-    def describe(self):
+    def describe(self) -> str:
         """The function, for messages."""
         function = activation_of(self.layer)
         return f"the activation {getattr(function, '__name__', function)!r}"
 
-    def convert(self):
+    def convert(self) -> Any:
         """Connect the input to neurons."""
         target = self.target(self.layer)
         if target.input is target.output and not self.is_neurons(target):
@@ -42,7 +49,7 @@ class ConvertElementwise(LayerConverter):
         return target.output
 
     @staticmethod
-    def is_neurons(target):
+    def is_neurons(target: Target | Any) -> bool:
         """Whether there is anything to compute."""
         return isinstance(target.output, nengo.ensemble.Neurons)
 
@@ -61,7 +68,7 @@ class ConvertReLU(ConvertElementwise):
     With ``max_value=6`` it is the activation ``relu6``.
     """
 
-    def describe(self):
+    def describe(self) -> str:
         """The parameters of the layer, as text for the summary."""
         layer = self.layer
         return f"max_value={layer.max_value}, threshold={layer.threshold}"

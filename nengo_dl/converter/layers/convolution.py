@@ -12,6 +12,11 @@ neurons. Where Nengo has no such convolution, the input is put into another orde
   filters with zeros in them, this is also trained as in Keras.
 """
 
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
 import keras
 import nengo
 import numpy as np
@@ -20,6 +25,9 @@ from nengo_dl.converter.base import converters, numbers
 from nengo_dl.converter.layers.spatial import SpatialConverter, place
 from nengo_dl.converter.layers.weighted import WeightedSums
 from nengo_dl.kernels import windows
+
+if TYPE_CHECKING:
+    from nengo_dl.converter.base import Target
 
 __all__ = [
     "ConvertConvolution",
@@ -36,16 +44,16 @@ class ConvertConvolution(WeightedSums, SpatialConverter):
     .. math:: y_{p k} = f\Bigl(\sum_{t, c} W_{t c k} \, x_{s p + d t, c} + b_k\Bigr)
     """
 
-    def weigh(self, target):
+    def weigh(self, target: Target | Any) -> None:
         """Connect the input by one convolution."""
         layer = self.layer
         self.convolve(target, numbers(layer.kernel), layer.kernel, layer.groups)
 
-    def bias_channels(self):
+    def bias_channels(self) -> np.ndarray:
         """One value for each channel."""
         return self.channels_of(self.channel_axis)
 
-    def windows(self):
+    def windows(self) -> Any:
         """Where the windows lie along each axis; with dilation, from end to end."""
         layer = self.layer
         causal = layer.padding == "causal"
@@ -62,7 +70,9 @@ class ConvertConvolution(WeightedSums, SpatialConverter):
             for span, b in zip(spans, before, strict=True)
         ]
 
-    def convolve(self, target, kernel, variable, groups):
+    def convolve(
+        self, target: Target | Any, kernel: np.ndarray, variable: Any, groups: int
+    ) -> None:
         """Connect the input to a target with the layer's strides, padding and dilation.
 
         Parameters
@@ -93,7 +103,14 @@ class ConvertConvolution(WeightedSums, SpatialConverter):
         picks = self._picks(spans, frame.shape, transform.output_shape.shape)
         self.connect(target, source=mixed[picks.ravel().tolist()])
 
-    def transform(self, kernel, shape, groups=1, strides=None, padding="valid"):
+    def transform(
+        self,
+        kernel: np.ndarray,
+        shape: tuple[int, ...],
+        groups: int = 1,
+        strides: tuple[int, ...] | None = None,
+        padding: str = "valid",
+    ) -> Any:
         """A convolution of an array of this shape."""
         rank = len(shape) - 1
         return nengo.Convolution(
@@ -122,7 +139,7 @@ class ConvertConvolution(WeightedSums, SpatialConverter):
             place_in = np.arange(length) * d + np.arange(d)[:, None] - span.before
             axes.append(np.where((place_in >= 0) & (place_in < n), place_in, -1))
         rank = len(axes)
-        index, missing = np.zeros((1,) * (2 * rank), int), False
+        index, missing = np.zeros((1,) * (2 * rank), int), np.zeros(1, bool)
         for axis, (n, table) in enumerate(zip(self.size, axes, strict=True)):
             shape = [1] * (2 * rank)
             shape[axis], shape[rank + axis] = table.shape
@@ -161,11 +178,11 @@ class ConvertDepthwiseConvolution(ConvertConvolution):
     .. math:: y_{p, c m + j} = f\Bigl(\sum_t W_{t c j} \, x_{s p + d t, c} + b\Bigr)
     """
 
-    def weigh(self, target):
+    def weigh(self, target: Target | Any) -> None:
         """Connect the input by one convolution."""
         self.convolve_channels(target, self.layer.kernel)
 
-    def convolve_channels(self, target, variable):
+    def convolve_channels(self, target: Target | Any, variable: Any) -> None:
         """Connect each channel of the input to as many as there are filters for it."""
         kernel = numbers(variable)
         channels = kernel.shape[-2]
@@ -177,13 +194,13 @@ class ConvertDepthwiseConvolution(ConvertConvolution):
 class ConvertSeparableConvolution(ConvertDepthwiseConvolution):
     """Each channel with its own filters, then weighted sums of the channels."""
 
-    def weigh(self, target):
+    def weigh(self, target: Target | Any) -> None:
         """A convolution to a node, and one of single positions from there."""
         layer = self.layer
         pointwise = numbers(layer.pointwise_kernel)
         size = [span.count for span in self.windows()]
         shape = self.with_channels(size, pointwise.shape[-2])
-        between = self.node(np.prod(shape), "depthwise")
+        between = self.node(math.prod(shape), "depthwise")
         self.convolve_channels(between, layer.depthwise_kernel)
         self.connect(
             target,
@@ -204,7 +221,7 @@ class ConvertTransposedConvolution(ConvertConvolution):
     .. math:: y_{q k} = f\Bigl(\sum_{s p + t = q} \sum_c W_{t k c} \, x_{p c} + b_k\Bigr)
     """
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Dilation and sizes that no convolution leads back from are left to Keras."""
         layer = self.layer
         if max(layer.dilation_rate) > 1:
@@ -218,7 +235,7 @@ class ConvertTransposedConvolution(ConvertConvolution):
             )
         return super().refusal()
 
-    def weigh(self, target):
+    def weigh(self, target: Target | Any) -> None:
         """Connect the input by one transposed convolution."""
         layer = self.layer
         kernel = numbers(layer.kernel).swapaxes(-1, -2)

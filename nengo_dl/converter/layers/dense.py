@@ -1,11 +1,18 @@
 """Layers that are a matrix."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import nengo
 import numpy as np
 
 from nengo_dl.converter.base import converters, numbers
 from nengo_dl.converter.layers.weighted import WeightedSums
+
+if TYPE_CHECKING:
+    from nengo_dl.converter.base import Target
 
 __all__ = ["ConvertDense", "ConvertEinsumDense"]
 
@@ -23,16 +30,16 @@ class ConvertDense(WeightedSums):
     works_per_step = True
     positionwise = True
 
-    def transposed(self):
+    def transposed(self) -> bool | None:
         """Whether the layer's kernel is ``(n_out, n_in)``."""
         return False
 
-    def kernel(self):
+    def kernel(self) -> np.ndarray:
         """The matrix, ``(n_in, n_out)``."""
         kernel = numbers(self.layer.kernel)
         return kernel.T if self.transposed() else kernel
 
-    def weigh(self, target):
+    def weigh(self, target: Target | Any) -> None:
         """Connect the input by one matrix of weights.
 
         A layer that is called with one position here and several ones there is a
@@ -41,7 +48,7 @@ class ConvertDense(WeightedSums):
         """
         kernel = self.kernel()
         positions = self.input.size // kernel.shape[0]
-        transposed = self.transposed()
+        transposed = bool(self.transposed())
         if positions == 1 and len(self.maker.input_shapes(self.layer)) <= 1:
             transform = nengo.Dense(kernel.T.shape, init=kernel.T)
             transposed = not transposed
@@ -64,7 +71,7 @@ class ConvertEinsumDense(ConvertDense):
 
     positionwise = False  # its bias may differ
 
-    def transposed(self):
+    def transposed(self) -> bool | None:
         """Whether the kernel is ``(out, in)``; None if the equation is another one."""
         left, _, result = self.layer.equation.replace(" ", "").partition("->")
         given, _, kernel = left.partition(",")
@@ -76,7 +83,7 @@ class ConvertEinsumDense(ConvertDense):
             return None
         return kernel[0] == new
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Only one axis can be summed over, the last one."""
         if self.transposed() is None:
             return f"the equation {self.layer.equation!r} is not along the last axis only"
@@ -89,7 +96,7 @@ class ConvertEinsumDense(ConvertDense):
             return "its bias differs between time steps"
         return super().refusal()
 
-    def bias_channels(self):
+    def bias_channels(self) -> np.ndarray:
         """The bias has one or several of the axes of the output."""
         shape = self.layer.bias.shape
         places = np.arange(int(np.prod(shape))).reshape(shape)

@@ -1,5 +1,9 @@
 """Sums of several inputs, and products with constants."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -23,16 +27,16 @@ class ConvertWeightedSum(LayerConverter):
 
     works_per_step = True
 
-    def factors(self):
+    def factors(self) -> list[float]:
         """One for each input."""
         return [1.0] * len(self.inputs)
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """All inputs need the same number of axes, that of the batch included."""
         ranks = {len(array.shape) + array.temporal for array in self.inputs}
         return None if len(ranks) == 1 else "its inputs do not have equally many axes"
 
-    def convert(self):
+    def convert(self) -> Any:
         """One connection for each input."""
         node = self.node(self.output_size)
         for array, factor in zip(self.inputs, self.factors(), strict=True):
@@ -55,7 +59,7 @@ class ConvertAdd(ConvertWeightedSum):
 class ConvertAverage(ConvertWeightedSum):
     """Converts ``Average``: each input counts by its share."""
 
-    def factors(self):
+    def factors(self) -> list[float]:
         """Equal factors for all inputs."""
         return [1 / len(self.inputs)] * len(self.inputs)
 
@@ -64,7 +68,7 @@ class ConvertAverage(ConvertWeightedSum):
 class ConvertSubtract(ConvertWeightedSum):
     """Converts ``Subtract``: the second input counts negatively."""
 
-    def factors(self):
+    def factors(self) -> list[float]:
         """The second one is negative."""
         return [1.0, -1.0]
 
@@ -74,7 +78,7 @@ class ConvertOperator(LayerConverter):
 
     works_per_step = True
 
-    def operands(self):
+    def operands(self) -> list[Any]:
         """The two arguments: an `Array`, or a constant with the shape of the output.
 
         Raises
@@ -96,7 +100,7 @@ class ConvertOperator(LayerConverter):
             operands.append(np.asarray(np.broadcast_to(constant, shape)[(0,) * lost]))
         return operands
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """One of the arguments has to be a constant, if they are multiplied."""
         if any(isinstance(a, keras.Variable) for a in self.call.args):
             return "it uses a variable that belongs to no layer"
@@ -105,18 +109,18 @@ class ConvertOperator(LayerConverter):
         except ValueError:
             return "a constant differs between items of a batch, or between time steps"
 
-    def reason(self, operands):
+    def reason(self, operands: list[Any]) -> str | None:
         """Why the layer cannot be converted, for `refusal`; None if it can."""
         if self.constants(operands) and self.input.shape != self.output_shape:
             return "a constant gives its input another shape"
         return None
 
     @staticmethod
-    def constants(operands):
+    def constants(operands: list[Any]) -> list[Any]:
         """The arguments that are constants and no tensors."""
         return [operand for operand in operands if isinstance(operand, np.ndarray)]
 
-    def scaled(self, factor):
+    def scaled(self, factor: float) -> Any:
         """A node with the input times a constant, element by element."""
         node = self.node(self.output_size)
         self.connect(node, np.asarray(factor, np.float64).ravel())
@@ -127,17 +131,17 @@ class ConvertOperator(LayerConverter):
 class ConvertSum(ConvertOperator, ConvertWeightedSum):
     """``a + b`` and ``a - b``."""
 
-    def factors(self):
+    def factors(self) -> list[float]:
         """The second one may be negative."""
         return [1.0, 1.0 if isinstance(self.layer, ADD) else -1.0]
 
-    def reason(self, operands):
+    def reason(self, operands: list[Any]) -> str | None:
         """Why the layer cannot be converted, for `refusal`; None if it can."""
         if self.constants(operands):
             return super().reason(operands)
         return ConvertWeightedSum.refusal(self)
 
-    def convert(self):
+    def convert(self) -> Any:
         """A node with connections from both."""
         operands = self.operands()
         if not self.constants(operands):
@@ -155,7 +159,7 @@ class ConvertSum(ConvertOperator, ConvertWeightedSum):
 class ConvertProduct(ConvertOperator):
     """``a * b`` and ``a / b``, where one (of the latter, ``b``) is a constant."""
 
-    def reason(self, operands):
+    def reason(self, operands: list[Any]) -> str | None:
         """Why the layer cannot be converted, for `refusal`; None if it can."""
         if not self.constants(operands):
             return "it multiplies or divides two tensors"
@@ -163,7 +167,7 @@ class ConvertProduct(ConvertOperator):
             return "it divides by a tensor"
         return super().reason(operands)
 
-    def convert(self):
+    def convert(self) -> Any:
         """Connect the input to a new node, with the constant as its factor."""
         (factor,) = self.constants(self.operands())
         return self.scaled(1 / factor if isinstance(self.layer, DIVIDE) else factor)
@@ -175,14 +179,14 @@ class ConvertRescaling(LayerConverter):
 
     works_per_step = True
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Factors for each channel need the channels last."""
         sizes = {np.size(self.layer.scale), np.size(self.layer.offset)} - {1}
         if sizes - {self.output_shape[-1] if self.output_shape else 1}:
             return "its scale or offset does not have one value for each channel"
         return None
 
-    def convert(self):
+    def convert(self) -> Any:
         """A connection with the factor, and a constant."""
         layer = self.layer
         node = self.node(self.output_size)

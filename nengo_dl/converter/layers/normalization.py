@@ -1,5 +1,10 @@
 """Layers that move and scale each channel."""
 
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -13,11 +18,11 @@ class ConvertChannelwise(LayerConverter):
 
     works_per_step = True
 
-    def coefficients(self):
+    @abstractmethod
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
         """Arrays ``a``, ``b`` that can be broadcast to ``(1, *output_shape)``."""
-        raise NotImplementedError(f"{type(self).__name__} has no method coefficients()")
 
-    def convert(self):
+    def convert(self) -> Any:
         """A connection with the factors, and constants."""
         node = self.node(self.output_size)
         factor, offset = (
@@ -37,7 +42,7 @@ class ConvertBatchNormalization(ConvertChannelwise):
     .. math:: y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
     """
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Training uses the statistics of the batch."""
         if self.axis(self.layer.axis) < 0:
             return "it normalizes along the axis of time"
@@ -48,7 +53,7 @@ class ConvertBatchNormalization(ConvertChannelwise):
             "the moving averages"
         )
 
-    def coefficients(self):
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
         """From the moving averages."""
         layer = self.layer
         factor = 1 / np.sqrt(numbers(layer.moving_variance) + layer.epsilon)
@@ -69,7 +74,7 @@ class ConvertNormalization(ConvertChannelwise):
     .. math:: y = \frac{x - \mu}{\max(\sigma, \epsilon)}
     """
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Mean and variance have to be there, and the same for all time steps."""
         mean = getattr(self.layer, "mean", None)
         if mean is None:
@@ -78,7 +83,7 @@ class ConvertNormalization(ConvertChannelwise):
             return "it normalizes each time step differently"
         return None
 
-    def coefficients(self):
+    def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
         """From mean and variance."""
         layer = self.layer
         mean, variance = numbers(layer.mean), numbers(layer.variance)

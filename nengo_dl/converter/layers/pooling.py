@@ -1,10 +1,14 @@
 """Layers that average over positions."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import nengo
 import numpy as np
 
-from nengo_dl.converter.base import converters
+from nengo_dl.converter.base import LayerConverter, converters
 from nengo_dl.converter.layers.spatial import SpatialConverter
 from nengo_dl.kernels import windows
 
@@ -30,7 +34,7 @@ class ConvertAveragePooling(SpatialConverter):
     ``padding="same"`` windows at the borders have fewer.
     """
 
-    def convert(self):
+    def convert(self) -> Any:
         """A constant sparse matrix."""
         node = self.node(self.output_size)
         shape = (self.output_size, self.input.size)
@@ -38,13 +42,13 @@ class ConvertAveragePooling(SpatialConverter):
         self.connect(node, transform)
         return node
 
-    def spans(self):
+    def spans(self) -> Any:
         """The length of the windows, and where they lie, for each axis."""
         layer = self.layer
         lengths = layer.pool_size
         return lengths, windows.forward(self.size, lengths, layer.strides, layer.padding)
 
-    def entries(self):
+    def entries(self) -> Any:
         """Indices ``(n, 2)`` and values ``(n,)`` of the matrix."""
         lengths, spans = self.spans()
         axes = [
@@ -89,15 +93,15 @@ class ConvertGlobalAveragePooling(ConvertAveragePooling):
     .. math:: y_c = \frac{1}{n} \sum_p x_{p c}
     """
 
-    def spans(self):
+    def spans(self) -> Any:
         """One window, which covers all positions."""
         return self.size, [windows.Windows(1, 1, 0, 0) for _ in self.size]
 
 
-class ConvertMaximum:
+class ConvertMaximum(LayerConverter):
     """Maxima, which are averages if the user wants it so."""
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Fall back, unless averages are wanted."""
         if self.options.max_to_avg_pool:
             return None
@@ -107,7 +111,7 @@ class ConvertMaximum:
             "unless the model is trained with average pooling, accuracy may be lost"
         )
 
-    def convert(self):
+    def convert(self) -> Any:
         """An average, which is not what the model was trained with."""
         self.options.warn(
             "Converter: max_to_avg_pool=True replaces maxima by averages, which the "

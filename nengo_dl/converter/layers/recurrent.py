@@ -1,5 +1,9 @@
 """Layers that go along the axis of time."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import nengo
 import numpy as np
@@ -7,6 +11,10 @@ import numpy as np
 from nengo_dl.converter.base import Array, LayerConverter, converters
 from nengo_dl.converter.graph_walk import Value, calls_of
 from nengo_dl.tensor_node import TensorNode
+
+if TYPE_CHECKING:
+    from nengo_dl.converter.graph_walk import LayerCall
+    from nengo_dl.converter.making import Maker
 
 __all__ = ["StepCell"]
 
@@ -22,7 +30,7 @@ class ConvertTimeDistributed(LayerConverter):
 
     works_per_step = True
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """A layer of several outputs, or with states, is left to Keras."""
         inner = self.layer.layer
         if isinstance(inner, keras.Model) and len(inner.outputs or ()) != 1:
@@ -31,7 +39,7 @@ class ConvertTimeDistributed(LayerConverter):
             return "it has several inputs"
         return None
 
-    def convert(self):
+    def convert(self) -> Any:
         """Convert the layer inside."""
         inner, array = self.layer.layer, self.input
         cls = converters.find(type(inner))
@@ -74,13 +82,13 @@ class StepCell(keras.layers.Layer):
         Shape of the input of one step, without the batch.
     """
 
-    def __init__(self, cell, shape):
+    def __init__(self, cell: Any, shape: tuple[int, ...]):
         super().__init__(name=f"{cell.name}_step", dtype=cell.compute_dtype)
         self.cell = cell
         self.shape = tuple(shape)
-        self.sizes = state_sizes(cell)
+        self.sizes = state_sizes(cell) or []
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         """``(batch, input + states)`` to ``(batch, output + states)``."""
         ends = np.cumsum([int(np.prod(self.shape, dtype=int)), *self.sizes])
         now, *states = keras.ops.split(x, ends[:-1].tolist(), axis=-1)
@@ -92,7 +100,7 @@ class StepCell(keras.layers.Layer):
         return keras.ops.concatenate([output, *keras.tree.flatten(states)], axis=-1)
 
 
-def state_sizes(cell):
+def state_sizes(cell: Any) -> list[int] | None:
     """Sizes of all states of a cell; None if one is not a vector."""
     sizes = keras.tree.flatten(cell.state_size)
     return sizes if all(isinstance(size, int) for size in sizes) else None
@@ -110,13 +118,13 @@ class ConvertRecurrent(LayerConverter):
 
     works_per_step = True
 
-    def __init__(self, call, inputs, maker):
+    def __init__(self, call: LayerCall, inputs: list[Array], maker: Maker):
         super().__init__(call, inputs, maker)
         self._from_steps = self.temporal
         # the last output only, and it has no axis for time
         self.temporal = self.temporal and self.layer.return_sequences
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Only what can be done step by step."""
         layer = self.layer
         if not self._from_steps and self.options.temporal_model:
@@ -144,7 +152,7 @@ class ConvertRecurrent(LayerConverter):
             return "it has dropout in training; inference_only=True leaves it out"
         return None
 
-    def convert(self):
+    def convert(self) -> Any:
         """A TensorNode, connected with itself."""
         array, cell = self.input, self.layer.cell
         step = StepCell(cell, array.shape)

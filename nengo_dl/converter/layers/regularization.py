@@ -1,5 +1,9 @@
 """Layers that do nothing but during training."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
 from nengo_dl.converter.base import LayerConverter, converters
@@ -13,7 +17,7 @@ class ConvertIdentity(LayerConverter):
 
     works_per_step = True
 
-    def convert(self):
+    def convert(self) -> Any:
         """The object that there is already."""
         return self.input.obj
 
@@ -30,7 +34,7 @@ class ConvertIdentity(LayerConverter):
 class ConvertNoise(ConvertIdentity):
     """Dropout and noise, which are left out where nothing is trained."""
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Why a layer that acts in training cannot be left out."""
         layer = self.layer
         if self.options.inference_only or not layer.trainable:

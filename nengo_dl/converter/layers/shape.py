@@ -1,6 +1,9 @@
 """Layers that rearrange their input."""
 
+from __future__ import annotations
+
 from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +18,7 @@ __all__ = []
 class ConvertSameOrder(LayerConverter):
     """Layers that only give their input another shape: nothing is needed."""
 
-    def convert(self):
+    def convert(self) -> Any:
         """The object that there is already."""
         return self.input.obj
 
@@ -29,7 +32,7 @@ class ConvertReshape(ConvertSameOrder):
 class ConvertFlatten(ConvertSameOrder):
     """Flatten; of data with the channels first, channels become the last axis."""
 
-    def convert(self):
+    def convert(self) -> Any:
         """The input itself, or its elements in another order."""
         channels_first = self.layer.data_format == "channels_first"
         if not channels_first or len(self.input.shape) < 2:
@@ -41,7 +44,7 @@ class ConvertFlatten(ConvertSameOrder):
 class ConvertPermute(LayerConverter):
     """Permute: the same elements in another order."""
 
-    def convert(self):
+    def convert(self) -> Any:
         """A node that picks the elements in the order of the new axes."""
         axes = [axis - 1 for axis in self.layer.dims]
         return self.rearrange(self.positions().transpose(axes))
@@ -55,13 +58,13 @@ class ConvertConcatenate(LayerConverter):
 
     works_per_step = True
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Why the axis of the batch, or of time, cannot be concatenated along."""
         if self.axis(self.layer.axis) < 0:
             return "it concatenates along the axis of the batch or of time"
         return None
 
-    def convert(self):
+    def convert(self) -> Any:
         """Connections to parts of a node."""
         axis = self.axis(self.layer.axis)
         node = self.node(self.output_size)
@@ -98,14 +101,14 @@ class ConvertRearrangement(LayerConverter):
     In which one is found out by applying it to their numbers.
     """
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Batch items have to stay apart."""
         if len(self.inputs) != 1:
             return "it has several inputs"
         return None if self.indices else "it mixes the items of a batch"
 
     @cached_property
-    def indices(self):
+    def indices(self) -> list[np.ndarray] | None:
         """Which elements of the input the outputs have; None if items are mixed."""
         size = self.input.size
         items = np.stack([self.positions(), self.positions() + size])
@@ -121,12 +124,12 @@ class ConvertRearrangement(LayerConverter):
                 return None
         return [array[0] for array in found]
 
-    def convert(self):
+    def convert(self) -> Any:
         """Nodes that pick elements."""
         unchanged = np.arange(self.input.size)
         return [
             self.input.obj
             if np.array_equal(indices.ravel(), unchanged)
             else self.rearrange(indices)
-            for indices in self.indices
+            for indices in self.indices or ()
         ]

@@ -1,6 +1,16 @@
 """What all layers with weights have in common: sums, a bias, and an activation."""
 
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from nengo_dl.converter.base import LayerConverter
+
+if TYPE_CHECKING:
+    from nengo_dl.converter.base import Target
 
 __all__ = ["WeightedSums"]
 
@@ -14,7 +24,7 @@ class WeightedSums(LayerConverter):
     given.
     """
 
-    def refusal(self):
+    def refusal(self) -> str | None:
         """Low-rank updates and quantized weights are left to Keras."""
         layer = self.layer
         if getattr(layer, "lora_enabled", False):
@@ -23,20 +33,20 @@ class WeightedSums(LayerConverter):
             return f"its weights are quantized ({layer.quantization_mode})"
         return None
 
-    def weigh(self, target):
+    @abstractmethod
+    def weigh(self, target: Target | Any) -> None:
         """Connect the input to a target.
 
         Parameters
         ----------
         target : Target
         """
-        raise NotImplementedError(f"{type(self).__name__} has no method weigh()")
 
-    def bias_channels(self):
+    def bias_channels(self) -> np.ndarray:
         """The entry of the (flattened) bias for each element of the output."""
         return self.channels_of(-1)
 
-    def convert(self):
+    def convert(self) -> Any:
         """Connections to a node or neurons."""
         target = self.target(self.layer.activation)
         self.weigh(target)

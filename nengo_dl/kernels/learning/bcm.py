@@ -1,11 +1,18 @@
 """Bienenstock-Cooper-Munro: Hebbian learning with a sliding threshold."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nengo.builder.learning_rules import SimBCM
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, rows, spread
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class BCMDelta(Kernel):
@@ -27,7 +34,9 @@ class BCMDelta(Kernel):
     zero_inputs = (0,)
     merge_limit = LARGE
 
-    def step(self, xp, p, post, theta, pre):
+    def step(
+        self, xp: ArrayNamespace, p: Params, post: Array, theta: Array, pre: Array
+    ) -> tuple[Array, ...]:
         """What belongs to a neuron is computed before anything of the matrix's size."""
         column = post * (post - theta) * p.factor
         return (flat(xp, p, columns(xp, p, column) * rows(xp, p, pre)),)
@@ -40,7 +49,7 @@ BCM_DELTA = BCMDelta()
 class LowerBCM(OperatorRule):
     """Updates ``delta``, which the next step adds to the weights."""
 
-    def lower(self, op, low):
+    def lower(self, op: SimBCM, low: Lowering) -> None:
         """One node from the activities of both sides."""
         m, n = op.delta.shape
         inputs = [

@@ -1,11 +1,18 @@
 """Oja's rule: Hebbian learning with forgetting."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nengo.builder.learning_rules import SimOja
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows, spread
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class OjaDelta(Kernel):
@@ -28,7 +35,9 @@ class OjaDelta(Kernel):
     merge_limit = LARGE
     operations = 4
 
-    def step(self, xp, p, post, pre, weights):
+    def step(
+        self, xp: ArrayNamespace, p: Params, post: Array, pre: Array, weights: Array
+    ) -> tuple[Array, ...]:
         """What belongs to a neuron is computed before anything of the matrix's size."""
         gain = columns(xp, p, post * p.factor)
         decay = columns(xp, p, post * post * (p.factor * p.beta))
@@ -43,7 +52,7 @@ OJA_DELTA = OjaDelta()
 class LowerOja(OperatorRule):
     """Updates ``delta``, which the next step adds to the weights."""
 
-    def lower(self, op, low):
+    def lower(self, op: SimOja, low: Lowering) -> None:
         """One node from the activities of both sides and the weights."""
         m, n = op.delta.shape
         inputs = [

@@ -1,16 +1,20 @@
 """Outer products: what the changes that learning rules ask for are made of."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from nengo.exceptions import BuildError
 
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.notices import label_of
 
 #: from this number of entries on, a rule's matrix is not put beside others
 LARGE = 8192
 
 
-def columns(xp, p, x):
+def columns(xp: ArrayNamespace, p: Params, x: Array) -> Array:
     """One factor of each row of merged matrices: ``(m, batch)`` to broadcast.
 
     Parameters
@@ -27,17 +31,17 @@ def columns(xp, p, x):
     return xp.reshape(x, (p.groups, p.shape[0], 1, -1))
 
 
-def rows(xp, p, x):
+def rows(xp: ArrayNamespace, p: Params, x: Array) -> Array:
     """One factor of each column of merged matrices, ``(groups, 1, n, batch)``."""
     return xp.reshape(x, (p.groups, 1, p.shape[1], -1))
 
 
-def matrices(xp, p, x):
+def matrices(xp: ArrayNamespace, p: Params, x: Array) -> Array:
     """Merged matrices that were flattened, ``(groups, m, n, batch)``."""
     return xp.reshape(x, (p.groups, *p.shape, -1))
 
 
-def flat(xp, p, x):
+def flat(xp: ArrayNamespace, p: Params, x: Array) -> Array:
     """What `matrices` was given: the entries row by row, ``(groups * m * n, batch)``."""
     m, n = p.shape
     return xp.reshape(x, (p.groups * m * n, -1))
@@ -59,7 +63,9 @@ class OuterProduct(Kernel):
     zero_preserving = True
     merge_limit = LARGE
 
-    def step(self, xp, p, column, row):
+    def step(
+        self, xp: ArrayNamespace, p: Params, column: Array, row: Array
+    ) -> tuple[Array, ...]:
         """The factor goes to the column, which is the shorter of both as a rule."""
         return (flat(xp, p, columns(xp, p, column * p.factor) * rows(xp, p, row)),)
 
@@ -74,7 +80,9 @@ WHOLE = (
 )
 
 
-def spread(op, name, elements, size, way_out=WHOLE):
+def spread(
+    op: Any, name: str, elements: np.ndarray, size: int, way_out: str = WHOLE
+) -> np.ndarray:
     """Elements that fit one axis of a rule's weights, repeated as core would.
 
     Parameters

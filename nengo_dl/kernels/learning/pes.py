@@ -1,10 +1,17 @@
 """Prescribed error sensitivity: online learning of decoders."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nengo.builder.learning_rules import SimPES
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.kernels.learning.outer import OuterProduct, spread
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class PESDelta(OuterProduct):
@@ -33,7 +40,7 @@ ONE_FOR_EACH = "There must be one error for each row of the weights"
 class LowerPES(OperatorRule):
     """Updates ``delta``, which the next step adds to the weights."""
 
-    def lower(self, op, low):
+    def lower(self, op: SimPES, low: Lowering) -> None:
         """One node from error and activities."""
         m, n = op.delta.shape
         error, activities = low.read(op.error), low.read(op.pre_filtered)

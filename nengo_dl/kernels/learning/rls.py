@@ -1,13 +1,20 @@
 """Recursive least squares: online learning of decoders with their second moments."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from nengo.builder.learning_rules import SimRLS
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import VARYING_MATVEC
 from nengo_dl.kernels.learning.outer import OUTER_PRODUCT, spread
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class RLSGain(Kernel):
@@ -26,7 +33,9 @@ class RLSGain(Kernel):
     zero_preserving = True
     operations = 4
 
-    def step(self, xp, p, activities, product):
+    def step(
+        self, xp: ArrayNamespace, p: Params, activities: Array, product: Array
+    ) -> tuple[Array, ...]:
         """One sum over the neurons of each merged rule."""
         shape = (p.groups, p.size, -1)
         total = xp.sum(xp.reshape(activities * product, shape), 1)
@@ -60,7 +69,7 @@ class LowerRLS(OperatorRule):
     chaotic neural networks, Neuron 63(4).
     """
 
-    def lower(self, op, low):
+    def lower(self, op: SimRLS, low: Lowering) -> None:
         """Four nodes; what is learned is a product of two vectors."""
         m, n = op.delta.shape
         activities = low.read(op.pre_filtered)

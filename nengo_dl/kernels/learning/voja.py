@@ -1,12 +1,19 @@
 """Vector Oja: encoders that turn to the inputs that their neurons fire at."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from nengo.builder.learning_rules import SimVoja
 
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows, spread
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class VojaDelta(Kernel):
@@ -32,7 +39,15 @@ class VojaDelta(Kernel):
     merge_limit = LARGE
     operations = 5
 
-    def step(self, xp, p, post, decoded, encoders, learning):
+    def step(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        post: Array,
+        decoded: Array,
+        encoders: Array,
+        learning: Array,
+    ) -> tuple[Array, ...]:
         """What belongs to a neuron is computed before anything of the matrix's size."""
         m, n = p.shape
         signal = xp.reshape(learning * p.factor, (p.groups, 1, -1))
@@ -51,7 +66,7 @@ VOJA_DELTA = VojaDelta()
 class LowerVoja(OperatorRule):
     """Updates ``delta``, which the next step adds to the encoders."""
 
-    def lower(self, op, low):
+    def lower(self, op: SimVoja, low: Lowering) -> None:
         """One node from activities, decoded input, encoders and learning signal."""
         m, n = op.delta.shape
         inputs = [

@@ -1,7 +1,13 @@
 """Leaky integrate-and-fire neurons that adapt to their own activity."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import nengo
 
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.lif import LIFKernel, LIFRateKernel
 
 
@@ -35,11 +41,13 @@ class AdaptiveLIFRateKernel(LIFRateKernel):
     params = (*LIFRateKernel.params, "tau_n", "inc_n")
     state = ("adaptation",)
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `_derive_adaptation`."""
         return _derive_adaptation(super().derive(params))
 
-    def step(self, xp, p, current, adaptation):
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # one state more
+        self, xp: ArrayNamespace, p: Params, current: Array, adaptation: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         (rate,) = super().step(xp, p, current - adaptation)
         return rate, _adapt(p, adaptation, rate)
@@ -72,11 +80,19 @@ class AdaptiveLIFKernel(LIFKernel):
     state = (*LIFKernel.state, "adaptation")
     rate_form = AdaptiveLIFRateKernel
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Constants of the LIF neuron, and those of the adaptation."""
         return _derive_adaptation(super().derive(params))
 
-    def step(self, xp, p, current, voltage, refractory_time, adaptation):
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # one state more
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        current: Array,
+        voltage: Array,
+        refractory_time: Array,
+        adaptation: Array,
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         current = xp.materialize(current - adaptation)
         spikes, *state = super().step(xp, p, current, voltage, refractory_time)

@@ -1,20 +1,30 @@
 """What all neuron kernels share: finding the kernel of a neuron type, and lowering."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from nengo.builder.neurons import SimNeurons
+from nengo.builder.signal import Signal
 
-from nengo_dl.compiler.registry import Registry
+from nengo_dl.compiler.registry import Registry, refuse_abstract
 from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import LARGE, Kernel
+from nengo_dl.compiler.traits import LARGE, Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.fallback import UnknownOperator
 from nengo_dl.kernels.gradients import with_gradients
 from nengo_dl.notices import label_of, warn
 
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+    from nengo_dl.compiler.lowering import Lowering
+
 #: nengo.neurons.NeuronType subclass -> NeuronKernel
-neuron_kernels: Registry = Registry("neuron kernels")
+neuron_kernels: Registry[NeuronKernel] = Registry("neuron kernels")
 
 #: "module.Class" of neuron types in other packages -> the class of their kernel
-foreign_kernels: dict[str, type["NeuronKernel"]] = {}
+foreign_kernels: dict[str, type[NeuronKernel]] = {}
 
 
 class NeuronKernel(Kernel):
@@ -51,7 +61,7 @@ class NeuronKernel(Kernel):
     neuron_type: type | str | None = None
     params: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
-    rate_form: type | None = None
+    rate_form: type[NeuronKernel] | None = None
     smooth_form: type | None = None
     crosses_threshold = False
     draws: type | None = None
@@ -59,11 +69,12 @@ class NeuronKernel(Kernel):
     materialize = (0,)
     merge_limit = LARGE
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.vectors = cls.params
         if cls.neuron_type is None:
             return
+        refuse_abstract(cls)
         if "smooth_form" not in vars(cls):  # a subclass computes something else
             cls.smooth_form = None
         if isinstance(cls.neuron_type, str):
@@ -74,29 +85,28 @@ class NeuronKernel(Kernel):
         neuron_kernels.add(cls.neuron_type, cls())
 
     @classmethod
-    def of(cls, neurons) -> "NeuronKernel | None":
+    def of(cls, neurons: Any) -> NeuronKernel | None:
         """The kernel for a neuron type instance.
 
         None if there is none, or if a subclass overrides ``step`` of a known type.
         """
         found = map(_kernel_of, type(neurons).__mro__)
         kernel = next((kernel for kernel in found if kernel is not None), None)
-        if kernel is not None and type(neurons).step is kernel.neuron_type.step:
-            return kernel
-        return None
+        native = getattr(getattr(kernel, "neuron_type", None), "step", None)
+        return kernel if type(neurons).step is native else None
 
-    def values(self, neurons, n_neurons: int) -> dict[str, np.ndarray]:
+    def values(self, neurons: Any, n_neurons: int) -> dict[str, Any]:
         """One value per neuron for each of `params`."""
         return {
             name: np.full(n_neurons, getattr(neurons, name), np.float64)
             for name in self.params
         }
 
-    def highest_rate(self, neurons) -> float:
+    def highest_rate(self, neurons: Any) -> float:
         """What the output of a neuron type instance never exceeds, in output units."""
         return float("inf")
 
-    def lower(self, op, low) -> None:
+    def lower(self, op: Any, low: Lowering) -> None:
         """Set the output and the state; in training as the options say."""
         current = low.read(op.J)
         if low.options.spikes is None:
@@ -108,7 +118,7 @@ class NeuronKernel(Kernel):
         for signal, elements in results.items():
             low.define(signal, elements)
 
-    def apply(self, op, low, current, **more) -> dict:
+    def apply(self, op: Any, low: Lowering, current: np.ndarray, **more: Any) -> dict:
         """One node: current and previous state in, output and next state out.
 
         Parameters
@@ -129,8 +139,9 @@ class NeuronKernel(Kernel):
         params = dict(self.values(op.neurons, n), **more, dt=low.dt)
         states = [op.state[name] for name in self.state]
         inputs = [current, *(low.previous(signal) for signal in states)]
-        if self.draws is not None:
-            low.host(op, lambda: self.draws(op, low.dt))
+        draws = self.draws
+        if draws is not None:
+            low.host(op, lambda: draws(op, low.dt))
             inputs.append(low.drawn(op, n))
         sizes = [n] * (1 + len(states))
         outputs = low.node(self, inputs, sizes, params, label=_label(op))
@@ -138,17 +149,19 @@ class NeuronKernel(Kernel):
 
     # training --------------------------------------------------------------------
 
-    def rates(self, op, low, current) -> dict:
+    def rates(self, op: Any, low: Lowering, current: np.ndarray) -> dict:
         """What `apply` gives, of the rate form."""
         kernel = self
         if self.rate_form is not None:
-            kernel = neuron_kernels.exact(self.rate_form.neuron_type)
-            kernel = kernel or self.rate_form()  # rates that are no type of their own
+            kind: Any = self.rate_form.neuron_type
+            known = neuron_kernels.exact(kind)
+            kernel = known or self.rate_form()  # rates that are no type of their own
         results = kernel.apply(op, low, current)
-        sigma = low.options.spikes.lif_smoothing
-        if sigma is None or kernel.smooth_form is None:
+        sigma = low.spikes.lif_smoothing
+        form = kernel.smooth_form
+        smooth = None if sigma is None or form is None else neuron_kernels.exact(form)
+        if smooth is None:
             return results
-        smooth = neuron_kernels.exact(kernel.smooth_form)
         params = dict(kernel.values(op.neurons, current.size), dt=low.dt)
         params["sigma"] = np.full(current.size, sigma)
         (like,) = low.node(smooth, [current], [current.size], params, label=_label(op))
@@ -175,9 +188,9 @@ class NeuronKernel(Kernel):
         other = self.crosses_threshold or self.has_rates() or overrides
         return spikes is not None and (other or (smooth and self.smooth_form is not None))
 
-    def spiking_form(self, op, low, current) -> dict:
+    def spiking_form(self, op: Any, low: Lowering, current: np.ndarray) -> dict:
         """What `apply` gives, with a gradient for the spikes."""
-        surrogate = low.options.spikes.surrogate_of(op.output)
+        surrogate = low.spikes.surrogate_of(op.output)
         if surrogate.of_membrane and self.crosses_threshold:
             return self.apply(op, low, current, surrogate=surrogate)
         if not self.has_rates():
@@ -195,13 +208,20 @@ class NeuronKernel(Kernel):
             low, self.apply(op, low, current), self.rates(op, low, current)
         )
 
-    def flat_outputs(self, node):
+    def flat_outputs(self, node: Node) -> tuple[int, ...]:
         """Spikes are steps, unless a surrogate takes the place of their derivative."""
         if self.crosses_threshold and "surrogate" not in node.params:
             return (0,)
         return super().flat_outputs(node)
 
-    def spikes(self, xp, p, output, above, height):
+    def spikes(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        output: Array,
+        above: Array,
+        height: Array | float,
+    ) -> Array:
         """The output of a spiking kernel; the one place where it crosses a threshold.
 
         Parameters
@@ -228,7 +248,7 @@ class NeuronKernel(Kernel):
         slope = xp.stop_gradient(surrogate.derivative(xp, above))
         return xp.with_gradient(output, slope * height * above)
 
-    def detached(self, xp, p, x):
+    def detached(self, xp: ArrayNamespace, p: Params, x: Array) -> Array:
         """``x`` without surrogate gradients; ``xp`` and ``p`` are those of `step`."""
         return x if getattr(p, "surrogate", None) is None else xp.stop_gradient(x)
 
@@ -253,11 +273,11 @@ def _label(op):
 class UnknownNeurons(UnknownOperator):
     """Runs neurons that there is no kernel for as Python, with a warning."""
 
-    def kind(self, op):
+    def kind(self, op: Any) -> type:
         """What the warning speaks of: the neuron type."""
         return type(op.neurons)
 
-    def advice(self, op):
+    def advice(self, op: Any) -> tuple[str, str]:
         """What there is no native form of, and how to add one."""
         name = type(op.neurons).__name__
         way_out = (
@@ -266,11 +286,11 @@ class UnknownNeurons(UnknownOperator):
         )
         return f"the neuron type {name}", way_out
 
-    def place(self, op):
+    def place(self, op: Any) -> str:
         """The ensemble, whose name is in that of the signal of its current."""
         return op.J.name.removesuffix(".neuron_in")
 
-    def reaches(self, op):
+    def reaches(self, op: Any) -> frozenset | None:
         """Anything: a neuron type may hold any object."""
         return None
 
@@ -282,19 +302,19 @@ UNKNOWN_NEURONS = UnknownNeurons()
 class LowerNeurons(OperatorRule):
     """Sets the output and the state of a population from its input current."""
 
-    def carries(self, op):
+    def carries(self, op: SimNeurons) -> Iterable[Signal]:
         """The state variables, which the operator sets from their previous values."""
         if NeuronKernel.of(op.neurons) is None:
             return UNKNOWN_NEURONS.carries(op)
         return op.state.values()
 
-    def reaches(self, op):
+    def reaches(self, op: SimNeurons) -> frozenset | None:
         """See `UnknownNeurons`; kernels run no Python."""
         if NeuronKernel.of(op.neurons) is None:
             return UNKNOWN_NEURONS.reaches(op)
         return frozenset()
 
-    def stepwise(self, op):
+    def stepwise(self, op: SimNeurons) -> bool:
         """See `UnknownNeurons`; kernels run no Python."""
         return NeuronKernel.of(op.neurons) is None
 
@@ -303,6 +323,6 @@ class LowerNeurons(OperatorRule):
         kernel = NeuronKernel.of(op.neurons)
         return kernel is not None and kernel.trains_otherwise(spikes)
 
-    def lower(self, op, low):
+    def lower(self, op: SimNeurons, low: Lowering) -> None:
         """The rule of the kernel, or that of unknown neurons."""
         (NeuronKernel.of(op.neurons) or UNKNOWN_NEURONS).lower(op, low)

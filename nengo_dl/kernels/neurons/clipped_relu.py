@@ -1,5 +1,11 @@
 """Rectified linear neurons with a ceiling."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.neurons import ClippedReLU
 
@@ -20,15 +26,15 @@ class ClippedReLUKernel(NeuronKernel):
     params = ("max_value", "negative_slope", "amplitude")
     zero_preserving = True
 
-    def highest_rate(self, neurons):
+    def highest_rate(self, neurons: Any) -> float:
         """The ceiling of the rates, in output units."""
         return neurons.amplitude * neurons.max_value
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add whether there are negative rates at all, a constant of the code."""
         return dict(params, sloped=bool(params["negative_slope"].any()))
 
-    def step(self, xp, p, current):
+    def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         one = xp.ones_like(current)
         rate = xp.where(current > p.max_value, p.max_value * one, xp.relu(current))

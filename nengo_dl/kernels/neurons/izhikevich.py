@@ -1,8 +1,14 @@
 """Spiking neurons with the two variables of Izhikevich (2003)."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import nengo
 import numpy as np
 
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 
 #: currents below this make Euler's method unstable at steps of 1 ms
@@ -47,12 +53,19 @@ class IzhikevichKernel(NeuronKernel):
     state = ("voltage", "recovery")
     crosses_threshold = True
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The height of one spike that lasts one step, and the way from the reset."""
         way = np.maximum(PEAK - params["reset_voltage"], 1.0)
         return dict(params, spike=1 / params["dt"], per_way=1 / way)
 
-    def step(self, xp, p, current, voltage, recovery):
+    def step(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        current: Array,
+        voltage: Array,
+        recovery: Array,
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         # in core's order of operations: the upstroke magnifies errors of rounding
         current = xp.maximum(current, LOWEST_CURRENT)

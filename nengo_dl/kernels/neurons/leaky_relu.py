@@ -1,5 +1,11 @@
 """Leaky rectified linear neurons, as rates and as spikes."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.neurons import LeakyReLU, SpikingLeakyReLU
 
@@ -25,7 +31,7 @@ class LeakyReLUKernel(NeuronKernel):
     params = ("negative_slope", "amplitude")
     zero_preserving = True
 
-    def step(self, xp, p, current):
+    def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         return (p.amplitude * _leaky(xp, p, current),)
 
@@ -54,11 +60,13 @@ class SpikingLeakyReLUKernel(NeuronKernel):
     rate_form = LeakyReLUKernel
     crosses_threshold = True
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The height of one spike that lasts one step."""
         return dict(params, spike=params["amplitude"] / params["dt"])
 
-    def step(self, xp, p, current, voltage):
+    def step(
+        self, xp: ArrayNamespace, p: Params, current: Array, voltage: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         voltage = voltage + _leaky(xp, p, current) * p.dt
         size = xp.abs(voltage)

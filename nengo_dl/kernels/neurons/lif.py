@@ -1,10 +1,15 @@
 """Leaky integrate-and-fire neurons: their rate, and their spikes."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import nengo
 import numpy as np
 
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.neurons import SoftLIFRate
 
@@ -28,11 +33,11 @@ class LIFRateKernel(NeuronKernel):
     zero_preserving = True
     smooth_form = SoftLIFRate
 
-    def highest_rate(self, neurons):
+    def highest_rate(self, neurons: Any) -> float:
         """A spike after each refractory period."""
         return neurons.amplitude / neurons.tau_ref if neurons.tau_ref else math.inf
 
-    def step(self, xp, p, current):
+    def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         j = current - 1
         firing = j > 0
@@ -64,7 +69,7 @@ class LIFKernel(NeuronKernel):
     rate_form = LIFRateKernel
     crosses_threshold = True
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Constants of the two exponentials.
 
         A neuron integrates for at most ``dt`` within a step, so ``expm1`` is taken at
@@ -80,7 +85,14 @@ class LIFKernel(NeuronKernel):
             largest_overshoot=float(-np.expm1(-ratio)),
         )
 
-    def step(self, xp, p, current, voltage, refractory_time):
+    def step(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        current: Array,
+        voltage: Array,
+        refractory_time: Array,
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         refractory_time = self.detached(xp, p, refractory_time) - p.dt
         # the part of this step outside the refractory period, in [0, dt]

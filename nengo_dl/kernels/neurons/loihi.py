@@ -6,22 +6,28 @@ here is from ``nengo_loihi`` 1.1.0.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import nengo
 import numpy as np
+from nengo.builder.signal import Signal
 
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.gradients import with_gradients
 from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
 from nengo_dl.kernels.neurons.lif import LIFKernel
 from nengo_dl.neurons import SoftLIFRate
 from nengo_dl.notices import label_of, warn
 
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
+
 #: the chip has 12 bits for how much of a voltage is left after a step
 DECAY_STEPS = 2**12 - 1
 
 
-def on_chip(params: dict[str, Any], dt: float) -> dict[str, Any]:
+def on_chip(params: Mapping[str, Any], dt: float) -> dict[str, Any]:
     r"""Time constants as the chip has them.
 
     .. math::
@@ -61,11 +67,13 @@ class WholeSteps(NeuronKernel):
     differentiable = False
     zero_preserving = True
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The height of one spike that lasts one step."""
         return dict(params, spike=params["amplitude"] / params["dt"])
 
-    def in_whole_steps(self, xp, p, firing, period):
+    def in_whole_steps(
+        self, xp: ArrayNamespace, p: Params, firing: Array, period: Array
+    ) -> Array:
         r"""The rate :math:`\frac{a}{dt} / \lceil T / dt \rceil` where neurons fire."""
         rate = p.spike / -xp.floor(-(period / p.dt))
         return xp.where(firing, rate, xp.zeros_like(rate))
@@ -91,11 +99,11 @@ class LoihiLIFRateKernel(WholeSteps):
     params = ("tau_rc", "tau_ref", "amplitude")
     smooth_form = SoftLIFRate
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Time constants of the chip, and the height of a spike."""
         return super().derive(on_chip(params, params["dt"]))
 
-    def step(self, xp, p, current):
+    def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         j = current - 1
         firing = j > 0
@@ -120,7 +128,7 @@ class LoihiRectifiedLinearKernel(WholeSteps):
     name = "LoihiRectifiedLinear"
     params = ("amplitude",)
 
-    def step(self, xp, p, current):
+    def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         firing = current > 0
         j = xp.where(firing, current, xp.ones_like(current))
@@ -138,6 +146,7 @@ def _rates_with_gradient(results, kind, op, low, current, params):
             once=("nengo_dl_noise", type(op.neurons)),
         )
     kernel = neuron_kernels.exact(kind)
+    assert kernel is not None, f"{kind} has a kernel"
     params = {name: params[name] for name in kernel.params}
     label = f"rates of {label_of(op.neurons)}"
     (like,) = low.node(kernel, [current], [current.size], params, label=label)
@@ -158,7 +167,7 @@ class LoihiLIFKernel(LIFKernel):
     neuron_type = "nengo_loihi.neurons.LoihiLIF"
     rate_form = LoihiLIFRateKernel
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Constants of the exponential; see `LIFKernel.derive`."""
         params = on_chip(params, params["dt"])
         ratio = params["dt"] / np.min(params["tau_rc"])
@@ -169,7 +178,14 @@ class LoihiLIFKernel(LIFKernel):
             largest_exponent=float(ratio),
         )
 
-    def step(self, xp, p, current, voltage, refractory_time):
+    def step(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        current: Array,
+        voltage: Array,
+        refractory_time: Array,
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         refractory_time = self.detached(xp, p, refractory_time) - p.dt
         active = xp.clip(p.dt - refractory_time, 0, p.dt)
@@ -184,10 +200,12 @@ class LoihiLIFKernel(LIFKernel):
         refractory_time = xp.where(spiked, rest, refractory_time)
         return spikes, voltage, self.detached(xp, p, refractory_time)
 
-    def rates(self, op, low, current):
+    def rates(
+        self, op: Any, low: Lowering, current: np.ndarray
+    ) -> dict[Signal, np.ndarray]:
         """Rates in whole steps, whose gradient is that of ``LIFRate`` or a smooth one."""
         results = super().rates(op, low, current)
-        if low.options.spikes.lif_smoothing is not None:
+        if low.spikes.lif_smoothing is not None:
             return results
         params = dict(on_chip(self.values(op.neurons, current.size), low.dt), dt=low.dt)
         return _rates_with_gradient(results, nengo.LIFRate, op, low, current, params)
@@ -212,11 +230,13 @@ class LoihiSpikingRectifiedLinearKernel(NeuronKernel):
     rate_form = LoihiRectifiedLinearKernel
     crosses_threshold = True
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The height of one spike that lasts one step."""
         return dict(params, spike=params["amplitude"] / params["dt"])
 
-    def step(self, xp, p, current, voltage):
+    def step(
+        self, xp: ArrayNamespace, p: Params, current: Array, voltage: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         voltage = xp.materialize(voltage + current * p.dt)
         spiked = voltage > 1
@@ -225,7 +245,9 @@ class LoihiSpikingRectifiedLinearKernel(NeuronKernel):
         spikes = self.spikes(xp, p, spikes, voltage - 1, p.spike)
         return spikes, xp.where(spiked, zero, xp.maximum(voltage, 0))
 
-    def rates(self, op, low, current):
+    def rates(
+        self, op: Any, low: Lowering, current: np.ndarray
+    ) -> dict[Signal, np.ndarray]:
         """Rates in whole steps with the gradient of ``nengo.RectifiedLinear``."""
         results = super().rates(op, low, current)
         params = self.values(op.neurons, current.size)

@@ -1,10 +1,15 @@
 """Spikes of a Poisson process with given rates."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import nengo
 import numpy as np
 
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.kernels.neurons.spikes_of_rates import SpikesOfRates, UniformDraws
 
@@ -49,7 +54,7 @@ class PoissonSpikingKernel(SpikesOfRates):
     differentiable = False
     operations = 60
 
-    def values(self, neurons, n_neurons):
+    def values(self, neurons: Any, n_neurons: int) -> dict[str, Any]:
         """The amplitude, and what the kernel of the base type knows of its rates."""
         base = neurons.base_type
         kernel = NeuronKernel.of(base)
@@ -60,7 +65,7 @@ class PoissonSpikingKernel(SpikesOfRates):
             "signed": bool(neurons.negative),
         }
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """How many terms are needed, and whether the rates may go beyond them."""
         expected = float(np.max(params["highest"], initial=0.0) * params["dt"])
         return dict(
@@ -69,7 +74,9 @@ class PoissonSpikingKernel(SpikesOfRates):
             beyond=expected > EXACT_UP_TO,
         )
 
-    def step(self, xp, p, rate, uniform):
+    def step(
+        self, xp: ArrayNamespace, p: Params, rate: Array, uniform: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         expected = p.dt * (xp.abs(rate) if p.signed else rate)
         few = xp.minimum(expected, EXACT_UP_TO) if p.beyond else expected
@@ -106,7 +113,7 @@ def terms(expected: float) -> int:
     return max(k, 1)
 
 
-def count(xp, expected, uniform, n_terms: int):
+def count(xp: ArrayNamespace, expected: Array, uniform: Array, n_terms: int) -> Array:
     """How many ``k`` from 1 to ``n_terms`` there are with ``uniform < P(N >= k)``."""
     # the probabilities of k spikes, summed from the small ones: what is left when large
     # ones are taken from one is all rounding error in single precision
@@ -124,7 +131,7 @@ def count(xp, expected, uniform, n_terms: int):
     return n_spikes
 
 
-def cornish_fisher(xp, expected, uniform):
+def cornish_fisher(xp: ArrayNamespace, expected: Array, uniform: Array) -> Array:
     r"""Approximate number of spikes where many are expected.
 
     .. math::

@@ -1,7 +1,13 @@
 """Rectified linear neurons, as rates and as spikes."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import nengo
 
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
 
 
@@ -20,7 +26,7 @@ class RectifiedLinearKernel(NeuronKernel):
     params = ("amplitude",)
     zero_preserving = True
 
-    def step(self, xp, p, current):
+    def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         rate = xp.relu(current)
         if isinstance(p.amplitude, float) and p.amplitude == 1:
@@ -48,11 +54,13 @@ class SpikingRectifiedLinearKernel(NeuronKernel):
     rate_form = RectifiedLinearKernel
     crosses_threshold = True
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The height of one spike that lasts one step."""
         return dict(params, spike=params["amplitude"] / params["dt"])
 
-    def step(self, xp, p, current, voltage):
+    def step(
+        self, xp: ArrayNamespace, p: Params, current: Array, voltage: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         voltage = voltage + xp.maximum(current, 0) * p.dt
         n_spikes = xp.floor(voltage)

@@ -1,7 +1,13 @@
 """The rate of leaky integrate-and-fire neurons, smoothed."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.lif import LIFRateKernel
 from nengo_dl.neurons import LINEAR_TAIL, SoftLIFRate
 
@@ -25,11 +31,11 @@ class SoftLIFRateKernel(LIFRateKernel):
     params = (*LIFRateKernel.params, "sigma")
     zero_preserving = False
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The logarithm of the smoothing."""
         return dict(params, log_sigma=np.log(params["sigma"]))
 
-    def step(self, xp, p, current):
+    def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         x = (current - 1) / p.sigma
         # the positive part as a sum, which has half the slope at zero, as softplus has

@@ -5,15 +5,24 @@ operator of the types here makes spikes of them. So any base type will do, and t
 are merged each with its own kind.
 """
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import nengo
 import numpy as np
+from nengo.builder.signal import Signal
 
-from nengo_dl.kernels.functions import HostFunction, item_generators
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
+from nengo_dl.kernels.functions import Attempt, HostFunction, item_generators
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class SpikesOfRates(NeuronKernel):
@@ -25,17 +34,19 @@ class SpikesOfRates(NeuronKernel):
     params = ("amplitude",)
     zero_preserving = True
 
-    def derive(self, params):
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """The height of one spike that lasts one step."""
         return dict(params, spike=params["amplitude"] / params["dt"])
 
-    def rates(self, op, low, current):
+    def rates(
+        self, op: Any, low: Lowering, current: np.ndarray
+    ) -> dict[Signal, np.ndarray]:
         """No more than a factor."""
         n = current.size
         scale = np.full(n, op.neurons.amplitude)
         return {op.output: low.affine(np.zeros(n), np.arange(n), current, scale)}
 
-    def has_rates(self):
+    def has_rates(self) -> bool:
         """Always True: spikes are made of the rates of the base type."""
         return True
 
@@ -62,7 +73,9 @@ class RegularSpikingKernel(SpikesOfRates):
     state = ("voltage",)
     crosses_threshold = True
 
-    def step(self, xp, p, rate, voltage):
+    def step(
+        self, xp: ArrayNamespace, p: Params, rate: Array, voltage: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         voltage = voltage + p.dt * rate
         n_spikes = xp.floor(voltage)
@@ -91,7 +104,7 @@ class UniformDraws(HostFunction):
     #: many steps may be drawn at once; nothing else draws from these generators
     draws = True
 
-    def __init__(self, op, dt: float):
+    def __init__(self, op: Any, dt: float):
         self.op = op
         self.dt = dt
         self.size = op.output.size
@@ -103,7 +116,7 @@ class UniformDraws(HostFunction):
         """What the random numbers are called in messages."""
         return f"random numbers of {label_of(self.op.neurons)}"
 
-    def reset(self, rngs) -> None:
+    def reset(self, rngs: Sequence[np.random.RandomState]) -> None:
         """Start afresh with as many items as there are ``rngs``.
 
         As in core, the seed of the simulator makes no difference to neurons: their seed
@@ -115,7 +128,7 @@ class UniformDraws(HostFunction):
         """Where the random numbers are now, for `restore`."""
         return [rng.get_state() for rng in self._rngs]
 
-    def restore(self, snapshot, first_item: int = 0) -> None:
+    def restore(self, snapshot: Any, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
         for rng, state in islice(zip(self._rngs, snapshot), first_item, None):
             rng.set_state(state)
@@ -124,12 +137,14 @@ class UniformDraws(HostFunction):
         """The numbers of one step: ``(batch, size)``."""
         return np.array([rng.random_sample(self.size) for rng in self._rngs])
 
-    def draw(self, times) -> np.ndarray:
+    def draw(self, times: Sequence[float] | np.ndarray) -> np.ndarray:
         """The numbers of many steps: ``(len(times), batch, size)``."""
         shape = (len(times), self.size)
         return np.stack([rng.random_sample(shape) for rng in self._rngs], axis=1)
 
-    def attempt(self, arrays, dtype=None):
+    def attempt(
+        self, arrays: Sequence[np.ndarray], dtype: Any = None, begun: Any = None
+    ) -> Attempt:
         """See `nengo_dl.kernels.functions.HostFunction`; columns go step by step."""
         (time,) = arrays
         columns = time.shape[1]
@@ -162,12 +177,14 @@ class StochasticSpikingKernel(SpikesOfRates):
     draws = UniformDraws
     differentiable = False
 
-    def values(self, neurons, n_neurons):
+    def values(self, neurons: Any, n_neurons: int) -> dict[str, Any]:
         """Parameters of each neuron, and whether the base type has negative rates."""
         values = super().values(neurons, n_neurons)
         return dict(values, signed=bool(neurons.negative))
 
-    def step(self, xp, p, rate, uniform):
+    def step(
+        self, xp: ArrayNamespace, p: Params, rate: Array, uniform: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         expected = p.dt * (xp.abs(rate) if p.signed else rate)
         whole = xp.floor(expected)

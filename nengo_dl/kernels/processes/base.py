@@ -6,9 +6,12 @@ steps: step by step, or for many steps at once if `draw_rules` has a rule. With 
 happens in each step, and the user is told what that costs.
 """
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo.base import Process
@@ -22,6 +25,7 @@ from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.kernels.captured_state import CapturedState, reached
 from nengo_dl.kernels.functions import (
     PYTHON,
+    Attempt,
     HostFunction,
     others,
     step_times,
@@ -29,6 +33,9 @@ from nengo_dl.kernels.functions import (
 )
 from nengo_dl.kernels.independence import reachable
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 #: nengo.Process subclass -> function (op, low) that gives the elements of the output
 process_rules: Registry = Registry("process rules")
@@ -39,7 +46,7 @@ process_rules: Registry = Registry("process rules")
 draw_rules: Registry = Registry("rules for drawing ahead")
 
 
-def unchanged_rule(rules: Registry, process) -> Callable | None:
+def unchanged_rule(rules: Registry, process: Any) -> Callable | None:
     """The rule for a process, or None if it has none or overrides ``make_step``."""
     for cls in type(process).__mro__:
         rule = rules.exact(cls)
@@ -48,7 +55,7 @@ def unchanged_rule(rules: Registry, process) -> Callable | None:
     return None
 
 
-def native_rule(process) -> Callable | None:
+def native_rule(process: Any) -> Callable | None:
     """The rule that makes a process native; None if it runs as Python."""
     return unchanged_rule(process_rules, process)
 
@@ -60,13 +67,13 @@ def put_back(state: dict, values: dict) -> None:
     for name, value in values.items():
         now = state.get(name)
         alike = isinstance(now, np.ndarray) and now.shape == np.shape(value)
-        if alike and now.dtype == value.dtype:
+        if now is not None and alike and now.dtype == value.dtype:
             now[...] = value
         else:
             state[name] = copy.deepcopy(value)
 
 
-def captured(function, name: str):
+def captured(function: Any, name: str) -> Any:
     """The value of a variable that a function closes over; None if it has none such."""
     code = getattr(function, "__code__", None)
     if code is None or name not in code.co_freevars:
@@ -93,7 +100,7 @@ class PythonProcess(HostFunction):
         The state of each item: name -> array, changed in place.
     """
 
-    def __init__(self, op, dt: float):
+    def __init__(self, op: Any, dt: float):
         self.op = op
         self.dt = dt
         self.size = op.output.size
@@ -116,7 +123,7 @@ class PythonProcess(HostFunction):
             return "a process with input"
         return "it shares an object with a function"
 
-    def reset(self, rngs) -> None:
+    def reset(self, rngs: Sequence[np.random.RandomState]) -> None:
         """Start afresh, each batch item with its own random number generator."""
         process, shape = self.op.process, self.op.output.shape
         shape_in = self.op.input.shape if self.op.input is not None else (0,)
@@ -144,7 +151,7 @@ class PythonProcess(HostFunction):
             for rng, state in zip(self.rngs, self.states)
         ]
 
-    def restore(self, snapshot, first_item: int = 0) -> None:
+    def restore(self, snapshot: Any, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
         self._begun = {}
         items = islice(zip(self.rngs, self.states, snapshot), first_item, None)
@@ -194,7 +201,7 @@ class PythonProcess(HostFunction):
         """Whether `draw` computes many steps at once, without running a user's code."""
         return self._draw is not None
 
-    def draw(self, times) -> np.ndarray:
+    def draw(self, times: Sequence[float] | np.ndarray) -> np.ndarray:
         """The next steps, ``(len(times), batch, size)``; only if `draws`.
 
         Parameters
@@ -202,10 +209,12 @@ class PythonProcess(HostFunction):
         times : sequence of float
             In seconds; one for each step.
         """
+        if self._draw is None:
+            raise TypeError(f"{self.label} is not drawn ahead of the steps")
         values = self._draw(np.asarray(times, np.float64))
         return np.asarray(values).reshape(len(times), len(self.steps), self.size)
 
-    def column_calls(self, arrays, first=0):
+    def column_calls(self, arrays: Sequence[np.ndarray], first: int = 0) -> Iterator[Any]:
         """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
         time, *x = arrays
         out = np.empty((1, *self.op.output.shape))
@@ -218,7 +227,9 @@ class PythonProcess(HostFunction):
             self._put(out, 0, value)
             yield out.ravel()
 
-    def attempt(self, arrays, dtype=None, begun=None):
+    def attempt(
+        self, arrays: Sequence[np.ndarray], dtype: Any = None, begun: Any = None
+    ) -> Attempt:
         """Some steps; see `nengo_dl.kernels.functions.HostFunction`."""
         if not self.draws:
             return super().attempt(arrays, dtype, begun)
@@ -269,7 +280,7 @@ def _warn_of_cost(op, low) -> None:
 class LowerProcess(OperatorRule):
     """A node's process, noise, or a synapse on a connection or probe."""
 
-    def reaches(self, op):
+    def reaches(self, op: SimProcess) -> frozenset | None:
         """Nengo's own processes keep to themselves; a user's may share objects."""
         if native_rule(op.process) is not None:
             return frozenset()
@@ -282,11 +293,11 @@ class LowerProcess(OperatorRule):
             tokens |= found
         return frozenset(tokens if functions else ())
 
-    def stepwise(self, op):
+    def stepwise(self, op: SimProcess) -> bool:
         """A process in Python with input has to run step by step."""
         return op.input is not None and native_rule(op.process) is None
 
-    def lower(self, op, low):
+    def lower(self, op: SimProcess, low: Lowering) -> None:
         """Find out what the output is, then set, increment or update the signal."""
         data = low.data(op.output) if op.mode == "set" else None
         if data is not None:
@@ -298,8 +309,9 @@ class LowerProcess(OperatorRule):
             low.host(op, lambda: PythonProcess(op, low.dt))
             low.source(op, op.output)
             return
-        if op.input is not None and native_rule(op.process) is not None:
-            elements = native_rule(op.process)(op, low)
+        native = None if op.input is None else native_rule(op.process)
+        if native is not None:
+            elements = native(op, low)
         elif ahead:
             low.host(op, lambda: PythonProcess(op, low.dt))
             elements = low.drawn(op, op.output.size)

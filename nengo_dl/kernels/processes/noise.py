@@ -1,6 +1,9 @@
 """Noise, drawn for many steps at once: white, filtered, Brownian."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from nengo.dists import PDF, Choice, Exponential, Gaussian, SqrtBeta, Uniform
@@ -37,14 +40,14 @@ def _white(runner) -> Callable | None:
 
 
 @draw_rules.register(WhiteNoise)
-def white_noise(runner) -> Callable | None:
+def white_noise(runner: Any) -> Callable | None:
     r"""Independent numbers, :math:`x_t / \sqrt{dt}` if they are scaled."""
     draw = _white(runner)
     return None if draw is None else lambda times: draw(len(times))
 
 
 @draw_rules.register(FilteredNoise)
-def filtered_noise(runner) -> Callable | None:
+def filtered_noise(runner: Any) -> Callable | None:
     """White noise through a synapse, among them Brownian noise."""
     synapse = runner.op.process.synapse
     draw = _white(runner)

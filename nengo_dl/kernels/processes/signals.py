@@ -1,6 +1,9 @@
 """Signals that are functions of time, computed for many steps at once."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from nengo.processes import Piecewise, PresentInput, WhiteSignal
@@ -10,7 +13,7 @@ from nengo_dl.kernels.processes.base import captured, draw_rules
 
 def _of_time(rule: Callable) -> Callable:
     """Mark a rule: what it draws depends on the time alone, so that nothing is kept."""
-    rule.of_time = True
+    vars(rule)["of_time"] = True
     return rule
 
 
@@ -27,7 +30,7 @@ def _for_all_items(runner, function) -> Callable:
 
 @draw_rules.register(WhiteSignal)
 @_of_time
-def white_signal(runner) -> Callable | None:
+def white_signal(runner: Any) -> Callable | None:
     """A row of the table of one period that the step function has made."""
     tables = [captured(step, "signal") for step in runner.steps]
     shape, dt = runner.op.output.shape, runner.dt
@@ -46,7 +49,7 @@ def white_signal(runner) -> Callable | None:
 
 @draw_rules.register(PresentInput)
 @_of_time
-def present_input(runner) -> Callable:
+def present_input(runner: Any) -> Callable:
     """One row after the other, each for the same length of time."""
     process, dt = runner.op.process, runner.dt
     rows = process.inputs.reshape(len(process.inputs), -1)
@@ -62,7 +65,7 @@ def present_input(runner) -> Callable:
 
 @draw_rules.register(Piecewise)
 @_of_time
-def piecewise(runner) -> Callable | None:
+def piecewise(runner: Any) -> Callable | None:
     """Values that begin at given times, or interpolation between them."""
     process = runner.op.process
     if any(callable(value) for value in process.data.values()):

@@ -1,11 +1,19 @@
 """Linear filters: Lowpass, Alpha and any other transfer function."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from nengo.synapses import LinearFilter
 
-from nengo_dl.compiler.traits import LARGE, Kernel
+from nengo_dl.compiler.traits import LARGE, Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.processes.base import process_rules
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class OneStateFilter(Kernel):
@@ -21,7 +29,9 @@ class OneStateFilter(Kernel):
     zero_preserving = True
     merge_limit = LARGE
 
-    def step(self, xp, p, u, y):
+    def step(
+        self, xp: ArrayNamespace, p: Params, u: Array, y: Array
+    ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         return (y * p.a + u * p.b,)
 
@@ -46,7 +56,9 @@ class StateSpaceFilter(Kernel):
     zero_preserving = True
     merge_limit = LARGE
 
-    def step(self, xp, p, u, *x):
+    def step(
+        self, xp: ArrayNamespace, p: Params, u: Array, *x: Array
+    ) -> tuple[Array, ...]:
         """One time step."""
         next_state = tuple(_combination((*row, b), (*x, u)) for row, b in zip(p.A, p.B))
         if p.D == 0:
@@ -67,11 +79,13 @@ class DenseFilter(Kernel):
     matrices = ("A", "B", "C", "D")
     zero_preserving = True
 
-    def cost(self, node):
+    def cost(self, node: Node) -> float:
         """Every signal is multiplied with each entry."""
         return float(node.params["A"].size * node.size)
 
-    def step(self, xp, p, u, x):
+    def step(
+        self, xp: ArrayNamespace, p: Params, u: Array, x: Array
+    ) -> tuple[Array, ...]:
         """One time step."""
         batch = x.shape[1]
         if u.shape[1] != batch:  # a constant
@@ -110,7 +124,9 @@ WRITTEN_OUT = 3
 POLES_MAY_MOVE = 1e-4
 
 
-def state_space(filter_, low, at_rest=True):
+def state_space(
+    filter_: Any, low: Lowering, at_rest: bool = True
+) -> tuple[np.ndarray, ...]:
     """The matrices of a filter, in coordinates that the simulation's precision allows.
 
     A filter that is given in discrete time has its coefficients in ``A``. Where its poles
@@ -127,7 +143,7 @@ def state_space(filter_, low, at_rest=True):
     return triangular, Q.T @ B, C @ Q, D
 
 
-def turn_of(filter_, low, at_rest=True):
+def turn_of(filter_: Any, low: Lowering, at_rest: bool = True) -> np.ndarray | None:
     """Schur's form of a filter's matrix, if `state_space` takes it; else None."""
 
     def make():
@@ -139,7 +155,7 @@ def turn_of(filter_, low, at_rest=True):
     return low.memo(("turn", id(filter_), at_rest), make)
 
 
-def real_schur(A):
+def real_schur(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Schur's form of a matrix: ``A = Q T Q^T``.
 
     One eigenvalue after the other, or pair of them, is split off: in coordinates that
@@ -194,7 +210,7 @@ def _is_sensitive(A) -> bool:
 
 
 @process_rules.register(LinearFilter)
-def lower_linear_filter(op, low) -> np.ndarray:
+def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
     """The output of a linear filter; its state goes to the next step."""
     filter_ = op.process
     at_rest = not any(np.any(signal.initial_value) for signal in op.state.values())

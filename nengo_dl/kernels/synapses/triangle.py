@@ -1,11 +1,20 @@
 """The triangular synapse: a finite impulse response."""
 
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from nengo.synapses import Triangle
 
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.processes.base import process_rules
 from nengo_dl.notices import label_of
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.graph import Node
+    from nengo_dl.compiler.lowering import Lowering
 
 
 class TappedDelayLine(Kernel):
@@ -21,11 +30,13 @@ class TappedDelayLine(Kernel):
     name = "delay_line"
     zero_preserving = True
 
-    def merge_key(self, node):
+    def merge_key(self, node: Node) -> Hashable:
         """Only lines of equally many signals lie side by side."""
-        return (*super().merge_key(node), node.size)
+        return (super().merge_key(node), node.size)
 
-    def step(self, xp, p, u, line):
+    def step(
+        self, xp: ArrayNamespace, p: Params, u: Array, line: Array
+    ) -> tuple[Array, ...]:
         """One time step."""
         past, batch = len(p.taps) - 1, line.shape[1]
         n = u.shape[0] // p.groups
@@ -47,7 +58,7 @@ DELAY_LINE = TappedDelayLine()
 
 
 @process_rules.register(Triangle)
-def lower_triangle(op, low) -> np.ndarray:
+def lower_triangle(op: Any, low: Lowering) -> np.ndarray:
     """The output of a triangle; the inputs of the last steps go to the next one.
 
     Core keeps these, times the smallest weight, in a ring ``X`` whose latest entry is the

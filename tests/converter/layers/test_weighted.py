@@ -43,5 +43,13 @@ def test_quantized_weights():
 
 
 def test_incomplete_converters_are_named():
-    with pytest.raises(NotImplementedError, match="WeightedSums has no method weigh"):
-        WeightedSums.weigh(object.__new__(WeightedSums), None)
+    class Own(layers.Layer):
+        """A layer without a converter."""
+
+    with pytest.raises(TypeError, match=r"Unweighted has no method weigh\(\), which is"):
+
+        @nengo_dl.Converter.register(Own)
+        class Unweighted(WeightedSums):
+            """Does not say how."""
+
+    assert converters.exact(Own) is None
