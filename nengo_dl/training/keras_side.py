@@ -212,6 +212,11 @@ class NengoModel(TrainsSome, keras.Model):
         with self.around_export():
             return super().export(filepath, *args, **kwargs)
 
+    def train_step(self, data):
+        """See ``keras.Model``."""
+        with gradients_of_one_replica(self.optimizer, self.distribute_strategy):
+            return super().train_step(data)
+
     def predict_step(self, data):
         """See ``keras.Model``; losses that are not asked for are not computed."""
         with self.around_prediction():
@@ -270,6 +275,27 @@ def _flat(value):
     if isinstance(value, list | tuple):
         return [part for one in value for part in _flat(one)]
     return [] if value is None else [value]
+
+
+@contextlib.contextmanager
+def gradients_of_one_replica(optimizer, strategy):
+    """Around a training step: no sum over replicas, where there is but one.
+
+    Keras takes an operation with a gradient of its own for it. TensorFlow keeps those
+    until the process ends, and with this one all of the training step.
+    """
+    found, name = [], "_all_reduce_sum_gradients"
+    if strategy.num_replicas_in_sync == 1:
+        while optimizer is not None:
+            found += [vars(optimizer)] if hasattr(optimizer, name) else []
+            optimizer = getattr(optimizer, "inner_optimizer", None)
+    for attributes in found:
+        attributes[name] = list
+    try:
+        yield
+    finally:
+        for attributes in found:
+            attributes.pop(name, None)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.runtime.tensorflow.python_calls import numpy_function
+
 
 class Order(keras.callbacks.Callback):
     """The order in which items come, another one in each epoch.
@@ -62,7 +64,7 @@ def batches(parts: Any, order: Order, items: int, size: int) -> tf.data.Dataset:
     whole = items // size
 
     def of_batches(_):
-        numbers = tf.ensure_shape(tf.numpy_function(order.numbers, [], tf.int64), [items])
+        numbers = tf.ensure_shape(numpy_function(order.numbers, [], tf.int64), [items])
         full = tf.reshape(numbers[: whole * size], (whole, size))
         data = tf.data.Dataset.from_tensor_slices(full)
         if items % size:

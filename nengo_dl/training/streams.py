@@ -18,6 +18,7 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.tensorflow.originals import Raised
+from nengo_dl.runtime.tensorflow.python_calls import of_generator
 from nengo_dl.training.data import TrainingData
 from nengo_dl.training.symbolic_streams import SymbolicStream
 
@@ -259,7 +260,7 @@ class Stream:
                         attr=self.where,
                     )
 
-        data = tf.data.Dataset.from_generator(elements, output_signature=signature)
+        data = of_generator(elements, signature)
         return data.prefetch(1)
 
     # PyDataset -------------------------------------------------------------------
@@ -281,7 +282,7 @@ class Stream:
                     yield self.element(value, number)
                 source.on_epoch_end()
 
-        data = tf.data.Dataset.from_generator(elements, output_signature=signature)
+        data = of_generator(elements, signature)
         if source.num_batches is not None:
             data = data.apply(tf.data.experimental.assert_cardinality(source.num_batches))
         return data.prefetch(1)

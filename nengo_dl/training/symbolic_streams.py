@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.training.inputs import N_STEPS, Symbol
 from nengo_dl.training.targets import sparse_loss, takes_any_shape
 
@@ -141,7 +142,7 @@ class SymbolicStream:
                 return [np.asarray(values[node], self.about.dtype) for node in nodes]
 
         dtype = tf.as_dtype(self.about.dtype)
-        values = tf.numpy_function(call, [number, items, steps], [dtype] * len(nodes))
+        values = numpy_function(call, [number, items, steps], [dtype] * len(nodes))
         for node, value in zip(nodes, values, strict=True):
             value.set_shape((None, known, node.size_out))
         return dict(zip(nodes, values, strict=True))
@@ -200,7 +201,7 @@ class SymbolicStream:
                 self.stream.check(element, where)
             return np.int32(0)
 
-        return tf.numpy_function(look, [number, *tf.nest.flatten(element)], tf.int32)
+        return numpy_function(look, [number, *tf.nest.flatten(element)], tf.int32)
 
 
 def _in_range(numbers, size, loss):

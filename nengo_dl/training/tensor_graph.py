@@ -24,6 +24,7 @@ from nengo_dl.runtime.tensorflow.carried_variables import Kept, batchwise, compi
 from nengo_dl.runtime.tensorflow.either import either
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.runtime.tensorflow.parameter_banks import ParameterBanks, dense
+from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.runtime.tensorflow.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.tensorflow.stages import TensorStages
 from nengo_dl.runtime.tensorflow.starting_values import Started, StartingValues
@@ -395,7 +396,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
                 self.around_batches(what, bool(training), int(items))
             return np.int32(0)
 
-        return tf.numpy_function(tell, [items], tf.int32)
+        return numpy_function(tell, [items], tf.int32)
 
     def _compute(self, variant, inputs, training):
         """Outputs and last state of a call; see `call`."""

@@ -20,6 +20,7 @@ from nengo.exceptions import ValidationError
 from nengo_dl.runtime.numpy.operations import HostCall
 from nengo_dl.runtime.tensorflow import convolution
 from nengo_dl.runtime.tensorflow.gather import fan_out, gather, regular
+from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.runtime.tensorflow.scratch import Measure, Scratch
 from nengo_dl.runtime.tensorflow.series import expm1_coefficients, log1p_coefficients
 
@@ -420,7 +421,7 @@ class TensorFlowNamespace:
                 raise
 
         types = [tf.as_dtype(self.dtype)] * len(checked.sizes)
-        results = tf.numpy_function(call, inputs, types)
+        results = numpy_function(call, inputs, types)
         if not checked.sizes:  # called for its side effects
             return []
         if tf.is_tensor(results):  # one result, not in a trace

@@ -143,13 +143,15 @@ class ParameterBanks:
         return bank if stop - first == bank.shape[0] else bank[first:stop]
 
 
-@tf.custom_gradient
 def dense(value):
     """A value whose gradient is one array, not slices with their indices.
 
-    Optimizers differ in what they do with slices; the whole array is used anyway.
+    Optimizers differ in what they do with slices; the whole array is used anyway. It is
+    the gradient of reshaping that makes the array: one of our own would be registered
+    in TensorFlow for ever, with the training step around it.
     """
-    return tf.identity(value), tf.convert_to_tensor
+    known = value.shape.is_fully_defined()
+    return tf.reshape(value, value.shape if known else tf.shape(value))
 
 
 class _Applied:
