@@ -1,6 +1,7 @@
 """The whole compiler on one page.
 
-operators -> lower -> simplify -> share -> stack -> digits -> stages -> plan -> layout
+operators -> lower -> simplify -> share -> stack -> exact callbacks -> stages -> plan
+-> layout
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from nengo_dl.compiler.describe import PassReport
-from nengo_dl.compiler.digits import add_digits
+from nengo_dl.compiler.exact_callbacks import add_digits
 from nengo_dl.compiler.graph import Graph
 from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower

@@ -141,7 +141,7 @@ class Kernel(ABC):
     def in_double(self, node: Node) -> bool:
         """Whether a node computes in double precision, whatever the simulation does.
 
-        Then numbers pass from one such node to another as `nengo_dl.compiler.digits`.
+        Numbers pass between such nodes as in `nengo_dl.compiler.exact_callbacks`.
         """
         return False
 
@@ -157,7 +157,7 @@ class Kernel(ABC):
         """
         raise NotImplementedError(
             f"{type(self).__name__}.giving_digits is missing: a kernel that computes "
-            "in_double must be able to give them (see nengo_dl.compiler.digits)"
+            "in_double must be able to give them (see nengo_dl.compiler.exact_callbacks)"
         )
 
     def taking_digits(
@@ -177,7 +177,7 @@ class Kernel(ABC):
         """
         raise NotImplementedError(
             f"{type(self).__name__}.taking_digits is missing: a kernel that computes "
-            "in_double must be able to take them (see nengo_dl.compiler.digits)"
+            "in_double must be able to take them (see nengo_dl.compiler.exact_callbacks)"
         )
 
     def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
 from nengo.utils.numpy import is_array_like
 
-from nengo_dl.compiler.digits import COUNT, from_digits, to_digits
+from nengo_dl.compiler.exact_callbacks import COUNT, from_digits, to_digits
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.captured_state import CapturedState
@@ -215,7 +215,7 @@ class HostFunction:
 
 
 class InDouble(HostFunction):
-    """A function that is given or gives digits; see `nengo_dl.compiler.digits`.
+    """A function that is given or gives digits; see `nengo_dl.compiler.exact_callbacks`.
 
     Parameters
     ----------

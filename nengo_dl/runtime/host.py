@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nengo.exceptions import SimulationError
 
-from nengo_dl.compiler.digits import Digits, to_digits
+from nengo_dl.compiler.exact_callbacks import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
 from nengo_dl.notices import ADDRESS, warn

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nengo_dl.compiler import pipeline
-from nengo_dl.compiler.digits import SINGLE
+from nengo_dl.compiler.exact_callbacks import SINGLE
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nengo_dl.compiler.digits import COUNT, Digits
+from nengo_dl.compiler.exact_callbacks import COUNT, Digits
 from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.emit import loop_step
@@ -232,7 +232,7 @@ class Variant:
 
 
 def _digits(x):
-    """`compiler.digits.to_digits` of a tensor ``(steps, n, batch)``, in its type."""
+    """The digits of a tensor ``(steps, n, batch)``, in its type, see `.to_digits`."""
     digits = tf.bitcast(tf.cast(x, tf.float64), tf.uint16)
     digits = tf.transpose(tf.cast(digits, x.dtype), (0, 1, 3, 2))
     return tf.reshape(digits, (-1, COUNT * x.shape[1], x.shape[2]))

@@ -6,7 +6,7 @@ import pytest
 from nengo.exceptions import SimulationError
 
 import nengo_dl
-from nengo_dl.compiler.digits import COUNT, Digits, from_digits
+from nengo_dl.compiler.exact_callbacks import COUNT, Digits, from_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from nengo.builder import Model
 
-from nengo_dl.compiler.digits import COUNT, Digits, add_digits, from_digits, to_digits
+from nengo_dl.compiler.exact_callbacks import (
+    COUNT,
+    Digits,
+    add_digits,
+    from_digits,
+    to_digits,
+)
 from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import compile_model

@@ -1,4 +1,4 @@
-"""Double precision between Python functions, also where the simulation has single.
+"""Exact callbacks: double precision between Python functions, also in single precision.
 
 A Python function computes in double precision. What it returns is rounded for the
 simulation; if another function then reads it in the same step, unchanged, it would get
