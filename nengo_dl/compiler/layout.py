@@ -81,7 +81,7 @@ class _Maker:
         probed = [p.elements for p in graph.probes]
         wanted = np.concatenate(probed) if probed else np.zeros(0, np.int64)
         constants = self._shared_sources()
-        self._given_from_outside()
+        self._place_inputs()
         outputs = {s: self._output_tensors(s) for s in Stage}
         carry, slots, copied = self._carry(outputs[Stage.LOOP])
         fed = self._loop_input(copied[1], wanted)
@@ -129,7 +129,7 @@ class _Maker:
             self.parameter_weight = self.weight("column", refs)
         return graph.value[constant]
 
-    def _given_from_outside(self) -> None:
+    def _place_inputs(self) -> None:
         elements, offset, sources = [], 0, []
         for source in self.graph.inputs:
             elements.append(source.elements)
@@ -140,7 +140,7 @@ class _Maker:
         if offset:
             number = self.tensor(offset)
             self.views[Stage.BEFORE].place(self._outside, number)
-            self.sources[Stage.BEFORE]["given"] = number
+            self.sources[Stage.BEFORE]["inputs"] = number
 
     def _output_tensors(self, stage: Stage) -> list[list[tuple[int, np.ndarray]]]:
         """Number the tensors that each batch of a stage writes, and place elements."""
@@ -248,7 +248,7 @@ class _Maker:
         if fed.size:
             number = self.tensor(fed.size)
             self.views[Stage.LOOP].place(fed, number)
-            self.sources[Stage.LOOP]["given"] = number
+            self.sources[Stage.LOOP]["inputs"] = number
         return fed
 
     def _fused(self) -> bool:
@@ -289,7 +289,7 @@ class _Maker:
         if reported.size:
             number = self.tensor(reported.size)
             after.place(reported, number)
-            self.sources[Stage.AFTER]["given"] = number
+            self.sources[Stage.AFTER]["inputs"] = number
 
     # groups ------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def _alive(groups: tuple[Group, ...], result: Read) -> tuple[Group, ...]:
 def _reporting_less(layout: Layout) -> Layout:
     """The loop reports what the stage after it reads, and nothing else."""
     after = layout.after
-    given = after.sources.get("given")
+    given = after.sources.get("inputs")
     if given is None:
         return layout
     reads = [after.result, *(read for group in after.groups for read in group.reads)]
@@ -85,7 +85,7 @@ def _reporting_less(layout: Layout) -> Layout:
         dataclasses.replace(group, reads=tuple(moved(read) for read in group.reads))
         for group in after.groups
     )
-    sources = {k: v for k, v in after.sources.items() if k != "given" or used.any()}
+    sources = {k: v for k, v in after.sources.items() if k != "inputs" or used.any()}
     after = dataclasses.replace(
         after, result=moved(after.result), groups=groups, sources=sources
     )

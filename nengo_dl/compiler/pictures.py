@@ -320,21 +320,21 @@ class _LayoutPicture:
             self.maker[tensor] = key
 
     def _given_from_outside(self) -> None:
-        number = self.layout.before.sources.get("given")
+        number = self.layout.before.sources.get("inputs")
         if number is not None:
             names = [name_of(source.key) for source in self.layout.inputs]
             shown = (
                 names if len(names) < 4 else [*names[:2], f"and {len(names) - 2} more"]
             )
-            lines = ("given", *shown, values(self.layout.n_given))
+            lines = ("given", *shown, values(self.layout.n_inputs))
             self._add(number, lines, "input", ", ".join(names))
 
     def _stage(self, when: str, stage: StageLayout, reader) -> None:
         for group in stage.groups:
             self._group(when, group)
-        if reader is None or "given" not in reader.sources:
+        if reader is None or "inputs" not in reader.sources:
             return
-        number = reader.sources["given"]
+        number = reader.sources["inputs"]
         to = {"before": "to the loop", "loop": "after the loop"}[when]
         if stage.result.size:
             self._add(number, (to, f"{values(stage.result.size)} a step"), "hand")

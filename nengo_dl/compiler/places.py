@@ -80,7 +80,7 @@ class Group:
 class StageLayout:
     """One stage of a step: its groups, and what it hands on.
 
-    ``sources`` maps ``"constant"``, ``"parameter"``, ``"given"`` and, in the loop,
+    ``sources`` maps ``"constant"``, ``"parameter"``, ``"inputs"`` and, in the loop,
     ``("carry", i)`` to tensor numbers. ``result`` is what the stage gives: in the stage
     before the loop the rows that the loop is given each step, in the loop the rows it
     reports, in the stage after it the probes.
@@ -157,7 +157,7 @@ class Layout:
         return bool(self.carry) or bool(self.loop.groups)
 
     @property
-    def n_given(self) -> int:
+    def n_inputs(self) -> int:
         """Rows given from outside for each step."""
         return sum(source.size for source in self.inputs)
 

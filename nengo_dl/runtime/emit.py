@@ -152,8 +152,8 @@ def loop_step(layout: Layout, batch: int):
             for key, number in stage.sources.items()
             if isinstance(key, tuple)
         }
-        if "given" in stage.sources:
-            sources[stage.sources["given"]] = x
+        if "inputs" in stage.sources:
+            sources[stage.sources["inputs"]] = x
         tensors = emitter.stage(stage, sources)
         next_state = [emitter.rows(read, tensors) for read in stage.next_state]
         return next_state, emitter.rows(stage.result, tensors)
@@ -172,7 +172,7 @@ def whole_step(layout: Layout, batch: int):
     def step(xp, carry, x, weights):
         next_state, y = inner(xp, carry, x, weights)
         emitter = Emitter(layout, xp, batch, weights)
-        sources = {after.sources["given"]: y} if "given" in after.sources else {}
+        sources = {after.sources["inputs"]: y} if "inputs" in after.sources else {}
         tensors = emitter.stage(after, sources)
         return next_state, emitter.rows(after.result, tensors)
 

@@ -7,9 +7,9 @@ it. How to write one, and how the runtime finds it, is all in this module and in
 
 The functions of one step come from `.emit`: ``whole_step(layout, batch)`` is a pure
 function ``step(xp, carry, x, weights) -> (next_carry, y)`` for layouts of a single stage.
-``carry`` are arrays ``(n_i, batch)``, ``x`` are the rows that the step is given,
-``(layout.n_given, batch)``, or None if that is 0, and ``y`` are the rows that are probed,
-``(layout.n_probed, batch)``. Layouts with stages for all steps at once are run by
+``carry`` are arrays ``(n_i, batch)``, ``x`` are the inputs of the step,
+``(layout.n_inputs, batch)``, or None if that is 0, and ``y`` are the rows that are
+probed, ``(layout.n_probed, batch)``. Layouts with stages for all steps at once are run by
 `.stages` and ``loop_step``.
 """
 
@@ -67,9 +67,9 @@ class Task:
         The step. Of a single stage, unless the executor has `Capability.STAGES`.
     feed : InputFeed
         ``feed.chunk(start, k)`` makes the rows that the ``k`` steps after step ``start``
-        are given, ``(k, layout.n_given, batch)``, and calls the functions that have no
+        are given, ``(k, layout.n_inputs, batch)``, and calls the functions that have no
         input. It has to be called for each step once and in order, also if
-        ``layout.n_given`` is 0.
+        ``layout.n_inputs`` is 0.
     store : StateStore
         Where the state is while no executor has it. Its attributes ``batch`` and
         ``dtype`` are those of the simulation.

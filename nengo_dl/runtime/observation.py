@@ -140,7 +140,7 @@ class Observation:
         step = NumpyStep(
             whole_step(layout, program.batch),
             program.store.load(layout.states, layout.carry),
-            layout.n_given or None,
+            layout.n_inputs or None,
             program.batch,
             program.weights(layout),
             program.dtype,

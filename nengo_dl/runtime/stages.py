@@ -29,8 +29,8 @@ class SequenceStages:
     def __init__(self, layout: Layout, batch: int) -> None:
         self.layout = layout
         self.batch = batch
-        given = layout.before.sources.get("given")
-        reported = layout.after.sources.get("given")
+        given = layout.before.sources.get("inputs")
+        reported = layout.after.sources.get("inputs")
         before, after = layout.before, layout.after
         untouched = not before.groups and _is_whole(before.result, given, layout)
         self.needs_after = not (layout.has_loop and not after.groups) or not _is_whole(
@@ -51,8 +51,8 @@ class SequenceStages:
         xp = self._namespace(xp)
         emitter = self._emitter(xp, inputs, weights)
         sources = {}
-        if "given" in stage.sources:
-            sources[stage.sources["given"]] = self._side_by_side(xp, inputs)
+        if "inputs" in stage.sources:
+            sources[stage.sources["inputs"]] = self._side_by_side(xp, inputs)
         tensors = emitter.stage(stage, sources)
         fed = inputs[:, :0]
         if stage.result.size:
@@ -71,8 +71,8 @@ class SequenceStages:
         xp = self._namespace(xp)
         emitter = self._emitter(xp, sequence, weights)
         sources = dict(zip(self._kept, tensors[1:], strict=True))
-        if "given" in stage.sources:
-            sources[stage.sources["given"]] = self._side_by_side(xp, outputs)
+        if "inputs" in stage.sources:
+            sources[stage.sources["inputs"]] = self._side_by_side(xp, outputs)
         rows = emitter.rows(stage.result, emitter.stage(stage, sources))
         return self._one_by_one(xp, rows, sequence.shape[0])
 
@@ -108,14 +108,14 @@ class SequenceStages:
         ----------
         xp : array namespace
             Of the arrays that are given; they may lie in memory in any way.
-        given : (n_given, columns) array
+        given : (n_inputs, columns) array
             What steps are given, in any order of steps and items.
         like : (1, columns) array
             Anything; tells the number of columns, also if nothing is given.
         """
         layout = self.layout
         emitter = Emitter(layout, xp, None, weights, like)
-        number = layout.before.sources.get("given")
+        number = layout.before.sources.get("inputs")
         tensors = {} if number is None else {number: given}
         tensors = emitter.stage(layout.before, tensors)
         tensors = {number: tensors[number] for number in self._kept}

@@ -33,7 +33,7 @@ class StepProgram(Protocol):
     Attributes
     ----------
     x : ndarray or None
-        What the step is given, ``(n_given, batch)``; filled before each call.
+        What the step is given, ``(n_inputs, batch)``; filled before each call.
     y : ndarray
         What the step gives, ``(n_y, batch)``, valid until the next call.
     carry : list of ndarray
@@ -69,8 +69,8 @@ class StepwiseExecutor:
     task : Task
         With a layout of a single stage.
     make : callable
-        ``make(step, carry, n_given, batch, weights, dtype)`` returns the `StepProgram` of
-        a step function (see `.emit.whole_step`).
+        ``make(step, carry, n_inputs, batch, weights, dtype)`` returns the `StepProgram`
+        of a step function (see `.emit.whole_step`).
     beside : callable
         ``beside(step, weights, main)`` returns one that takes the place of another
         program, ``main``, now and then: both have one state, one input and one log.
@@ -87,7 +87,7 @@ class StepwiseExecutor:
         self.program: StepProgram = make(
             whole_step(layout, self.store.batch),
             self.store.load(layout.states, layout.carry),
-            layout.n_given or None,
+            layout.n_inputs or None,
             self.store.batch,
             self.weights,
             self.store.dtype,
@@ -100,7 +100,7 @@ class StepwiseExecutor:
     def _longest(self) -> int:
         """Steps that are run at once: their inputs and outputs are held until then."""
         shapes = {key: shape for key, _, shape in self.whole.probes}
-        numbers = self.layout.n_given + self.layout.n_probed
+        numbers = self.layout.n_inputs + self.layout.n_probed
         numbers += sum(
             np.prod(shapes[probe]) / period
             for probe, period in self.sampling.periods.items()

@@ -39,7 +39,7 @@ def run_fused(layout, inputs, n_steps, parameters=None, batch=None):
     weights, carry = program_weights(layout, parameters), first_carry(layout, batch)
     out = []
     for t in range(n_steps):
-        x = given[t] if layout.n_given else None
+        x = given[t] if layout.n_inputs else None
         shapes = [c.shape for c in carry]
         carry, y = step(XP, carry, x, weights)
         assert [c.shape for c in carry] == shapes
@@ -86,12 +86,12 @@ def check(it):
             _check_read(it, read, known)
         if stage is it.loop:
             known |= {n for group in it.before.groups for n in group.outputs}
-            known |= {n for key, n in it.before.sources.items() if key == "given"}
+            known |= {n for key, n in it.before.sources.items() if key == "inputs"}
     assert len(it.loop.next_state) == len(it.carry)
     for read, first in zip(it.loop.next_state, it.carry):
         assert read.size == first.size
     assert it.n_probed == sum(p.elements.size for p in it.plan.graph.probes)
-    assert it.n_given == sum(s.size for s in it.plan.graph.inputs)
+    assert it.n_inputs == sum(s.size for s in it.plan.graph.inputs)
     return it
 
 

@@ -195,7 +195,7 @@ def _carry_after(program, inputs, n_steps, batch, it):
     step, carry = whole_step(program, batch), first_carry(program, batch)
     weights = program_weights(program, it.parameters)
     for x in given_rows(program, inputs, n_steps, batch):
-        carry, _ = step(XP, carry, x if program.n_given else None, weights)
+        carry, _ = step(XP, carry, x if program.n_inputs else None, weights)
     return carry
 
 

@@ -381,7 +381,7 @@ class Step:
 
     def inputs(self, dtype, data=None):
         """What is given to the step, ``(rows, columns)``; ``data``: signal -> array."""
-        rows = np.zeros((self.layout.n_given, self.columns), dtype)
+        rows = np.zeros((self.layout.n_inputs, self.columns), dtype)
         for source in self.layout.inputs:
             if source.key in (data or {}):
                 rows[source.start : source.start + source.size] = data[source.key]

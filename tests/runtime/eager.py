@@ -200,7 +200,7 @@ class EagerExecutor:
         xp.returned, xp.again = [], self.half[1] if self.half[0] == number else []
         try:
             with np.errstate(all="ignore"):
-                x = rows[0] if self.layout.n_given else None
+                x = rows[0] if self.layout.n_inputs else None
                 after, y = self.one_step(xp, list(self.carry), x, self.weights)
         except BaseException:
             self.half = number, xp.returned

@@ -209,7 +209,7 @@ def test_kept_programs_hold_no_arrays_of_the_network():
     bare = reuse.without_numbers(layout)
     assert bare.plan is None and bare.weights == () and bare.states == ()
     assert not any(values.any() for values in bare.carry)
-    assert bare.n_given == layout.n_given and bare.has_loop == layout.has_loop
+    assert bare.n_inputs == layout.n_inputs and bare.has_loop == layout.has_loop
 
 
 def test_one_program_in_two_threads(fresh, allclose):

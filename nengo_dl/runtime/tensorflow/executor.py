@@ -80,7 +80,7 @@ class TensorFlowExecutor:
 
         def run_for(turned: bool):
             loop = self._program(key, options, turned)
-            inputs = np.zeros((STEPS, layout.n_given, batch), dtype)
+            inputs = np.zeros((STEPS, layout.n_inputs, batch), dtype)
             carry = [np.zeros((values.size, batch), dtype) for values in layout.carry]
             carry = [c.T for c in carry] if turned else carry
             with self.scope():
@@ -157,7 +157,7 @@ class TensorFlowExecutor:
             return self.unrolled
         chunk = chunk_length(
             n_steps,
-            self.layout.n_given,
+            self.layout.n_inputs,
             self.layout.n_probed + self.layout.loop.result.size,
             self.store.batch,
             self.store.dtype.itemsize,
@@ -183,7 +183,7 @@ class TensorFlowExecutor:
                 self.carried(),
                 self.weights,
                 batch=self.store.batch,
-                n_in=self.layout.n_given,
+                n_in=self.layout.n_inputs,
                 inputs=waiting.chunk,
                 device=self.device,
             ):
