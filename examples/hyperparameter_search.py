@@ -40,7 +40,7 @@ except ImportError as error:
 
 QUICK = os.environ.get("NENGO_DL_EXAMPLES_QUICK") == "1"
 
-TRIALS = 6 if QUICK else 20
+TRIALS = 4 if QUICK else 20
 EPOCHS = 3 if QUICK else 8
 N_STEPS = 40  # of 1 ms, for each image
 DT = 0.001  # seconds per step
