@@ -156,6 +156,31 @@ def _wait(program, n_steps: int, found: dict | None) -> None:
     program.wait_with(n_steps, rows or None)
 
 
+#: names of the forms of functions of tensors, which draw numbers of their own
+FORMS = {"running": False, "training": True}
+
+
+def _random_numbers(program: Program) -> dict[str, dict[str, list[np.ndarray]]]:
+    """What functions of tensors draw next: operator's number -> form -> its state."""
+    numbers = {op: str(i) for i, op in enumerate(program.model.operators)}
+    return {
+        numbers[op]: {name: found[form] for name, form in FORMS.items() if form in found}
+        for op, found in program.random_numbers().items()
+        if any(found.values())
+    }
+
+
+def _go_on_with(program: Program, found: Mapping[str, Mapping]) -> None:
+    """Draw what `_random_numbers` gave; older files do not have it."""
+    operators = program.model.operators
+    program.go_on_with_numbers(
+        {
+            operators[int(number)]: {FORMS[name]: state for name, state in forms.items()}
+            for number, forms in found.items()
+        }
+    )
+
+
 def to_arrays(program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
     """All of that state as arrays.
 
@@ -197,6 +222,9 @@ def to_arrays(program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
     waiting = _waiting(program, n_steps)
     if waiting is not None:
         state["waiting"] = waiting
+    numbers = _random_numbers(program)
+    if numbers:
+        state["numbers"] = numbers
     return plain.to_arrays(state, PROCESSES)
 
 
@@ -247,6 +275,7 @@ def restore(program, arrays: Mapping[str, np.ndarray], path, n_steps: int) -> in
             }
         )
         _wait(program, n_steps, found.get("waiting"))
+        _go_on_with(program, found.get("numbers", {}))
     return seed
 
 
@@ -256,7 +285,7 @@ def _or_as_before(program, path) -> Iterator[None]:
 
     What they keep is made anew in here, so that the old objects are still there.
     """
-    before = program.snapshot_hosts()
+    before, numbers = program.snapshot_hosts(), program.random_numbers()
     objects = {op: dict(vars(program.hosts[op])) for op in before}
     try:
         yield
@@ -264,6 +293,7 @@ def _or_as_before(program, path) -> Iterator[None]:
         for op, old in objects.items():
             vars(program.hosts[op]).update(old)
         program.restore_hosts(before)
+        program.go_on_with_numbers(numbers)
         raise _misfit(path, [f"it cannot be taken over: {error}"]) from error
 
 

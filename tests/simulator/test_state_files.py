@@ -445,3 +445,33 @@ def test_no_random_numbers_are_lost_by_an_interruption(onwards, jit):
         assert np.allclose(found, expected[99:], atol=1e-4)
         if other is not sim:
             other.close()
+
+
+@pytest.mark.filterwarnings("ignore:Simulator.fit. there is nothing to train")
+def test_random_numbers_of_training_go_on(tmp_path):
+    """Dropout in a fit after loading draws what it would have drawn."""
+    import keras
+
+    def trained(sim):
+        sim.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse")
+        data = np.ones((2, 1, 8)), np.zeros((2, 1, 8))
+        history = sim.fit(*data, epochs=3, shuffle=False, verbose=0).history["loss"]
+        return np.array(history)
+
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(stateful=False)
+        inp = nengo.Node(np.ones(8))
+        nengo.Probe(nengo_dl.Layer(keras.layers.Dropout(0.5))(inp))
+    options = {"minibatch_size": 2, "progress_bar": False, "seed": 3}
+    with nengo_dl.Simulator(net, **options) as sim:
+        first = trained(sim)
+        sim.save_params(tmp_path / "state", include_state=True)
+        expected = trained(sim)
+    assert not np.array_equal(first, expected)
+    with nengo_dl.Simulator(net, **options) as sim:
+        sim.load_params(tmp_path / "state", include_state=True)
+        assert np.array_equal(trained(sim), expected)
+        sim.load_params(tmp_path / "state", include_state=True)
+        assert np.array_equal(trained(sim), expected)
+        sim.reset()
+        assert np.array_equal(trained(sim), first)

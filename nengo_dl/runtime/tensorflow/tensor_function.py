@@ -708,10 +708,18 @@ class VariableState:
 
     def go_on_with(self, numbers: dict[bool, list[np.ndarray]]) -> None:
         """Draw what comes after; see `random_numbers`."""
-        for form, values in numbers.items():
-            variables = self._function.random(form).variables
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+        made = {form: self._function.random(form).variables for form in numbers}
+        pairs = [
+            pair
+            for form, values in numbers.items()
+            for pair in zip(made[form], values, strict=True)
+        ]
+        for variable, value in pairs:
+            now = variable.numpy()
+            if (np.shape(value), value.dtype) != (now.shape, now.dtype):
+                raise ValueError(f"random numbers have a state of shape {value.shape}")
+        for variable, value in pairs:
+            variable.assign(value)
 
     def draw_as_layers_would(self) -> None:
         """Draw what the layers would draw next, were they called outside."""
