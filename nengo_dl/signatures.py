@@ -12,6 +12,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+#: what is meant by names that other packages have for arguments
+MEANT = {"batch_size": "minibatch_size", "batch": "minibatch_size"}
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -113,3 +116,24 @@ def _unexpected(obj, method, name, known):
         f"{type(obj).__name__}.{method}() got an unexpected keyword argument {name!r}; "
         f"{hint}"
     )
+
+
+def unexpected(method: Callable[..., Any], where: str, name: str) -> TypeError:
+    """The error for an argument that there is not, with one that may be meant.
+
+    Parameters
+    ----------
+    method : callable
+        What it was given to.
+    where : str
+        What that is called.
+    name : str
+        The argument's name.
+    """
+    known = [
+        n for n in inspect.signature(method).parameters if n not in ("self", "older")
+    ]
+    near = [MEANT[name]] if MEANT.get(name) in known else []
+    near = near or difflib.get_close_matches(name, known, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
+    return TypeError(f"{where} got an unexpected argument {name!r}{meant}")

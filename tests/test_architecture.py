@@ -26,11 +26,12 @@ FLOORS = (
     ("config", "neurons", "dists", "losses"),
     ("compiler",),
     ("kernels",),
-    ("builder", "compat"),
+    ("builder",),
     ("runtime",),
     ("tensor_node",),
     ("training",),
     ("tensor_graph", "callbacks"),
+    ("compat",),
     ("simulator",),
     ("converter",),
     ("benchmarks", "plots", "__main__"),
@@ -58,7 +59,7 @@ TENSORFLOW = (
     # the Keras side
     *("training", "tensor_graph", "tensor_node", "callbacks", "losses", "converter"),
     # older names, and which devices there are, which TensorFlow alone can tell
-    *("compat", "simulator/legacy", "simulator/building"),
+    *("compat", "simulator/building"),
     # what is settled before TensorFlow is imported, and what reports on it
     *("environment", "__main__", "benchmarks", "plots"),
 )

@@ -165,7 +165,7 @@ def public_functions():
         found += [(f"{module.__name__}.{n}", getattr(module, n)) for n in module.__all__]
     for name, obj in found:
         if inspect.isclass(obj):
-            older = nengo_dl.simulator.legacy.OLDER
+            older = nengo_dl.simulator.simulator.OLDER
             for method in {"__init__", *filter(lambda n: n[0] != "_", dir(obj))}:
                 value = inspect.getattr_static(obj, method)
                 value = getattr(value, "fget", getattr(value, "__func__", value))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
 from typing import Any
 
@@ -17,9 +15,6 @@ SEEDS = 2**32
 
 #: a number of steps beyond which not every step has a time of its own
 MOST_STEPS = 2**53
-
-#: what is meant by names that other packages have for arguments
-MEANT = {"batch_size": "minibatch_size", "batch": "minibatch_size"}
 
 
 def _number(value: Any) -> float | None:
@@ -140,24 +135,3 @@ def check_network(network: Any, model: Any) -> None:
             f"expected a nengo.builder.Model, got {model!r} ({type(model).__name__})",
             attr="model",
         )
-
-
-def unexpected(method: Any, where: str, name: str) -> TypeError:
-    """The error for an argument that there is not, with one that may be meant.
-
-    Parameters
-    ----------
-    method : callable
-        What it was given to.
-    where : str
-        What that is called.
-    name : str
-        The argument's name.
-    """
-    known = [
-        n for n in inspect.signature(method).parameters if n not in ("self", "older")
-    ]
-    near = [MEANT[name]] if MEANT.get(name) in known else []
-    near = near or difflib.get_close_matches(name, known, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}"
-    return TypeError(f"{where} got an unexpected argument {name!r}{meant}")

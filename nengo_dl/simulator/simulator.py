@@ -13,6 +13,9 @@ from nengo.utils.numpy import maxint
 
 import nengo_dl.kernels  # noqa: F401  (registers all kernels)
 from nengo_dl import program_cache
+from nengo_dl.compat.older_arguments import older_data, older_options, older_saving
+from nengo_dl.compat.older_calls import as_keras_optimizer
+from nengo_dl.compat.older_methods import OLDER
 from nengo_dl.config import (
     get_setting,
     warn_misplaced_settings,
@@ -40,13 +43,6 @@ from nengo_dl.simulator.building import (
     whole_steps,
 )
 from nengo_dl.simulator.checks import seed_number, steps_of
-from nengo_dl.simulator.legacy import (
-    OLDER,
-    as_keras_optimizer,
-    older_data,
-    older_options,
-    older_saving,
-)
 from nengo_dl.simulator.pickling import set_state, state_of
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.run import Run
@@ -153,7 +149,7 @@ class Simulator:
         **older: Unpack[OlderOptions],
     ) -> None:
         self.closed = True  # until everything below has worked
-        self._older = older_options(older)
+        self._older = older_options(older, Simulator.__init__)
         self.minibatch_size = minibatch_size
         if minibatch_size is not None:
             self.minibatch_size = positive_int("minibatch_size", minibatch_size, self)

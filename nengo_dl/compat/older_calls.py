@@ -1,14 +1,17 @@
 """Calls of ``Simulator.train`` and ``Simulator.loss``, with objectives as losses."""
 
+from __future__ import annotations
+
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from nengo import Probe
 from nengo.exceptions import ValidationError
 
-from nengo_dl.simulator.legacy.arguments import INSTEAD, bind, refuse
+from nengo_dl.compat.older_arguments import INSTEAD, bind, refuse
 
 #: arguments of older methods, in their order; before 2.0 inputs and targets were two
 TRAIN = (
@@ -29,7 +32,7 @@ OPTIMIZERS = {
 }
 
 
-def as_keras_optimizer(optimizer, where="Simulator.train"):
+def as_keras_optimizer(optimizer: Any, where: str = "Simulator.train") -> Any:
     """An optimizer of Keras as it is; an error for one of TensorFlow 1 or tf_keras."""
     name, package = type(optimizer).__name__, type(optimizer).__module__
     if isinstance(optimizer, type):
@@ -57,7 +60,7 @@ def as_keras_optimizer(optimizer, where="Simulator.train"):
     )
 
 
-def takes_targets(objective):
+def takes_targets(objective: Any) -> bool:
     """Whether an objective is a function of outputs and targets, not of outputs only."""
     if objective is None or isinstance(objective, str):
         return True
@@ -74,7 +77,7 @@ def takes_targets(objective):
     return len(needed) != 1
 
 
-def is_mse(objective):
+def is_mse(objective: Any) -> bool:
     """Whether this is the mean squared error, by one of the names that it had."""
     if objective == "mse":
         return True
@@ -82,14 +85,14 @@ def is_mse(objective):
     return module is not None and objective is module.mse
 
 
-def gradient_loss(y_true, y_pred):
+def gradient_loss(y_true: Any, y_pred: Any) -> Any:
     """A loss whose gradient with respect to the outputs is what is given as targets."""
     from keras import ops
 
     return ops.sum(y_true * y_pred)
 
 
-def as_loss(objective):
+def as_loss(objective: Any) -> Callable[..., Any]:
     """An objective ``f(outputs, targets)`` as a loss ``f(y_true, y_pred)``."""
     if objective is None:
         return gradient_loss
@@ -107,7 +110,7 @@ def as_loss(objective):
     return lambda y_true, y_pred: objective(y_pred)
 
 
-def spelling(objective):
+def spelling(objective: Any) -> str:
     """How the loss for an objective is written today."""
     if objective is None:
         return "lambda y_true, y_pred: keras.ops.sum(y_true * y_pred)"
@@ -121,11 +124,11 @@ def spelling(objective):
 class JointObjective:
     """An objective of several probes: a function of tuples of outputs and targets."""
 
-    def __init__(self, objective, names):
+    def __init__(self, objective: Any, names: list[str]) -> None:
         self.loss = as_loss(objective)
         self.names = names
 
-    def __call__(self, y, y_pred):
+    def __call__(self, y: Mapping[str, Any], y_pred: Mapping[str, Any]) -> Any:
         """A scalar, from dicts of targets and outputs by name."""
         targets = tuple(y[name] for name in self.names)
         return self.loss(targets, tuple(y_pred[name] for name in self.names))
@@ -155,7 +158,14 @@ class OlderCall:
         All other arguments.
     """
 
-    def __init__(self, sim, method, names, args, kwargs):
+    def __init__(
+        self,
+        sim: Any,
+        method: str,
+        names: tuple[str, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         self.sim = sim
         two = not {"inputs", "targets"}.isdisjoint(kwargs) or (
             len(args) > 1 and _holds_data(args[1])
@@ -188,7 +198,7 @@ class OlderCall:
             self.n_steps = np.shape(next(iter(self.y.values())))[1]
         self._add_targets()
 
-    def _add_targets(self):
+    def _add_targets(self) -> None:
         """Keras wants targets everywhere, also where the objective takes none."""
         some = [*self.x.values(), *self.y.values()]
         count = len(some[0]) if some else self.sim.minibatch_size or 1
@@ -201,7 +211,7 @@ class OlderCall:
                 kept, shape = steps if keep_history[probe] else 1, sig[probe]["in"].shape
                 self.y.setdefault(probe, np.zeros((count, kept, *shape)))
 
-    def losses(self):
+    def losses(self) -> tuple[dict[Any, Any], list[JointObjective]]:
         """The losses by probe, and those of several probes."""
         single, joint = {}, []
         for probes, objective in self.objectives.items():
@@ -212,7 +222,7 @@ class OlderCall:
                 single[probes] = as_loss(objective)
         return single, joint
 
-    def spelled(self, method, optimizer=None, **arguments):
+    def spelled(self, method: str, optimizer: Any = None, **arguments: Any) -> str:
         """How it is written today."""
         name = self.sim.get_name
         losses = ", ".join(
@@ -241,6 +251,6 @@ class OlderCall:
         return "\n    ".join(lines)
 
 
-def _holds_data(value):
+def _holds_data(value: Any) -> bool:
     """Whether this is a dict of arrays, not of objectives."""
     return isinstance(value, Mapping) and all(np.ndim(v) for v in value.values())

@@ -1,12 +1,16 @@
 """What older methods were called with: the newer spelling, or what there is instead."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from nengo.exceptions import ValidationError
 
 from nengo_dl.notices import warn
 from nengo_dl.settings import validate_setting
-from nengo_dl.simulator.checks import unexpected
+from nengo_dl.signatures import unexpected
 
 #: for what cannot be translated: what to write instead
 INSTEAD = {
@@ -24,13 +28,13 @@ INSTEAD = {
 }
 
 
-def deprecated(old, new):
+def deprecated(old: str, new: str) -> None:
     """Warn, where the user's code calls this package, that there is a newer spelling."""
     text = f"{old} is deprecated; write\n    {new}"
     warn(text, DeprecationWarning)
 
 
-def refuse(where, **arguments):
+def refuse(where: str, **arguments: Any) -> None:
     """Raise an error for the first argument that says anything."""
     for name, value in arguments.items():
         if value is None or value is False:
@@ -42,11 +46,13 @@ def refuse(where, **arguments):
         )
 
 
-def bind(method, names, args, kwargs):
+def bind(
+    method: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """Positional and named arguments of an older method as a dict."""
     if len(args) > len(names):
         raise TypeError(f"Simulator.{method} takes at most {len(names)} arguments")
-    found = dict(zip(names, args, strict=False))
+    found: dict[str, Any] = dict(zip(names, args, strict=False))
     for name, value in kwargs.items():
         if name not in names:
             raise TypeError(f"Simulator.{method} got an unexpected argument {name!r}")
@@ -56,25 +62,27 @@ def bind(method, names, args, kwargs):
     return found
 
 
-def older_options(older):
+def older_options(
+    older: Mapping[str, Any], method: Callable[..., Any]
+) -> dict[str, str | None]:
     """Older arguments of `Simulator`, checked.
 
     Parameters
     ----------
     older : dict
         ``dtype``, ``tensorboard``; others are refused.
+    method : callable
+        What was given them, whose other arguments may be meant.
 
     Returns
     -------
     dict
         ``dtype``, a name or None; ``tensorboard``, a folder or None.
     """
-    found = dict.fromkeys(("dtype", "tensorboard"))
+    found: dict[str, str | None] = dict.fromkeys(("dtype", "tensorboard"))
     for name, value in older.items():
         if name not in {*found, "session_config", "step_blocks"}:
-            from nengo_dl.simulator.simulator import Simulator
-
-            raise unexpected(Simulator.__init__, "Simulator", name)
+            raise unexpected(method, "Simulator", name)
         if name == "dtype" and value is not None:
             found[name] = validate_setting("dtype", value)
             deprecated(
@@ -100,7 +108,7 @@ def older_options(older):
     return found
 
 
-def older_data(method, data, older):
+def older_data(method: str, data: Any, older: Mapping[str, Any]) -> Any:
     """Data for nodes, which had an older name.
 
     Parameters
@@ -129,7 +137,7 @@ def older_data(method, data, older):
     return older["input_feeds"]
 
 
-def older_saving(method, include_state, older):
+def older_saving(method: str, include_state: bool, older: Mapping[str, bool]) -> bool:
     """Whether to save or load what is not trained, which had older names.
 
     Parameters

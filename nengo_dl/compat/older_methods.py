@@ -1,28 +1,28 @@
 """The methods that a simulator had in NengoDL 0.x to 2.x, as functions of a simulator.
 
+All of them translate into names of today, with a ``DeprecationWarning`` that shows these.
+What cannot be translated raises an error that says what to write instead.
+
 They stand in one table, `OLDER`, of which `Simulator` takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from nengo.exceptions import ValidationError
 
-from nengo_dl.notices import warn
-from nengo_dl.simulator.legacy.arguments import INSTEAD, bind, deprecated, refuse
-from nengo_dl.simulator.legacy.calls import (
+from nengo_dl.compat.older_arguments import INSTEAD, bind, deprecated, refuse
+from nengo_dl.compat.older_calls import (
     LOSS,
     TRAIN,
     OlderCall,
     as_keras_optimizer,
 )
+from nengo_dl.notices import warn
 from nengo_dl.training.turns import in_turn
-
-if TYPE_CHECKING:
-    from nengo_dl.simulator.simulator import Simulator
 
 #: arguments of ``run_batch``, in their order
 RUN_BATCH = (
@@ -31,25 +31,25 @@ RUN_BATCH = (
 )
 
 
-def tensorboard(sim: Simulator) -> Any:
+def tensorboard(sim: Any) -> Any:
     """(str or None) The folder that was given as the older argument of this name."""
     return sim._older.get("tensorboard")
 
 
-def unroll(sim: Simulator) -> Any:
+def unroll(sim: Any) -> Any:
     """(int) Older name of ``unroll_simulation``."""
     deprecated("Simulator.unroll", "sim.unroll_simulation")
     return sim.unroll_simulation
 
 
-def training_step(sim: Simulator) -> Any:
+def training_step(sim: Any) -> Any:
     """(int) Number of batches trained so far; older name of ``iterations``."""
     deprecated("Simulator.training_step", "sim.keras_model.optimizer.iterations")
     optimizer = sim.keras_model.optimizer if sim.keras_model.compiled else None
     return 0 if optimizer is None else int(optimizer.iterations.numpy())
 
 
-def train(sim: Simulator, *args: Any, **kwargs: Any) -> Any:
+def train(sim: Any, *args: Any, **kwargs: Any) -> Any:
     """Train the network: older name of ``compile`` and ``fit``.
 
     Either ``train(data, optimizer, n_epochs=1, objective=None, ...)``, with arrays by
@@ -105,7 +105,7 @@ def train(sim: Simulator, *args: Any, **kwargs: Any) -> Any:
     )
 
 
-def loss(sim: Simulator, *args: Any, **kwargs: Any) -> Any:
+def loss(sim: Any, *args: Any, **kwargs: Any) -> Any:
     """The value of an objective: older name of ``compile`` and ``evaluate``.
 
     Either ``loss(data, objective=None, ...)`` or ``loss(inputs, targets,
@@ -152,7 +152,7 @@ def loss(sim: Simulator, *args: Any, **kwargs: Any) -> Any:
     return result["loss"]
 
 
-def _compile(sim: Simulator, call: OlderCall, optimizer: Any) -> None:
+def _compile(sim: Any, call: OlderCall, optimizer: Any) -> None:
     """Compile, unless this is what was compiled last."""
     model = sim.keras_model
     before, known, losses = sim._older_compiled or (None, None, None)
@@ -167,7 +167,7 @@ def _compile(sim: Simulator, call: OlderCall, optimizer: Any) -> None:
     sim._older_compiled = optimizer, call.objectives, model.losses_of_probes
 
 
-def _summaries(sim: Simulator, summaries: Any) -> list[Any] | None:
+def _summaries(sim: Any, summaries: Any) -> list[Any] | None:
     if not summaries:
         return None
     folder = sim._older.get("tensorboard")
@@ -188,7 +188,7 @@ def _summaries(sim: Simulator, summaries: Any) -> list[Any] | None:
     return found
 
 
-def run_batch(sim: Simulator, *args: Any, **kwargs: Any) -> Any:
+def run_batch(sim: Any, *args: Any, **kwargs: Any) -> Any:
     """Run batch after batch: older name of ``predict``.
 
     ``run_batch(data, outputs, n_epochs=1, shuffle=False, combine=np.stack,
@@ -269,7 +269,7 @@ def run_batch(sim: Simulator, *args: Any, **kwargs: Any) -> Any:
     return {probe: combine(value) for probe, value in values.items()}
 
 
-def print_params(sim: Simulator, msg: str | None = None) -> None:
+def print_params(sim: Any, msg: str | None = None) -> None:
     """Print the present values of all parameters.
 
     Parameters
@@ -289,7 +289,7 @@ def print_params(sim: Simulator, msg: str | None = None) -> None:
 
 
 def soft_reset(
-    sim: Simulator, include_trainable: bool = False, include_probes: bool = False
+    sim: Any, include_trainable: bool = False, include_probes: bool = False
 ) -> None:
     """Back to the first step, but with all processes going on; see `reset`.
 
