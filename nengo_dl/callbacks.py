@@ -30,7 +30,7 @@ ATTRIBUTES = {
 }
 
 
-def _require_tensorboard(callback):
+def _require_tensorboard(callback: Any) -> None:
     """Raise an error if the package that writes summaries is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError(
@@ -40,7 +40,7 @@ def _require_tensorboard(callback):
         )
 
 
-def _layer_of(sim, callback):
+def _layer_of(sim: Any, callback: Any) -> Any:
     """The layer that holds a simulator's network; an error if this is no simulator."""
     if not hasattr(type(sim), "tensor_graph"):
         raise ValidationError(
@@ -90,9 +90,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
     ) -> None:
         _require_tensorboard(self)
         super().__init__(log_dir=log_dir, profile_batch=profile_batch, **kwargs)
-        if isinstance(profile_batch, str):  # "first,last", as Keras takes it too
-            profile_batch = [int(number) for number in profile_batch.split(",")]
-        numbers = np.ravel(profile_batch)
+        numbers = np.ravel(
+            [int(number) for number in profile_batch.split(",")]
+            if isinstance(profile_batch, str)  # "first,last", as Keras takes it too
+            else profile_batch
+        )
         self._profile_first, self._profile_last = int(numbers[0]), int(numbers[-1])
         self._profiles_predict = False
 
@@ -169,7 +171,7 @@ class NengoSummaries(keras.callbacks.Callback):
         objects = objects if isinstance(objects, list | tuple) else [objects]
         self.fields = {self._name(obj): (obj, self._attr(obj)[1]) for obj in objects}
         _require_tensorboard(self)
-        self._writer = None
+        self._writer: Any = None
 
     def _attr(self, obj):
         """What is shown of an object, see `ATTRIBUTES`."""
@@ -303,5 +305,5 @@ class IsolateState(keras.callbacks.Callback):
         self._processes.pop()
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)  # what completion offers

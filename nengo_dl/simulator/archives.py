@@ -154,7 +154,7 @@ def opened(path: Path | BinaryIO) -> Iterator[Archive]:
     path : path-like or binary file
         A file that is open stays so.
     """
-    if hasattr(path, "read"):
+    if not isinstance(path, str | bytes | os.PathLike):
         yield Archive(path)
         return
     with open(path, "rb") as file:
@@ -188,7 +188,7 @@ def write(path: Path | BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     OSError
         What the system says, with the name of the file. It is as it was then.
     """
-    if hasattr(path, "write"):
+    if not isinstance(path, str | bytes | os.PathLike):
         _write_archive(path, arrays)
         return
     try:
@@ -279,6 +279,8 @@ class _Temporary:
         if before.st_nlink > 1:
             return False
         number = self.file.fileno()
+        if self.path is None:
+            return False
         try:
             mine = os.fstat(number)
             if (mine.st_uid, mine.st_gid) != (before.st_uid, before.st_gid):
@@ -294,7 +296,8 @@ class _Temporary:
         """Take the place of a file, or be the first of this name."""
         if fcntl is None:
             self.file.close()  # there, files that are open cannot be renamed
-        os.replace(self.path, path)
+        if self.path is not None:
+            os.replace(self.path, path)
         self.path = None
         with contextlib.suppress(OSError):  # not every system can do that for folders
             folder = os.open(os.path.dirname(path), os.O_RDONLY)

@@ -1,7 +1,9 @@
 """What a simulator is made of, checked: arguments, device, model, logs of probes."""
 
+from __future__ import annotations
+
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo.builder import Model
@@ -18,6 +20,12 @@ from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.decoder_cache import default_decoder_cache
 from nengo_dl.simulator.decoders import solved_once
 from nengo_dl.simulator.progress import progress
+
+if TYPE_CHECKING:
+    from nengo import Network, Probe
+    from nengo.utils.progress import ProgressBar
+
+    from nengo_dl.training.parameter_store import ParameterStore
 
 #: a device as TensorFlow writes it: kind and number of "/job:x/task:0/device:GPU:1"
 DEVICE = re.compile(
@@ -36,7 +44,7 @@ INSTEAD = {
 }
 
 
-def pass_on_advice(network):
+def pass_on_advice(network: Network) -> None:
     """Warn of what those who made a network have left to be said when it is run.
 
     Parameters
@@ -50,14 +58,14 @@ def pass_on_advice(network):
             warn(text, once=("advice", text))
 
 
-def no_attribute(sim, name):
+def no_attribute(sim: Any, name: str) -> AttributeError:
     """The error for an attribute that a simulator does not have."""
     advice = f": {INSTEAD[name]}" if name in INSTEAD else ""
     text = f"{type(sim).__name__!r} object has no attribute {name!r}{advice}"
     return AttributeError(text, name=name, obj=sim)
 
 
-def positive_int(name, value, obj=None):
+def positive_int(name: str, value: Any, obj: Any = None) -> int:
     """A whole number of at least 1.
 
     Raises
@@ -73,7 +81,7 @@ def positive_int(name, value, obj=None):
     return int(value)
 
 
-def whole_steps(n_steps, obj=None):
+def whole_steps(n_steps: Any, obj: Any = None) -> int:
     """A number of steps: whole and not negative.
 
     Raises
@@ -107,7 +115,12 @@ class PortableModel(Model):
         return {**vars(self), "decoder_cache": NoDecoderCache()}
 
 
-def built_model(network, dt, model, progress_bar):
+def built_model(
+    network: Network | None,
+    dt: float,
+    model: Model | None,
+    progress_bar: bool | ProgressBar | None,
+) -> Model:
     """The model, with the network built into it.
 
     Raises
@@ -116,8 +129,9 @@ def built_model(network, dt, model, progress_bar):
         If there is neither a network nor a model, or something else.
     """
     check_network(network, model)
+    built: Any = model
     if model is None:
-        model = PortableModel(
+        built = PortableModel(
             dt=step_length(dt),
             label=f"{network}, dt={float(dt):f}",
             decoder_cache=default_decoder_cache(),
@@ -126,12 +140,14 @@ def built_model(network, dt, model, progress_bar):
     if network is not None:
         # the builder enters the task, as soon as it has counted the objects
         task = progress(progress_bar, "Building", last=False, slow_steps=True)
-        with solved_once(model, network):
-            model.build(network, progress=task)
-    return model
+        with solved_once(built, network):
+            built.build(network, progress=task)
+    return built
 
 
-def probe_logs(model, network, minibatch_size, dtype):
+def probe_logs(
+    model: Model, network: Network | None, minibatch_size: int | None, dtype: np.dtype
+) -> dict[Probe, ProbeLog]:
     """The empty `ProbeLog` of each probe."""
     keep = {} if network is None else resolve_keep_history(network)
     return {
@@ -142,7 +158,7 @@ def probe_logs(model, network, minibatch_size, dtype):
     }
 
 
-def sampling_of(logs):
+def sampling_of(logs: dict[Probe, ProbeLog]) -> Sampling:
     """Which probes are not recorded in each step.
 
     Parameters
@@ -163,7 +179,7 @@ def sampling_of(logs):
     return Sampling(periods, last)
 
 
-def warn_of_overflow(parameters):
+def warn_of_overflow(parameters: ParameterStore) -> None:
     """Warn of what was built with numbers that single precision cannot hold.
 
     Parameters
@@ -182,7 +198,7 @@ def warn_of_overflow(parameters):
         )
 
 
-def strategies(network):
+def strategies(network: Network | None) -> Strategies:
     """The settings of a network that choose among strategies of the compiler.
 
     Parameters
@@ -197,7 +213,7 @@ def strategies(network):
     return Strategies(**{name: get_setting(network, name) for name in names})
 
 
-def available_device(device):
+def available_device(device: str | None) -> str | None:
     """A device that there is.
 
     Parameters

@@ -49,9 +49,10 @@ def steps_of(time_in_seconds: Any, dt: float, obj: Any = None) -> int:
     >>> steps_of(0.0102, dt=0.001)
     10
     """
-    seconds = _number(time_in_seconds)
-    problem = None
-    if seconds is None or not math.isfinite(seconds):
+    seconds, problem = _number(time_in_seconds), None
+    if seconds is None:
+        seconds = math.nan
+    if not math.isfinite(seconds):
         problem = f"expected a length of time in seconds, got {time_in_seconds!r}"
     elif seconds < 0:
         problem = f"must be positive (got {seconds:g})"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from nengo import Connection, Ensemble
+from nengo.builder import Model
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
@@ -54,12 +56,12 @@ class ProbeLog:
 
     def __init__(
         self,
-        shape,
-        minibatch_size=None,
-        period=1,
-        keep_history=True,
-        dtype=np.float32,
-    ):
+        shape: Any,
+        minibatch_size: int | None = None,
+        period: float = 1,
+        keep_history: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
         self.shape = tuple(shape)
         self.minibatch_size = minibatch_size
         self.period = period
@@ -69,7 +71,14 @@ class ProbeLog:
         self.clear()
 
     @classmethod
-    def of_probe(cls, model, probe, minibatch_size=None, keep_history=True, dtype=None):
+    def of_probe(
+        cls,
+        model: Model,
+        probe: Any,
+        minibatch_size: int | None = None,
+        keep_history: bool = True,
+        dtype: Any = None,
+    ) -> ProbeLog:
         """The empty log of a probe.
 
         Parameters
@@ -90,7 +99,7 @@ class ProbeLog:
             dtype=signal.dtype if dtype is None else dtype,
         )
 
-    def append(self, chunk, first_step):
+    def append(self, chunk: np.ndarray, first_step: int) -> None:
         """Add the values of successive steps.
 
         Parameters
@@ -113,7 +122,7 @@ class ProbeLog:
                     return
         self.add(chunk)
 
-    def add(self, chunk):
+    def add(self, chunk: np.ndarray) -> None:
         """Add samples of one or several steps.
 
         Parameters
@@ -127,39 +136,39 @@ class ProbeLog:
             # a copy, or the whole chunk would be kept in memory
             self._chunks = [chunk if len(chunk) == 1 else chunk[-1:].copy()]
 
-    def mark(self):
+    def mark(self) -> Any:
         """What was appended since somebody looked; for `undo`."""
         return self._chunks[:] if not self.keep_history else len(self._chunks)
 
-    def undo(self, mark):
+    def undo(self, mark: Any) -> None:
         """Forget what was appended after a `mark`."""
         if self.keep_history:
             del self._chunks[mark:]
         else:
             self._chunks = mark
 
-    def undo_step(self, rows):
+    def undo_step(self, rows: np.ndarray) -> None:
         """Forget a single step, if it was appended: a part of the array ``rows``."""
         if self._chunks and self._chunks[-1].base is rows:
             self._chunks.pop()
 
-    def clear(self):
+    def clear(self) -> None:
         """Forget all data. Arrays that were handed out keep theirs."""
         with self._reading:
-            self._chunks = []  # appended, not yet in the buffer
-            self._buffer = None
+            self._chunks: list[np.ndarray] = []  # appended, not yet in the buffer
+            self._buffer: np.ndarray | None = None
             self._n_samples = 0  # in the buffer
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Everything, without space for further samples: buffers may be shared then."""
         data = self.data
         return {**vars(self), "_chunks": [], "_buffer": data, "_reading": None}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _chunks=[], _reading=threading.Lock())
 
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
         """The samples so far, a read-only array.
 
         Its shape is ``(samples, *shape)`` without a ``minibatch_size``, else
@@ -178,10 +187,10 @@ class ProbeLog:
         data.setflags(write=False)
         return data
 
-    def _samples(self, array, start, stop):
+    def _samples(self, array: np.ndarray, start: int, stop: int) -> np.ndarray:
         return array[start:stop] if self.minibatch_size is None else array[:, start:stop]
 
-    def _store(self, chunk):
+    def _store(self, chunk: np.ndarray) -> None:
         """Copy a chunk to the end of the buffer."""
         n_new = len(chunk)
         buffer = self._reserve(n_new)
@@ -193,7 +202,7 @@ class ProbeLog:
         self._samples(buffer, start, start + n_new)[...] = chunk
         self._n_samples += n_new
 
-    def _reserve(self, n_new):
+    def _reserve(self, n_new: int) -> np.ndarray:
         """The buffer, with space for some more samples.
 
         A buffer that is too small is replaced by one half as large again, so that
@@ -205,11 +214,11 @@ class ProbeLog:
         axis = 0 if self.minibatch_size is None else 1
         if buffer is None or n_needed > buffer.shape[axis]:
             n_space = n_needed
-            if self._n_samples:
+            if buffer is not None and self._n_samples:
                 n_space = max(n_needed, 3 * buffer.shape[axis] // 2)
-            batch = () if axis == 0 else (self.minibatch_size,)
+            batch = () if self.minibatch_size is None else (self.minibatch_size,)
             larger = np.empty((*batch, n_space, *self.shape), self.dtype)
-            if self._n_samples:
+            if buffer is not None and self._n_samples:
                 self._samples(larger, 0, self._n_samples)[...] = self._samples(
                     buffer, 0, self._n_samples
                 )
@@ -311,13 +320,13 @@ class SimulationData(Mapping[Any, Any]):
 
     def __init__(
         self,
-        model,
-        logs,
-        values=initial_value,
-        version=None,
-        reading=contextlib.nullcontext,
-        loaded=None,
-    ):
+        model: Model,
+        logs: dict[Any, ProbeLog],
+        values: Callable[[Any], Any] = initial_value,
+        version: Callable[[], Any] | None = None,
+        reading: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+        loaded: Mapping[Any, Any] | None = None,
+    ) -> None:
         self._model = model
         self._logs = logs
         self._values = values
@@ -327,7 +336,7 @@ class SimulationData(Mapping[Any, Any]):
         self._cache = {}
         self._cached_version = None
 
-    def __copy__(self):
+    def __copy__(self) -> SimulationData:
         return type(self)(
             self._model,
             self._logs,
@@ -337,7 +346,7 @@ class SimulationData(Mapping[Any, Any]):
             self._loaded,
         )
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Everything as it is now, without the simulator that would change it."""
         signals = [p.signal for p in collect_parameters(self._model)]
         with self._reading():
@@ -345,7 +354,7 @@ class SimulationData(Mapping[Any, Any]):
         state = {"model": self._model, "logs": self._logs, "values": values}
         return {**state, "loaded": self._loaded}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         values, loaded = state["values"].__getitem__, state.get("loaded")
         self.__init__(state["model"], state["logs"], values, loaded=loaded)
 
@@ -361,7 +370,7 @@ class SimulationData(Mapping[Any, Any]):
         with self._reading():
             return self._live(key)
 
-    def _live(self, key):
+    def _live(self, key: Any) -> Any:
         """An ensemble or a connection with the present values of its parameters."""
         if self._version is None:
             return self._built(key)
@@ -373,12 +382,12 @@ class SimulationData(Mapping[Any, Any]):
             self._cache[key] = self._built(key)
         return self._cache[key]
 
-    def _built(self, key):
+    def _built(self, key: Any) -> Any:
         if isinstance(key, Ensemble):
             return built_ensemble(self._model, key, self._values, self._loaded.get(key))
         return built_connection(self._model, key, self._values)
 
-    def _no_data(self, key):
+    def _no_data(self, key: Any) -> str:
         """Why there is nothing for an object."""
         network = self._model.toplevel
         if isinstance(key, str):
@@ -446,18 +455,18 @@ class SimulationData(Mapping[Any, Any]):
             values.append(getattr(built, attr))
         return values
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget what was computed from earlier values of the parameters."""
         self._cache.clear()
 
-    def __contains__(self, key):
+    def __contains__(self, key: object) -> bool:
         return key in self._model.params
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._model.params)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._model.params)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)} objects in {self._model}>"

@@ -90,7 +90,9 @@ class SafeDecoderCache(DecoderCache):
 def _fits(decoders: Any, gain: np.ndarray) -> bool:
     """Whether what was read can be decoders of so many neurons."""
     found = isinstance(decoders, np.ndarray) and decoders.dtype.kind == "f"
-    return found and decoders.shape[:1] == gain.shape and np.isfinite(decoders).all()
+    return (
+        found and decoders.shape[:1] == gain.shape and bool(np.isfinite(decoders).all())
+    )
 
 
 def _say(path: Any, error: Exception) -> None:

@@ -9,16 +9,20 @@ Nothing changes but the time: functions are called as often as in core Nengo, ra
 numbers are drawn in the same order, and the arrays are the same to the last bit.
 """
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
-from nengo import Ensemble, solvers
+from nengo import Ensemble, Network, solvers
 from nengo.base import ObjView
-from nengo.builder import Builder
+from nengo.builder import Builder, Model
 from nengo.builder.connection import (
     build_decoders,
     build_solver,
@@ -59,7 +63,7 @@ MAX_BYTES = 2**28
 
 
 @contextlib.contextmanager
-def solved_once(model, network=None):
+def solved_once(model: Model, network: Network | None = None) -> Iterator[None]:
     """Inside, building into a model solves for equal decoders once.
 
     Parameters
@@ -90,7 +94,7 @@ class SharingBuilder:
         See `solved_once`.
     """
 
-    def __init__(self, builder, network=None):
+    def __init__(self, builder: Any, network: Network | None = None) -> None:
         self._builder = builder
         #: connections and probes of each ensemble that have no decoders yet
         self._waiting = Counter() if network is None else _readers(network)
@@ -98,7 +102,7 @@ class SharingBuilder:
         self._recent = OrderedDict()  # the systems that hold activities -> their size
         self._bytes = 0
 
-    def build(self, model, obj, *args, **kwargs):
+    def build(self, model: Model, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Build an object into a model; see ``nengo.builder.Builder.build``."""
         if isinstance(obj, solvers.Solver) and self._is_built_by_core(obj):
             return self._build_decoders(model, *args, **kwargs)
@@ -233,20 +237,22 @@ class _System:
         self._solved = {}
         self.forget_activities()
 
-    def forget_activities(self):
+    def forget_activities(self) -> None:
         """Give back the memory; they are computed again when they are needed."""
-        self._activities = None
+        self._activities: np.ndarray | None = None
         self._factors = {}
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """(int) Size of what `forget_activities` gives back."""
         if self._activities is None:
             return 0
         factors = sum(factor.nbytes for (factor, _), _ in self._factors.values())
         return self._activities.nbytes + factors
 
-    def decoders(self, model, conn, eval_points, targets, rng):
+    def decoders(
+        self, model: Model, conn: Any, eval_points: Any, targets: np.ndarray, rng: Any
+    ) -> Any:
         """Decoders ``(n_neurons, n_targets)`` and solver information, as new objects."""
         key = (conn.solver, _content(targets))
         if key not in self._solved:
@@ -268,7 +274,8 @@ class _System:
 
     def _solve(self, conn, gain, bias, inputs, targets, rng):
         """What ``solve_for_decoders`` does, without computing anything twice."""
-        if self._activities is None:
+        activities = self._activities
+        if activities is None:
             activities = conn.pre_obj.neuron_type.rates(inputs, gain, bias)
             if not activities.any():  # an error, which core knows how to put
                 return solve_for_decoders(conn, gain, bias, inputs, targets, rng=rng)
@@ -276,10 +283,12 @@ class _System:
         solver = conn.solver
         kinds = (type(solver), type(getattr(solver, "solver", None)))
         if kinds == (solvers.LstsqL2, least_squares.Cholesky):
-            return self._solve_by_factor(solver, targets, rng)
-        return solver(self._activities, targets, rng=rng)
+            return self._solve_by_factor(activities, solver, targets, rng)
+        return solver(activities, targets, rng=rng)
 
-    def _solve_by_factor(self, solver, targets, rng):
+    def _solve_by_factor(
+        self, activities: np.ndarray, solver: Any, targets: np.ndarray, rng: Any
+    ) -> Any:
         r"""Regularized least squares by a Cholesky factor that is computed once.
 
         .. math:: (A^T A + m \sigma^2 I) D = A^T Y, \quad \sigma = \text{reg} \max A
@@ -291,9 +300,8 @@ class _System:
         try:
             from scipy.linalg import cho_factor, cho_solve
         except ImportError:  # Nengo then inverts with NumPy
-            return solver(self._activities, targets, rng=rng)
+            return solver(activities, targets, rng=rng)
         started = time.time()
-        activities = self._activities
         n_points, n_neurons = activities.shape
         if solver not in self._factors:
             wide = solver.solver.transpose

@@ -68,7 +68,7 @@ class Beginning:
     program : Program
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program) -> None:
         hosts = [host for host in program.hosts.values() if hasattr(host, "captured")]
         self._captured = [(host, host.captured()) for host in hosts]
         self._own = [(host, [c.own() for c in states]) for host, states in self._captured]
@@ -147,7 +147,8 @@ def _wait(program, n_steps: int, found: dict | None) -> None:
     """Begin with what `_waiting` gave."""
     names = {name: (key, size) for key, (name, size) in _sources(program).items()}
     rows = {}
-    for name, values in (found or {}).items():
+    found = found or {}
+    for name, values in found.items():
         key, size = names[name]
         length = len(next(iter(found.values())))
         if values.shape != (length, size, program.batch) or values.dtype.kind != "f":
@@ -181,7 +182,7 @@ def _go_on_with(program: Program, found: Mapping[str, Mapping]) -> None:
     )
 
 
-def to_arrays(program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
+def to_arrays(program: Program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
     """All of that state as arrays.
 
     Parameters
@@ -228,7 +229,9 @@ def to_arrays(program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
     return plain.to_arrays(state, PROCESSES)
 
 
-def restore(program, arrays: Mapping[str, np.ndarray], path, n_steps: int) -> int | None:
+def restore(
+    program: Program, arrays: Mapping[str, np.ndarray], path: Any, n_steps: int
+) -> int | None:
     """Go on from the state in a file.
 
     Parameters

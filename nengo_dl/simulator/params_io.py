@@ -12,17 +12,22 @@ signals have given values when it is built again:
   decoders, transform and encoders (`FullWeights`).
 """
 
+from __future__ import annotations
+
 import errno
 import inspect
 import io
 import os
 import re
 import reprlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from nengo import Connection, Direct, Ensemble, Network, Probe
+from nengo.builder import Model
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 from nengo.solvers import NoSolver
@@ -63,7 +68,7 @@ OTHER_VALUES = (
     "a file of an earlier time, or put the numbers right (numpy.load, numpy.savez)."
 )
 #: of no ensemble were gains loaded
-NOTHING = MappingProxyType({})
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class FullWeights(NoSolver):
@@ -83,7 +88,7 @@ class FullWeights(NoSolver):
 
     compositional = False
 
-    def __init__(self, values, weights=True):
+    def __init__(self, values: Any, weights: bool = True) -> None:
         if not weights:
             raise ValidationError("must be True", attr="weights", obj=self)
         super().__init__(values, weights=True)
@@ -100,21 +105,26 @@ class ZeroFunction:
         The number of dimensions.
     """
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         self.size = size
 
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         """Zeros of the given size, for any ``x``."""
         return np.zeros(self.size)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return type(other) is ZeroFunction and other.size == self.size
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((ZeroFunction, self.size))
 
 
-def nengo_params(model, obj, values, loaded=NOTHING):
+def nengo_params(
+    model: Model,
+    obj: Any,
+    values: Callable[[Any], Any],
+    loaded: Mapping[Any, Any] = NOTHING,
+) -> dict[str, Any]:
     """Keyword arguments that make a Nengo object with the present parameters.
 
     Parameters
@@ -164,7 +174,9 @@ def nengo_params(model, obj, values, loaded=NOTHING):
     return {"solver": params["solver"]} if "solver" in params else {}
 
 
-def _ensemble_params(model, ens, values, loaded):
+def _ensemble_params(
+    model: Model, ens: Ensemble, values: Callable[[Any], Any], loaded: Any
+) -> dict[str, Any]:
     if isinstance(ens.neuron_type, Direct):
         return {}
     built = built_ensemble(model, ens, values, loaded)
@@ -187,7 +199,9 @@ def _ensemble_params(model, ens, values, loaded):
     }
 
 
-def _connection_params(model, conn, values):
+def _connection_params(
+    model: Model, conn: Connection, values: Callable[[Any], Any]
+) -> dict[str, Any]:
     signal = model.sig[conn].get("weights")
     if signal is None:
         return {}
@@ -205,7 +219,7 @@ def _connection_params(model, conn, values):
     }
 
 
-def _transform(transform, weights):
+def _transform(transform: Any, weights: Any) -> Any:
     """A transform like the given one, with other weights."""
     if isinstance(transform, Dense):
         return Dense(transform.shape, init=np.array(weights))
@@ -219,7 +233,13 @@ def _transform(transform, weights):
     return type(transform)(**{**arguments, "init": np.array(weights)})
 
 
-def get_nengo_params(model, objs, values, as_dict=False, loaded=NOTHING):
+def get_nengo_params(
+    model: Model,
+    objs: Any,
+    values: Callable[[Any], Any],
+    as_dict: bool = False,
+    loaded: Mapping[Any, Any] = NOTHING,
+) -> Any:
     """Keyword arguments that make Nengo objects with the present parameters.
 
     Parameters
@@ -271,7 +291,7 @@ def get_nengo_params(model, objs, values, as_dict=False, loaded=NOTHING):
     return params[0] if one else params
 
 
-def _check_labels(objs):
+def _check_labels(objs: Any) -> None:
     of_labels = [obj.ensemble if isinstance(obj, Neurons) else obj for obj in objs]
     labels = [getattr(obj, "label", None) for obj in of_labels]
     for obj, label in zip(objs, labels, strict=True):
@@ -288,7 +308,12 @@ def _check_labels(objs):
             )
 
 
-def freeze(model, objs, values, loaded=NOTHING):
+def freeze(
+    model: Model,
+    objs: Any,
+    values: Callable[[Any], Any],
+    loaded: Mapping[Any, Any] = NOTHING,
+) -> None:
     """Write the present parameters into Nengo objects.
 
     Built again, also by `nengo.Simulator`, the objects have these parameters and the
@@ -331,7 +356,9 @@ def freeze(model, objs, values, loaded=NOTHING):
             setattr(obj, attr, value)
 
 
-def _freeze_decoders(conn, solver, function, transform):
+def _freeze_decoders(
+    conn: Connection, solver: Any, function: Any, transform: Any
+) -> None:
     """Set the decoders of a connection, keeping what it says of their meaning."""
     if not isinstance(solver, FullWeights):
         if conn.size_mid != conn.size_out:
@@ -340,7 +367,7 @@ def _freeze_decoders(conn, solver, function, transform):
     conn.solver = solver
 
 
-def _path(path):
+def _path(path: Any) -> Any:
     """A path or an open file as such; the rest is refused."""
     if hasattr(path, "read") or hasattr(path, "write"):
         if isinstance(path, io.TextIOBase):
@@ -362,12 +389,12 @@ def _path(path):
     return Path(text)
 
 
-def _npz_path(path):
+def _npz_path(path: Path) -> Path:
     """The path with the suffix that NumPy gives to files with several arrays."""
     return path if path.name.endswith(".npz") else path.with_name(f"{path.name}.npz")
 
 
-def save(path, values):
+def save(path: Any, values: Mapping[str, Any]) -> None:
     """Write arrays to a file.
 
     A file of this name is replaced whole or not at all, and keeps its mode, owner and
@@ -406,7 +433,13 @@ def save(path, values):
     return path
 
 
-def load(path, expected, dtype=None, optional=NOTHING, numbered=frozenset()):
+def load(
+    path: Any,
+    expected: Mapping[str, tuple[int, ...]],
+    dtype: Any = None,
+    optional: Mapping[str, tuple[int, ...]] = NOTHING,
+    numbered: Any = frozenset(),
+) -> dict[str, np.ndarray]:
     """Read arrays from a file that `save` wrote.
 
     Names, shapes and types are looked at before anything is unpacked, so that a file
@@ -468,7 +501,7 @@ def load(path, expected, dtype=None, optional=NOTHING, numbered=frozenset()):
     return values
 
 
-def _found(path):
+def _found(path: Path) -> Path:
     """The file of a name; an open one as it is."""
     if not isinstance(path, Path):
         if getattr(path, "seekable", bool)():
@@ -485,7 +518,9 @@ def _found(path):
     raise FileNotFoundError(errno.ENOENT, "load: there is no file", str(candidates[0]))
 
 
-def _read(archive, expected, dtype):
+def _read(
+    archive: archives.Archive, expected: Mapping[str, tuple[int, ...]], dtype: Any
+) -> Any:
     """Arrays of an archive, or what is wrong with them, and the way out of that."""
     parameters = [name for name in archive.names if not name.startswith(STATE)]
     with_state = any(name.startswith(STATE) for name in expected)
@@ -520,7 +555,7 @@ def _read(archive, expected, dtype):
     return values, problems, OTHER_VALUES
 
 
-def _header_problem(shape, dtype, expected):
+def _header_problem(shape: Any, dtype: Any, expected: Any) -> str | None:
     """What is wrong with the form of an array, if anything."""
     if dtype.kind == "c":
         return "holds complex numbers; expected real ones"
@@ -531,7 +566,7 @@ def _header_problem(shape, dtype, expected):
     return None
 
 
-def _value_problem(name, value, dtype):
+def _value_problem(name: str, value: np.ndarray, dtype: Any) -> str | None:
     """What is wrong with the numbers of an array, if anything.
 
     State may be infinite or undefined, if that is how it is: a neuron that has not fired
@@ -555,7 +590,7 @@ def _value_problem(name, value, dtype):
     return f"holds {kind} ({np.count_nonzero(~finite)} of {value.size}, first at {where})"
 
 
-def _way_out(expected, fitting, found):
+def _way_out(expected: Any, fitting: Any, found: Any) -> str:
     """What to do if a file does not fit.
 
     Parameters
@@ -582,7 +617,7 @@ def _way_out(expected, fitting, found):
     )
 
 
-def _refuse_positions(path, names):
+def _refuse_positions(path: Any, names: Any) -> None:
     """Raise an error if arrays are named by their positions, as in NengoDL 3."""
     positions = [name for name in names if re.fullmatch(r"arr_\d+", name)]
     if positions:

@@ -1,14 +1,20 @@
 """Showing the user how far a long task has come."""
 
+from __future__ import annotations
+
 import sys
 import threading
 import time
 from datetime import datetime, timedelta
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 from nengo.exceptions import ValidationError
 from nengo.rc import rc
 from nengo.utils.progress import NoProgressBar, Progress, ProgressBar, to_progressbar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: A task that ends sooner, in seconds, is not shown in a terminal or notebook.
 DELAY = 0.5
@@ -25,8 +31,13 @@ STARTING = "%(elapsed)s so far"
 
 
 def progress(
-    progress_bar, label, max_value=None, delay=DELAY, last=True, slow_steps=False
-):
+    progress_bar: bool | ProgressBar | None,
+    label: str,
+    max_value: int | None = None,
+    delay: float = DELAY,
+    last: bool = True,
+    slow_steps: bool = False,
+) -> Any:
     """Follow a task, as a context manager.
 
     Parameters
@@ -83,7 +94,7 @@ def progress(
     return Task(display, label, max_value, last, slow_steps)
 
 
-def _display(progress_bar, delay):
+def _display(progress_bar: bool | ProgressBar | None, delay: float) -> ProgressBar | None:
     """The progress bar that shows a task, or None."""
     if progress_bar is True:
         wanted = rc["progress"]["progress_bar"].lower()
@@ -96,7 +107,7 @@ def _display(progress_bar, delay):
     return None if isinstance(progress_bar, NoProgressBar) else progress_bar
 
 
-def _in_notebook():
+def _in_notebook() -> bool:
     """Whether a kernel runs this, for a notebook or something like it."""
     ipython = sys.modules.get("IPython")  # a kernel has imported it long ago
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
@@ -107,19 +118,19 @@ class NoTask:
 
     __slots__ = ("max_steps",)
 
-    def update(self, n):
+    def update(self, n: int) -> None:
         """Do nothing: this task is not shown."""
 
-    def step(self, n=1):
+    def step(self, n: int = 1) -> None:
         """Do nothing: this task is not shown."""
 
-    def compiling(self):
+    def compiling(self) -> None:
         """Do nothing: this task is not shown."""
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: Any) -> None:
         return None
 
 
@@ -144,7 +155,14 @@ class Task(Progress):
         Whether a single step may take long.
     """
 
-    def __init__(self, display, label, max_value=None, last=True, slow_steps=False):
+    def __init__(
+        self,
+        display: ProgressBar,
+        label: str,
+        max_value: int | None = None,
+        last: bool = True,
+        slow_steps: bool = False,
+    ) -> None:
         super().__init__(label, max_steps=max_value or None)
         self._slow_steps = slow_steps
         self._display = display
@@ -154,7 +172,7 @@ class Task(Progress):
         self._thread = None
         self._over = threading.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         super().__enter__()
         self._show()
         many = self.max_steps is None or self.max_steps >= MANY_STEPS or self._slow_steps
@@ -163,7 +181,7 @@ class Task(Progress):
             self._thread.start()
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: Any) -> None:
         # the builder of networks leaves the task that it was given, before we do
         if self.finished:
             return
@@ -174,25 +192,25 @@ class Task(Progress):
             if self._last or not self.success:
                 self._display.close()
 
-    def update(self, n):
+    def update(self, n: int) -> None:
         """Tell that ``n`` steps are done, counted from the start of the task."""
         self.name_during = self.name_after
         self.n_steps = n
         self._show()
 
-    def step(self, n=1):
+    def step(self, n: int = 1) -> None:
         """Tell that ``n`` more steps are done."""
         self.update(self.n_steps + n)
 
-    def compiling(self):
+    def compiling(self) -> None:
         """Tell that what the steps need is compiled, until the first of them are done."""
         self.name_during = "Compiling"
 
-    def _keep_showing(self):
+    def _keep_showing(self) -> None:
         while not self._over.wait(self._display.delay + INTERVAL):
             self._show()
 
-    def _show(self):
+    def _show(self) -> None:
         now = time.monotonic()
         if now >= self._next_update:
             self._next_update = now + INTERVAL
@@ -210,11 +228,11 @@ class DelayedBar(ProgressBar):
         Seconds that a task must have run to be shown.
     """
 
-    def __init__(self, delay=DELAY):
+    def __init__(self, delay: float = DELAY) -> None:
         super().__init__()
         self.delay = delay
 
-    def too_early(self, progress):
+    def too_early(self, progress: Progress) -> bool:
         """Whether a task that is not shown yet should stay so."""
         return progress.finished or progress.elapsed_seconds() < self.delay
 
@@ -229,7 +247,7 @@ class NotebookBar(DelayedBar):
 
     _handle = None
 
-    def update(self, progress):
+    def update(self, progress: Progress) -> None:
         """Change the output; make it, if the task has run for long enough."""
         from IPython.display import display
 
@@ -241,7 +259,7 @@ class NotebookBar(DelayedBar):
             self._handle = None  # the next task has an output of its own
 
 
-def _texts(progress):
+def _texts(progress: Progress) -> Any:
     """A task as a bundle of texts by type, which notebooks choose from."""
     elapsed = timedelta(seconds=round(progress.elapsed_seconds()))
     known = progress.max_steps is not None
@@ -269,7 +287,7 @@ class TerminalBar(DelayedBar):
 
     _bar = None
 
-    def update(self, progress):
+    def update(self, progress: Progress) -> None:
         """Draw the line, if the task has run for long enough."""
         if self._bar is None:
             # while TensorFlow is imported, what it writes to stderr goes through a file
@@ -288,7 +306,7 @@ class TerminalBar(DelayedBar):
         self._bar = None
 
     @staticmethod
-    def _start(progress):
+    def _start(progress: Progress) -> Any:
         import progressbar as pb  # here, as most runs end without ever showing a bar
 
         if progress.max_steps is None:

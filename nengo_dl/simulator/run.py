@@ -151,7 +151,7 @@ class Run:
             rows = program.step(live.n_steps)
             if rows is None:
                 return False
-            if type(rows) is Seen:
+            if isinstance(rows, Seen):
                 self._record_seen(rows)
             else:
                 self._record(rows)

@@ -159,14 +159,14 @@ class Simulator:
         self.device = available_device(device)
         self.progress_bar = progress_bar
         self.optimize = optimize
-        seed = seed_number(seed, self.minibatch_size or 1)
+        number: Any = seed_number(seed, self.minibatch_size or 1)
         self.model = built_model(network, dt, model, progress_bar)
         self.network = self.model.toplevel if network is None else network
-        if seed is None:
-            own = None if network is None else network.seed
-            seed = np.random.randint(maxint) if own is None else own + 1
+        own: Any = None if network is None else network.seed
+        if number is None:
+            number = np.random.randint(maxint) if own is None else own + 1
         with progress(progress_bar, "Compiling"):
-            self._assemble(int(seed))
+            self._assemble(number)
             self._program.compile()
             self._run.begin(self.seed)
         self.closed = False

@@ -44,7 +44,7 @@ def summary(entries: Iterable[Parameter]) -> Table:
         obj = entry.obj.ensemble if isinstance(entry.obj, Neurons) else entry.obj
         owners.setdefault(obj, []).append(entry)
     rows = [HEADINGS, *(_row(obj, own) for obj, own in owners.items())]
-    kinds = dict.fromkeys(("training", "a rule", "nothing"), 0)
+    kinds: dict[str, int] = dict.fromkeys(("training", "a rule", "nothing"), 0)
     for entry in entries:
         kinds[_changed_by(entry)] += count([entry])
     return Table(

@@ -302,7 +302,7 @@ class TrainingData:
     def _items_of_entry(self, x: Any) -> int | None:
         """For how many items data tell the number of steps, if they are nothing else."""
         entry = x.get(N_STEPS) if isinstance(x, Mapping) else None
-        return len(np.asarray(entry)) if np.ndim(entry) else None
+        return None if entry is None or np.ndim(entry) == 0 else len(np.asarray(entry))
 
     def _check_needed(self, targets: dict[Any, Any], where: str) -> None:
         """Check that there are targets wherever there is a loss or a metric."""
@@ -335,7 +335,7 @@ class TrainingData:
                 continue
             if not isinstance(weight, Symbol):
                 weight = np.asarray(weight, self.dtype)
-            elif weight.tensor.shape.rank is None:
+            elif weight.any_rank:
                 weights[names[probe]] = weight
                 continue
             shapes = target.shape[:1], target.shape[:2]
@@ -353,7 +353,9 @@ class TrainingData:
 
     def class_table(self, class_weight: Any, where: str) -> np.ndarray:
         """The weights of all classes up to the last one that has one."""
-        numbers = list(class_weight) if isinstance(class_weight, Mapping) else [None]
+        numbers: list[Any] = [None]
+        if isinstance(class_weight, Mapping):
+            numbers = list(class_weight)
         if not numbers or any(
             isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0
             for n in numbers
@@ -415,7 +417,7 @@ class TrainingData:
         self.warn_of_synapses(given, where)
         self.feed(given)
         own = self.own_outputs(given, stateful)
-        inputs = {**given.inputs, **own.of_items(items, given.steps)}
+        inputs = {**given.inputs, **own.of_items(items, given.steps or 1)}
         return self.by_names(inputs, given, items, given.steps)
 
     def feed(self, given: Given) -> None:

@@ -3,7 +3,11 @@
 Imported when it is first needed, because importing Keras takes seconds.
 """
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 from nengo.exceptions import SimulationError
@@ -26,11 +30,11 @@ class FiniteParameters(keras.callbacks.Callback):
         does.
     """
 
-    def __init__(self, side, stop):
+    def __init__(self, side: Any, stop: bool) -> None:
         super().__init__()
         self.side, self.stop = side, stop
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Look at all parameters."""
         wrong = self.side.not_finite()
         if not wrong:
@@ -46,7 +50,7 @@ class FiniteParameters(keras.callbacks.Callback):
 
 
 @contextlib.contextmanager
-def with_callbacks(given, first):
+def with_callbacks(given: Any, first: Callable[[list[Any]], list[Any]]) -> Iterator[Any]:
     """The user's callbacks, behind some more.
 
     Parameters

@@ -92,7 +92,7 @@ def _inputs_to_check(about: TrainingData, inputs: Any) -> tuple[dict[Any, Any], 
             f"{about.batch} items; got {max(items, default=0)} items",
             attr=where,
         )
-    return arrays, steps
+    return arrays, steps or DEFAULT_STEPS
 
 
 class _Check:
@@ -161,7 +161,7 @@ class _Check:
             weight = self.rng.randn(*y.shape) / np.sqrt(y.shape.num_elements())
             total = tf.reduce_sum(y * weight)
         sources = [[v.value for v in variables], given]
-        gradients = tape.gradient(
+        gradients: Any = tape.gradient(
             total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
 
@@ -180,11 +180,11 @@ class _Check:
             variable.assign(before)
         for key, gradient in gradients[1].items():
 
-            def moved(array, key=key):
+            def with_input(array, key=key):
                 return value({**self.inputs, key: tf.constant(array)})
 
-            array = self.inputs[key]
-            self._compare(probe, f"input {key!r}", array, gradient, moved, (atol, rtol))
+            about = (f"input {key!r}", self.inputs[key], gradient, with_input)
+            self._compare(probe, *about, (atol, rtol))
 
     def _name(self, variable):
         """What a variable holds: the parameters of objects of the network."""
@@ -203,6 +203,7 @@ class _Check:
         atol = max(atol, self.rounding)
         for direction in self._directions(array):
             analytic, numeric = float(np.sum(gradient * direction)), []
+            step, up, down = 1.0, np.nan, np.nan
             for move in self.moves:  # the larger one where the smaller drowns in rounding
                 step = move * max(1.0, np.abs(array).max())
                 up, down = (moved(array + sign * step * direction) for sign in (1, -1))

@@ -4,7 +4,10 @@ Every array has shape ``(batch, steps, size)``. One array, a list or a dictionar
 them becomes a dictionary with the Nengo objects as keys, after all shapes were checked.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo.exceptions import ValidationError
@@ -29,6 +32,9 @@ from nengo_dl.training.targets import (
     what_it_is,
 )
 
+if TYPE_CHECKING:
+    from nengo import Network, Node, Probe
+
 #: Key by which a dictionary of input data may also hold the number of steps; and the
 #: name of the Keras model's input that tells it, if there is no node that is given data.
 N_STEPS = "n_steps"
@@ -50,16 +56,22 @@ class Symbol:
         Whether not even the number of axes is known; ``shape`` is the usual one then.
     """
 
-    def __init__(self, shape, dtype, tensor=None, any_rank=False):
+    def __init__(
+        self,
+        shape: Iterable[int | None],
+        dtype: Any,
+        tensor: Any = None,
+        any_rank: bool = False,
+    ) -> None:
         self.shape, self.dtype, self.tensor = tuple(shape), np.dtype(dtype), tensor
         self.ndim, self.any_rank = len(self.shape), any_rank
 
-    def astype(self, dtype, copy=False):
+    def astype(self, dtype: Any, copy: bool = False) -> Symbol:
         """A symbol of another type; its tensor stays what it is."""
         return Symbol(self.shape, dtype, self.tensor, self.any_rank)
 
 
-def input_nodes(network):
+def input_nodes(network: Network | None) -> list[Node]:
     """The nodes that data can be given for.
 
     Parameters
@@ -81,7 +93,9 @@ def input_nodes(network):
     ]
 
 
-def unique_names(objects, default_prefix=None):
+def unique_names(
+    objects: Iterable[Any], default_prefix: str | None = None
+) -> dict[Any, str]:
     """A name for each object, without those characters that Keras does not allow.
 
     Parameters
@@ -115,26 +129,26 @@ def unique_names(objects, default_prefix=None):
     return names
 
 
-def nodes_names(nodes):
+def nodes_names(nodes: Iterable[Node]) -> dict[Node, str]:
     """Names of input nodes (see `unique_names`)."""
     return unique_names(nodes, "node")
 
 
-def probes_names(probes):
+def probes_names(probes: Iterable[Probe]) -> dict[Probe, str]:
     """Names of probes (see `unique_names`)."""
     return unique_names(probes, "probe")
 
 
 def resolve_data(
-    data,
-    nodes,
-    minibatch_size=None,
-    n_steps=None,
-    where="Simulator.run_steps",
-    names=None,
-    dtype=None,
-    one_item=False,
-):
+    data: Any,
+    nodes: Sequence[Node],
+    minibatch_size: int | None = None,
+    n_steps: int | None = None,
+    where: str = "Simulator.run_steps",
+    names: dict[Node, str] | None = None,
+    dtype: Any = None,
+    one_item: bool = False,
+) -> tuple[dict[Any, Any], int | None]:
     """Check data for input nodes.
 
     Parameters
@@ -208,7 +222,8 @@ def resolve_data(
     if _is_one_of_many(data, nodes):
         data = _chosen(kind, data, nodes, "nodes without data run their own output")
     for node, value in _by_object(kind, data).items():
-        array = given = _numeric(kind, node, value)
+        given: Any = _numeric(kind, node, value)
+        array: Any = given
         if dtype is not None:
             with np.errstate(over="ignore"):  # it is refused below
                 array = array.astype(dtype, copy=False)
@@ -228,16 +243,16 @@ def resolve_data(
 
 
 def resolve_targets(
-    targets,
-    probes,
-    n_steps=None,
-    n_items=None,
-    where="Simulator.fit",
-    names=None,
-    check_size=True,
-    shapes=None,
-    compared=None,
-):
+    targets: Any,
+    probes: Sequence[Probe],
+    n_steps: int | Mapping[Any, int | None] | None = None,
+    n_items: int | None = None,
+    where: str = "Simulator.fit",
+    names: dict[Probe, str] | None = None,
+    check_size: bool = True,
+    shapes: Mapping[Any, tuple[int, ...]] | None = None,
+    compared: Mapping[str, Any] | None = None,
+) -> dict[Any, Any]:
     """Check target values of probes.
 
     Parameters
@@ -309,7 +324,7 @@ def _check_target(kind, probe, value, array, steps, read, check_size):
     classes = only_classes(read)
     advice = ""
     if len(expected) == 1:
-        advice = axis_advice(value, array.shape, *expected, steps, classes)
+        advice = axis_advice(value, array.shape, expected[0], steps, classes)
     one = array.dtype.kind in "iu" or sparse_loss(read) is not None
     any_size = (one and array.shape[2:] == (1,)) or not check_size
     shape = expected
@@ -444,8 +459,9 @@ def _find(kind, key):
     except TypeError:  # not hashable
         pass
     reason = "is unknown"
-    if getattr(obj, "size_in", 0) and kind.role == "input":
-        reason = f"is not an input, because its size_in is {obj.size_in}"
+    size_in = getattr(obj, "size_in", 0)
+    if size_in and kind.role == "input":
+        reason = f"is not an input, because its size_in is {size_in}"
     raise ValidationError(
         f"the key {key!r} of the {kind.what} {reason}. {kind.listing()}",
         attr=kind.where,

@@ -110,7 +110,9 @@ class _Call:
         with tf.GradientTape() as tape:
             tape.watch(start)
             now = value(*start)
-        gradients = tape.gradient(now, start, unconnected_gradients="zero")
+        gradients = tape.gradient(
+            now, start, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         direction = [rng.normal(size=x.shape) * (1 + np.abs(x)) for x in start]
         pairs = zip(gradients, direction, strict=True)
         analytic = float(sum(np.sum(tf.convert_to_tensor(g) * d) for g, d in pairs))

@@ -1,8 +1,17 @@
 """The variables of Keras layers in a network, and their place among its parameters."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from nengo.builder import Model, Signal
 
 from nengo_dl.tensor_node import layer_parameters, layers_of
+
+if TYPE_CHECKING:
+    from nengo_dl.training.parameter_store import ParameterStore
+    from nengo_dl.training.parameters import Parameter
 
 
 class LayerVariables:
@@ -25,18 +34,18 @@ class LayerVariables:
         The layers; of plain functions, the variables that they use.
     """
 
-    def __init__(self, model, entries):
+    def __init__(self, model: Model, entries: list[Parameter]) -> None:
         self.variables = {s: variable for _, _, s, variable in layer_parameters(model)}
         self.objects = layers_of(model)
         self._trainable = {e.signal: e.trainable for e in entries}
-        self._memories = {}
+        self._memories: dict[Signal, Any] = {}
         self._frozen = [v for v in self.variables.values() if not v.trainable]
 
-    def thawed(self):
+    def thawed(self) -> list[Any]:
         """Variables that were made trainable since, which has no effect."""
         return [variable for variable in self._frozen if variable.trainable]
 
-    def untrained(self, used):
+    def untrained(self, used: set[Signal]) -> frozenset[int]:
         """Variables that Keras would train, and the network does not.
 
         Parameters
@@ -55,14 +64,14 @@ class LayerVariables:
             if signal not in used or not self._trainable[signal]
         )
 
-    def push(self, store):
+    def push(self, store: ParameterStore) -> None:
         """The variables take the values of the store, where it has others."""
         for signal, variable in self.variables.items():
             value = store[signal]
             if not np.array_equal(variable.numpy().astype(store.dtype), value):
                 variable.assign(value)
 
-    def changed(self, store):
+    def changed(self, store: ParameterStore) -> dict[Signal, np.ndarray]:
         """The values that are not those of the store: signal -> array."""
         found = {}
         for signal, memory in self._places().items():
@@ -72,7 +81,7 @@ class LayerVariables:
                     found[signal] = array
         return found
 
-    def _places(self):
+    def _places(self) -> dict[Signal, Any]:
         """Where the values lie, to see quickly which ones were written."""
         if not self._memories and self.variables:
             from nengo_dl.runtime.tensorflow.parameter_banks import VariableMemory

@@ -1,14 +1,18 @@
 """The present values of all parameters of a simulator."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from nengo.builder import Model, Signal
 
 from nengo_dl.training.layer_variables import LayerVariables
-from nengo_dl.training.parameters import collect_parameters, initial_value
+from nengo_dl.training.parameters import Parameter, collect_parameters, initial_value
 
 
-class ParameterStore(Mapping):
+class ParameterStore(Mapping[Signal, np.ndarray]):
     """Base signal -> value, for every parameter that no operator changes.
 
     Parameters
@@ -33,12 +37,12 @@ class ParameterStore(Mapping):
         Grows with every change.
     """
 
-    def __init__(self, model, dtype):
+    def __init__(self, model: Model, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self.entries = collect_parameters(model)
         self.learned = frozenset(p.signal.base for p in self.entries if p.learned)
         self.version = 0
-        self._held = {}
+        self._held: dict[Signal, np.ndarray] = {}
         changed = {
             signal.base
             for op in model.operators
@@ -53,25 +57,25 @@ class ParameterStore(Mapping):
         self._values = dict(self.initial)
         self.layers = LayerVariables(model, self.entries)
 
-    def __getitem__(self, signal):
+    def __getitem__(self, signal: Signal) -> np.ndarray:
         return self._values[signal] if signal in self._values else self._held[signal]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Signal]:
         return iter(self._values)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._values)
 
-    def __contains__(self, signal):
+    def __contains__(self, signal: object) -> bool:
         return signal in self._values or signal in self._held
 
     @property
-    def fixed(self):
+    def fixed(self) -> set[Signal]:
         """Base signals that training leaves as they are, at least in part."""
         return {entry.signal.base for entry in self.entries if not entry.trainable}
 
     @property
-    def penalized(self):
+    def penalized(self) -> dict[Signal, dict[str, Any]]:
         """Base signal -> its regularizer and constraint, where it has any.
 
         Several connections may have one array of weights; the first that says something
@@ -84,7 +88,7 @@ class ParameterStore(Mapping):
                 found.setdefault(entry.signal, own)
         return found
 
-    def overflown(self):
+    def overflown(self) -> list[Parameter]:
         """Parameters that were built with numbers that the type cannot hold."""
         if self.dtype == np.float64:
             return []
@@ -96,7 +100,7 @@ class ParameterStore(Mapping):
             and np.isfinite(initial_value(entry.signal)).all()
         ]
 
-    def penalized_parts(self):
+    def penalized_parts(self) -> list[Parameter]:
         """Parameters whose regularizer or constraint cannot be obeyed.
 
         They are parts of one signal with others, see `merged_with_fixed`.
@@ -107,7 +111,7 @@ class ParameterStore(Mapping):
             if entry.signal.is_view and (entry.regularizer or entry.constraint)
         ]
 
-    def merged_with_fixed(self):
+    def merged_with_fixed(self) -> list[Parameter]:
         """Parameters that can only be trained together with what must not be.
 
         They are parts of one signal with what is not trainable, or with what operators
@@ -124,7 +128,7 @@ class ParameterStore(Mapping):
         ]
 
     @property
-    def trained_and_learned(self):
+    def trained_and_learned(self) -> dict[Signal, Parameter]:
         """Base signal -> what is to be trained although operators change it."""
         return {
             entry.signal: entry
@@ -134,7 +138,7 @@ class ParameterStore(Mapping):
             and entry.signal not in self._values
         }
 
-    def write(self, values):
+    def write(self, values: Mapping[Signal, Any]) -> bool:
         """Take over other values; returns whether any is different."""
         different = {
             signal: np.array(value, self.dtype)
@@ -147,14 +151,14 @@ class ParameterStore(Mapping):
         self.version += bool(different)
         return bool(different)
 
-    def written(self):
+    def written(self) -> dict[Signal, np.ndarray]:
         """Base signal -> present value, for those that have another than at first."""
         return {s: v for s, v in self._values.items() if v is not self.initial[s]}
 
-    def held(self):
+    def held(self) -> dict[Signal, np.ndarray]:
         """What was given to `hold`."""
         return dict(self._held)
 
-    def hold(self, values):
+    def hold(self, values: Mapping[Signal, np.ndarray]) -> None:
         """Keep last values of what is learned online, for a closed simulator."""
         self._held = dict(values)

@@ -6,15 +6,18 @@ a connection.
 `nengo_dl.simulator.params_io` moves their values out of the simulator and back.
 """
 
+from __future__ import annotations
+
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from nengo import Connection, Direct, Ensemble, Probe
 from nengo.base import ObjView
+from nengo.builder import Model, Signal
 from nengo.connection import LearningRule
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
@@ -71,7 +74,7 @@ class Parameter:
     constraint: Any = None
 
 
-def collect_parameters(model):
+def collect_parameters(model: Model) -> list[Parameter]:
     """All parameters of a built model.
 
     Parameters
@@ -162,7 +165,7 @@ def _is_of_probe(obj):
     return isinstance(obj, Connection) and isinstance(obj.post_obj, Probe)
 
 
-def probe_connections(model):
+def probe_connections(model: Model) -> dict[Probe, Connection]:
     """The connections that were built to decode what probes read.
 
     Parameters
@@ -178,7 +181,7 @@ def probe_connections(model):
     return {obj.post_obj: obj for obj in model.params if _is_of_probe(obj)}
 
 
-def object_names(model):
+def object_names(model: Model) -> dict[Any, str]:
     """Names of the built objects that say where in the network they are.
 
     Parameters
@@ -250,7 +253,7 @@ def _end_name(end, names):
     return names.get(obj, type(obj).__name__)
 
 
-def initial_value(signal):
+def initial_value(signal: Signal) -> np.ndarray:
     """The value that a parameter's signal was built with.
 
     Parameters
@@ -266,7 +269,7 @@ def initial_value(signal):
     return entries(signal)[2] if signal.sparse else signal.initial_value
 
 
-def sparse_indices(signal):
+def sparse_indices(signal: Signal) -> np.ndarray:
     """Where the values of a sparse signal stand in the matrix.
 
     Parameters
@@ -284,7 +287,7 @@ def sparse_indices(signal):
     return np.stack([rows, columns], axis=1)
 
 
-def live_value(signal, values):
+def live_value(signal: Signal, values: Callable[[Any], Any]) -> np.ndarray:
     """The present value of a parameter.
 
     Parameters
@@ -321,7 +324,7 @@ def live_value(signal, values):
     return live
 
 
-def live_matrix(signal, values):
+def live_matrix(signal: Signal, values: Callable[[Any], Any]) -> Any:
     """The present value of a connection's weights, sparse if they were built so.
 
     Parameters
@@ -352,7 +355,7 @@ def _with_entries(matrix, data):
     return other.asformat(matrix.format)
 
 
-def sparse_matrices(signal, values):
+def sparse_matrices(signal: Signal, values: np.ndarray) -> np.ndarray:
     """Sparse matrices from the values of their entries.
 
     Parameters
@@ -375,7 +378,12 @@ def sparse_matrices(signal, values):
     return matrices
 
 
-def built_ensemble(model, ens, values=initial_value, loaded=None):
+def built_ensemble(
+    model: Model,
+    ens: Ensemble,
+    values: Callable[[Any], Any] = initial_value,
+    loaded: Any = None,
+) -> Any:
     """A built ensemble with the present values of its parameters.
 
     Everything fits together, as core Nengo defines it: ``scaled_encoders = encoders *
@@ -415,14 +423,16 @@ def built_ensemble(model, ens, values=initial_value, loaded=None):
     built = built._replace(**tuning._asdict(), bias=bias)
     before = model.params[ens]
     changed = (built.gain != before.gain) | (bias != before.bias)
-    curve = before.max_rates, before.intercepts
+    curve: Sequence[Any] = before.max_rates, before.intercepts
     if changed.any() and before.max_rates is not None:
-        found = rates_and_intercepts(ens.neuron_type, built.gain, bias)
-        curve = [np.where(changed, *pair) for pair in zip(found, curve, strict=True)]
+        found: Any = rates_and_intercepts(ens.neuron_type, built.gain, bias)
+        curve = [
+            np.where(changed, new, old) for new, old in zip(found, curve, strict=True)
+        ]
     return built._replace(max_rates=curve[0], intercepts=curve[1])
 
 
-def fixed_gains(model):
+def fixed_gains(model: Model) -> set[Ensemble]:
     """The ensembles whose gains take part in the simulation by themselves.
 
     What connections bring to neurons is multiplied by the gains, and rules that learn
@@ -460,7 +470,9 @@ def _loaded_tuning(signal, radius, built, loaded):
     return Tuning(scaled, divided(scaled, gain, radius, built, changed), gain)
 
 
-def built_connection(model, conn, values=initial_value):
+def built_connection(
+    model: Model, conn: Connection, values: Callable[[Any], Any] = initial_value
+) -> Any:
     """A built connection with the present values of its weights.
 
     Parameters

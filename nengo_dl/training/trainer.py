@@ -236,12 +236,15 @@ class Trainer:
         """
         if self.live.closed:
             raise SimulatorClosed(f"Simulator.{what}: the simulator is closed.")
-        if self.keras is None:
+        side = self.keras
+        if side is None:
             with self.turns.reading():
-                if self.keras is None:  # or another thread has made it meanwhile
+                side = self.keras
+                if side is None:  # or another thread has made it meanwhile
                     make = self._new_side
-                    self.keras = apart(make, what) if in_a_scope() else make(what)
-        return self.keras
+                    side = apart(make, what) if in_a_scope() else make(what)
+                    self.keras = side
+        return side
 
     def _new_side(self, what: str) -> KerasSide:
         from nengo_dl.training.keras_side import KerasSide

