@@ -33,7 +33,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, share, simplify, stack
 
 #: for a network whose parameters and state may be written: what is equal now need not
 #: stay so, not even two states with one first value
-OPEN_PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, stack)
+PARAMETRIC_PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, stack)
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Strategies:
     sorter: Sorter | None = None
     simplifications: Sequence[Simplification] | None = None
 
-    def passes(self, open: bool) -> tuple[Callable[[Graph], Graph], ...]:
-        """What happens to a graph; ``open``, if parameters and state may be written."""
-        chosen = OPEN_PASSES if open else PASSES
+    def passes(self, parametric: bool) -> tuple[Callable[[Graph], Graph], ...]:
+        """The passes; ``parametric``, if parameters and state may be written."""
+        chosen = PARAMETRIC_PASSES if parametric else PASSES
         if self.simplifications is None:
             return chosen
         own = simplify_by(self.simplifications)

@@ -279,7 +279,7 @@ def _flat(value):
 
 @contextlib.contextmanager
 def gradients_of_one_replica(optimizer, strategy):
-    """Around a training step: no sum over replicas, where there is but one.
+    """Context of a training step: no sum over replicas, where there is but one.
 
     Keras takes an operation with a gradient of its own for it. TensorFlow keeps those
     until the process ends, and with this one all of the training step.

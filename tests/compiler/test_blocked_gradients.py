@@ -138,7 +138,7 @@ def test_through_time_and_matrices():
 
 def test_neurons_in_a_network():
     from nengo_dl.compiler.lowering import LoweringOptions
-    from nengo_dl.compiler.pipeline import OPEN_PASSES, compile_model
+    from nengo_dl.compiler.pipeline import PARAMETRIC_PASSES, compile_model
     from nengo_dl.surrogates import SpikeTraining
 
     with nengo.Network(seed=0) as net:
@@ -150,6 +150,6 @@ def test_neurons_in_a_network():
     parameters = frozenset((encoders, bias))
     for spikes, expected in ((None, ["LIF"]), (SpikeTraining(), [])):
         options = LoweringOptions(spikes=spikes, parameters=parameters)
-        graph = compile_model(model, options, OPEN_PASSES).graph
+        graph = compile_model(model, options, PARAMETRIC_PASSES).graph
         found = blocked_gradients(graph, [probe], [bias])
         assert [node.kernel.name for node in found] == expected

@@ -37,7 +37,7 @@ solved for."""
 
 WATCHED = (
     (simulator, "built_model"),
-    *((pipeline, name) for name in ("PASSES", "OPEN_PASSES", "lower")),
+    *((pipeline, name) for name in ("PASSES", "PARAMETRIC_PASSES", "lower")),
     *((pipeline, name) for name in ("stages", "one_stage", "plan", "layout")),
 )
 """Where functions that are phases of their own, and lists of such, are called from."""
