@@ -31,6 +31,7 @@ from nengo.exceptions import BuildError
 from nengo_dl.compiler import registry
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.compiler.rules import OperatorRule, unknown_operator
+from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.captured_state import CapturedState, reached
 from nengo_dl.kernels.functions import (
     PYTHON,
@@ -152,7 +153,7 @@ def _with_generators(op, generators):
     return op
 
 
-class PythonOperator:
+class PythonOperator(Callback):
     """An operator as Python: the step functions of all batch items.
 
     Parameters
@@ -180,6 +181,7 @@ class PythonOperator:
         """What the operator is called in messages."""
         return label_of(self.op)
 
+    per_item = stateful = True
     #: making the step functions may write to signals, see `reset`
     writes_first = True
 

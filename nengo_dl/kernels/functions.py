@@ -15,6 +15,7 @@ from nengo.utils.numpy import is_array_like
 from nengo_dl.compiler.exact_callbacks import COUNT, from_digits, to_digits
 from nengo_dl.compiler.rules import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
+from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.captured_state import CapturedState
 from nengo_dl.kernels.independence import reachable
 from nengo_dl.notices import label_of, warn
@@ -103,7 +104,7 @@ Attempt: TypeAlias = tuple[np.ndarray, int, BaseException | None]
 NO_ROWS = np.zeros(0, np.int64)
 
 
-class HostFunction:
+class HostFunction(Callback):
     """What runs an operator as Python, column by column.
 
     Columns are batch items, perhaps of several steps, one step after the other.

@@ -46,7 +46,7 @@ class _Column:
         self.host = host
         self.rows: tuple[int, int] | None = rows
         self.digits: tuple[int, int] | None = digits
-        self.per_item = hasattr(host, "reset")
+        self.per_item = host.per_item
 
     def put(self, out: np.ndarray, values: np.ndarray) -> None:
         """Values ``(..., size, items)`` into the rows of steps ``(..., n, batch)``."""
@@ -68,7 +68,7 @@ class _Column:
     @property
     def draws(self) -> bool:
         """Whether the host gives many steps at once, apart from all others."""
-        return getattr(self.host, "draws", False)
+        return self.host.draws
 
 
 class InputFeed:

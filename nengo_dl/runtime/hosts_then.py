@@ -22,8 +22,7 @@ class HostsThen:
     def __init__(self, program: Program):
         self._program = program
         self._snapshot = program.snapshot_hosts()
-        hosts = {op: h for op, h in program.hosts.items() if hasattr(h, "captured")}
-        captured = {op: host.captured() for op, host in hosts.items()}
+        captured = {op: host.captured() for op, host in program.hosts.items()}
         self._own = [[item.own() for item in items] for items in captured.values()]
         self._others = {op: [i.others() for i in items] for op, items in captured.items()}
         self._waiting = {e.feed: e.feed.waiting for e in program.executors}
@@ -33,7 +32,7 @@ class HostsThen:
     def between_batches(self, first_item: int = 0, noting: bool = True) -> None:
         """Go back within a call of the Keras model: all but Keras variables."""
         hosts = self._program.hosts
-        tensors = {op for op in self._snapshot if getattr(hosts[op], "of_tensors", False)}
+        tensors = {op for op in self._snapshot if hosts[op].of_tensors}
         self.put_back(first_item, noting, tensors)
 
     def put_back(

@@ -212,7 +212,7 @@ class Observation:
             return None
         for op, host in self.program.hosts.items():
             for name, signal in getattr(op, "state", {}).items():
-                if signal is base and getattr(host, "states", None):
+                if signal is base and host.states:
                     items = [np.ravel(state[name])[index] for state in host.states]
                     return np.stack(items, axis=1)
         raise SimulationError(

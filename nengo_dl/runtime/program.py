@@ -16,6 +16,7 @@ from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.memory import overlap
 from nengo_dl.compiler.pipeline import Compiled
 from nengo_dl.compiler.rules import trains_otherwise
+from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.runtime.executor import (
     SHORT_RUN,
     Capability,
@@ -36,6 +37,9 @@ from nengo_dl.runtime.sampling import Sampling, Seen
 from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tensorflow import kinds as _kinds  # noqa: F401  (likewise)
 from nengo_dl.surrogates import SpikeTraining
+
+#: for operators that have a native form
+NOTHING = Callback()
 
 #: the compiler does as it sees fit
 NO_CHOICE = pipeline.Strategies()
@@ -424,7 +428,7 @@ class Program:
             hosts = {s.op: self._fresh_host(s.op) for s in compiled.sources}
             self._seed_processes(hosts, seed, count)
         sources = [s for s in compiled.sources if s.signal in signals or s.signal is None]
-        differ = any(hasattr(hosts[s.op], "reset") for s in sources)
+        differ = any(hosts[s.op].per_item for s in sources)
         items = count if differ else 1
         feed = InputFeed.of_sources(sources, hosts, self.model.dt, items, self.dtype)
         try:
@@ -439,7 +443,7 @@ class Program:
 
     def _fresh_host(self, op):
         host = self.hosts[op]
-        return type(host)(op, self.model.dt) if hasattr(host, "reset") else host
+        return type(host)(op, self.model.dt) if host.per_item else host
 
     def _choose(self, use: Specialization, n_steps: int) -> ExecutorKind:
         """What runs the next steps; see the parameter ``jit``."""
@@ -561,8 +565,7 @@ class Program:
 
     def snapshot_hosts(self) -> dict:
         """The state of all processes that run as Python, for `restore_hosts`."""
-        hosts = {op: h for op, h in self.hosts.items() if hasattr(h, "snapshot")}
-        return {op: host.snapshot() for op, host in hosts.items()}
+        return {op: h.snapshot() for op, h in self.hosts.items() if h.stateful}
 
     def hosts_now(self) -> HostsThen:
         """What all Python functions keep, for going back to it within this process."""
@@ -570,13 +573,11 @@ class Program:
 
     def random_variables(self) -> list:
         """Keras variables with the state of random numbers of functions of tensors."""
-        hosts = self.hosts.values()
-        return [v for host in hosts for v in getattr(host, "random_variables", ())]
+        return [v for host in self.hosts.values() for v in host.random_variables]
 
     def random_numbers(self) -> dict:
         """The state of `random_variables`, for `go_on_with_numbers`."""
-        tensors = {op: h for op, h in self.hosts.items() if hasattr(h, "go_on_with")}
-        return {op: host.random_numbers() for op, host in tensors.items()}
+        return {op: h.random_numbers() for op, h in self.hosts.items() if h.of_tensors}
 
     def go_on_with_numbers(self, numbers: Mapping) -> None:
         """Functions of tensors draw what comes after."""
@@ -586,8 +587,7 @@ class Program:
     def draw_as_layers_would(self) -> None:
         """Keras layers draw what they would draw next outside of the simulation."""
         for host in self.hosts.values():
-            if hasattr(host, "draw_as_layers_would"):
-                host.draw_as_layers_would()
+            host.draw_as_layers_would()
 
     def restore_hosts(self, snapshot: Mapping, first_item: int = 0) -> None:
         """Go back to a snapshot: the batch items from ``first_item`` on."""
@@ -691,19 +691,15 @@ class Program:
             process = getattr(op, "process", None)
             if process is None:
                 # operators without a process take numbers from the common ones
-                host = hosts.get(op)
-                if getattr(host, "writes_first", False):
-                    host.reset(rngs, self._first)
-                elif hasattr(host, "reset"):
-                    host.reset(rngs)
+                host = hosts.get(op, NOTHING)
+                host.reset(rngs, *([self._first] if host.writes_first else ()))
                 continue
             # every process draws a seed, also where it makes no use of it
             own = [process.get_rng(rng) for rng in rngs]
             if op in hosts:
                 hosts[op].reset(own)
         for number, op in enumerate(self.model.operators):
-            if hasattr(hosts.get(op), "reseed"):
-                hosts[op].reseed(int(seed) % 2**64, number)
+            hosts.get(op, NOTHING).reseed(int(seed) % 2**64, number)
 
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network; see `compiler.describe` and ``page``."""

@@ -29,14 +29,14 @@ def _kept(program) -> dict:
     return {
         str(numbers[op]): (program.hosts[op], state)
         for op, state in program.snapshot_hosts().items()
-        if getattr(program.hosts[op], "goes_on", True)
+        if program.hosts[op].goes_on
     }
 
 
 def _label(host) -> str:
     """What to call a host, without addresses in memory."""
-    kind = getattr(host, "kind", None)
-    return re.sub(r" at 0x[0-9a-f]+", "", kind.__name__ if kind else host.label)
+    name = host.kind.__name__ if host.kind else host.label
+    return re.sub(r" at 0x[0-9a-f]+", "", name)
 
 
 def _numbered(state: Any) -> Any:
@@ -69,8 +69,7 @@ class Beginning:
     """
 
     def __init__(self, program: Program) -> None:
-        hosts = [host for host in program.hosts.values() if hasattr(host, "captured")]
-        self._captured = [(host, host.captured()) for host in hosts]
+        self._captured = [(host, host.captured()) for host in program.hosts.values()]
         self._own = [(host, [c.own() for c in states]) for host, states in self._captured]
         #: of all together, so that what several functions reach is looked at once
         self._others = self._reached([c for _, states in self._captured for c in states])

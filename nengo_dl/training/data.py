@@ -85,9 +85,7 @@ class OwnOutputs:
         sources = program.compiled(Specialization(program.is_open)).sources
         wanted = set(self.signals.values())
         self._processes = {
-            s.op
-            for s in sources
-            if s.signal in wanted and hasattr(program.hosts[s.op], "reset")
+            s.op for s in sources if s.signal in wanted and program.hosts[s.op].per_item
         }
         #: number of steps -> outputs that all items have in common
         self._same: dict[int, dict[Any, np.ndarray]] = {}

@@ -9,6 +9,7 @@ import nengo_dl
 from nengo_dl.compiler.exact_callbacks import COUNT, Digits, from_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
+from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.runtime.host import InputFeed, InputsInterrupted
 from nengo_dl.runtime.program import Specialization
 
@@ -118,16 +119,13 @@ def test_what_a_function_raises_is_passed_on():
     assert str(interrupted.value.cause) == "from inside"
 
 
-class Draws:
+class Draws(Callback):
     """A host that gives many steps at once, and notes for how many it was asked."""
 
-    draws = True
+    draws = per_item = True
 
     def __init__(self, batch=2, size=3):
         self.shape, self.asked, self.first = (batch, size), [], 0
-
-    def reset(self, rngs):
-        """Only sources with values for each item have this."""
 
     def advance(self, t):
         """One step."""
@@ -141,7 +139,7 @@ class Draws:
         return steps + 0.25 * np.arange(6.0).reshape(self.shape)
 
 
-class Calls:
+class Calls(Callback):
     """A host that is called step by step, and fails at one of them."""
 
     label = "calls"
@@ -245,19 +243,16 @@ def test_rows_that_are_put_back_are_forgotten_elsewhere():
     np.testing.assert_array_equal(interrupted.value.partial[:2], rows[6:])
 
 
-class Process:
+class Process(Callback):
     """What runs a process of two items: each gets the time, scaled."""
 
-    label = "process"
-
-    def reset(self, rngs):
-        pass
+    label, per_item = "process", True
 
     def advance(self, t):
         return np.array([[t / 3], [t / 7]])
 
 
-class Function:
+class Function(Callback):
     label = "function"
 
     @staticmethod

@@ -101,6 +101,7 @@ class UniformDraws(HostFunction):
         Length of a time step in seconds.
     """
 
+    per_item = stateful = True
     #: many steps may be drawn at once; nothing else draws from these generators
     draws = True
 

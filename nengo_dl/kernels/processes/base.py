@@ -100,6 +100,8 @@ class PythonProcess(HostFunction):
         The state of each item: name -> array, changed in place.
     """
 
+    per_item = stateful = True
+
     def __init__(self, op: Any, dt: float):
         self.op = op
         self.dt = dt

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.notices import warn
 from nengo_dl.runtime.tensorflow.arguments import takes_training, wrong_arguments
 from nengo_dl.runtime.tensorflow.cells import CellStates, dropout_of_one_call
@@ -659,7 +660,7 @@ class TensorFunction:
         return VariableState(self.state_variables, self)
 
 
-class VariableState:
+class VariableState(Callback):
     """The variables of a layer that change from step to step, as part of a simulation.
 
     Between the batches of one call the loop itself looks after them.
@@ -671,7 +672,7 @@ class VariableState:
         Whose random numbers start with those of the simulation.
     """
 
-    of_tensors = True
+    stateful = of_tensors = True
 
     def __init__(self, variables: list, function: TensorFunction | None = None) -> None:
         self.variables = variables
