@@ -16,12 +16,7 @@ import numpy as np
 from nengo.exceptions import SimulationError
 
 from nengo_dl.runtime.journal import HostLog
-
-SUM_BY_ADDS = 3
-"""Sums of at most this many terms become additions (0.3 us each against 1.2 us)."""
-
-PRODUCTS_BY_DOT = 2
-"""Stacks of at most this many products become calls of ``dot`` (0.5 us against 1.2)."""
+from nengo_dl.runtime.numpy.costs import PRODUCTS_BY_DOT, SUM_BY_ADDS
 
 
 class Code(Protocol):

@@ -9,9 +9,18 @@ from typing import Any
 import numpy as np
 
 from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
+from nengo_dl.runtime.numpy.costs import (
+    CALL_COST,
+    LARGE,
+    LOOP_COST,
+    ROW_COST,
+    SELECT_BY_BITS,
+    SHORT_LOOP,
+    SMALL,
+    SUM_BY_ADDS,
+)
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace, is_bool
 from nengo_dl.runtime.numpy.operations import (
-    SUM_BY_ADDS,
     BitKeep,
     BitSelect,
     Copy,
@@ -21,18 +30,6 @@ from nengo_dl.runtime.numpy.operations import (
     Operation,
     Select,
 )
-
-SELECT_BY_BITS = 1024
-"""From this number of elements on, `where` works on bits instead of copying."""
-
-SMALL, LARGE = 256, 2**20
-"""Operands of fewer elements are taken as they are; constants do not grow beyond."""
-
-LOOP_COST, ROW_COST, CALL_COST = 8.0, 1.5, 500.0
-"""Nanoseconds: to start an inner loop, to take a row, to call NumPy."""
-
-SHORT_LOOP = 64
-"""Below this number of elements starting an inner loop takes most of its time."""
 
 NEUTRAL = {np.multiply: 1, np.divide: 1, np.power: 1}
 """Second operands that change nothing."""

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from nengo_dl.runtime.tensorflow.costs import SMALL_BATCH
 from nengo_dl.runtime.tensorflow.gather import gather, regular
-from nengo_dl.runtime.tensorflow.namespace import SMALL_BATCH, TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.runtime.tensorflow.scratch import Measure
 
 

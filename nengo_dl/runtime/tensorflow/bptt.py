@@ -16,14 +16,10 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.runtime.tensorflow.costs import KEEP_BYTES
 from nengo_dl.runtime.tensorflow.loop import Step, program
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.runtime.tensorflow.walk import Walk, floats, spread, write
-
-KEEP_BYTES = 2**22
-"""With ``checkpoint="auto"`` the states of all steps are kept up to this size. So much
-stays in a processor's cache; to compute a step again costs about as much as to fetch a
-larger state from memory."""
 
 
 class _Saved(NamedTuple):

@@ -17,10 +17,8 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.host import InputsInterrupted
+from nengo_dl.runtime.tensorflow.costs import CHUNK_BYTES, LONGEST_CHUNK, SHORTEST_CHUNK
 from nengo_dl.runtime.tensorflow.loop import ForwardLoop
-
-SHORTEST_CHUNK, LONGEST_CHUNK = 64, 1024
-"""Steps in a chunk."""
 
 
 def chunk_length(
@@ -29,7 +27,7 @@ def chunk_length(
     n_out: int,
     batch: int,
     itemsize: int,
-    limit_bytes: int = 2**22,
+    limit_bytes: int = CHUNK_BYTES,
 ) -> int:
     """Number of steps in a chunk: a power of two.
 

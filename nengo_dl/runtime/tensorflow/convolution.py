@@ -35,12 +35,7 @@ import numpy as np
 import tensorflow as tf
 
 from nengo_dl.kernels import windows
-
-BUNDLE = 16
-"""At most so many groups are one convolution: so many times the work of one by one."""
-
-FEW = 40
-"""A filter of at most so many numbers is a sum of shifted pictures where compiled."""
+from nengo_dl.runtime.tensorflow.costs import BUNDLE, FEW
 
 
 def conv(

@@ -19,12 +19,9 @@ from nengo_dl.runtime.stages import SequenceStages
 from nengo_dl.runtime.tensorflow.batch_first import turn_step
 from nengo_dl.runtime.tensorflow.carried_variables import Kept
 from nengo_dl.runtime.tensorflow.chunks import chunk_length, run_chunks
+from nengo_dl.runtime.tensorflow.costs import STEPS
 from nengo_dl.runtime.tensorflow.loop import ForwardLoop
-from nengo_dl.runtime.tensorflow.orientation import (
-    STEPS,
-    batch_first_is_faster,
-    on_accelerator,
-)
+from nengo_dl.runtime.tensorflow.orientation import batch_first_is_faster, on_accelerator
 from nengo_dl.runtime.tensorflow.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.tensorflow.stages import TensorStages
 

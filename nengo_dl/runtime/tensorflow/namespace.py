@@ -19,15 +19,13 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.numpy.operations import HostCall
 from nengo_dl.runtime.tensorflow import convolution
+from nengo_dl.runtime.tensorflow.costs import SMALL_BATCH
 from nengo_dl.runtime.tensorflow.gather import fan_out, gather, regular
 from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.runtime.tensorflow.scratch import Measure, Scratch
 from nengo_dl.runtime.tensorflow.series import expm1_coefficients, log1p_coefficients
 
-SMALL_BATCH = 8
-"""Below this batch size the special cases for small batches pay."""
-
-__all__ = ["SMALL_BATCH", "TensorFlowNamespace", "fan_out"]
+__all__ = ["TensorFlowNamespace", "fan_out"]
 
 Array = Any  # a tensor, or a NumPy array or number that stands for a constant one
 

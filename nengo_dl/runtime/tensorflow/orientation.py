@@ -14,13 +14,11 @@ from collections.abc import Callable, Hashable
 
 import tensorflow as tf
 
+from nengo_dl.runtime.tensorflow.costs import ARRANGED, REPEATS
 from nengo_dl.runtime.tensorflow.reuse import Programs
 
-#: steps of a run that is measured, which is repeated so often
-STEPS, REPEATS = 64, 3
-
 #: what was found out, by structure and device
-_found = Programs(size=256)
+_found = Programs(size=ARRANGED)
 
 
 def on_accelerator(device: str | None) -> bool:
@@ -57,7 +55,7 @@ def batch_first_is_faster(key: Hashable, run_for: Callable[[bool], Callable]) ->
     key : hashable
         The structure and the device; measured once for each.
     run_for : callable
-        ``run_for(turned)`` returns a function without arguments that runs `STEPS` steps
+        ``run_for(turned)`` returns a function without arguments that runs some steps
         in one of the two ways and waits for them.
     """
 

@@ -20,9 +20,7 @@ import numpy as np
 
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.layout import Layout
-
-#: so many programs are kept, those that were used last
-KEPT = 16
+from nengo_dl.runtime.tensorflow.costs import KEPT
 
 
 class Unique(Exception):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 
-MAX_DEGREE = 14
-"""Polynomials longer than this cost as much as the function that they replace."""
+from nengo_dl.runtime.tensorflow.costs import MAX_DEGREE
 
 
 def expm1_coefficients(bound: float, eps: float) -> list[float] | None:
