@@ -14,7 +14,7 @@ from nengo_dl.benchmarks.measurements.train import (
     measure_loop,
     states_megabytes,
 )
-from nengo_dl.runtime.tensorflow.bptt import Scan
+from nengo_dl.runtime.tensorflow.scan import Scan
 
 TINY = {"n_steps": 3, "batch": 2, "batches": 2, "repeats": 1}
 

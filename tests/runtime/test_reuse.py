@@ -246,7 +246,7 @@ def steps_traced(monkeypatch):
         counted.append(1)
         return call_step(*args)
 
-    monkeypatch.setattr("nengo_dl.runtime.tensorflow.walk.call_step", call)
+    monkeypatch.setattr("nengo_dl.runtime.tensorflow.scan.call_step", call)
     return counted
 
 

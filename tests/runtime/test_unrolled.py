@@ -3,9 +3,8 @@ import pytest
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.tensorflow.bptt import Scan
 from nengo_dl.runtime.tensorflow.loop import ForwardLoop
-from nengo_dl.runtime.tensorflow.unrolled import Unrolled
+from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
 
 
 def step(xp, carry, x, weights):

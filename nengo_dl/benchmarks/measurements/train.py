@@ -33,11 +33,11 @@ of the other's."""
 
 
 class PlainLoop:
-    """A `.bptt.Scan` without anything of it: TensorFlow's loop, which a tape records.
+    """A `.scan.Scan` without anything of it: TensorFlow's loop, which a tape records.
 
     Parameters
     ----------
-    scan : .bptt.Scan
+    scan : .scan.Scan
         Whose steps to run.
     """
 
@@ -46,7 +46,7 @@ class PlainLoop:
         self.xp = TensorFlowNamespace(scan.xp.dtype, fast=False)
 
     def __call__(self, xs: Any, carry: Any, weights: Any, training: bool = False) -> Any:
-        """Outputs of all steps and the last state, as of `.bptt.Scan`."""
+        """Outputs of all steps and the last state, as of `.scan.Scan`."""
         n_steps, shape = tf.shape(xs)[0], (self.n_y, xs.shape[2])
         ys = tf.TensorArray(self.xp.dtype, n_steps, element_shape=shape)
 

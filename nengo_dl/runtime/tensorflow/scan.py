@@ -3,13 +3,20 @@
 TensorFlow cannot differentiate a loop that XLA has compiled, and differentiating one
 that it has not keeps every intermediate result of every step. Here the forward loop
 keeps the carried state alone, of each step or of some of them; the backward loop starts
-from it, computes a step again and pulls the gradient back through that one step.
+from it, computes a step again and pulls the gradient back through that one step (as in T.
+Chen et al. (2016), Training deep nets with sublinear memory cost, arXiv:1604.06174).
+
+`Scan` is that pair of loops, and `Unrolled` the same without a loop. Python functions may
+have a state of their own (an environment, a log), so they are not called again when a
+step is computed again: `Recording` keeps what the functions of a step return, and
+`Replaying` returns it.
 """
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +24,219 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.tensorflow.costs import KEEP_BYTES
-from nengo_dl.runtime.tensorflow.loop import Step, program
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
-from nengo_dl.runtime.tensorflow.walk import Walk, floats, spread, write
+from nengo_dl.runtime.tensorflow.loop import Step, call_step, program
+from nengo_dl.runtime.tensorflow.namespace import Array, TensorFlowNamespace
+
+
+class Recording(TensorFlowNamespace):
+    """A namespace that keeps what the host functions of one step return.
+
+    Parameters
+    ----------
+    xp : TensorFlowNamespace
+        The namespace to be like.
+    """
+
+    def __init__(self, xp: TensorFlowNamespace) -> None:
+        super().__init__(xp.dtype, xp.fast)
+        self.host_errors = xp.host_errors
+        self.results: list[tf.Tensor] = []
+
+    def host_call(
+        self, fn: Callable, inputs: Sequence[Array], sizes: Sequence[int]
+    ) -> list[tf.Tensor]:
+        """Call the function, and keep the results."""
+        results = super().host_call(fn, inputs, sizes)
+        self.results += results
+        return results
+
+    def rows(self, batch: int) -> tf.Tensor:
+        """All results of the step so far, one below the other, ``(rows, batch)``."""
+        return self.concat(self.results) if self.results else self.zeros((0, batch))
+
+
+class Replaying(TensorFlowNamespace):
+    """A namespace whose host functions return what they returned before.
+
+    Parameters
+    ----------
+    xp : TensorFlowNamespace
+        The namespace to be like.
+    rows : (rows, batch) tensor
+        What `Recording.rows` was at the end of the step.
+    """
+
+    def __init__(self, xp: TensorFlowNamespace, rows: tf.Tensor) -> None:
+        super().__init__(xp.dtype, xp.fast)
+        self.rows = rows
+
+    def host_call(
+        self, fn: Callable, inputs: Sequence[Array], sizes: Sequence[int]
+    ) -> list[tf.Tensor]:
+        """The next recorded results, in place of a call."""
+        results = []
+        for size in sizes:
+            results.append(self.rows[:size])
+            self.rows = self.rows[size:]
+        return results
+
+
+def floats(arrays: Sequence[tf.Tensor], like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The ``arrays`` whose companion in ``like`` is of floating point type."""
+    pairs = zip(arrays, like, strict=True)
+    return [x for x, companion in pairs if companion.dtype.is_floating]
+
+
+def spread(grads: Sequence, like: Sequence[tf.Tensor]) -> list[tf.Tensor | None]:
+    """The inverse of `floats`, with None for the others."""
+    rest = iter(grads)
+    return [next(rest) if x.dtype.is_floating else None for x in like]
+
+
+def write(arrays: list, i: Any, values: Sequence[tf.Tensor]) -> list:
+    """Write one value into each array of tensors."""
+    return [array.write(i, x) for array, x in zip(arrays, values, strict=True)]
+
+
+class Walk:
+    """The loops that the two passes of a `Scan` are made of, while it is traced.
+
+    Parameters
+    ----------
+    scan : Scan
+        What is being traced.
+    xs : (T, n_in, B) tensor
+        Inputs.
+    weights : list of tensor
+        Parameters.
+    host : (T, rows, B) tensor, optional
+        Results that host functions are to return; without it they are called.
+    """
+
+    def __init__(self, scan: Scan, xs, weights, host=None) -> None:
+        self.scan = scan
+        self.xs, self.weights, self.host = xs, weights, host
+        self.n_in, self.batch = (xs.shape[axis] for axis in scan.axes)
+        self.length = tf.shape(xs)[0] if xs.shape[0] is None else xs.shape[0]
+        self.to_inputs = scan.input_gradient and self.n_in > 0
+        self.host_rows = 0
+
+    def buffers(self, size: Any, specs: Sequence) -> list[tf.TensorArray]:
+        """Arrays of ``size`` tensors, one for each tensor (or specification) given."""
+        return [
+            tf.TensorArray(x.dtype, size, element_shape=x.shape, clear_after_read=False)
+            for x in specs
+        ]
+
+    def spec(self, shape: Any) -> tf.TensorSpec:
+        """What floating point tensors of one shape look like."""
+        return tf.TensorSpec(shape, self.scan.xp.dtype)
+
+    def interval(self, carry: Sequence) -> Any:
+        """Number of steps between kept states, for the carried arrays given."""
+        every = self.scan.checkpoint
+        if every is None:
+            return 1
+        if every != "auto":
+            return every
+        size = sum(c.dtype.size * c.shape.num_elements() for c in carry)
+        longest = self.scan.keep_bytes // max(size, 1)
+        if isinstance(self.length, int):
+            longer = self.length > longest
+            return math.isqrt(self.length - 1) + 1 if longer else 1
+        root = tf.math.ceil(tf.sqrt(tf.cast(self.length, tf.float32)))
+        return tf.where(self.length > longest, tf.cast(root, tf.int32), 1)
+
+    @staticmethod
+    def keeps_all(every: Any) -> bool:
+        """Whether it is known that the state of every step is kept."""
+        return isinstance(every, int) and every == 1
+
+    def step(self, i: Any, carry: Sequence, x: Any, weights: Sequence) -> tuple:
+        """Step ``i``: next state, output, results of host functions."""
+        host = self.host
+        if host is None:
+            xp = Recording(self.scan.xp)
+        else:
+            xp = Replaying(self.scan.xp, host[i])
+        shape = (self.scan.n_y, self.batch)
+        x = x if self.n_in else None
+        carry, y = call_step(self.scan.step, xp, carry, x, list(weights), shape)
+        if host is not None:
+            return carry, y, None
+        rows = xp.rows(self.batch)
+        self.host_rows = rows.shape[0]
+        return carry, y, rows
+
+    def host_results(self, host: list) -> tf.Tensor:
+        """All that host functions returned; nothing if none was called."""
+        if not host or not self.host_rows:
+            return tf.zeros((self.length, 0, self.batch), self.scan.xp.dtype)
+        shape = (self.xs.shape[0], self.host_rows, self.batch)
+        return tf.ensure_shape(host[0].stack(), shape)
+
+    def forward(self, start, stop, carry, ys, kept, host) -> tuple:
+        """Steps ``start`` to ``stop - 1``.
+
+        Each of the buffers ``ys`` (outputs), ``kept`` (state before each step, counted
+        from ``start``) and ``host`` may be an empty list.
+        """
+
+        def body(i, carry, ys, kept, host):
+            kept = write(kept, i - start, carry if kept else [])
+            carry, y, rows = self.step(i, carry, self.xs[i], self.weights)
+            ys = write(ys, i, [y] if ys else [])
+            host = write(host, i, [rows] if host else [])
+            return i + 1, carry, ys, kept, host
+
+        return tf.while_loop(
+            lambda i, *_: i < stop,
+            body,
+            (tf.convert_to_tensor(start), carry, ys, kept, host),
+            parallel_iterations=1,
+        )
+
+    def backward(self, start, stop, carries, d_ys, d_carry, totals, d_xs) -> tuple:
+        """The pull-back of steps ``stop - 1`` to ``start``.
+
+        ``carries`` are the states before each of them; ``d_carry``, ``totals`` (of
+        weights) and ``d_xs`` accumulate gradients.
+        """
+
+        def body(i, d_carry, totals, d_xs):
+            carry = [c[i - start] for c in carries]
+            x = self.xs[i]
+            sources = floats(carry, carry) + floats(self.weights, self.weights)
+            sources += [x] if d_xs else []
+            with tf.GradientTape() as tape:
+                tape.watch(sources)
+                after, y, _ = self.step(i, carry, x, self.weights)
+            grads = tape.gradient(
+                [y, *floats(after, after)],
+                sources,
+                output_gradients=[d_ys[i], *d_carry],
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            grads = [tf.convert_to_tensor(g) for g in grads]  # makes sparse ones dense
+            n = len(d_carry)
+            d_carry = self.cut(i, grads[:n])
+            totals = [t + g for t, g in zip(totals, grads[n:], strict=False)]
+            return i - 1, d_carry, totals, write(d_xs, i, grads[n + len(totals) :])
+
+        return tf.while_loop(
+            lambda i, *_: i >= start,
+            body,
+            (tf.convert_to_tensor(stop) - 1, d_carry, totals, d_xs),
+            parallel_iterations=1,
+        )
+
+    def cut(self, i: tf.Tensor, d_carry: list) -> list:
+        """Gradients of the state before step ``i``, zero if a window starts there."""
+        every = self.scan.truncate
+        if every is None:
+            return d_carry
+        ends = (i > 0) & (i % every == 0)
+        return [tf.where(ends, tf.zeros_like(d), d) for d in d_carry]
 
 
 class _Saved(NamedTuple):
@@ -360,3 +577,103 @@ class Scan:
             )
         _, d_carry, totals, d_xs = state
         return d_xs[0].stack() if d_xs else tf.zeros_like(xs), d_carry, totals
+
+
+class Unrolled:
+    """A fixed number of time steps as one function with a gradient.
+
+    Computes what `Scan` does, for a number of steps that is known from the start:
+    the program holds each of them anew. So it takes the longer to compile the more there
+    are, and keeps all that a backward pass may need. In return XLA optimizes across
+    steps, and gradients of gradients are available.
+
+    Parameters
+    ----------
+    step, n_y, dtype, truncate, jit, turned, xp
+        See `Scan`.
+    n_steps : int
+        The number of steps.
+
+    Examples
+    --------
+    >>> def step(xp, carry, x, weights):
+    ...     c = carry[0] * weights[0]
+    ...     return [c], c
+    >>> three = Unrolled(step, n_y=1, n_steps=3, jit=False)
+    >>> ys, carry = three(tf.zeros((3, 0, 1)), [tf.ones((1, 1))], [2.0])
+    >>> ys.numpy().ravel()
+    array([2., 4., 8.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        n_y: int,
+        dtype: Any = "float32",
+        *,
+        n_steps: int,
+        truncate: int | None = None,
+        jit: bool = True,
+        turned: bool = False,
+        xp: TensorFlowNamespace | None = None,
+    ) -> None:
+        self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
+        self.axes = (2, 1) if turned else (1, 2)  # of rows and of the batch
+        self.step = step
+        self.n_y = n_y
+        self.n_steps = n_steps
+        self.truncate = truncate
+        self.run = program(self._run, jit)
+
+    def __call__(
+        self, xs: Any, carry: Sequence, weights: Sequence, training: bool = False
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Run all steps, and return their outputs and the last state.
+
+        Parameters
+        ----------
+        xs : (n_steps, n_in, B) array
+            Inputs; their number may be unknown while the caller is traced.
+        carry : list of (n_i, B) array
+            State before the first step.
+        weights : list of array or variable
+            Parameters.
+        training : bool, optional
+            Not needed; as for `Scan`.
+
+        Returns
+        -------
+        ys : (n_steps, n_y, B) tensor
+            Outputs.
+        carry : list of tensor
+            State after the last step.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If there are more or fewer steps, and their number is known.
+        """
+        xs = self.xp.constant(xs)
+        if xs.shape[0] not in (None, self.n_steps):
+            raise ValidationError(
+                f"got {xs.shape[0]} steps; expected {self.n_steps}, the number that the "
+                "program was built for",
+                attr="xs",
+                obj=self,
+            )
+        xs = tf.ensure_shape(xs, (self.n_steps, *xs.shape[1:]))
+        carry = [self.xp.constant(c) for c in carry]
+        with self.xp.reraise_host_errors():
+            return self.run(xs, carry, [self.xp.constant(w) for w in weights])
+
+    def _run(self, xs, carry, weights):
+        ys = []
+        for i in range(self.n_steps):
+            if self.truncate and i and i % self.truncate == 0:
+                carry = [tf.stop_gradient(c) for c in carry]
+            rows, batch = (xs.shape[axis] for axis in self.axes)
+            x = xs[i] if rows else None
+            shape = (self.n_y, batch)
+            carry, y = call_step(self.step, self.xp, carry, x, weights, shape)
+            ys.append(y)
+        return tf.stack(ys), carry

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.tensorflow.bptt import Scan
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.scan import Scan
 
 STEPS, N_IN, BATCH = 11, 2, 3
 
