@@ -7,7 +7,7 @@ input of a function is an output of another one (the same element, or a copy of 
 is given the number itself, as four *digits* to the base 65,536: its 64 bits, 16 at a
 time. Single precision holds such integers exactly.
 
-Digits are ordinary elements. Whatever the stages, the tiers and the chunks are, they
+Digits are ordinary elements. Whatever the stages, the executors and the chunks are, they
 arrive where they are needed, and nothing is kept aside.
 """
 

@@ -1,4 +1,4 @@
-"""Array operations of the NumPy tier, each with its two faces.
+"""Array operations of the NumPy executor, each with its two faces.
 
 Calling an operation computes the result in a new array; its ``emit`` writes the
 statements that compute the same into a buffer that exists already. Statements are

@@ -1,4 +1,4 @@
-"""The NumPy tier: a step function becomes generated Python code of array calls.
+"""One step in NumPy: a step function becomes generated Python code of array calls.
 
 A step is written against an array namespace ``xp``. `NumpyNamespace` runs it on
 ordinary arrays, operation by operation: slow, but there is nothing to it. `NumpyStep`

@@ -1,4 +1,4 @@
-"""Arrays of the TensorFlow tier that lie in memory with the batch first.
+"""Arrays of the TensorFlow executor that lie in memory with the batch first.
 
 Kernels see arrays ``(n, batch)``. That is the better order where many small matrices are
 multiplied and rows are gathered. But library code for convolutions wants ``(batch, ...,

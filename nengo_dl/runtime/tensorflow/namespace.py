@@ -1,4 +1,4 @@
-"""The array namespace of the TensorFlow tier.
+"""The array namespace of the TensorFlow executor.
 
 Kernels are written once, against a namespace ``xp`` of about thirty array functions.
 Here the arrays are TensorFlow tensors, so that a step can be traced into one program,
