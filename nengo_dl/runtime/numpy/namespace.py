@@ -105,15 +105,7 @@ class NumpyNamespace:
     # -- rows and shapes
 
     def take(self, x: Any, idx: Any) -> Any:
-        """Rows ``idx`` of ``x``, as ``x[idx]`` for constant non-negative integers.
-
-        Rows at equal distances, in increasing order, are a view.
-
-        Raises
-        ------
-        ValidationError
-            If an index is no integer, negative, or too large.
-        """
+        """See `.ArrayNamespace.take`; rows at equal distances are a view."""
         n, idx = x.shape[0], np.asarray(idx)
         if idx.size == 0:  # an empty list is an array of floats
             idx = idx.astype(np.intp)
@@ -250,10 +242,7 @@ class NumpyNamespace:
         return self._apply(Sum(axis), self._number(x))
 
     def matvec(self, a: Any, x: Any) -> Any:
-        """Products of matrices and vectors that both differ between batch items.
-
-        ``(groups, m, k, batch)`` and ``(groups, k, batch)`` give ``(groups, m, batch)``.
-        """
+        """See `.ArrayNamespace.matvec`."""
         groups, _, k, _ = a.shape
         return self.sum(a * self.reshape(x, (groups, 1, k, -1)), 2)
 
@@ -267,27 +256,7 @@ class NumpyNamespace:
         padding: str,
         groups: int = 1,
     ) -> Any:
-        r"""Convolution (without flipping the filters) over one or more axes.
-
-        .. math:: y_{b p k} = \sum_{t, c} w_{t c k} \, x_{b, s p + t, c}
-
-        As one product of all windows with the filters.
-
-        Parameters
-        ----------
-        x : array ``(batch, *sizes, channels)``
-        w : array ``(*kernel, channels / groups, filters)``
-        strides : sequence of int
-            One for each axis.
-        padding : str
-            "same" or "valid", see `.windows.forward`.
-        groups : int
-            Channels and filters fall into so many groups that are independent.
-
-        Returns
-        -------
-        array ``(batch, *counts, filters)``
-        """
+        """See `.ArrayNamespace.conv`; one product of all windows with the filters."""
         kernel = w.shape[:-2]
         spans = windows.forward(x.shape[1:-1], kernel, strides, padding)
         return self._conv(self._embed(x, spans), w, spans, groups)
@@ -300,25 +269,7 @@ class NumpyNamespace:
         padding: str,
         size: Sequence[int],
     ) -> Any:
-        r"""The transpose of the convolution that makes the sizes of ``x`` of ``size``.
-
-        .. math:: y_{b q k} = \sum_{s p + t = q} \sum_c w_{t c k} \, x_{b p c}
-
-        Parameters
-        ----------
-        x : array ``(batch, *sizes, channels)``
-        w : array ``(*kernel, channels, filters)``
-        strides : sequence of int
-            One for each axis.
-        padding : str
-            "same" or "valid", see `.windows.transposed`.
-        size : sequence of int
-            Sizes of the axes of the result.
-
-        Returns
-        -------
-        array ``(batch, *size, filters)``
-        """
+        """See `.ArrayNamespace.conv_transpose`."""
         kernel = w.shape[:-2]
         spans = windows.transposed(x.shape[1:-1], kernel, strides, padding, size)
         flip = (slice(None, None, -1),) * len(kernel)
@@ -376,43 +327,11 @@ class NumpyNamespace:
     def host_call(
         self, fn: Callable, inputs: Sequence[Any], sizes: Sequence[int]
     ) -> list[Any]:
-        """Call ``fn(arrays) -> arrays``.
-
-        Parameters
-        ----------
-        fn : callable
-            Gets a list of read-only arrays, valid during the call, one for each of
-            ``inputs``; returns a list of arrays, one for each of ``sizes``.
-        inputs : list of array ``(n_i, batch)``
-        sizes : list of int
-            Rows of each result.
-
-        Returns
-        -------
-        list of array ``(size, batch)``
-
-        Raises
-        ------
-        SimulationError
-            If ``fn`` returns another number of arrays, or other shapes.
-        """
+        """See `.ArrayNamespace.host_call`."""
         return self._apply(HostCall(fn, sizes), *inputs)
 
     def tensor_call(
         self, function: Any, inputs: Sequence[Any], weights: Sequence, training: bool
     ) -> list[Any]:
-        """Call a `.tensor_function.TensorFunction`, from Python.
-
-        Parameters
-        ----------
-        function : TensorFunction
-        inputs : list of array ``(n_i, batch)``
-        weights : list of array
-            Not used: it has the same values in variables of its own.
-        training : bool
-
-        Returns
-        -------
-        list of array ``(size, batch)``
-        """
+        """See `.ArrayNamespace.tensor_call`; the function is called as Python."""
         return self.host_call(function.on_host(training), inputs, function.sizes)

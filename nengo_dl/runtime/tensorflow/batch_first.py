@@ -307,7 +307,7 @@ class BatchFirstNamespace:
         return self.xp.matmul(a, b.plain())
 
     def matvec(self, a: Any, x: Any) -> Any:
-        """Products of matrices and vectors, see `.NumpyNamespace.matvec`.
+        """Products of matrices and vectors, see `.ArrayNamespace.matvec`.
 
         What takes 3.1 ms as products and sums (64 x 2,048, 64 items), takes 0.9 as dots.
         """

@@ -310,7 +310,7 @@ class TensorFlowNamespace:
         return tf.matmul(a, b)
 
     def matvec(self, a: Array, x: Array) -> tf.Tensor:
-        """Products of matrices and vectors, see `.NumpyNamespace.matvec`."""
+        """Products of matrices and vectors, see `.ArrayNamespace.matvec`."""
         groups, _, k, _ = a.shape
         return self.sum(self.constant(a) * self.reshape(x, (groups, 1, k, -1)), 2)
 
@@ -324,7 +324,7 @@ class TensorFlowNamespace:
         padding: str,
         groups: int = 1,
     ) -> tf.Tensor:
-        """Convolution, see `.NumpyNamespace.conv` and `.convolution`."""
+        """Convolution, see `.ArrayNamespace.conv` and `.convolution`."""
         x, w = self.constant(x), self.constant(w)
         return convolution.conv(x, w, strides, padding, groups, self.fast)
 
@@ -336,7 +336,7 @@ class TensorFlowNamespace:
         padding: str,
         size: Sequence[int],
     ) -> tf.Tensor:
-        """Transposed convolution, see `.NumpyNamespace.conv_transpose`."""
+        """Transposed convolution, see `.ArrayNamespace.conv_transpose`."""
         x, w = self.constant(x), self.constant(w)
         return convolution.conv_transpose(x, w, strides, padding, size, self.fast)
 
@@ -385,24 +385,9 @@ class TensorFlowNamespace:
     def host_call(
         self, fn: Callable, inputs: Sequence[Array], sizes: Sequence[int]
     ) -> list[tf.Tensor]:
-        """Call a Python function of arrays; its gradient is zero.
+        """See `.ArrayNamespace.host_call`.
 
         XLA cannot compile a program that holds one.
-
-        Parameters
-        ----------
-        fn : callable
-            ``fn(arrays) -> arrays``: gets a list of read-only ``(n_i, B)`` arrays,
-            returns a sequence of ``(size, B)`` ones.
-        inputs : list of array
-            What it gets.
-        sizes : list of int
-            Rows of what it returns.
-
-        Raises
-        ------
-        SimulationError
-            In the call, if the number or the shapes of the results are wrong.
         """
         inputs = [tf.stop_gradient(self.constant(x)) for x in inputs]
         checked = HostCall(fn, sizes)
@@ -432,7 +417,7 @@ class TensorFlowNamespace:
     def tensor_call(
         self, function: Any, inputs: Sequence[Array], weights: Sequence, training: bool
     ) -> list[tf.Tensor]:
-        """Call a function of tensors, see `.NumpyNamespace.tensor_call`."""
+        """Call a function of tensors, see `.ArrayNamespace.tensor_call`."""
         return function.in_program(self, inputs, weights, training)
 
     @contextmanager
