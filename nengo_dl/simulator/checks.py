@@ -63,6 +63,24 @@ def steps_of(time_in_seconds: Any, dt: float, obj: Any = None) -> int:
     return int(np.round(seconds / dt))
 
 
+def period(sample_every: Any, obj: Any = None) -> float:
+    """The sampling period of a probe in seconds, as a number.
+
+    Raises
+    ------
+    ValidationError
+        If it is no positive finite number.
+    """
+    value = _number(sample_every)
+    if value is None or not 0 < value < math.inf:
+        raise ValidationError(
+            f"expected a positive number of seconds; got {sample_every!r}",
+            attr="sample_every",
+            obj=obj,
+        )
+    return value
+
+
 def step_length(dt: Any) -> float:
     """The length of a step in seconds: finite, and more than 0.
 

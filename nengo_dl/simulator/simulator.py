@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ from nengo_dl.simulator.building import (
     warn_of_overflow,
     whole_steps,
 )
-from nengo_dl.simulator.checks import seed_number, steps_of
+from nengo_dl.simulator.checks import period, seed_number, steps_of
 from nengo_dl.simulator.pickling import set_state, state_of
 from nengo_dl.simulator.progress import progress
 from nengo_dl.simulator.run import Run
@@ -56,7 +57,7 @@ from nengo_dl.training.inputs import input_nodes, nodes_names
 from nengo_dl.training.live import LiveState
 from nengo_dl.training.parameter_store import ParameterStore
 from nengo_dl.training.trainer import ProbeDict, Trainer
-from nengo_dl.training.turns import Turns, in_turn
+from nengo_dl.training.turns import PATIENCE, Turns, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -477,16 +478,19 @@ class Simulator:
         turns = self._turns
         if turns.holder is not None:
             turns.refuse_inside("step")
-        with turns.lock:
-            before, turns.holder = turns.holder, "step"
-            try:
-                if kwargs or not self._run.step():
-                    self.run_steps(1, **{"progress_bar": False, **kwargs})
-            except Exception as error:
-                turns.add_place(error)
-                raise
-            finally:
-                turns.holder = before
+        while not turns.lock.acquire(timeout=PATIENCE):
+            turns.refuse_awaited("step")
+        before, turns.holder = turns.holder, "step"
+        turns.thread = threading.get_ident()
+        try:
+            if kwargs or not self._run.step():
+                self.run_steps(1, **{"progress_bar": False, **kwargs})
+        except Exception as error:
+            turns.add_place(error)
+            raise
+        finally:
+            turns.holder = before
+            turns.lock.release()
 
     @in_turn
     def reset(
@@ -545,6 +549,11 @@ class Simulator:
         -------
         ndarray
             In seconds; the first step ends at ``dt``.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If the period is no positive number.
         """
         if dt is not None:
             if sample_every is not None:
@@ -556,7 +565,9 @@ class Simulator:
                 )
             warn("`dt` is deprecated. Use `sample_every` instead.", DeprecationWarning)
             sample_every = dt
-        return self._run.times(1 if sample_every is None else sample_every / self.dt)
+        if sample_every is None:
+            return self._run.times(1)
+        return self._run.times(period(sample_every, self) / self.dt)
 
     def get_name(self, obj: Node | Probe) -> str:
         """The name of an input node or a probe, unique in its network.

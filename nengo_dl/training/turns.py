@@ -17,7 +17,7 @@ import contextlib
 import functools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -36,6 +36,13 @@ from nengo_dl.runtime.users_code import (
 Method = TypeVar("Method", bound=Callable)
 
 
+#: seconds after which a thread that waits asks whether it is waited for itself
+PATIENCE = 0.2
+
+#: what a thread does that waits for the end of another one
+JOIN = threading.Thread.join.__code__
+
+
 class Turns:
     """Whose turn it is to use a simulator.
 
@@ -50,12 +57,15 @@ class Turns:
         Held by the thread that uses the simulator.
     holder : str or None
         The method that holds it.
+    thread : int or None
+        The thread that had it last.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self.lock = threading.RLock()
         self.holder: str | None = None
+        self.thread: int | None = None
 
     def refuse_inside(self, method: str) -> None:
         """An error if a method is called from where its simulator waits for its end.
@@ -71,13 +81,16 @@ class Turns:
         if self.holder is not None:
             inside = self._inside()
             if inside is not None:
-                raise SimulationError(
-                    f"Simulator.{method} was called from {inside}, while "
-                    f"Simulator.{self.holder} of the same simulator was running. What "
-                    "is called by a running simulator cannot run or change it: do that "
-                    "when the run has come to its end, step by step if need be "
-                    "(sim.step()), or use a second simulator"
-                )
+                raise SimulationError(self._refusal(method, inside))
+
+    def _refusal(self, method: str, inside: str) -> str:
+        return (
+            f"Simulator.{method} was called from {inside}, while "
+            f"Simulator.{self.holder} of the same simulator was running. What "
+            "is called by a running simulator cannot run or change it: do that "
+            "when the run has come to its end, step by step if need be "
+            "(sim.step()), or use a second simulator"
+        )
 
     def reading(self) -> contextlib.AbstractContextManager:
         """Context of what looks at live values, inside of a step as well."""
@@ -118,15 +131,53 @@ class Turns:
             # it is not part of that program: nothing of it is to be taken down
             return apart(self.call, name, method, *args, **kwargs)
         turns = self  # by which it is found on the stack
-        with turns.lock:
-            before, turns.holder = turns.holder, name
+        with turns.taken(name):
             try:
                 return method(*args, **kwargs)
             except Exception as error:
                 self.add_place(error)
                 raise
-            finally:
-                turns.holder = before
+
+    @contextlib.contextmanager
+    def taken(self, method: str) -> Iterator[None]:
+        """Context of a method whose turn it is; it waits for that.
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulationError
+            If it would be waited for itself.
+        """
+        while not self.lock.acquire(timeout=PATIENCE):
+            self.refuse_awaited(method)
+        before, self.holder = self.holder, method
+        self.thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self.holder = before
+            self.lock.release()
+
+    def refuse_awaited(self, method: str) -> None:
+        """An error if the thread that holds the lock waits for the end of this one.
+
+        Parameters
+        ----------
+        method : str
+
+        Raises
+        ------
+        ~nengo.exceptions.SimulationError
+        """
+        me, awaited = threading.current_thread(), False
+        for frame in frames(sys._current_frames().get(self.thread or 0)):
+            code = frame.f_code
+            awaited |= code is JOIN and frame.f_locals.get("self") is me
+            found = users_code(frame) if awaited else None
+            if found is not None and found.op in self._model.operators:
+                at = "" if found.t is None else f" at t={found.t:g}"
+                inside = name_of_users_code(self._model, found.op) + at
+                inside = f"a thread that {inside} waits for"
+                raise SimulationError(self._refusal(method, inside))
 
     def _is_held_here(self) -> bool:
         """Whether this thread holds the lock, which the lock itself says to nobody."""

@@ -286,3 +286,14 @@ def test_values_that_do_not_fit_name_the_node():
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         with pytest.raises(SimulationError, match="'<lambda>' of <Node .unlabeled.>"):
             sim.run_steps(3)
+
+
+@pytest.mark.parametrize("found", ("x", -1, 0, np.nan, np.inf, [0.1], b"1"))
+def test_sampling_periods_are_positive_numbers(found):
+    with nengo.Network() as net:
+        nengo.Probe(nengo.Node(1))
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(4)
+        with pytest.raises(ValidationError, match="a positive number of seconds; got"):
+            sim.trange(sample_every=found)
+        assert sim.trange(sample_every=0.002).tolist() == [0.002, 0.004]

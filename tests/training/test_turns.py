@@ -371,3 +371,32 @@ def test_data_that_come_batch_by_batch_may_not_run_it():
             sim.predict(dataset)
         assert sim.n_steps == 0
         assert probe in net.all_probes
+
+
+@pytest.mark.parametrize("method", ("run_steps", "step"))
+@pytest.mark.parametrize("outer", ("run_steps", "step"))
+def test_threads_that_a_step_waits_for_are_refused(method, outer):
+    """Instead of waiting for one another for ever."""
+    errors = []
+
+    def inside(t):
+        def call():
+            try:
+                sim.run_steps(1) if method == "run_steps" else sim.step()
+            except SimulationError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=call, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        return t
+
+    with nengo.Network() as net:
+        probe = nengo.Probe(nengo.Node(inside, size_out=1, label="starts"))
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(1) if outer == "run_steps" else sim.step()
+        assert len(sim.data[probe]) == 1
+    assert len(errors) == 1
+    assert f"Simulator.{method} was called from a thread that" in errors[0]
+    assert "starts" in errors[0]
