@@ -94,20 +94,30 @@ def public_methods(cls):
                 yield name, function
 
 
-def arguments(obj):
+def parameters(function, bound=False):
+    """The parameters of a function, without the object if it is a method.
+
+    A function that is a method of a class (``bound``) although it is defined outside of
+    it may call that object as it likes.
+    """
+    found = list(inspect.signature(function).parameters.values())
+    if bound and "." not in function.__qualname__:
+        return found[1:]
+    return [p for p in found if p.name not in ("self", "cls")]
+
+
+def arguments(obj, bound=False):
     """The names of the arguments of a function, or of what makes an object of a class."""
     function = obj.__init__ if inspect.isclass(obj) else obj
     if function is object.__init__:
         return []
-    names = inspect.signature(function).parameters
-    return [name for name in names if name not in ("self", "cls") and name[0] != "_"]
+    return [p.name for p in parameters(function, bound) if p.name[0] != "_"]
 
 
-def passes_on(function):
+def passes_on(function, bound=False):
     """Whether all arguments are of the form ``*args`` or ``**kwargs``."""
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = list(inspect.signature(function).parameters.values())
-    return all(p.kind in variable for p in parameters if p.name not in ("self", "cls"))
+    return all(p.kind in variable for p in parameters(function, bound))
 
 
 def described(docstring):

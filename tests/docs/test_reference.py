@@ -36,11 +36,12 @@ def problems(obj, owner=None):
     if not text:
         yield "no docstring"
         return
-    wanted = reference.arguments(obj)
+    bound = owner is not None
+    wanted = reference.arguments(obj, bound)
     if dataclasses.is_dataclass(obj) or SEE.search(text):
         return
     found = reference.described(text)
-    if inspect.isfunction(obj) and reference.passes_on(obj):
+    if inspect.isfunction(obj) and reference.passes_on(obj, bound):
         found = found and set(wanted)
     if owner is not None:
         texts = [text, *(cls.__doc__ or "" for cls in owner.__mro__)]
