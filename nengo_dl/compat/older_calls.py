@@ -202,7 +202,7 @@ class OlderCall:
         """Keras wants targets everywhere, also where the objective takes none."""
         some = [*self.x.values(), *self.y.values()]
         count = len(some[0]) if some else self.sim.minibatch_size or 1
-        steps = np.shape(some[0])[1] if some else self.n_steps
+        steps: Any = np.shape(some[0])[1] if some else self.n_steps
         sig, keep_history = self.sim.model.sig, self.sim._trainer.keep_history
         for probes, objective in self.objectives.items():
             if takes_targets(objective):
