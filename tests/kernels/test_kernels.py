@@ -208,7 +208,7 @@ def covering(cases):
     return [tuple(chosen[k : k + 4]) for k in range(0, len(chosen), 4)]
 
 
-# Compiling all cases takes too long, and a program of twice the size more than twice.
+# Compiling all cases takes too long. Those that remain are shared among the processes.
 
 
 @pytest.mark.parametrize("group", covering(COMPILED))
