@@ -17,6 +17,8 @@ from nengo import Connection, Ensemble
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
+from nengo_dl.notices import label_of
+
 __all__ = ["IsolateState", "NengoSummaries", "TensorBoard"]
 
 #: what Keras hands to callbacks: values by name
@@ -179,7 +181,7 @@ class NengoSummaries(keras.callbacks.Callback):
             if isinstance(obj, cls):
                 return attr
         raise ValidationError(
-            f"{obj!r} is a {type(obj).__name__}; expected ensembles (for their "
+            f"{label_of(obj)} is a {type(obj).__name__}; expected ensembles (for their "
             "encoders), ensemble.neurons (for their biases) or connections (for their "
             "weights)",
             attr="objects",
@@ -193,8 +195,8 @@ class NengoSummaries(keras.callbacks.Callback):
             if parameter.obj == obj and parameter.attr == attr:
                 return parameter.name
         raise ValidationError(
-            f"the simulated network has no {attr} of {obj}: this is part of another "
-            f"network, or has none (in Direct mode, or without weights)",
+            f"the simulated network has no {attr} of {label_of(obj)}: this is "
+            f"part of another network, or has none (in Direct mode, or without weights)",
             attr="objects",
             obj=self,
         )

@@ -9,6 +9,8 @@ from nengo.builder import Builder
 from nengo.builder.connection import build_connection
 from nengo.exceptions import BuildError
 
+from nengo_dl.notices import label_of
+
 __all__ = ["TiedConnection"]
 
 
@@ -56,7 +58,7 @@ def build_tied_connection(model: Any, conn: TiedConnection) -> None:
     shared = model.sig[conn.tied_to].get("weights")
     if shared is None or own is None or shared.shape != own.shape:
         raise BuildError(
-            f"{conn} is tied to {conn.tied_to}, which has "
+            f"{label_of(conn)} is tied to {label_of(conn.tied_to)}, which has "
             f"{'no weights' if shared is None else f'weights of shape {shared.shape}'}; "
             f"expected {None if own is None else own.shape}"
         )

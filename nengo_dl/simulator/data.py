@@ -15,6 +15,7 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.memory import memory_shape
+from nengo_dl.notices import label_of
 from nengo_dl.training.parameters import (
     built_connection,
     built_ensemble,
@@ -399,7 +400,7 @@ class SimulationData(Mapping[Any, Any]):
                 "(Simulator.predict gives its results by name, too.)"
             )
         if isinstance(key, Neurons):
-            return f"{key} have their data with their ensemble: sim.data[ens]"
+            return f"{label_of(key)} have their data with their ensemble: sim.data[ens]"
         later = network is not None and key in _all_objects(network)
         where = (
             "was added to the network after this simulator was built"
@@ -407,7 +408,8 @@ class SimulationData(Mapping[Any, Any]):
             else "is not part of the network that this simulator was built of"
         )
         return (
-            f"there are no data of {key}: it {where}. Make a new Simulator to have them"
+            f"there are no data of {label_of(key)}: it {where}. Make a new Simulator to "
+            "have them"
         )
 
     def get_params(self, *obj_attrs: tuple[Any, str]) -> list[Any]:
@@ -449,7 +451,7 @@ class SimulationData(Mapping[Any, Any]):
             if attr not in fields:
                 known = ", ".join(map(repr, fields)) or "none"
                 raise ValidationError(
-                    f"{obj} has no parameter {attr!r}; it has {known}",
+                    f"{label_of(obj)} has no parameter {attr!r}; it has {known}",
                     attr="SimulationData.get_params",
                 )
             values.append(getattr(built, attr))

@@ -35,6 +35,8 @@ from nengo.params import FrozenObject, Parameter
 from nengo.rc import rc
 from nengo.utils import least_squares_solvers as least_squares
 
+from nengo_dl.notices import label_of
+
 #: Solvers whose result depends on nothing but their parameters, the activities and
 #: the targets: no random numbers, no state. Exactly these; a subclass may do anything.
 DETERMINISTIC = frozenset(
@@ -208,8 +210,9 @@ def _targets(conn, eval_points):
             continue
         if value is None:
             raise BuildError(
-                f"Building {conn}: cannot solve for decoders, because the connection's "
-                f"function {function} returned None; expected {conn.size_mid} numbers"
+                f"Building {label_of(conn)}: cannot solve for decoders, because the "
+                f"connection's function {function} returned None; expected "
+                f"{conn.size_mid} numbers"
             )
         target[...] = np.hstack(value) if isinstance(value, tuple | list) else value
     return targets

@@ -33,6 +33,7 @@ from nengo.exceptions import ValidationError
 from nengo.solvers import NoSolver
 from nengo.transforms import Dense, Sparse, SparseMatrix
 
+from nengo_dl.notices import label_of
 from nengo_dl.simulator import archives
 from nengo_dl.simulator.numbered_names import renumbered
 from nengo_dl.training.parameters import (
@@ -159,12 +160,14 @@ def nengo_params(
         return {name: params[name] for name in of_neurons if name in params}
     if not isinstance(obj, Ensemble | Connection | Probe):
         raise ValidationError(
-            f"{obj} is a {type(obj).__name__}, which has no parameters of this kind; "
-            "give ensembles, their neurons, or connections",
+            f"{label_of(obj)} is a {type(obj).__name__}, which has no parameters of this "
+            "kind; give ensembles, their neurons, or connections",
             attr="objs",
         )
     if obj not in model.params:
-        raise ValidationError(f"{obj} is not in the simulated network", attr="objs")
+        raise ValidationError(
+            f"{label_of(obj)} is not in the simulated network", attr="objs"
+        )
     if isinstance(obj, Ensemble):
         return _ensemble_params(model, obj, values, loaded.get(obj))
     if isinstance(obj, Connection):
@@ -183,9 +186,9 @@ def _ensemble_params(
     lost = (built.gain == 0) & np.any(built.scaled_encoders != 0, axis=1)
     if np.any(lost):
         raise ValidationError(
-            f"the neurons {np.flatnonzero(lost).tolist()} of {ens} have a gain of 0 "
-            "but scaled encoders other than 0, which no encoders can give; give them a "
-            "gain, or let no learning rule change the encoders of this ensemble",
+            f"the neurons {np.flatnonzero(lost).tolist()} of {label_of(ens)} have a gain "
+            "of 0 but scaled encoders other than 0, which no encoders can give; give "
+            "them a gain, or let no learning rule change the encoders of this ensemble",
             attr="encoders",
             obj=ens,
         )
@@ -302,8 +305,8 @@ def _check_labels(objs: Any) -> None:
             problem = "has the same label as another object"
         if problem:
             raise ValidationError(
-                f"{obj} {problem}; with as_dict=True, labels are the keys of the "
-                "result. Set different labels, or use as_dict=False",
+                f"{label_of(obj)} {problem}; with as_dict=True, labels are the keys of "
+                "the result. Set different labels, or use as_dict=False",
                 attr="get_nengo_params",
             )
 

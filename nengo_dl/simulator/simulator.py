@@ -592,7 +592,8 @@ class Simulator:
         names: dict[Any, str] = {**self._run.nodes, **self._trainer.names}
         if obj not in names:
             raise ValidationError(
-                f"{obj} has no name here; input nodes and probes of this network have: "
+                f"{label_of(obj)} has no name here; input nodes and probes of this "
+                "network have: "
                 f"{', '.join(map(repr, names.values())) or 'there are none'}",
                 attr="get_name",
                 obj=self,

@@ -13,6 +13,7 @@ from nengo.exceptions import SimulationError, ValidationError
 from nengo_dl.compiler.memory import source_key
 from nengo_dl.config import get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
+from nengo_dl.notices import label_of
 from nengo_dl.runtime.program import Program
 from nengo_dl.training.data import TrainingData
 from nengo_dl.training.defaults import tensorflow_defaults
@@ -216,7 +217,7 @@ class _Check:
                     if abs(sides[0] - sides[1]) > 10 * atol:
                         continue  # a kink
                 raise SimulationError(
-                    f"Simulator.check_gradients: the gradient of {probe} ("
+                    f"Simulator.check_gradients: the gradient of {label_of(probe)} ("
                     f"{self.names[probe]!r}) with respect to {what} is wrong. In one "
                     f"direction it is {analytic:.6g}, but moving {what} gives "
                     f"{numeric[0]:.6g} (tolerance: atol={atol:g}, rtol={rtol:g})"

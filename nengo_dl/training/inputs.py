@@ -13,7 +13,7 @@ import numpy as np
 from nengo.exceptions import ValidationError
 from nengo.rc import rc
 
-from nengo_dl.notices import warn
+from nengo_dl.notices import label_of, warn
 from nengo_dl.tensor_node import TensorNode
 from nengo_dl.training.finite import (
     check_data,
@@ -462,8 +462,9 @@ def _find(kind, key):
     size_in = getattr(obj, "size_in", 0)
     if size_in and kind.role == "input":
         reason = f"is not an input, because its size_in is {size_in}"
+    shown = repr(key) if isinstance(key, str) else label_of(key)
     raise ValidationError(
-        f"the key {key!r} of the {kind.what} {reason}. {kind.listing()}",
+        f"the key {shown} of the {kind.what} {reason}. {kind.listing()}",
         attr=kind.where,
     )
 

@@ -297,3 +297,29 @@ def test_sampling_periods_are_positive_numbers(found):
         with pytest.raises(ValidationError, match="a positive number of seconds; got"):
             sim.trange(sample_every=found)
         assert sim.trange(sample_every=0.002).tolist() == [0.002, 0.004]
+
+
+class Mute(nengo.Node):
+    """A node without a text."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    "use",
+    (
+        lambda sim, obj: sim.get_name(obj),
+        lambda sim, obj: sim.data[obj],
+        lambda sim, obj: sim.get_nengo_params([obj]),
+        lambda sim, obj: sim.run_steps(2, data={obj: np.ones((2, 1))}),
+    ),
+)
+def test_messages_name_what_has_no_text(sim, use):
+    with nengo.Network():
+        obj = Mute(1)
+    with pytest.raises((ValidationError, KeyError), match="Mute") as found:
+        use(sim, obj)
+    assert "no text" not in str(found.value)
