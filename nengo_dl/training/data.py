@@ -211,7 +211,8 @@ class TrainingData:
 
     def compared(self, probe: Any) -> Any:
         """The losses and metrics that compare a probe with targets."""
-        return self.side.compared.get(self.names.get(probe), ())
+        name = self.names.get(probe)
+        return () if name is None else self.side.compared.get(name, ())
 
     def given(
         self,

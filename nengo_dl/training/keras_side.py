@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from nengo_dl.runtime.tensorflow.switches import deterministic
 from nengo_dl.tensor_node import TrainsSome
 
 if TYPE_CHECKING:
+    from nengo_dl.runtime.hosts_then import HostsThen
     from nengo_dl.training.live import LiveState
     from nengo_dl.training.turns import Turns
 from nengo_dl.training.advice import warn_before_training
@@ -32,11 +34,11 @@ from nengo_dl.training.tensor_graph import TensorGraph
 class FunctionLoss(keras.losses.Loss):
     """A function ``f(y_true, y_pred)`` as a loss, averaged over items and steps."""
 
-    def __init__(self, function, name):
+    def __init__(self, function: Any, name: str) -> None:
         super().__init__(name=name)
         self.function = function
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """The function's value for each item."""
         return self.function(y_true, y_pred)
 
@@ -44,7 +46,7 @@ class FunctionLoss(keras.losses.Loss):
 class CrossEntropy(keras.losses.Loss):
     """What Keras means by ``"crossentropy"``: it depends on targets and outputs."""
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """Binary for one output, for classes given by number, or else by probability."""
         if y_pred.shape[-1] == 1:
             return keras.losses.binary_crossentropy(y_true, y_pred)
@@ -53,7 +55,7 @@ class CrossEntropy(keras.losses.Loss):
         return keras.losses.categorical_crossentropy(y_true, y_pred)
 
 
-def as_loss(loss):
+def as_loss(loss: Any) -> Any:
     """Whatever Keras takes for a loss, as a ``keras.losses.Loss``."""
     if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
         return CrossEntropy(name=loss)
@@ -75,13 +77,13 @@ class ProbeLoss:
     weight : float or None
     """
 
-    def __init__(self, name, loss, weight):
+    def __init__(self, name: str, loss: Any, weight: float | None) -> None:
         self.name = name
         self.loss = as_loss(loss)
         self.weight = 1.0 if weight is None else weight
         self.mean = keras.metrics.Mean(name=f"{name}_loss")
 
-    def __call__(self, y, y_pred, sample_weight):
+    def __call__(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The weighted loss of one batch, as a scalar; the mean is of the unweighted."""
         value = self.loss(y, y_pred, sample_weight)
         self.mean.update_state(value, sample_weight=tf.shape(y_pred)[0])
@@ -96,24 +98,44 @@ class NengoModel(TrainsSome, keras.Model):
     name of the probe if there is but one probe.
     """
 
-    turns = None  # of the simulator, one thread at a time
-    before_calls = None  # called before methods that train, evaluate or predict
-    around_evaluate = contextlib.nullcontext  # of each call, also of those in `fit`
-    around_export = contextlib.nullcontext  # raises an error if it cannot be exported
-    around_prediction = contextlib.nullcontext  # of one batch
-    jit_training = None  # whether a training step is compiled as a whole; None: as asked
-    compiled_as = None  # another object each time
-    losses_of_probes = ()
-    compared = MappingProxyType({})  # what compares with targets, by names of probes
-    joint_losses = ()  # of several probes: functions of all targets and outputs by name
-    needs_targets = frozenset()  # the names of probes with a loss or a metric
+    turns: Any = None  # of the simulator, one thread at a time
+    before_calls: Callable[[], None] | None = (
+        None  # called before methods that train, evaluate or predict
+    )
+    around_evaluate: Callable[[], Any] = (
+        contextlib.nullcontext
+    )  # of each call, also of those in `fit`
+    around_export: Callable[[], Any] = (
+        contextlib.nullcontext
+    )  # raises an error if it cannot be exported
+    around_prediction: Callable[[], Any] = contextlib.nullcontext  # of one batch
+    jit_training: bool | None = (
+        None  # whether a training step is compiled as a whole; None: as asked
+    )
+    compiled_as: object = None  # another object each time
+    losses_of_probes: tuple[ProbeLoss, ...] = ()
+    compared: Mapping[str, Any] = MappingProxyType(
+        {}
+    )  # what compares with targets, by names of probes
+    joint_losses: tuple[
+        Any, ...
+    ] = ()  # of several probes: functions of all targets and outputs by name
+    needs_targets: frozenset[str] = (
+        frozenset()
+    )  # the names of probes with a loss or a metric
 
     @property
-    def input_names(self):
+    def input_names(self) -> list[str]:
         """(list of str) The names of the inputs, in their order, as Keras 2 had them."""
         return [tensor.name for tensor in self.inputs]
 
-    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, **kwargs):
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """See ``keras.Model.compile``; losses may be given by the names of probes."""
         super().compile(
             optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs
@@ -139,7 +161,7 @@ class NengoModel(TrainsSome, keras.Model):
         self.joint_losses = ()
         self.compiled_as = object()
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """See ``keras.Model``."""
         self._begin()
         optimizer, trained = self.optimizer, self.trainable_variables
@@ -155,21 +177,21 @@ class NengoModel(TrainsSome, keras.Model):
         finally:
             self.jit_compile = asked
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> Any:
         """See ``keras.Model``."""
         self._begin()
         return super().make_test_function(force)
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> Any:
         """See ``keras.Model``."""
         self._begin()
         return super().make_predict_function(force)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.fit``."""
         return self.turns.call("keras_model.fit", super().fit, *args, **kwargs)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.evaluate``."""
         method = super().evaluate
 
@@ -179,26 +201,26 @@ class NengoModel(TrainsSome, keras.Model):
 
         return self.turns.call("keras_model.evaluate", evaluate)
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.predict``."""
         return self.turns.call("keras_model.predict", super().predict, *args, **kwargs)
 
-    def train_on_batch(self, *args, **kwargs):
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.train_on_batch``."""
         method = super().train_on_batch
         return self.turns.call("keras_model.train_on_batch", method, *args, **kwargs)
 
-    def test_on_batch(self, *args, **kwargs):
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.test_on_batch``."""
         method = super().test_on_batch
         return self.turns.call("keras_model.test_on_batch", method, *args, **kwargs)
 
-    def predict_on_batch(self, *args, **kwargs):
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.predict_on_batch``."""
         method = super().predict_on_batch
         return self.turns.call("keras_model.predict_on_batch", method, *args, **kwargs)
 
-    def export(self, filepath, *args, **kwargs):
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.export``; not of networks that call Python functions.
 
         Each call of what is written starts from the state of the simulation as it is now.
@@ -217,16 +239,16 @@ class NengoModel(TrainsSome, keras.Model):
         with gradients_of_one_replica(self.optimizer, self.distribute_strategy):
             return super().train_step(data)
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> Any:
         """See ``keras.Model``; losses that are not asked for are not computed."""
         with self.around_prediction():
             return super().predict_step(data)
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self.before_calls is not None:
             self.before_calls()
 
-    def _by_probe(self, values):
+    def _by_probe(self, values: Any) -> dict[str, Any]:
         if isinstance(values, dict):
             return values
         if not isinstance(values, list | tuple):
@@ -234,13 +256,18 @@ class NengoModel(TrainsSome, keras.Model):
         return dict(zip(self.output_names, values, strict=True))
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[Any]:
         """All that is averaged over batches."""
         return [*super().metrics, *(loss.mean for loss in self.losses_of_probes)]
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
         """The weighted sum of the losses of all probes that have one."""
         total = [keras.ops.sum(loss) for loss in self.losses]
         for loss in self.losses_of_probes:
@@ -255,7 +282,7 @@ class NengoModel(TrainsSome, keras.Model):
             raise ValueError("No loss to compute. Provide a `loss` in `compile()`.")
         return sum(total)
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """``loss``, ``<probe>_loss`` and ``<probe>_<metric>``."""
         result = {}
         for metric in self.metrics:
@@ -270,7 +297,7 @@ class NengoModel(TrainsSome, keras.Model):
         return result
 
 
-def _flat(value):
+def _flat(value: Any) -> list[Any]:
     """A loss, a metric, or lists of metrics, as one list."""
     if isinstance(value, list | tuple):
         return [part for one in value for part in _flat(one)]
@@ -299,7 +326,7 @@ def gradients_of_one_replica(optimizer, strategy):
 
 
 @contextlib.contextmanager
-def without_warnings_of_retracing():
+def without_warnings_of_retracing() -> Iterator[None]:
     """Context of calls of Keras: every model has a function of its own to trace.
 
     TensorFlow takes those of several simulators for one that is traced again and again.
@@ -319,7 +346,7 @@ def without_warnings_of_retracing():
 
 
 @contextlib.contextmanager
-def whole_errors():
+def whole_errors() -> Iterator[None]:
     """Context of calls of Keras in which errors keep their cause and their text.
 
     Where Keras leaves its own lines out of tracebacks, it takes the causes of errors away
@@ -375,7 +402,10 @@ class KerasSide:
                 for name, shape in (shapes or {N_STEPS: (None, 1)}).items()
             }
             outputs = self.layer(inputs)
-            self.model = NengoModel(inputs=inputs, outputs=outputs, name="nengo_model")
+            new: Any = NengoModel  # of a class of Keras, which has no types
+            self.model: NengoModel = new(
+                inputs=inputs, outputs=outputs, name="nengo_model"
+            )
         self.model.output_names = list(probes.values())
         self.model.untrained = self.layer.untrained
         self.model.turns = turns
@@ -386,9 +416,9 @@ class KerasSide:
         self._traced = {}  # what Keras has traced for other forms of the neurons
         self.layer.around_batches = self._around_batch
         #: what batches begin with: whether they train -> `Hosts`; None goes on
-        self._begins = {True: None, False: None}
+        self._begins: dict[bool, HostsThen | None] = {True: None, False: None}
         self._generation = self.program.generation
-        self._compiled = None  # with which arguments, by us
+        self._compiled: Any = None  # with which arguments, by us
         self._compiled_as = None  # the model's mark of that
         self._left_out = frozenset()
         self.choosing = False
@@ -396,7 +426,7 @@ class KerasSide:
         self._first_processes = None  # while `fit` runs, as they were before
         live.banks, live.starting = self.layer.banks, self.layer.starting
 
-    def warn_before_training(self):
+    def warn_before_training(self) -> None:
         """Warn of what the user may not expect of training, once for each compiling."""
         if self._warned_for is self.model.losses_of_probes:
             return
@@ -406,18 +436,18 @@ class KerasSide:
         with self.defaults():
             warn_before_training(self.layer, self.live.parameters, probes)
 
-    def not_finite(self):
+    def not_finite(self) -> list[Any]:
         """While `fit` runs: parameters that have values that are NaN or infinite."""
         bases = {*self.layer.banks.not_finite(), *self.layer.variant(True).not_finite()}
         return [p for p in self.live.parameters.entries if p.signal.base in bases]
 
-    def defaults(self):
+    def defaults(self) -> contextlib.AbstractContextManager[None]:
         """Where TensorFlow puts new things, and the type that Keras gives them."""
         return tensorflow_defaults(self.program.device, self.program.dtype)
 
     # what is compared with targets ------------------------------------------------
 
-    def compile(self, arguments, by_name):
+    def compile(self, arguments: dict[str, Any], by_name: set[str]) -> None:
         """Compile the model.
 
         Parameters
@@ -437,13 +467,13 @@ class KerasSide:
             self.model.compile(**arguments)
 
     @property
-    def compared(self):
+    def compared(self) -> Mapping[str, Any]:
         """Name of a probe -> the losses and metrics that it was compiled with."""
         ours = self._compiled_as is self.model.compiled_as and self._compiled
         return self._compiled[2] if ours else self.model.compared
 
     @contextlib.contextmanager
-    def chooses_losses(self, chooses):
+    def chooses_losses(self, chooses: bool) -> Iterator[None]:
         """Context of checks of data that say which of the losses for all probes count."""
         before, self.choosing = self.choosing, chooses
         try:
@@ -451,7 +481,7 @@ class KerasSide:
         finally:
             self.choosing = before
 
-    def leave_out(self, names, described, where):
+    def leave_out(self, names: frozenset[str], described: list[str], where: str) -> None:
         """Go without the losses and metrics of probes that there are no targets for.
 
         Only those that were given for all probes at once: the ones that were given by
@@ -479,7 +509,7 @@ class KerasSide:
         self._compile(arguments)
         self._left_out, self._compiled_as = names, self.model.compiled_as
 
-    def choose_jit(self, fixed_shapes):
+    def choose_jit(self, fixed_shapes: bool) -> None:
         """Decide before training whether its steps are compiled as a whole.
 
         Parameters
@@ -495,7 +525,7 @@ class KerasSide:
         if jit != model.jit_training:
             model.jit_training, model.train_function = jit, None
 
-    def feed(self, names):
+    def feed(self, names: Iterable[str]) -> None:
         """Say which nodes are given data in the next calls; see `Program.fed_among`.
 
         What Keras has traced is for one choice of them.
@@ -506,14 +536,14 @@ class KerasSide:
         self.layer.fed = frozenset(signals)
         self.forget_traces()
 
-    def forget_traces(self):
+    def forget_traces(self) -> None:
         """Make Keras trace everything anew."""
         model = self.model
         model.train_function = model.test_function = model.predict_function = None
         self._traced.clear()
 
     @contextlib.contextmanager
-    def form(self, spiking):
+    def form(self, spiking: bool | None) -> Iterator[None]:
         """Context of calls: how neurons run where nothing is trained, see `.form_of`.
 
         What Keras has traced is for one form; that of the other ones is kept.
@@ -593,7 +623,13 @@ class KerasSide:
             now.put_back()
 
     @contextlib.contextmanager
-    def calls(self, stateful, training=False, losses=True, spiking=None):
+    def calls(
+        self,
+        stateful: bool,
+        training: bool = False,
+        losses: bool = True,
+        spiking: bool | None = None,
+    ) -> Iterator[None]:
         """Context of calls of the model: hand the state over, and take it back.
 
         Parameters

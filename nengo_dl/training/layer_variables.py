@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class LayerVariables:
         """Variables that were made trainable since, which has no effect."""
         return [variable for variable in self._frozen if variable.trainable]
 
-    def untrained(self, used: set[Signal]) -> frozenset[int]:
+    def untrained(self, used: Set[Signal]) -> frozenset[int]:
         """Variables that Keras would train, and the network does not.
 
         Parameters

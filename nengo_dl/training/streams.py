@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -19,17 +20,17 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.tensorflow.originals import Raised
 from nengo_dl.runtime.tensorflow.python_calls import of_generator
-from nengo_dl.training.data import TrainingData
+from nengo_dl.training.data import Given, TrainingData
 from nengo_dl.training.symbolic_streams import SymbolicStream
 
 
-def is_stream(value):
+def is_stream(value: Any) -> bool:
     """Whether data come batch by batch: a dataset, or an iterator such as a generator."""
     kinds = tf.data.Dataset | keras.utils.PyDataset
     return isinstance(value, kinds) or hasattr(value, "__next__")
 
 
-def kind_of(value):
+def kind_of(value: Any) -> str:
     """What a stream is called in messages."""
     if isinstance(value, tf.data.Dataset):
         return "dataset"
@@ -90,12 +91,12 @@ class Stream:
             self.data = self._of_iterator(source)
 
     @property
-    def stream(self):
+    def stream(self) -> Stream:
         """The stream itself, as of what is made of it."""
         return self
 
     @contextlib.contextmanager
-    def errors(self):
+    def errors(self) -> Iterator[None]:
         """Context of calls that fetch data: what failed there is raised as it is."""
         self.error = None
         try:
@@ -107,7 +108,7 @@ class Stream:
         self.error.again()
 
     @contextlib.contextmanager
-    def catching(self):
+    def catching(self) -> Iterator[None]:
         """Context of what TensorFlow calls to fetch data."""
         try:
             yield
@@ -117,7 +118,7 @@ class Stream:
 
     # one element -----------------------------------------------------------------
 
-    def parts(self, element):
+    def parts(self, element: Any) -> tuple[Any, Any, Any]:
         """(x, y, weight) of an element, as Keras sees it."""
         if isinstance(element, list):
             element = tuple(element)
@@ -129,9 +130,12 @@ class Stream:
                 f"of {len(element)}",
                 attr=self.where,
             )
-        return (*element, None, None)[:3]
+        x, y, weight = (*element, None, None)[:3]
+        return x, y, weight
 
-    def check(self, element, where=None, symbolic=False):
+    def check(
+        self, element: Any, where: str | None = None, symbolic: bool = False
+    ) -> Given:
         """Check one element, and complete it.
 
         Parameters
@@ -159,7 +163,7 @@ class Stream:
             )
         return given
 
-    def element(self, value, number):
+    def element(self, value: Any, number: int) -> tuple[Any, ...]:
         """One element as Keras takes it: dicts of arrays by name.
 
         Parameters
@@ -175,7 +179,7 @@ class Stream:
             given = self.about.of_classes(given, self.class_weight, where)
         items = given.items or self.about.batch
         with self._lock:
-            own = self.own(items, given.steps, number)
+            own = self.own(items, given.steps or 1, number)
         inputs, targets, weights = self.about.by_names(
             {**given.inputs, **own}, given, items, given.steps
         )
@@ -216,7 +220,7 @@ class Stream:
                     attr=where,
                 )
 
-    def begin(self, given):
+    def begin(self, given: Given) -> None:
         """Before anything runs: what elements are like is known."""
         self.about.warn_of_synapses(given, self.where)
         self.about.feed(given)
@@ -303,7 +307,7 @@ class CompletedDataset(keras.utils.PyDataset):
     source : keras.utils.PyDataset
     """
 
-    def __init__(self, stream, source):
+    def __init__(self, stream: Stream, source: keras.utils.PyDataset) -> None:
         super().__init__(
             workers=source.workers,
             use_multiprocessing=source.use_multiprocessing,
@@ -313,19 +317,19 @@ class CompletedDataset(keras.utils.PyDataset):
         self._steps = {}
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int | None:
         """Number of batches in an epoch, None if there is no end."""
         return self.source.num_batches
 
-    def on_epoch_begin(self):
+    def on_epoch_begin(self) -> None:
         """At the beginning of each epoch."""
         self.source.on_epoch_begin()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """At the end of each epoch."""
         self.source.on_epoch_end()
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> Any:
         with self.stream.catching():
             parts = self.stream.element(self.source[number], number)
             self._check_steps(next(iter(parts[0].values())).shape[1], number)

@@ -1,6 +1,9 @@
 """Elements of a ``tf.data.Dataset``, checked and completed inside of TensorFlow."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +12,9 @@ from nengo.exceptions import ValidationError
 from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.training.inputs import N_STEPS, Symbol
 from nengo_dl.training.targets import sparse_loss, takes_any_shape
+
+if TYPE_CHECKING:
+    from nengo_dl.training.streams import Stream
 
 
 class SymbolicStream:
@@ -23,7 +29,7 @@ class SymbolicStream:
     source : tf.data.Dataset
     """
 
-    def __init__(self, stream, source):
+    def __init__(self, stream: Stream, source: Any) -> None:
         self.stream, self.about = stream, stream.about
         self.spec = source.element_spec
         given, _ = self._check(self.spec)
@@ -142,7 +148,7 @@ class SymbolicStream:
                 return [np.asarray(values[node], self.about.dtype) for node in nodes]
 
         dtype = tf.as_dtype(self.about.dtype)
-        values = numpy_function(call, [number, items, steps], [dtype] * len(nodes))
+        values: Any = numpy_function(call, [number, items, steps], [dtype] * len(nodes))
         for node, value in zip(nodes, values, strict=True):
             value.set_shape((None, known, node.size_out))
         return dict(zip(nodes, values, strict=True))
@@ -213,7 +219,7 @@ def _in_range(numbers, size, loss):
     return tf.logical_or(tf.reduce_all(fits), size == 1)
 
 
-def symbol(tensor):
+def symbol(tensor: Any) -> Any:
     """The `Symbol` of a tensor or of its specification; None for no tensor."""
     if not isinstance(tensor, tf.Tensor | tf.TensorSpec):
         return tensor

@@ -1,7 +1,11 @@
 """A network as a Keras layer."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,7 +16,7 @@ from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.forms import form_of
-from nengo_dl.runtime.program import Specialization
+from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.tensorflow.apart import apart
 from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,
@@ -30,6 +34,9 @@ from nengo_dl.runtime.tensorflow.stages import TensorStages
 from nengo_dl.runtime.tensorflow.starting_values import Started, StartingValues
 from nengo_dl.runtime.tensorflow.switches import may_compile
 from nengo_dl.tensor_node import TrainsSome, add_losses
+
+if TYPE_CHECKING:
+    from nengo_dl.training.parameter_store import ParameterStore
 
 
 class Variant:
@@ -56,7 +63,14 @@ class Variant:
         Number of steps that were run before the call.
     """
 
-    def __init__(self, program, use, settings, learned, starting):
+    def __init__(
+        self,
+        program: Program,
+        use: Specialization,
+        settings: dict[str, Any],
+        learned: frozenset[Any],
+        starting: StartingValues,
+    ) -> None:
         self.program = program
         self.use = use
         self.layout = program.layout(use)
@@ -86,9 +100,10 @@ class Variant:
         self.batchwise = batchwise(self.layout.groups())
         self.loop_batchwise = batchwise(self.layout.loop.groups)
         self._of_some = None
-        self.state = [tf.Variable(value, trainable=False) for value in self._stored()]
-        self.carrying = tf.Variable(False, trainable=False)
-        self.first_step = tf.Variable(0, trainable=False, dtype=tf.int64)
+        variable: Any = tf.Variable
+        self.state = [variable(value, trainable=False) for value in self._stored()]
+        self.carrying = variable(False, trainable=False)
+        self.first_step = variable(0, trainable=False, dtype=tf.int64)
         self._began = 0
         self.started = Started(starting, self.layout.states)
         self._learned_slots = [s for s in self.layout.states if s.key in learned]
@@ -99,7 +114,7 @@ class Variant:
                 self.learned[number][slot.row[slot.carry == number]] = True
 
     @property
-    def python_parts(self):
+    def python_parts(self) -> list[str]:
         """(list of str) What is called as Python, each time that this runs."""
         drawn = [s.key for s in self.layout.inputs if s.key in self.program.hosts]
         groups = [g for g in self.layout.groups() if g.kernel.host]
@@ -127,7 +142,7 @@ class Variant:
         return programs.get(("trained", key, program.batch, *names), make)
 
     @property
-    def scan_of_some(self):
+    def scan_of_some(self) -> Any:
         """The loop ``scan`` for batches that are not full, of any number of items.
 
         Functions of tensors are called with the items that there are. XLA would have to
@@ -144,7 +159,7 @@ class Variant:
     def _new_scan(self, shared, options, places=None):
         """A new loop, which other networks may use as well if it is ``shared``."""
         layout = without_numbers(self.layout) if shared else self.layout
-        step = loop_step(layout, self.program.batch)
+        step: Any = loop_step(layout, self.program.batch)
         step = turn_step(step) if self.turned else step
         scan = Scan if self.program.use_loop else Unrolled
         step = self.kept.wrap(step, places)
@@ -153,7 +168,7 @@ class Variant:
     def _stored(self):
         return self.program.store.load(self.layout.states, self.layout.carry)
 
-    def begin(self, first_step, carrying):
+    def begin(self, first_step: int, carrying: bool) -> None:
         """Before calls: take the state of the simulation."""
         for variable, value in zip(self.state, self._stored(), strict=True):
             variable.assign(value)
@@ -162,7 +177,7 @@ class Variant:
         self.carrying.assign(carrying)
         self._began = first_step
 
-    def rewind(self):
+    def rewind(self) -> None:
         """Go back to the state that the present call began with.
 
         What online learning rules and training changed since stays.
@@ -174,7 +189,7 @@ class Variant:
             variable.assign(np.where(learned, variable.numpy(), value))
         self.first_step.assign(self._began)
 
-    def not_finite(self):
+    def not_finite(self) -> list[Any]:
         """During calls: what is learned online, of which a value is NaN or infinite."""
         found = []
         for slot in self._learned_slots:
@@ -184,7 +199,7 @@ class Variant:
                     found.append(slot.key)
         return found
 
-    def save_learned(self):
+    def save_learned(self) -> None:
         """During calls: the simulation takes what learning rules changed so far."""
         if self._learned_slots:
             self.started.settle(self.state)
@@ -192,7 +207,7 @@ class Variant:
             carry = [variable.numpy() for variable in self.state]
             self.program.store.save(self._learned_slots, carry)
 
-    def end(self):
+    def end(self) -> int:
         """After calls: the simulation takes what they kept; the number of steps run."""
         whole = bool(self.carrying.numpy())
         self.carrying.assign(False)  # for whoever calls the model by itself
@@ -207,7 +222,7 @@ class Variant:
             self.program.last_use = self.use
         return int(self.first_step.numpy())
 
-    def keep(self, following, items, n_steps):
+    def keep(self, following: list[Any], items: Any, n_steps: Any) -> None:
         """Carry the state to the next call, as far as calls are to keep it.
 
         Parameters
@@ -258,20 +273,29 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         `SpikeTraining`.
     """
 
-    def __init__(self, program, store, nodes, probes, keep_history, settings):
-        super().__init__(name="TensorGraph", dtype=program.dtype.name)
+    def __init__(
+        self,
+        program: Program,
+        store: ParameterStore,
+        nodes: dict[Any, str],
+        probes: dict[Any, str],
+        keep_history: dict[Any, bool],
+        settings: dict[str, Any],
+    ) -> None:
+        about: dict[str, Any] = {"name": "TensorGraph", "dtype": program.dtype.name}
+        super().__init__(**about)
         self.program = program
         self.node_names = nodes
         self.probe_names = probes
         self.keep_history = keep_history
         self.settings = settings
         #: how neurons run in calls that do not train, see `.form_of`
-        self.spiking = None
+        self.spiking: bool | None = None
         self._adds = {}
         self._adding = True
         #: called as each batch begins and ends, with whether it trains and its number of
         #: items: what Python functions keep is put back then
-        self.around_batches = None
+        self.around_batches: Callable[[str, bool, int], None] | None = None
         sig = program.model.sig
         self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
@@ -288,12 +312,12 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self._variants = {}
         self.built = True
 
-    def describe(self, html=False):
+    def describe(self, html: bool = False) -> str:
         """What the compiler made of the network: text, or a web page with drawings."""
         return self.program.describe(html)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[Any]:
         """(list) No metrics of its own, and none of the layers inside.
 
         A Keras model inside may have been compiled: its ``"loss"`` is not that of the
@@ -302,12 +326,12 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         return []
 
     @property
-    def fixed_steps(self):
+    def fixed_steps(self) -> int | None:
         """The number of steps that calls have to run; None if they may run any."""
         unrolled = not self.program.use_loop and self.variant(False).layout.has_loop
         return self.program.unroll if unrolled else None
 
-    def variant(self, training, losses=True):
+    def variant(self, training: bool | None, losses: bool = True) -> Variant:
         """The compiled network for training, testing or (without losses) predicting."""
         losses = losses and self._adds_losses(training)
         spiking = None if training else self.spiking
@@ -340,7 +364,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         return self._adds[training]
 
     @contextlib.contextmanager
-    def without_losses(self):
+    def without_losses(self) -> Iterator[None]:
         """Context of calls whose losses nobody asks for."""
         before, self._adding = self._adding, False
         try:
@@ -349,11 +373,11 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             self._adding = before
 
     @property
-    def variants(self):
+    def variants(self) -> list[Variant]:
         """(list of Variant) All that were needed so far."""
         return list(self._variants.values())
 
-    def get_config(self):
+    def get_config(self) -> Any:
         """Raises an error: Keras has no description of a network that it could save."""
         raise NotImplementedError(
             "Keras cannot save a Nengo network as a whole. Write its parameters with "
@@ -361,7 +385,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             "into the network with sim.freeze_params(network), which can be pickled"
         )
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
         """Shapes of the outputs, without running anything."""
         items, n_steps, _ = next(iter(inputs.values())).shape
         return {
@@ -375,7 +399,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
     def _shape(self, probe):
         return memory_shape(self.program.model.sig[probe]["in"])
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Run the network for as many steps as the inputs have."""
         variant = self.variant(training, self._adding)
         if not variant.calls_python:
@@ -405,6 +429,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             for axis in (0, 1)
         )
         self._check_items(some.shape[0], items)
+        outputs: Any
         following = []
         if variant.feed_forward:
             outputs = self._feed_forward(variant, inputs)

@@ -7,7 +7,7 @@ Training and loading change two arrays: ``scaled_encoders = encoders * gain / ra
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from nengo.neurons import NeuronType
@@ -27,7 +27,9 @@ class Tuning(NamedTuple):
     gain: np.ndarray
 
 
-def split(scaled, radius, reference, keep_gain=False):
+def split(
+    scaled: np.ndarray, radius: float, reference: Tuning, keep_gain: bool = False
+) -> Tuning:
     """Encoders and gains that go with scaled encoders.
 
     Encoders have the length that they have in the reference; the gain of a neuron takes
@@ -63,7 +65,7 @@ def split(scaled, radius, reference, keep_gain=False):
     return Tuning(scaled, divided(scaled, gain, radius, reference, changed), gain)
 
 
-def differ(vectors, others):
+def differ(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which of ``(n, d)`` vectors differ by more than rounding to single precision."""
     with np.errstate(over="ignore"):
         rounded = others.astype(np.float32).astype(others.dtype)
@@ -75,7 +77,13 @@ def _length(vectors):
     return np.hypot.reduce(vectors, axis=1, initial=0.0)
 
 
-def divided(scaled, gain, radius, reference, changed):
+def divided(
+    scaled: np.ndarray,
+    gain: np.ndarray,
+    radius: float,
+    reference: Tuning,
+    changed: np.ndarray,
+) -> np.ndarray:
     """Encoders before the scaling.
 
     Parameters
@@ -96,7 +104,9 @@ def divided(scaled, gain, radius, reference, changed):
     return np.divide(scaled, scale, out=encoders, where=changed[:, None] & (scale != 0))
 
 
-def rates_and_intercepts(neuron_type, gain, bias):
+def rates_and_intercepts(
+    neuron_type: NeuronType, gain: np.ndarray, bias: np.ndarray
+) -> tuple[Any, Any]:
     """Maximum rates and intercepts that go with gains and biases.
 
     As ``neuron_type.max_rates_intercepts`` gives them, whose formulas are only right for

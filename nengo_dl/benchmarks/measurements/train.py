@@ -100,7 +100,8 @@ def states_megabytes(sim: Simulator, n_steps: int) -> float:
     Those that the forward pass keeps, and those that the backward pass computes again.
     """
     variant = sim.tensor_graph.variant(True)
-    every = variant.scan.interval(variant.state, n_steps)
+    scan: Any = variant.scan  # the loop: states are kept of a network that has one
+    every = scan.interval(variant.state, n_steps)
     states = -(-n_steps // every) + (every if every > 1 else 0)
     return states * sum(state.numpy().nbytes for state in variant.state) / 2**20
 
