@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from nengo_dl.runtime.tensorflow import orientation
+from nengo_dl.runtime.tensorflow import executor, orientation
 
 
 def network(seed=2):
@@ -33,7 +33,7 @@ def simulate(net, batch=3, **options):
 @pytest.fixture
 def accelerator(monkeypatch):
     """As if TensorFlow computed on something else than the CPU; nothing is known yet."""
-    monkeypatch.setattr(orientation, "on_accelerator", lambda device: True)
+    monkeypatch.setattr(executor, "on_accelerator", lambda device: True)
     monkeypatch.setattr(orientation, "_found", orientation.Programs())
 
 
