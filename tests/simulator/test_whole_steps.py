@@ -245,6 +245,9 @@ def test_interrupts_at_any_time_lose_nothing():
         import nengo, nengo_dl
         import numpy as np
 
+        # what runs in the background of a shell ignores interrupts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         def interrupt(seconds):
             time.sleep(seconds)
             os.kill(os.getpid(), signal.SIGINT)
