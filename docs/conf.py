@@ -58,6 +58,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "image_scrapers": ("written_figures.scrape", "matplotlib"),
     "plot_gallery": os.environ.get("NENGO_DL_DOCS_EXAMPLES", "") == "run",
+    "parallel": 2,  # scripts at a time
     "abort_on_example_error": True,
     "remove_config_comments": True,
     # notebooks show the figure that a script ends with; on the pages it is a picture
