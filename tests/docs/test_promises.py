@@ -13,17 +13,6 @@ import nengo_dl
 from tests.docs.promises import promise, simulator
 
 
-@pytest.fixture
-def net():
-    with nengo.Network(seed=0) as net:
-        nengo_dl.configure_settings(dtype="float64", jit=False)
-        net.a = nengo.Node([0.5], label="a")
-        net.b = nengo.Ensemble(20, 1, label="b")
-        nengo.Connection(net.a, net.b)
-        net.p = nengo.Probe(net.b, synapse=0.01, label="p")
-    return net
-
-
 @promise(
     "docs/simulator.rst",
     "With several such processes (``Ensemble(noise=...)``, ``WhiteNoise``) the numbers "

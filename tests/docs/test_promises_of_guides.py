@@ -16,17 +16,6 @@ from tests.docs.snippets import ROOT
 SIMULATOR, SETTINGS_PAGE = "docs/simulator.rst", "docs/settings.rst"
 
 
-@pytest.fixture
-def net():
-    with nengo.Network(seed=0) as net:
-        nengo_dl.configure_settings(dtype="float64", jit=False)
-        net.a = nengo.Node([0.5], label="a")
-        net.b = nengo.Ensemble(20, 1, label="b")
-        nengo.Connection(net.a, net.b)
-        net.p = nengo.Probe(net.b, synapse=0.01, label="p")
-    return net
-
-
 @promise(
     SIMULATOR,
     "``nengo_dl.Simulator`` does what ``nengo.Simulator`` does, with the same members",

@@ -29,17 +29,6 @@ def named(sim, name):
     return [count for kernel, count in kernels(sim) if kernel == name]
 
 
-@pytest.fixture
-def net():
-    with nengo.Network(seed=0) as net:
-        nengo_dl.configure_settings(dtype="float64", jit=False)
-        net.a = nengo.Node([0.5], label="a")
-        net.b = nengo.Ensemble(20, 1, label="b")
-        nengo.Connection(net.a, net.b)
-        net.p = nengo.Probe(net.b, synapse=0.01, label="p")
-    return net
-
-
 @promise(
     SPEED,
     "``describe`` says how many kernels are left of how many operators, what runs "
