@@ -19,9 +19,8 @@ from typing import Any, TypeVar
 from nengo.builder import Builder as CoreBuilder
 
 import nengo_dl.kernels  # noqa: F401  so that what there is already is known
-from nengo_dl.compiler import registry
-from nengo_dl.compiler.rules import OperatorRule
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.lowering import OperatorRule
+from nengo_dl.compiler.traits import Kernel, operators
 from nengo_dl.kernels.fallback import PythonRule
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import warn
@@ -128,10 +127,8 @@ class Builder:
                 )
                 return op_builder
             for operator_class in operator_classes:
-                _warn_of_overwriting(
-                    operator_class, registry.operators.exact(operator_class)
-                )
-                registry.operators.add(operator_class, op_builder())
+                _warn_of_overwriting(operator_class, operators.exact(operator_class))
+                operators.add(operator_class, op_builder())
             return op_builder
 
         return decorate

@@ -22,7 +22,7 @@ from nengo.neurons import NeuronType
 from nengo.params import BoolParam, Default, Parameter
 
 from nengo_dl.builder import NengoBuilder
-from nengo_dl.compiler.rules import rule_of
+from nengo_dl.compiler.lowering import rule_of
 from nengo_dl.config import configure_settings, get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.notices import warn

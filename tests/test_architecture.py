@@ -67,7 +67,7 @@ TENSORFLOW = (
 # What the compiler may use of Nengo. Lowering alone deals with Nengo's signals and with
 # the order of its operators; what a concrete operator means is the kernels' business.
 COMPILER_MAY_USE = {"nengo.exceptions"}
-LOWERING = ("/lowering.py", "/memory.py", "/rules.py")
+LOWERING = ("/lowering.py",)
 LOWERING_MAY_USE = COMPILER_MAY_USE | {"nengo.builder.signal", "nengo.utils"}
 
 FILE_LINES = 800
@@ -301,8 +301,8 @@ def test_floor_violations_are_found(path, source):
     "path, source",
     [
         ("nengo_dl/__init__.py", "from nengo_dl.simulator import Simulator"),
-        ("nengo_dl/compiler/share.py", "from nengo_dl.compiler.graph import Graph"),
-        ("nengo_dl/compiler/share.py", "from . import graph"),
+        ("nengo_dl/compiler/simplify.py", "from nengo_dl.compiler.graph import Graph"),
+        ("nengo_dl/compiler/simplify.py", "from . import graph"),
         ("nengo_dl/kernels/neurons/lif.py", "from ...compiler.traits import Kernel"),
         ("nengo_dl/kernels/neurons/lif.py", "from ..base import x\nimport numpy"),
         ("nengo_dl/benchmarks/compare.py", "from nengo_dl.simulator import Simulator"),
@@ -345,13 +345,13 @@ def test_tensorflow_violations_are_found(path, source, number):
 @pytest.mark.parametrize(
     "path, source, number",
     [
-        ("nengo_dl/compiler/share.py", "from nengo.builder.operator import DotInc", 1),
-        ("nengo_dl/compiler/share.py", "import nengo", 1),
-        ("nengo_dl/compiler/share.py", "from nengo.builder.signal import Signal", 1),
+        ("nengo_dl/compiler/simplify.py", "from nengo.builder.operator import DotInc", 1),
+        ("nengo_dl/compiler/simplify.py", "import nengo", 1),
+        ("nengo_dl/compiler/simplify.py", "from nengo.builder.signal import Signal", 1),
         ("nengo_dl/compiler/lowering.py", "from nengo.builder import operator", 1),
         ("nengo_dl/compiler/lowering.py", "f(op).__name__ == 'SimNeurons'", 1),
         ("nengo_dl/compiler/lowering.py", "from nengo.builder.signal import Signal", 0),
-        ("nengo_dl/compiler/share.py", "from nengo.exceptions import BuildError", 0),
+        ("nengo_dl/compiler/simplify.py", "from nengo.exceptions import BuildError", 0),
         ("nengo_dl/kernels/algebra.py", "from nengo.builder.operator import DotInc", 0),
     ],
 )

@@ -22,7 +22,7 @@ from nengo_dl.builder import (
     OpBuilder,
     PythonOpBuilder,
 )
-from nengo_dl.compiler import registry
+from nengo_dl.compiler.traits import operators
 from nengo_dl.kernels.neurons.base import neuron_kernels
 from tests import networks
 
@@ -33,7 +33,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 def own_registries(monkeypatch):
     """What is registered is forgotten after the test."""
     for owner, name in (
-        (registry.operators, "_entries"),
+        (operators, "_entries"),
         (neuron_kernels, "_entries"),
         (NengoBuilder, "builders"),
         (CoreBuilder, "builders"),
@@ -158,7 +158,7 @@ def test_what_is_registered_twice_warns():
             """The second."""
 
     assert found[0].filename == __file__
-    assert isinstance(registry.operators.exact(Scale), Second)
+    assert isinstance(operators.exact(Scale), Second)
     with pytest.warns(UserWarning, match="Reset already has a builder"):
         Builder.register(Reset)(Second)
 
@@ -174,7 +174,7 @@ def test_what_is_no_builder_is_refused():
             Builder.register(Scale)(wrong)
     with pytest.raises(TypeError, match="expected a class"):
         Builder.register("Scale")(PythonOpBuilder)
-    assert registry.operators.exact(Scale) is None
+    assert operators.exact(Scale) is None
 
 
 def test_operator_builders_of_earlier_versions_are_ignored_aloud(allclose):
@@ -194,8 +194,8 @@ def test_operator_builders_of_earlier_versions_are_ignored_aloud(allclose):
     assert found[0].filename == __file__ and "lower(self, op, low)" in str(
         found[0].message
     )
-    assert registry.operators.exact(Scale) is None
-    assert registry.operators.exact(Reset) is not None
+    assert operators.exact(Scale) is None
+    assert operators.exact(Reset) is not None
     CoreBuilder.register(Scaler)(build_scaler)
     net = network()
     with nengo.Simulator(net, progress_bar=False) as core:
@@ -307,6 +307,6 @@ def test_the_examples_of_the_manual(allclose):
     assert "neuron type Habituating" in messages[0] and "operator Limit" in messages[1]
     assert "operator SimSTDP" in messages[2]
     assert isinstance(names["HabituatingKernel"](), NeuronKernel)
-    rule = registry.operators.exact(names["Measure"])
+    rule = operators.exact(names["Measure"])
     assert isinstance(rule, PythonOpBuilder) and rule.carries(None) == ()
     assert np.ptp(names["as_python"]) > 0.5

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import nengo_dl
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from tests.test_signatures import lines_with_errors, type_checker

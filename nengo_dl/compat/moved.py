@@ -17,6 +17,25 @@ MOVED = {
     "nengo_dl.converter.recurrent": "nengo_dl.converter.layers.recurrent",
 }
 
+#: folder -> module -> the modules that were joined to it
+JOINED = {
+    "compiler": {
+        "describe": "page",
+        "graph": "flow verify blocked_gradients",
+        "layout": "places looks",
+        "lowering": "memory rules",
+        "plan": "order stages",
+        "simplify": "share stack",
+        "traits": "registry",
+    },
+}
+MOVED |= {
+    f"nengo_dl.{folder}.{old}": f"nengo_dl.{folder}.{new}"
+    for folder, joined in JOINED.items()
+    for new, names in joined.items()
+    for old in names.split()
+}
+
 
 class MovedModules(MetaPathFinder, Loader):
     """Imports what has moved from where it is now: both paths are one module.

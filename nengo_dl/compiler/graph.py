@@ -19,6 +19,10 @@ no pass needs to know what any kernel computes.
 
 A graph is a value: passes return new graphs, and the arrays of a graph are never
 written after it was made.
+
+`Flow` tells which elements depend on which, `verify` whether a graph is well formed (on
+in tests, and with ``NENGO_DL_VERIFY=1``), `blocked_gradients` where gradients end
+although there is something to train behind.
 """
 
 from __future__ import annotations
@@ -500,3 +504,232 @@ class GraphBuilder:
             out[first : first + run.size] = getattr(run, name)
             first += run.size
         return out
+
+
+# which elements depend on which -------------------------------------------------------
+
+
+class Flow:
+    """The edges of a graph's step as flat arrays.
+
+    An edge leads from an element that is read to what reads it: a SUM element, or a node
+    with all its outputs. Edges through time (from ``next`` to a state) are left out, so
+    the edges have no cycle.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.flat, self.reader = graph.node_inputs()
+        self.rows = graph.term_owner
+        self.of_node = np.flatnonzero(graph.kind == Kind.NODE)
+        self.owner = graph.owner[self.of_node]
+
+    def forward(self, start: np.ndarray) -> np.ndarray:
+        """Elements that depend on any where ``start`` is True (those included)."""
+        reached = start.copy()
+        while True:
+            before = np.count_nonzero(reached)
+            reached[self.rows[reached[self.graph.src]]] = True
+            nodes = np.zeros(len(self.graph.nodes), bool)
+            nodes[self.reader[reached[self.flat]]] = True
+            reached[self.of_node] |= nodes[self.owner]
+            if np.count_nonzero(reached) == before:
+                return reached
+
+    def backward(self, start: np.ndarray) -> np.ndarray:
+        """Elements that any where ``start`` is True depends on (those included)."""
+        needed = start.copy()
+        while True:
+            before = np.count_nonzero(needed)
+            needed[self.graph.src[needed[self.rows]]] = True
+            nodes = np.zeros(len(self.graph.nodes), bool)
+            nodes[self.owner[needed[self.of_node]]] = True
+            needed[self.flat[nodes[self.reader]]] = True
+            if np.count_nonzero(needed) == before:
+                return needed
+
+    def levels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Length of the longest path to each element, and to each node."""
+        graph = self.graph
+        level = np.zeros(graph.size, np.int64)
+        node_level = np.zeros(len(graph.nodes), np.int64)
+        sums = np.flatnonzero(graph.fan_in)
+        starts = graph.ptr[sums]
+        first = np.flatnonzero(np.diff(self.reader, prepend=-1))
+        readers = self.reader[first]
+        while True:
+            before = level.copy()
+            if sums.size:
+                level[sums] = 1 + np.maximum.reduceat(level[graph.src], starts)
+            if first.size:
+                node_level[readers] = 1 + np.maximum.reduceat(level[self.flat], first)
+                level[self.of_node] = node_level[self.owner]
+            if np.array_equal(level, before):
+                return level, node_level
+
+
+# checks -------------------------------------------------------------------------------
+
+
+class GraphError(AssertionError):
+    """A pass produced a graph that breaks a rule; a bug in NengoDL, not in a model."""
+
+
+def verify(graph: Graph, after: str = "lowering") -> None:
+    """Check the rules that every graph keeps between passes.
+
+    Each element is defined exactly once, everything that is read exists, only states
+    reach into the next step, terms belong to sums, and one step has no cycle.
+
+    Parameters
+    ----------
+    graph : Graph
+    after : str
+        Name of the pass, for the message.
+
+    Raises
+    ------
+    GraphError
+    """
+
+    def check(condition, message):
+        if not np.all(condition):
+            raise GraphError(f"after {after}: {message}")
+
+    size = graph.size
+    for name in ("owner", "value", "next", "block"):
+        check(getattr(graph, name).shape == (size,), f"{name} has not {size} entries")
+    ends = (graph.ptr.size, graph.ptr[0], graph.ptr[-1], graph.scale.size)
+    check(ends == (size + 1, 0, graph.src.size, graph.src.size), "terms do not add up")
+    defined = np.isin(graph.kind, (Kind.CONSTANT, Kind.STATE, Kind.SUM)).astype(int)
+    for kind, number, who, start, length in _owned(graph):
+        here = slice(start, start + length)
+        check(0 <= start <= start + length <= size, f"{who} has no place for its values")
+        mine = (graph.kind[here] == kind) & (graph.owner[here] == number)
+        check(mine, f"{who} and its elements do not know of each other")
+        defined[here] += 1
+    check(defined == 1, f"elements {np.flatnonzero(defined != 1)[:9]} not defined once")
+    check(np.isfinite(graph.value) | (graph.kind != Kind.CONSTANT), "constant not finite")
+    lasting = graph.kind == Kind.STATE
+    check((graph.next >= 0) == lasting, "`next` belongs to states and only to them")
+    check(graph.next < size, "a state's next element does not exist")
+    check((graph.kind == Kind.SUM) | (graph.fan_in == 0), "terms outside of sums")
+    check((graph.src >= 0) & (graph.src < size), "a term's source does not exist")
+    for node in graph.nodes:
+        for elements in node.inputs:
+            check((elements >= 0) & (elements < size), f"{node} reads what is not there")
+    for probe in graph.probes:
+        check((probe.elements >= 0) & (probe.elements < size), f"{probe.key} is lost")
+    _check_acyclic(graph, check)
+
+
+def _owned(graph: Graph):
+    """All runs of elements that nodes and sources own: kind, number, who, start, size."""
+    for number, node in enumerate(graph.nodes):
+        for start, length in node.outputs:
+            yield Kind.NODE, number, node, start, length
+    for kind, sources in ((Kind.INPUT, graph.inputs), (Kind.PARAMETER, graph.parameters)):
+        for number, source in enumerate(sources):
+            yield kind, number, source, source.start, source.size
+
+
+def _check_acyclic(graph: Graph, check) -> None:
+    """Longest paths must settle after as many rounds as there are things on a path."""
+    flow = Flow(graph)
+    longest = len(graph.nodes) + np.unique(graph.block).size + 2
+    reached = np.isin(graph.kind, (Kind.SUM, Kind.NODE))
+    for _ in range(longest * 2 + graph.size):
+        # keep what depends on something that is left: in the end only cycles are
+        left = np.zeros(graph.size, bool)
+        left[flow.rows[reached[graph.src]]] = True
+        nodes = np.zeros(len(graph.nodes), bool)
+        nodes[flow.reader[reached[flow.flat]]] = True
+        left[flow.of_node] |= nodes[flow.owner]
+        left &= reached
+        if np.array_equal(left, reached):
+            break
+        reached = left
+    check(~reached, f"elements {np.flatnonzero(reached)[:9]} depend on themselves")
+
+
+# where gradients end ------------------------------------------------------------------
+
+
+def blocked_gradients(graph: Graph, probes: Iterable, trained: Iterable) -> list[Node]:
+    """Nodes that gradients of probes arrive at, and do not pass, on their way.
+
+    Parameters
+    ----------
+    graph : Graph
+    probes : iterable
+        Keys of probes with a loss.
+    trained : iterable
+        Keys of the parameters that are trained; or of states, of which the first is.
+
+    Returns
+    -------
+    list of Node
+        Those that depend on a trained parameter, in any step, and have an output whose
+        gradient is zero (`Kernel.flat_outputs`) that some probe depends on.
+    """
+    flow = Flow(graph)
+    wanted = _gradient_arrives(graph, flow, set(probes))
+    behind = _depends_on(graph, flow, set(trained))
+    blocked = []
+    for node in graph.nodes:
+        outputs = node.kernel.flat_outputs(node)
+        arrives = any(wanted[node.elements(output)].any() for output in outputs)
+        if arrives and any(behind[elements].any() for elements in node.inputs):
+            blocked.append(node)
+    return blocked
+
+
+def _gradient_arrives(graph: Graph, flow: Flow, probes: set) -> np.ndarray:
+    """For each element, whether a gradient of a probe arrives there, in any step."""
+    wanted = np.zeros(graph.size, bool)
+    for probe in graph.probes:
+        if probe.key in probes:
+            wanted[probe.elements] = True
+    passes = np.zeros(graph.size, bool)  # outputs with a gradient
+    cut = np.zeros(flow.flat.size, bool)  # inputs without
+    first = 0
+    for node in graph.nodes:
+        flat = node.kernel.flat_outputs(node)
+        for output in range(len(node.outputs)):
+            passes[node.elements(output)] = output not in flat
+        for number, elements in enumerate(node.inputs):
+            cut[first : first + elements.size] = number in node.kernel.cut_inputs
+            first += elements.size
+    lasting = np.flatnonzero(graph.kind == Kind.STATE)
+    before = -1
+    while np.count_nonzero(wanted) != before:
+        before = np.count_nonzero(wanted)
+        wanted[graph.src[wanted[flow.rows]]] = True
+        nodes = np.zeros(len(graph.nodes), bool)
+        nodes[flow.owner[(wanted & passes)[flow.of_node]]] = True
+        wanted[flow.flat[nodes[flow.reader] & ~cut]] = True
+        wanted[graph.next[lasting[wanted[lasting]]]] = True
+    return wanted
+
+
+def _depends_on(graph: Graph, flow: Flow, trained: set) -> np.ndarray:
+    """For each element, whether it depends on a trained parameter, in any step."""
+    behind = np.zeros(graph.size, bool)
+    for source in graph.parameters:
+        if source.key in trained:
+            behind[source.elements] = True
+    for node in graph.nodes:
+        refs = [p for p in node.params.values() if isinstance(p, ParameterRef)]
+        if any(ref.key in trained for ref in refs):
+            for output in range(len(node.outputs)):
+                behind[node.elements(output)] = True
+    for reading in graph.states:
+        if reading.key in trained:
+            behind[reading.elements[reading.elements >= 0]] = True
+    lasting = np.flatnonzero(graph.kind == Kind.STATE)
+    while True:
+        before = np.count_nonzero(behind)
+        behind = flow.forward(behind)
+        behind[lasting] |= behind[graph.next[lasting]]
+        if np.count_nonzero(behind) == before:
+            return behind

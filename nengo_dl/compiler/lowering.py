@@ -7,35 +7,324 @@ add terms. The first read freezes the region into SUM elements. So a chain of re
 increments becomes one sum, and views are index arithmetic.
 
 What an operator *updates*, what it carries over from the step before (``carries`` of
-`.rules.OperatorRule`) and signals that are incremented but not set become states.
+its rule) and signals that are incremented but not set become states.
+
+An `OperatorRule` says how one kind of operator becomes elements. It talks to `Lowering`,
+which knows where signals are in memory, and what was written there that nobody has read.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
+from nengo.utils.numpy import is_spmatrix
 from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef, Reading
-from nengo_dl.compiler.memory import (
-    Pending,
-    check_views,
-    covers,
-    entries,
-    memory_shape,
-    signal_index,
-    source_key,
-)
-from nengo_dl.compiler.order import operator_order
-from nengo_dl.compiler.rules import rule_of, unknown_operator
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.plan import operator_order
+from nengo_dl.compiler.traits import Kernel, refuse_abstract
+from nengo_dl.compiler.traits import operators as rules
+from nengo_dl.notices import label_of, warn
 from nengo_dl.surrogates import SpikeTraining
+
+# rules --------------------------------------------------------------------------------
+
+R = TypeVar("R", bound="OperatorRule")
+
+
+class OperatorRule(ABC):
+    """How operators ``op`` of one kind become elements; see `lowers`."""
+
+    def covers(self, op: Any, registered: type) -> bool:
+        """Whether the rule of the class ``registered`` is right for the operator ``op``.
+
+        By default operators of a subclass are lowered by the rule of their base class
+        unless they have a ``make_step`` of their own, and so do something else.
+        """
+        own = getattr(type(op), "make_step", None)
+        return own is getattr(registered, "make_step", None)
+
+    def carries(self, op: Any) -> Iterable[Signal]:
+        """Signals whose previous value the operator uses, although it sets them."""
+        return ()
+
+    def reaches(self, op: Any) -> frozenset | None:
+        """Tokens of the objects that the operator's Python code may share with others.
+
+        None: any object. Empty: it runs no Python, or nothing that could be shared.
+        """
+        return frozenset()
+
+    def stepwise(self, op: Any) -> bool:
+        """Whether the operator runs Python that needs other signals of its step."""
+        return False
+
+    def penalizes(self, op: Any, training: bool) -> bool:
+        """Whether the operator adds to the losses, with ``low.penalize`` in `lower`.
+
+        Parameters
+        ----------
+        op : nengo.builder.Operator
+        training : bool
+            To those of training; else to those of testing.
+        """
+        return False
+
+    def trains_otherwise(self, op, training: bool, spikes) -> bool:
+        """Whether `lower` makes something else of the operator than without training.
+
+        Where no operator of a network is trained otherwise than it runs, what was
+        compiled for the one is used for the other. A rule whose `lower` asks
+        ``low.options`` for ``training`` or ``spikes`` has to say so here.
+
+        Parameters
+        ----------
+        op : nengo.builder.Operator
+        training : bool
+            ``low.options.training``: Keras layers behave as in training.
+        spikes : SpikeTraining or None
+            ``low.options.spikes``: how neurons are trained.
+        """
+        return False
+
+    @abstractmethod
+    def lower(self, op: Any, low: Lowering) -> None:
+        """Describe one operator to ``low``, a `nengo_dl.compiler.lowering.Lowering`."""
+
+
+def lowers(*operator_classes: type) -> Callable[[type[R]], type[R]]:
+    """Class decorator: this `OperatorRule` lowers these operators.
+
+    Operators of subclasses, too, if the rule `covers <OperatorRule.covers>` them.
+
+    Raises
+    ------
+    TypeError
+        If the rule has no method ``lower``.
+    """
+
+    def decorate(rule_class: type[R]) -> type[R]:
+        refuse_abstract(rule_class)
+        for cls in operator_classes:
+            rules.add(cls, rule_class())
+        return rule_class
+
+    return decorate
+
+
+def rule_of(op: Any) -> OperatorRule | None:
+    """The rule for an operator: of its class, of an ancestor, or of all others.
+
+    None if there is none at all (the kernels, which bring the rules, are not imported).
+    """
+    for cls in type(op).__mro__:
+        rule = rules.exact(cls)
+        if rule is not None and rule.covers(op, cls):
+            return rule
+    return rules.default
+
+
+def trains_otherwise(model, training: bool, spikes) -> bool:
+    """Whether any operator of a model does, see `OperatorRule.trains_otherwise`."""
+    rules = ((rule_of(op), op) for op in model.operators)
+    return any(r.trains_otherwise(op, training, spikes) for r, op in rules if r)
+
+
+def unknown_operator(op: Any) -> str:
+    """What to tell about an operator without a rule and without a step function."""
+    name = type(op).__name__
+    known = ", ".join(sorted(cls.__name__ for cls, _ in rules.items()))
+    return (
+        f"NengoDL has no rule for the operator {name} ({label_of(op)}"
+        f"), and cannot run it as "
+        f"Python either, since {name} has no make_step(signals, dt, rng). Add that "
+        f"method, or a rule: a subclass of nengo_dl.builder.OpBuilder with the decorator "
+        f"@nengo_dl.builder.Builder.register({name}), anywhere that is imported before "
+        f"the Simulator is made. Known operators: {known}"
+    )
+
+
+# memory -------------------------------------------------------------------------------
+
+
+def entries(signal: Signal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a sparse signal was built with.
+
+    Parameters
+    ----------
+    signal : nengo.builder.Signal
+        A sparse one.
+
+    Returns
+    -------
+    rows, columns : (n,) ndarray of int
+    values : (n,) ndarray
+        In the order that the values of sparse parameters have everywhere. An entry of
+        the matrix may occur several times; then its values are added.
+    """
+    matrix = signal.initial_value
+    if not is_spmatrix(matrix):  # Nengo's own, which does without SciPy
+        return matrix.indices[:, 0], matrix.indices[:, 1], np.asarray(matrix.data)
+    matrix = matrix.tocoo()
+    return matrix.row.astype(np.int64), matrix.col.astype(np.int64), matrix.data
+
+
+def memory_shape(signal: Signal) -> tuple[int, ...]:
+    """The shape of what a signal has in memory: of a sparse one, its `entries`."""
+    return (signal.size,) if signal.sparse else signal.shape
+
+
+def signal_index(signal: Signal) -> np.ndarray:
+    """Positions of a signal's entries in its flattened base, in its `memory_shape`."""
+    if not signal.is_view:
+        return np.arange(signal.size).reshape(memory_shape(signal))
+    index = np.full(signal.shape, signal.elemoffset, np.int64)
+    for axis, (length, stride) in enumerate(zip(signal.shape, signal.elemstrides)):
+        along = [1] * len(signal.shape)
+        along[axis] = length
+        index += (np.arange(length) * stride).reshape(along)
+    return index
+
+
+def source_key(signal: Signal) -> Signal:
+    """What stands for the output of a node among what is given to each step.
+
+    Its base, unless other things are in there as well, as in models that Nengo optimized;
+    then the signal itself.
+    """
+    return signal.base if signal.size == signal.base.size else signal
+
+
+def overlap(first: Signal, second: Signal) -> bool:
+    """Whether two signals have entries in common."""
+    if first.base is not second.base:
+        return False
+    return bool(np.isin(signal_index(first), signal_index(second)).any())
+
+
+def check_views(signals: Iterable[Signal]) -> None:
+    """Whether core Nengo finds signals in memory where they were made.
+
+    A view of a view that does not start where the first view does has an offset from the
+    first view, but core counts it from the base of both. So core takes other entries of
+    the base than the ones that the view was made of, and so do we; the user should know.
+
+    Parameters
+    ----------
+    signals : iterable of Signal
+
+    Raises
+    ------
+    BuildError
+        If the first values of the two places differ. Core refuses these, too.
+    """
+    for signal in signals:
+        if not signal.is_view or not signal.size:
+            continue
+        base = signal.base
+        start = _address(signal) - _address(base)
+        shared = 0 <= start < base.nbytes  # else it is a copy, and has the offset alone
+        if not shared or start == signal.offset:
+            continue
+        problem = (
+            f"the signal {signal.name} is a view of a view: it was made of the entries "
+            f"of {base.name} from number {start // signal.itemsize} on, but Nengo looks "
+            f"for it from number {signal.elemoffset} on, since its offset is counted "
+            "from the first view"
+        )
+        way_out = f"Take it from {base.name} with a single index"
+        index = signal_index(signal)
+        values = np.ravel(base.initial_value)
+        inside = index.min() >= 0 and index.max() < base.size
+        if not inside or not np.array_equal(values[index], signal.initial_value):
+            raise BuildError(f"{problem}, where there are other values. {way_out}")
+        warn(f"{problem}, and uses those entries. {way_out}")
+
+
+def _address(signal: Signal) -> int:
+    """Where the first entry of a signal is in memory."""
+    return signal.initial_value.__array_interface__["data"][0]
+
+
+def covers(sets: list[Signal], incs: list[Signal]) -> bool:
+    """Whether all that is incremented was set before, in the same step."""
+    base = incs[0].base
+    if any(signal.size == base.size for signal in sets):
+        return True
+    covered = np.zeros(base.size, bool)
+    for signal in sets:
+        covered[signal_index(signal)] = True
+    return all(covered[signal_index(signal)].all() for signal in incs)
+
+
+class Pending:
+    """Writes to one base signal that nobody has read yet.
+
+    Attributes
+    ----------
+    terms : list of (positions, elements, factors)
+        What is added.
+    bias : ndarray
+        Constants that were set.
+    covered, frozen : ndarray of bool
+        Which entries were set, so that older values do not count; which were read, so
+        that they cannot change any more in this step.
+    """
+
+    def __init__(self, size: int):
+        self.terms: list[tuple[np.ndarray, np.ndarray, np.ndarray | float]] = []
+        self.bias = np.zeros(size)
+        self.covered = np.zeros(size, bool)
+        self.frozen = np.zeros(size, bool)
+
+    def region(self, wanted: np.ndarray | None) -> np.ndarray:
+        """Which entries there are to freeze: all, or among those that are wanted."""
+        if wanted is None:
+            return ~self.frozen
+        region = np.zeros(self.frozen.size, bool)
+        region[wanted] = True
+        return region & ~self.frozen
+
+    def sums(self, region: np.ndarray, current: np.ndarray) -> Any:
+        """What the entries of a region are: arguments of `.graph.GraphBuilder.sum`.
+
+        Parameters
+        ----------
+        region : ndarray of bool
+        current : ndarray
+            The elements that hold the signal before these writes.
+
+        Returns
+        -------
+        bias, rows, sources, factors : ndarray
+            Rows are counted within the region.
+        """
+        row_of = np.where(region, np.cumsum(region) - 1, -1)
+        rows, sources, factors = [], [], []
+        for position, source, factor in self.terms:
+            row = row_of[position]
+            inside = row >= 0
+            factor = np.broadcast_to(np.asarray(factor, np.float64), position.shape)
+            if not inside.all():
+                row, source, factor = row[inside], source[inside], factor[inside]
+            rows.append(row)
+            sources.append(source)
+            factors.append(factor)
+        remaining = np.flatnonzero(region & ~self.covered)
+        rows.append(row_of[remaining])
+        sources.append(current[remaining])
+        factors.append(np.ones(remaining.size))
+        return self.bias[region], *map(np.concatenate, (rows, sources, factors))
+
+
+# elements -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -54,7 +343,7 @@ class LoweringOptions:
         signals are folded into the graph.
     inputs : frozenset of Signal
         Signals that are given from outside for every step although the network has
-        something else for them (nodes that receive data): `.memory.source_key` of each.
+        something else for them (nodes that receive data): `source_key` of each.
     hosts : dict
         Operator -> the object that runs it as Python. Shared by all graphs of one
         simulator, so that there is one state for each operator; lowering adds to it.
@@ -92,7 +381,7 @@ class LoweringOptions:
 class HostSource:
     """An operator that runs as Python, ahead of the steps.
 
-    ``signal`` is what it sets (`.memory.source_key`), or None for side effects alone. An
+    ``signal`` is what it sets (`source_key`), or None for side effects alone. An
     operator that does not set a signal by itself, but adds to one, stands for what it
     draws; see `Lowering.drawn`. ``size`` is the number of rows that it gives.
     """
@@ -120,7 +409,7 @@ class Lowered:
 
 
 class Lowering:
-    """What a `.rules.OperatorRule` talks to.
+    """What a `OperatorRule` talks to.
 
     All methods take signals (views included) and give or take arrays of element
     numbers in the signal's shape.
@@ -463,7 +752,7 @@ def lower(model: Any, options: LoweringOptions | None = None) -> Lowered:
     Raises
     ------
     BuildError
-        If an operator has no `.rules.OperatorRule`, and cannot run as Python either.
+        If an operator has no `OperatorRule`, and cannot run as Python either.
     """
     low = Lowering(model, options or LoweringOptions())
     check_views(dict.fromkeys(s for op in low.order for s in op.all_signals))

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from nengo_dl.compiler.drawing import Arrow, Box, Drawing
-from nengo_dl.compiler.flow import Flow
-from nengo_dl.compiler.graph import Graph, Kind
+from nengo_dl.compiler.graph import Flow, Graph, Kind
 from nengo_dl.compiler.layout import ZERO, Layout, StageLayout, WeightRef
-from nengo_dl.compiler.order import operator_order
+from nengo_dl.compiler.plan import operator_order
 from nengo_dl.notices import label_of
 
 #: drawings with more boxes than this are condensed

@@ -14,17 +14,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from nengo_dl.compiler.describe import PassReport
 from nengo_dl.compiler.exact_callbacks import add_digits
-from nengo_dl.compiler.graph import Graph
+from nengo_dl.compiler.graph import Graph, verify
 from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
-from nengo_dl.compiler.plan import Planner, plan
-from nengo_dl.compiler.share import share
-from nengo_dl.compiler.simplify import Simplification, simplify, simplify_by
-from nengo_dl.compiler.stack import stack
-from nengo_dl.compiler.stages import Stage, one_stage, stages
-from nengo_dl.compiler.verify import verify
+from nengo_dl.compiler.plan import Planner, Stage, one_stage, plan, stages
+from nengo_dl.compiler.simplify import Simplification, share, simplify, simplify_by, stack
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +54,22 @@ class Strategies:
             return chosen
         own = simplify_by(self.simplifications)
         return tuple(own if step is simplify else step for step in chosen)
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """Counts after one pass: elements, nodes, terms of sums; and seconds it took."""
+
+    name: str
+    elements: int
+    nodes: int
+    terms: int
+    seconds: float
+
+    @classmethod
+    def of(cls, name: str, graph: Graph, seconds: float) -> PassReport:
+        """The counts of a graph."""
+        return cls(name, graph.size, len(graph.nodes), graph.src.size, seconds)
 
 
 @dataclass(frozen=True)

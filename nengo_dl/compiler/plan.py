@@ -1,4 +1,7 @@
-"""Merging: which operations run together, in which order.
+"""What runs when: stages, which operations run together, and in which order.
+
+Stages are what runs before, in and after the loop over time; in each of them, operations
+of one kind are merged.
 
 A planner is a function ``planner(operations, pairs)``. ``operations`` is a sequence of
 `Operation`; those with equal keys may become one kernel. ``pairs``, an array ``(2, n)``,
@@ -9,18 +12,297 @@ which they run. `greedy_planner` is the one that is used unless the user sets an
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
-from nengo.exceptions import ValidationError
+from nengo.exceptions import BuildError, ValidationError
 
-from nengo_dl.compiler.flow import Flow
-from nengo_dl.compiler.graph import Graph, Kind, Node
-from nengo_dl.compiler.stages import Stage, Stages, stages
+from nengo_dl.compiler.graph import Flow, Graph, Kind, Node
 from nengo_dl.compiler.traits import Kernel
+from nengo_dl.notices import label_of
+
+# the order of core Nengo --------------------------------------------------------------
+
+
+def operator_order(operators: Iterable) -> list:
+    """The operators as ``nengo.Simulator`` would run them.
+
+    Within a step, all that is set in a signal comes first, then its increments, then its
+    reads, then its updates; signals that are views of one base share memory. Of the many
+    orders that keep to this, Python functions with side effects can tell one from
+    another. So this is core's very order, found in time that grows with the number of
+    dependencies.
+
+    Parameters
+    ----------
+    operators : iterable of nengo.builder.Operator
+        Only read.
+
+    Returns
+    -------
+    list of nengo.builder.Operator
+        Every operator behind all that it depends on; among those that could run next,
+        the one that has been ready for longest.
+
+    Raises
+    ------
+    BuildError
+        If operators depend on each other in a circle, or if two of them set (or update)
+        the same memory.
+    """
+    successors = dependents(operators)
+    waiting = dict.fromkeys(successors, 0)
+    for op in chain.from_iterable(successors.values()):
+        waiting[op] += 1
+    ready = deque(op for op, number in waiting.items() if not number)
+    ordered = []
+    while ready:
+        op = ready.popleft()
+        ordered.append(op)
+        for other in successors[op]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                ready.append(other)
+    if len(ordered) < len(successors):
+        raise BuildError(
+            _circle_message({op for op in waiting if waiting[op]}, successors)
+        )
+    return ordered
+
+
+def dependents(operators: Iterable) -> dict:
+    """Operator -> those that have to run after it, in the order in which core adds them.
+
+    Parameters
+    ----------
+    operators : iterable of nengo.builder.Operator
+
+    Returns
+    -------
+    dict
+        The values are dicts without values, used as ordered sets.
+    """
+    successors: dict = {op: {} for op in operators}
+    sets, incs, reads, updates = (defaultdict(list) for _ in range(4))
+    for op in successors:
+        for signals, by_signal in (
+            (op.sets, sets),
+            (op.incs, incs),
+            (op.reads, reads),
+            (op.updates, updates),
+        ):
+            for signal in signals:
+                by_signal[signal].append(op)
+    overlapping = _overlaps(dict.fromkeys(chain(sets, incs, reads, updates)))
+    for by_signal, verb in ((sets, "set"), (updates, "update")):
+        _require_one_each(by_signal, overlapping, verb)
+    for later, earlier in (
+        (incs, (sets,)),
+        (reads, (sets, incs)),
+        (updates, (sets, incs, reads)),
+    ):
+        for signal, posts in later.items():
+            for other in overlapping[signal]:
+                for by_signal in earlier:
+                    for pre in by_signal.get(other, ()):
+                        successors[pre].update(dict.fromkeys(posts))
+    return successors
+
+
+def _overlaps(signals: Iterable) -> dict:
+    """Signal -> the signals that may share memory with it, itself among them.
+
+    As in core, what counts are the first and the last byte of a view.
+    """
+    by_base = defaultdict(list)
+    for signal in signals:
+        by_base[signal.base].append(signal)
+    overlapping = {}
+    for group in by_base.values():
+        if len(group) == 1:
+            overlapping[group[0]] = group
+        else:
+            overlapping.update(_overlaps_in_base(group))
+    return overlapping
+
+
+def _overlaps_in_base(signals: list) -> dict:
+    """Which signals of one base overlap, by their intervals of memory."""
+    spans = {signal: _span(signal.initial_value) for signal in signals}
+    low = min(start for start, _ in spans.values())
+    high = max(stop for _, stop in spans.values())
+    whole = [signal for signal in signals if spans[signal] == (low, high)]
+    parts = sorted(
+        (signal for signal in signals if spans[signal] != (low, high)),
+        key=lambda signal: spans[signal][0],
+    )
+    starts = [spans[signal][0] for signal in parts]
+    furthest = list(accumulate((spans[signal][1] for signal in parts), max))
+    overlapping = {}
+    for signal, (start, stop) in spans.items():
+        if start == stop:  # empty: shares nothing
+            overlapping[signal] = [signal]
+            continue
+        found = list(whole)
+        index = bisect_left(starts, stop) - 1
+        while index >= 0 and furthest[index] > start:
+            first, last = spans[parts[index]]
+            if first < last and last > start:
+                found.append(parts[index])
+            index -= 1
+        overlapping[signal] = found
+    return overlapping
+
+
+def _span(array) -> tuple[int, int]:
+    """The first byte of an array in memory, and the one after its last."""
+    start = stop = array.__array_interface__["data"][0]
+    if not array.size:
+        return start, start
+    for length, stride in zip(array.shape, array.strides):
+        reach = (length - 1) * stride
+        start, stop = start + min(reach, 0), stop + max(reach, 0)
+    return start, stop + array.itemsize
+
+
+def _require_one_each(by_signal: dict, overlapping: dict, verb: str) -> None:
+    """No memory is set (or updated) by more than one operator."""
+    for signal in by_signal:
+        ops = [op for other in overlapping[signal] for op in by_signal.get(other, ())]
+        if len(ops) > 1:
+            raise BuildError(
+                f"{len(ops)} operators {verb} the signal {signal.name} (or views that "
+                f"overlap it); expected one at most. They are: {_names(ops)}. One may "
+                f"{verb} it, the others have to increment it"
+            )
+
+
+def _circle_message(stuck: set, successors: dict) -> str:
+    """What to tell about operators that wait for each other; ``stuck`` cannot run."""
+    before = {post: pre for pre in successors if pre in stuck for post in successors[pre]}
+    op = next(iter(before.keys() & stuck))
+    passed: dict = {}
+    while op not in passed:
+        passed[op] = None
+        op = before[op]
+    circle = list(passed)
+    circle = circle[circle.index(op) :][::-1]
+    return (
+        "the network has a loop without delay: within one time step, each of these "
+        f"operators needs the result of the one before, and the first that of the last: "
+        f"{_names(circle)}. Too many connections have synapse=None; give one of this "
+        "loop a synapse (synapse=0 delays by a single step)"
+    )
+
+
+def _names(ops: list) -> str:
+    shown = ", ".join(label_of(op) for op in ops[:5])
+    return shown + (f" and {len(ops) - 5} more" if len(ops) > 5 else "")
+
+
+# stages -------------------------------------------------------------------------------
+
+#: multiplications for each element that cost about as much as to write and read it
+CHEAP = 8
+
+
+class Stage(IntEnum):
+    """When something is computed: before the loop over time, in it, or after it."""
+
+    BEFORE = 0
+    LOOP = 1
+    AFTER = 2
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stage of each element and of each node."""
+
+    element: np.ndarray
+    node: np.ndarray
+
+
+def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
+    """Split a step into what runs before the loop over time, in it, and after it.
+
+    What depends on no state is computed before the loop for all steps at once, so that T
+    small products become one large one; unless to keep the results for the loop costs
+    more than to compute them. What no state depends on is computed after it.
+
+    Parameters
+    ----------
+    graph : Graph
+    stepwise_python : bool
+        Keep nodes that run Python in the loop, so that they run in core's order, step by
+        step. Needed when several of them may share an object.
+    """
+    flow = Flow(graph)
+    depends = graph.kind == Kind.STATE
+    feeds = np.zeros(graph.size, bool)
+    feeds[graph.next[graph.next >= 0]] = True
+    pinned = [
+        i
+        for i, n in enumerate(graph.nodes)
+        if n.kernel.stepwise or (n.kernel.host and stepwise_python)
+    ]
+    for i in pinned:
+        for start, size in graph.nodes[i].outputs:
+            depends[start : start + size] = True
+            feeds[start : start + size] = True
+        for elements in graph.nodes[i].inputs:
+            feeds[elements] = True
+    depends, feeds = flow.forward(depends), flow.backward(feeds)
+    if (depends & feeds).any():
+        cheap = _expanding(graph, feeds & ~depends)
+        for i in cheap:
+            start, size = graph.nodes[i].outputs[0]
+            depends[start : start + size] = True
+        pinned += cheap
+        depends = flow.forward(depends)
+    element = np.where(depends, np.where(feeds, Stage.LOOP, Stage.AFTER), Stage.BEFORE)
+    node = np.full(len(graph.nodes), Stage.BEFORE)
+    node[flow.reader[depends[flow.flat]]] = Stage.AFTER  # unless an output says more
+    # a node runs as soon as one of its outputs is needed
+    np.minimum.at(node, graph.owner[flow.of_node], element[flow.of_node])
+    node[pinned] = Stage.LOOP
+    return Stages(element.astype(np.int8), node.astype(np.int8))
+
+
+def _expanding(graph: Graph, before: np.ndarray) -> list[int]:
+    """Nodes that are cheaper to compute in the loop than to keep their outputs for it.
+
+    What is computed before the loop for all steps is written to memory and read again in
+    each step, some nanoseconds for each element. So currents of many neurons that encode
+    a few inputs are left to the loop (action selection with 1,600 of 4,800 neurons there:
+    11 instead of 23 us a step). Parameters are not, as their gradients are one large
+    product.
+    """
+    chosen = []
+    for i, node in enumerate(graph.nodes):
+        matrix = node.matrix
+        if not isinstance(matrix, np.ndarray) or not before[node.elements()].all():
+            continue
+        grows = node.size > node.inputs[0].size
+        if grows and node.kernel.cost(node) <= CHEAP * node.size:
+            chosen.append(i)
+    return chosen
+
+
+def one_stage(graph: Graph) -> Stages:
+    """Everything in the loop: the form that single steps run."""
+    return Stages(
+        np.full(graph.size, Stage.LOOP, np.int8),
+        np.full(len(graph.nodes), Stage.LOOP, np.int8),
+    )
+
+
+# merging ------------------------------------------------------------------------------
 
 #: sums at least this long are kernels of their own: gathering them costs more than a call
 LONG_SUM = 4096

@@ -62,7 +62,7 @@ import numpy as np
 from nengo.ensemble import Neurons
 from numpy.typing import ArrayLike
 
-from nengo_dl.compiler.registry import Registry
+from nengo_dl.compiler.traits import Registry
 
 if TYPE_CHECKING:
     from nengo_dl.converter.graph_walk import LayerCall

@@ -20,9 +20,8 @@ from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
-from nengo_dl.compiler import registry
-from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params, structural
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ SUM = SumKernel()
 MATVEC = MatVec()
 VARYING_MATVEC = VaryingMatVec()
 PRODUCT = Product()
-registry.structural["sum"] = SUM
+structural["sum"] = SUM
 
 
 @lowers(Reset)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from nengo.builder.transforms import ConvInc, ConvTransposeInc
 
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels import windows
 from nengo_dl.kernels.algebra import VARYING_MATVEC

@@ -28,9 +28,8 @@ from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal, SignalDict
 from nengo.exceptions import BuildError
 
-from nengo_dl.compiler import registry
-from nengo_dl.compiler.memory import signal_index
-from nengo_dl.compiler.rules import OperatorRule, unknown_operator
+from nengo_dl.compiler.lowering import OperatorRule, signal_index, unknown_operator
+from nengo_dl.compiler.traits import operators
 from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.captured_state import CapturedState, reached
 from nengo_dl.kernels.functions import (
@@ -691,4 +690,4 @@ def copied(size: int) -> str:
     return f", copies up to {amount} of signals in each of them"
 
 
-registry.operators.default = UnknownOperator()
+operators.default = UnknownOperator()

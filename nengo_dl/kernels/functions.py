@@ -13,7 +13,7 @@ from nengo.utils.functions import function_name
 from nengo.utils.numpy import is_array_like
 
 from nengo_dl.compiler.exact_callbacks import COUNT, from_digits, to_digits
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.captured_state import CapturedState

@@ -9,7 +9,7 @@ import numpy as np
 from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal
 
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering

@@ -20,8 +20,7 @@ from nengo.builder.operator import BsrDotInc, SparseDotInc
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.graph import ParameterRef
-from nengo_dl.compiler.memory import entries
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, entries, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
 from nengo_dl.notices import label_of

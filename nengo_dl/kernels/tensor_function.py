@@ -14,7 +14,7 @@ from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal
 
 from nengo_dl.compiler.graph import ParameterRef
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nengo.builder.operator import TimeUpdate
 from nengo.builder.probe import SimProbe
 
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering

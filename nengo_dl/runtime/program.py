@@ -12,10 +12,8 @@ import numpy as np
 from nengo_dl.compiler import pipeline
 from nengo_dl.compiler.exact_callbacks import SINGLE
 from nengo_dl.compiler.layout import Layout
-from nengo_dl.compiler.lowering import LoweringOptions
-from nengo_dl.compiler.memory import overlap
+from nengo_dl.compiler.lowering import LoweringOptions, overlap, trains_otherwise
 from nengo_dl.compiler.pipeline import Compiled
-from nengo_dl.compiler.rules import trains_otherwise
 from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.runtime.executor import (
     SHORT_RUN,
@@ -704,8 +702,7 @@ class Program:
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network; see `compiler.describe` and ``page``."""
         # what draws is imported when somebody looks
-        from nengo_dl.compiler.describe import describe
-        from nengo_dl.compiler.page import page
+        from nengo_dl.compiler.describe import describe, page
 
         use = Specialization(self.is_open, self.form.training, spikes=self.form.spikes)
         layout, compiled = self.layout(use), self.compiled(use)

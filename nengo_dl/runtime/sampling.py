@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nengo_dl.compiler.layout import Layout
-from nengo_dl.compiler.looks import looking_at
+from nengo_dl.compiler.layout import Layout, looking_at
 
 #: steps that are looked through at once for samples
 WINDOW = 4096

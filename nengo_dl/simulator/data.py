@@ -14,7 +14,7 @@ from nengo.builder import Model
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.memory import memory_shape
+from nengo_dl.compiler.lowering import memory_shape
 from nengo_dl.notices import label_of
 from nengo_dl.training.parameters import (
     built_connection,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nengo_dl.compiler.memory import source_key
+from nengo_dl.compiler.lowering import source_key
 from nengo_dl.config import get_setting
 from nengo_dl.runtime.forms import Form, forward_form
 from nengo_dl.runtime.interrupts import between_steps

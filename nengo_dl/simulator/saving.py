@@ -11,7 +11,7 @@ from nengo import Ensemble
 from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.memory import signal_index
+from nengo_dl.compiler.lowering import signal_index
 from nengo_dl.notices import warn
 from nengo_dl.simulator import host_state, params_io
 from nengo_dl.simulator.numbered_names import numbered_names

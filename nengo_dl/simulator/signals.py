@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nengo.builder.signal import Signal
 
-from nengo_dl.compiler.memory import memory_shape
+from nengo_dl.compiler.lowering import memory_shape
 from nengo_dl.runtime.observation import first_value
 from nengo_dl.training.parameters import live_matrix
 

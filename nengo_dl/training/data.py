@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.memory import source_key
+from nengo_dl.compiler.lowering import source_key
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.training.finite import check_data

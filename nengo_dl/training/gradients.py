@@ -10,7 +10,7 @@ import numpy as np
 from nengo import Probe
 from nengo.exceptions import SimulationError, ValidationError
 
-from nengo_dl.compiler.memory import source_key
+from nengo_dl.compiler.lowering import source_key
 from nengo_dl.config import get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
 from nengo_dl.notices import label_of

@@ -9,7 +9,7 @@ import numpy as np
 from nengo.builder import Signal
 from nengo.exceptions import SimulatorClosed
 
-from nengo_dl.compiler.memory import signal_index
+from nengo_dl.compiler.lowering import signal_index
 from nengo_dl.training.parameters import initial_value
 
 if TYPE_CHECKING:

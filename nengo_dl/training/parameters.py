@@ -23,7 +23,7 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 from nengo.transforms import SparseMatrix
 
-from nengo_dl.compiler.memory import entries
+from nengo_dl.compiler.lowering import entries
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
 from nengo_dl.tensor_node import layer_parameters
 from nengo_dl.training.tuning import (

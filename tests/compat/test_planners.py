@@ -10,8 +10,13 @@ from nengo_dl.compat.graph_optimizer import (
     tree_planner,
 )
 from nengo_dl.compiler.pipeline import PASSES
-from nengo_dl.compiler.plan import Operation, check_batches, greedy_planner, plan
-from nengo_dl.compiler.stages import one_stage
+from nengo_dl.compiler.plan import (
+    Operation,
+    check_batches,
+    greedy_planner,
+    one_stage,
+    plan,
+)
 from tests.compiler.helpers import NETWORKS, case
 
 PLANNERS = [greedy_planner, tree_planner, transitive_planner, noop_planner]

@@ -12,11 +12,10 @@ from nengo_dl.compiler.exact_callbacks import (
     from_digits,
     to_digits,
 )
-from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
+from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading, verify
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import compile_model
 from nengo_dl.compiler.traits import Kernel
-from nengo_dl.compiler.verify import verify
 from nengo_dl.kernels.functions import PYTHON, HostFunction, InDouble
 
 SPECIAL = (0.0, -0.0, 0.1, -1 / 3, 1e300, -5e-324, np.inf, -np.inf, np.pi, 2.0**53 - 1)

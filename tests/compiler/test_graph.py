@@ -10,8 +10,8 @@ from nengo_dl.compiler.graph import (
     Node,
     ParameterRef,
     Reading,
+    verify,
 )
-from nengo_dl.compiler.verify import verify
 from nengo_dl.kernels.algebra import PRODUCT
 from tests.compiler.helpers import (
     SQUASH,

@@ -6,8 +6,7 @@ import pytest
 from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
 from nengo_dl.compiler.layout import layout
 from nengo_dl.compiler.pipeline import arrange
-from nengo_dl.compiler.plan import plan
-from nengo_dl.compiler.stages import one_stage
+from nengo_dl.compiler.plan import one_stage, plan
 from nengo_dl.kernels.algebra import VARYING_MATVEC
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from nengo_dl.runtime.emit import whole_step

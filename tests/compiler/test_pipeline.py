@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from nengo.builder import Model
 
+from nengo_dl.compiler.graph import GraphError, verify
 from nengo_dl.compiler.lowering import LoweringOptions, lower
 from nengo_dl.compiler.pipeline import PASSES, arrange, compile_model
+from nengo_dl.compiler.plan import Stage
 from nengo_dl.compiler.simplify import prune, simplify
-from nengo_dl.compiler.stages import Stage
-from nengo_dl.compiler.verify import GraphError, verify
 from nengo_dl.surrogates import SpikeTraining
 from tests import networks
 from tests.compiler.helpers import (

@@ -6,9 +6,8 @@ import pytest
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef
 from nengo_dl.compiler.pipeline import PASSES
-from nengo_dl.compiler.plan import LONG_SUM, plan
-from nengo_dl.compiler.share import share
-from nengo_dl.compiler.stages import Stage, one_stage, stages
+from nengo_dl.compiler.plan import LONG_SUM, Stage, one_stage, plan, stages
+from nengo_dl.compiler.simplify import share
 from tests.compiler.helpers import (
     NETWORKS,
     SQUASH,

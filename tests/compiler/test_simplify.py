@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
+from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading, verify
 from nengo_dl.compiler.simplify import (
     DEFAULT_RULES,
     SPARSE_ROW,
@@ -14,7 +14,6 @@ from nengo_dl.compiler.simplify import (
     simplify,
     sparsify,
 )
-from nengo_dl.compiler.verify import verify
 from nengo_dl.kernels.algebra import PRODUCT
 from nengo_dl.kernels.functions import PYTHON
 from tests.compiler.helpers import (

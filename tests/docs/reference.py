@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import nengo_dl
-from nengo_dl.compiler.registry import Registry
+from nengo_dl.compiler.traits import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 

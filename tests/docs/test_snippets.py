@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nengo_dl import builder
-from nengo_dl.compiler import registry
+from nengo_dl.compiler import traits
 from tests.docs import snippets
 
 #: at most so many snippets may be marked as not to be run, in all pages and docstrings
@@ -22,11 +22,11 @@ def own_world(monkeypatch, tmp_path):
     for name, module in sys.modules.copy().items():
         if name.partition(".")[0] == "nengo_dl":
             for obj in vars(module).values():
-                if isinstance(obj, registry.Registry):
+                if isinstance(obj, traits.Registry):
                     monkeypatch.setattr(obj, "_entries", dict(obj._entries))
     for owner in (builder.NengoBuilder, nengo.builder.Builder):
         monkeypatch.setattr(owner, "builders", dict(owner.builders))
-    monkeypatch.setattr(registry, "structural", dict(registry.structural))
+    monkeypatch.setattr(traits, "structural", dict(traits.structural))
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")

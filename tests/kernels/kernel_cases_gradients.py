@@ -2,7 +2,7 @@
 
 from nengo.builder.operator import Operator
 
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.kernels.gradients import with_gradients
 from tests.kernels.kernel_cases import CASES
 from tests.kernels.kernel_harness import Case

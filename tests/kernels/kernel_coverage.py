@@ -8,9 +8,8 @@ from nengo.builder.neurons import SimNeurons
 from nengo.builder.processes import SimProcess
 
 from nengo_dl import kernels
-from nengo_dl.compiler import registry
 from nengo_dl.compiler.pipeline import compile_model
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.traits import Kernel, operators
 from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
 from nengo_dl.kernels.processes.base import process_rules
 from tests.kernels.kernel_harness import Step, bench_of
@@ -36,7 +35,7 @@ def is_ours(cls):
 
 def registered():
     """Everything that must have a case: kernels, operators, neurons, processes."""
-    rules = registry.operators.items()
+    rules = operators.items()
     return {
         "kernel": set(all_kernels()),
         "operator": {op for op, rule in rules if is_ours(type(rule))},

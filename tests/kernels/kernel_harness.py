@@ -26,7 +26,7 @@ from nengo.builder.signal import Signal
 from nengo_dl.compiler.layout import WeightRef
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import arrange, compile_model
-from nengo_dl.compiler.stages import Stage
+from nengo_dl.compiler.plan import Stage
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.functions import item_generators
 from nengo_dl.runtime.emit import whole_step

@@ -4,8 +4,7 @@ import numpy as np
 from nengo.builder import Model, Signal
 from nengo.builder.operator import DotInc, Reset
 
-from nengo_dl.compiler.lowering import LoweringOptions, lower
-from nengo_dl.compiler.rules import rule_of
+from nengo_dl.compiler.lowering import LoweringOptions, lower, rule_of
 from nengo_dl.kernels.penalties import SimPenalty
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import nengo_dl
-from nengo_dl.compiler.places import StageLayout
+from nengo_dl.compiler.layout import StageLayout
 from nengo_dl.kernels.algebra import VaryingMatVec
 from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,

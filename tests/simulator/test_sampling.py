@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from nengo_dl.compiler.looks import looking_at
+from nengo_dl.compiler.layout import looking_at
 from nengo_dl.runtime import sampling, stepwise
 from nengo_dl.runtime.executor import executors
 from nengo_dl.runtime.numpy import costs as numpy_costs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nengo.builder.learning_rules import SimOja
 
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows, spread
 from nengo_dl.notices import label_of

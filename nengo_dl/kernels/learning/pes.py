@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nengo.builder.learning_rules import SimPES
 
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.kernels.learning.outer import OuterProduct, spread
 from nengo_dl.notices import label_of
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from nengo.builder.learning_rules import SimRLS
 
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import VARYING_MATVEC
 from nengo_dl.kernels.learning.outer import OUTER_PRODUCT, spread

@@ -9,9 +9,16 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.signal import Signal
 
-from nengo_dl.compiler.registry import Registry, refuse_abstract
-from nengo_dl.compiler.rules import OperatorRule, lowers
-from nengo_dl.compiler.traits import LARGE, Array, ArrayNamespace, Kernel, Params
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.traits import (
+    LARGE,
+    Array,
+    ArrayNamespace,
+    Kernel,
+    Params,
+    Registry,
+    refuse_abstract,
+)
 from nengo_dl.kernels.fallback import UnknownOperator
 from nengo_dl.kernels.gradients import with_gradients
 from nengo_dl.notices import label_of, warn

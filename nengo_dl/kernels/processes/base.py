@@ -20,8 +20,8 @@ from nengo.dists import Distribution
 from nengo.exceptions import SimulationError
 from nengo.params import iter_params
 
-from nengo_dl.compiler.registry import Registry
-from nengo_dl.compiler.rules import OperatorRule, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.traits import Registry
 from nengo_dl.kernels.captured_state import CapturedState, reached
 from nengo_dl.kernels.functions import (
     PYTHON,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from nengo_dl.compiler.memory import entries
+from nengo_dl.compiler.lowering import entries
 from nengo_dl.runtime.tensorflow.parameter_banks import VariableMemory, for_keras
 
 

@@ -6,8 +6,8 @@ from nengo.builder.operator import DotInc, Operator
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
-from nengo_dl.compiler import registry
-from nengo_dl.compiler.rules import OperatorRule, lowers, rule_of
+from nengo_dl.compiler.lowering import OperatorRule, lowers, rule_of
+from nengo_dl.compiler.traits import operators
 from tests.compiler.bench import N_STEPS, Bench
 from tests.compiler.reference import interpret
 
@@ -51,7 +51,7 @@ def test_unknown_operators_name_the_way_out(bench):
 
 
 def test_without_kernels_there_is_no_rule_at_all(bench, monkeypatch):
-    monkeypatch.setattr(registry.operators, "default", None)
+    monkeypatch.setattr(operators, "default", None)
     bench.add(Stepping(Signal(np.zeros(2), name="s")))
     with pytest.raises(BuildError, match="no rule for the operator Stepping"):
         bench.lower()
@@ -59,8 +59,8 @@ def test_without_kernels_there_is_no_rule_at_all(bench, monkeypatch):
 
 def test_rules_of_a_base_class(monkeypatch):
     """They hold for subclasses, unless these override ``make_step``."""
-    entries = dict(registry.operators._entries)
-    monkeypatch.setattr(registry.operators, "_entries", entries)
+    entries = dict(operators._entries)
+    monkeypatch.setattr(operators, "_entries", entries)
 
     @lowers(Unheard)
     class LowerUnheard(OperatorRule):
@@ -77,11 +77,11 @@ def test_rules_of_a_base_class(monkeypatch):
             return registered is Unheard
 
     (signal,) = Unheard(Signal(np.zeros(2))).sets
-    default = registry.operators.default
+    default = operators.default
     assert isinstance(rule_of(Unheard(signal)), LowerUnheard)
     assert isinstance(rule_of(Same(signal)), LowerUnheard)
     assert rule_of(Stepping(signal)) is default is not None
-    registry.operators.add(Unheard, Liberal())
+    operators.add(Unheard, Liberal())
     assert isinstance(rule_of(Stepping(signal)), Liberal)
     # a product of another kind stores its matrix in its own way
     product = Rewritten(Signal(np.eye(2)), Signal(np.ones(2)), Signal(np.ones(2)))
@@ -90,8 +90,8 @@ def test_rules_of_a_base_class(monkeypatch):
 
 def test_a_rule_of_a_user(bench, allclose, monkeypatch):
     """Twice the value of the step before, plus one; with what rules may ask for."""
-    entries = dict(registry.operators._entries)
-    monkeypatch.setattr(registry.operators, "_entries", entries)
+    entries = dict(operators._entries)
+    monkeypatch.setattr(operators, "_entries", entries)
     calls = []
 
     @lowers(Unheard)
@@ -125,7 +125,7 @@ def test_a_rule_has_to_say_what_it_does():
 
     with pytest.raises(TypeError, match=r"Silent has no method lower\(\), which is abs"):
         lowers(Unheard)(Silent)
-    assert not isinstance(registry.operators.exact(Unheard), Silent)
+    assert not isinstance(operators.exact(Unheard), Silent)
 
     class Idle(OperatorRule):
         def lower(self, op, low):

@@ -5,7 +5,7 @@ import pytest
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef
 from nengo_dl.compiler.pipeline import PASSES
-from nengo_dl.compiler.stages import Stage, one_stage, stages
+from nengo_dl.compiler.plan import Stage, one_stage, stages
 from tests.compiler.helpers import (
     NETWORKS,
     SQUASH,

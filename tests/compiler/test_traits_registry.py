@@ -4,10 +4,8 @@ import pytest
 from nengo.builder.operator import Copy, Reset
 
 from nengo_dl import kernels  # noqa: F401, registers all of them
-from nengo_dl.compiler import registry
-from nengo_dl.compiler.registry import Registry
-from nengo_dl.compiler.rules import OperatorRule
-from nengo_dl.compiler.traits import Kernel
+from nengo_dl.compiler.lowering import OperatorRule
+from nengo_dl.compiler.traits import Kernel, Registry, operators, structural
 
 
 class Animal:
@@ -84,7 +82,7 @@ def test_only_classes_can_be_registered(sounds, entry):
 
 
 def test_operators_and_structural_kernels_are_registered():
-    rules = dict(registry.operators.items())
+    rules = dict(operators.items())
     assert {Reset, Copy} <= set(rules)
     assert all(isinstance(rule, OperatorRule) for rule in rules.values())
-    assert isinstance(registry.structural["sum"], Kernel)
+    assert isinstance(structural["sum"], Kernel)

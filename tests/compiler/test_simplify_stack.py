@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.compiler.graph import GraphBuilder, ParameterRef
-from nengo_dl.compiler.simplify import simplify
-from nengo_dl.compiler.stack import stack
+from nengo_dl.compiler.simplify import simplify, stack
 from tests.compiler.helpers import (
     NETWORKS,
     SQUASH,

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from nengo_dl.compiler.flow import Flow
-from nengo_dl.compiler.graph import GraphBuilder, Kind
+from nengo_dl.compiler.graph import Flow, GraphBuilder, Kind
 from tests.compiler.helpers import (
     SQUASH,
     TWIST,

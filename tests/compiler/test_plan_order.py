@@ -10,7 +10,7 @@ from nengo.exceptions import BuildError
 from nengo.utils.graphs import toposort
 from nengo.utils.simulator import operator_dependency_graph
 
-from nengo_dl.compiler.order import dependents, operator_order
+from nengo_dl.compiler.plan import dependents, operator_order
 from tests.compiler.helpers import NETWORKS
 
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
-from nengo_dl.compiler.share import _several, share
-from nengo_dl.compiler.simplify import simplify
+from nengo_dl.compiler.simplify import _several, share, simplify
 from nengo_dl.kernels.algebra import PRODUCT
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from tests.compiler.helpers import (
