@@ -50,6 +50,11 @@ THIRD_PARTY = {
     "compiler": {"numpy", "nengo"},
     "kernels": {"numpy", "nengo"},
     "runtime/numpy": {"numpy", "nengo"},
+    # llvmlite is imported where text becomes machine code, and SciPy where its BLAS is
+    # looked up
+    "runtime/native/compile": {"numpy", "llvmlite"},
+    "runtime/native/symbols": {"scipy"},
+    "runtime/native/(?!compile|symbols)": {"numpy", "nengo"},
 }
 
 # Where TensorFlow and Keras are imported, if only when they are needed. Everything else
