@@ -95,8 +95,15 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
         its name (``"fast_sigmoid"``) for that with default parameters; None (default)
         uses the gradient of the rate form. Afterwards ``net.config[ens].surrogate`` sets
         it for one ensemble.
+    executor : str
+        What runs forward steps (``run``, ``step``, ``predict`` of arrays): ``"native"``,
+        ``"numpy"`` or ``"tensorflow"``. With ``"auto"`` (default) it follows from the
+        network, the other settings and ``minibatch_size``; `.Simulator.describe` says
+        what runs, and why. Training and ``evaluate`` run in TensorFlow always.
     jit : bool or "auto"
-        Whether the loop over time is compiled with XLA (default: ``"auto"``).
+        Whether XLA compiles the loop over time where TensorFlow runs it (default:
+        ``"auto"``). Unless ``executor`` says something else, True is ``"tensorflow"`` for
+        forward steps, wherever that can run the network, and False is ``"numpy"``.
     checkpoint : int, "auto" or None
         How many steps lie between two states that training keeps; the ones between are
         computed again. None keeps each step's state. Default: ``"auto"``.

@@ -105,6 +105,12 @@ def _functions(value):
     return [_function(item) for item in value]
 
 
+def _word(value):
+    if not isinstance(value, str) or not value:
+        raise TypeError
+    return value
+
+
 def _surrogate(value):
     if isinstance(value, str):
         value = surrogate_named(value)
@@ -156,6 +162,11 @@ SETTINGS = {
         _optional(_surrogate),
         (Ensemble,),
     ),
+    "executor": Setting(
+        "auto",
+        "'auto', 'native', 'numpy', 'tensorflow' or another executor's name",
+        _word,
+    ),
     "jit": Setting("auto", "'auto', True or False", _word_or(("auto",), _flag)),
     "checkpoint": Setting(
         "auto",
@@ -188,6 +199,7 @@ class Settings(TypedDict, total=False):
     validation: Literal["auto", "spikes", "rates"]
     spiking_training: bool
     surrogate: Surrogate | type[Surrogate] | str | None
+    executor: Literal["auto", "native", "numpy", "tensorflow"] | str
     jit: bool | Literal["auto"]
     checkpoint: int | Literal["auto"] | None
     truncate: int | None

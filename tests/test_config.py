@@ -73,7 +73,9 @@ def test_outside_of_a_network():
 
 def test_unknown_names_are_listed_with_the_known_ones():
     with nengo.Network() as net:
-        with pytest.raises(ConfigError, match=r"unknown 'dtyp', 'plan';.*'dtype', 'inf"):
+        with pytest.raises(
+            ConfigError, match=r"unknown 'dtyp', 'plan';.*'dtype', 'executor', 'inf"
+        ):
             configure_settings(dtyp="float32", plan=None, jit=False)
     assert get_setting(net, "jit") == "auto"
 

@@ -43,6 +43,8 @@ def test_every_setting_accepts_its_default_and_is_read_back():
         ("spiking_training", None),
         ("surrogate", "triangel"),
         ("surrogate", int),
+        ("executor", True),
+        ("executor", ""),
         ("jit", "always"),
         ("jit", None),
         ("checkpoint", 0),

@@ -165,7 +165,8 @@ def settle(sim: Any, steps: int) -> None:
     steps : int
         Of the runs that follow; so many are run, so that they are prepared.
     """
-    sim._program.asked = max(sim._program.asked, LONG_RUN)
+    chooser = sim._program.chooser
+    chooser.asked = max(chooser.asked, LONG_RUN)
     sim.run_steps(steps, progress_bar=False)
 
 

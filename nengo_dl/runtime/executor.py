@@ -55,6 +55,17 @@ class Capability(Flag):
     SINGLE_STEPS = 16
     #: gradients flow through its namespace
     GRADIENTS = 32
+    #: steps are machine code that is there after milliseconds, so that it does not matter
+    #: how many of them there are; the user's setting ``jit=False`` rules it out
+    MACHINE_CODE = 64
+
+
+class Unsupported(Exception):
+    """An executor cannot run a layout; its text says what it cannot run, and why.
+
+    Raised by `ExecutorKind.make`, before anything has changed. The network then runs
+    in another executor, unless the user asked for this one.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +95,8 @@ class Task:
         False: ``unroll`` steps are to be compiled without a loop.
     device : str or None
         The device that the user asked for, as for `tf.device`.
+    xla : bool
+        False: the user's setting ``jit`` rules out that XLA compiles anything.
     """
 
     layout: Layout
@@ -94,6 +107,7 @@ class Task:
     unroll: int = 1
     use_loop: bool = True
     device: str | None = None
+    xla: bool = True
 
 
 class Executor(Protocol):
@@ -203,6 +217,11 @@ class Work:
         looks at a clock: a script runs in the same way in every process.
     device : str or None
         The device that the user asked for.
+    rival : float or None
+        Seconds that a step is estimated to take in the executor with
+        `Capability.MACHINE_CODE` that would run it. ``n_steps`` and ``asked`` are to make
+        no difference then: the choice is one of network, settings and batch alone, so
+        that any cut of a run into pieces gives the same numbers.
     """
 
     layout: Layout
@@ -210,6 +229,17 @@ class Work:
     n_steps: int
     asked: int
     device: str | None = None
+    rival: float | None = None
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether the user asked for a device that is no CPU."""
+        return self.device is not None and "cpu" not in self.device.lower()
+
+    @property
+    def has_tensors(self) -> bool:
+        """Whether functions of TensorFlow tensors are called in a step."""
+        return any(group.kernel.tensorflow for group in self.layout.groups())
 
 
 class ExecutorKind(ABC):
@@ -221,10 +251,21 @@ class ExecutorKind(ABC):
         Short and unique.
     capabilities : Capability
         What it can do.
+    family : str
+        What the user's setting ``executor`` calls it; its name by default.
     """
 
     name: str
     capabilities: Capability = Capability.NONE
+
+    @property
+    def family(self) -> str:
+        """What the setting ``executor`` calls it; its name by default."""
+        return self.name
+
+    def missing(self) -> str | None:
+        """What is missing in this process for it to run anything; None: nothing."""
+        return None
 
     @abstractmethod
     def namespace(self, dtype: Any) -> ArrayNamespace:
@@ -247,6 +288,17 @@ class ExecutorKind(ABC):
         network and says that it pays is taken. True by default.
         """
         return True
+
+    def because(self, work: Work) -> str:
+        """Why `pays` is what it is for some work, in words, for `.Simulator.describe`."""
+        return "it is asked first"
+
+    def seconds_per_step(self, work: Work) -> float:
+        """About how long a step takes, estimated from its plan; infinite by default.
+
+        Asked of executors with `Capability.MACHINE_CODE`, see `Work`.
+        """
+        return float("inf")
 
     def reads_samples_only(self, n_bytes: float, period: float) -> bool:
         """Whether a probe should be left out between its samples; no by default.

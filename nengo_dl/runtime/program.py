@@ -15,14 +15,13 @@ from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions, overlap, trains_otherwise
 from nengo_dl.compiler.pipeline import Compiled
 from nengo_dl.kernels.callbacks import Callback
+from nengo_dl.runtime.choice import AUTO, Chooser
 from nengo_dl.runtime.executor import (
-    SHORT_RUN,
     Capability,
     Executor,
     ExecutorKind,
     Task,
-    Work,
-    executors,
+    Unsupported,
     pack,
 )
 from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
@@ -109,8 +108,7 @@ class Program:
     batch : int
     dtype : dtype
     jit : bool or "auto"
-        "auto" chooses by a rule of the number of steps and the size of the network
-        alone (see `.executor.Work`), so that a script gives the same numbers each time.
+        Whether XLA may compile the loop over time; see also `.choice.Chooser`.
     unroll : int
     device : str, optional
         TensorFlow device for what is compiled.
@@ -123,6 +121,8 @@ class Program:
         anything that is probed depends on them.
     form : Form
         In which form the network runs if a call does not say it.
+    executor : str
+        What runs forward steps; "auto" chooses by the rule of `.choice.Chooser`.
     """
 
     def __init__(
@@ -138,12 +138,12 @@ class Program:
         strategies=NO_CHOICE,
         observed=frozenset(),
         form=AS_THEY_ARE,
+        executor=AUTO,
     ):
         self.model = model
         self.parameters: Mapping = parameters
         self.dtype = np.dtype(dtype)
         self.batch = batch
-        self.jit = jit
         self.unroll = unroll
         self.device = device
         self.use_loop = use_loop
@@ -161,14 +161,13 @@ class Program:
         self.is_open = False
         #: which probes have samples in some steps only; set by whoever records them
         self.sampling = Sampling({})
-        #: steps of runs that could be compiled, asked for since the last `reset`
-        self.asked = 0
         self.history = History()
+        about = (executor, jit, batch, device, self.compiled, self.layout)
+        self.chooser = Chooser(*about)
         #: (training, spikes) -> what of it makes a difference
         self._differences: dict[tuple, tuple] = {}
         self._compiled: dict[Specialization, Compiled] = {}
         self._layouts: dict[tuple[Specialization, bool], Layout] = {}
-        self._python_loops: dict[Specialization, bool] = {}
         self._executors: dict[tuple[Specialization, str], Executor] = {}
         self._active: tuple[Specialization, str] | None = None
         #: the method ``step`` of what is active, if single steps need nothing else
@@ -338,13 +337,7 @@ class Program:
         self._form = form
         fed = self.fed_among(data)
         use = self._holding(Specialization(self.is_open, form.training, fed, form.spikes))
-        kind = self._choose(use, n_steps)
-        key = (use, kind.name)
-        known = self._executors.get(key)
-        if compiling is not None and Capability.COMPILES in kind.capabilities:
-            if known is None or not known.has_compiled(n_steps):
-                compiling()
-        executor = self._executor(key, kind)
+        key, kind, executor = self._ready_executor(use, n_steps, compiling)
         if key != self._active:
             self._hand_inputs_over(executor.feed, start)
         executor.feed.use(data, start)
@@ -443,40 +436,24 @@ class Program:
         host = self.hosts[op]
         return type(host)(op, self.model.dt) if host.per_item else host
 
-    def _choose(self, use: Specialization, n_steps: int) -> ExecutorKind:
-        """What runs the next steps; see the parameter ``jit``."""
-        kinds = executors.able(self._needs(use))
-        direct = [k for k in kinds if Capability.COMPILES not in k.capabilities]
-        compiling = [k for k in kinds if Capability.COMPILES in k.capabilities]
-        if self.jit is not False and not compiling:
-            kinds = direct
-        elif self.jit is True:
-            return compiling[0]
-        elif self.jit is False or n_steps <= SHORT_RUN:
-            kinds = direct
-        else:
-            self.asked += n_steps
-        if len(kinds) == 1:
-            return kinds[0]
-        layout = self.layout(use, fused=True)
-        work = Work(layout, self.batch, n_steps, self.asked, self.device)
-        return next(kind for kind in kinds if kind.pays(work))
-
-    def _needs(self, use: Specialization) -> Capability:
-        """What an executor has to be able to do to run the network."""
-        if not any(n.kernel.host for n in self.compiled(use).graph.nodes):
-            return Capability.NONE
-        # without stages, all that is Python is called inside a step
-        if self.jit is False or self._python_in_loop(use):
-            return Capability.PYTHON_IN_LOOP
-        return Capability.PYTHON_AROUND_LOOP
-
-    def _python_in_loop(self, use: Specialization) -> bool:
-        if use not in self._python_loops:
-            compiled = self.compiled(use)
-            found = pipeline.python_in_loop(compiled.graph, compiled.stepwise_python)
-            self._python_loops[use] = found
-        return self._python_loops[use]
+    def _ready_executor(
+        self, use: Specialization, n_steps: int, compiling: Callable[[], None] | None
+    ) -> tuple[tuple[Specialization, str], ExecutorKind, Executor]:
+        """What runs the next steps, made if need be: its key, its kind, and itself."""
+        while True:
+            choice = self.chooser.choose(use, n_steps)
+            kind, key = choice.kind, (use, choice.kind.name)
+            known = self._executors.get(key)
+            if compiling is not None and Capability.COMPILES in kind.capabilities:
+                if known is None or not known.has_compiled(n_steps):
+                    compiling()
+            try:
+                executor = self._executor(key, kind)
+            except Unsupported as error:
+                self.chooser.refuse(use, kind, error)
+                continue
+            self.chooser.runs(choice, n_steps)
+            return key, kind, executor
 
     def _executor(self, key: tuple[Specialization, str], kind: ExecutorKind) -> Executor:
         if key not in self._executors:
@@ -498,6 +475,7 @@ class Program:
             self.unroll,
             self.use_loop,
             self.device,
+            self.chooser.xla,
         )
         return kind.make(task)
 
@@ -526,7 +504,7 @@ class Program:
         executor.load()
         self._active, self.last_use = key, key[0]
         single = Capability.SINGLE_STEPS in kind.capabilities
-        if single and self.jit is not True and not key[0].fed:
+        if single and not key[0].fed:
             self._single = executor.step
 
     def settle(self) -> None:
@@ -633,7 +611,7 @@ class Program:
         ``seed + b``.
         """
         self._forget_inputs()
-        self.asked = 0
+        self.chooser.asked = 0
         if state:
             self._active = self._single = None
             self.store.clear()
@@ -668,7 +646,8 @@ class Program:
         self.settle()
         self.history.forget(why)
         self.generation += 1
-        made_of_graphs = (self._compiled, self._layouts, self._python_loops)
+        self.chooser.forget()
+        made_of_graphs = (self._compiled, self._layouts)
         for made in (*made_of_graphs, self._executors, self._stale):
             made.clear()
 
@@ -707,10 +686,11 @@ class Program:
         use = Specialization(self.is_open, self.form.training, spikes=self.form.spikes)
         layout, compiled = self.layout(use), self.compiled(use)
         counts = (len(self.model.operators), self.dtype.itemsize, self.batch)
+        lines = [*self.chooser.lines(use), *self.history.lines()]
         if not html:
-            return describe(layout, compiled.reports, *counts, self.history.lines())
+            return describe(layout, compiled.reports, *counts, lines)
         title = str(getattr(self.model, "label", None) or "network")
-        about = (*counts, title, self.history.lines())
+        about = (*counts, title, lines)
         return page(layout, compiled.graph, compiled.reports, *about)
 
     # looking ---------------------------------------------------------------------

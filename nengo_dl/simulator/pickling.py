@@ -45,7 +45,7 @@ def state_of(sim: Simulator) -> dict[str, Any]:
         program.settle()
         values, processes = program.store.copy(), program.snapshot_hosts()
         state.update(state=values, processes=processes, open=program.is_open)
-        state.update(process_seed=live.process_seed, asked=program.asked)
+        state.update(process_seed=live.process_seed, asked=program.chooser.asked)
         state["waiting"] = program.waiting_inputs(live.n_steps)
         state["random"] = program.random_numbers()
     return {
@@ -88,7 +88,7 @@ def set_state(sim: Simulator, state: dict[str, Any]) -> None:
         program.written()
     program.compile()
     run.begin(state["process_seed"])
-    program.asked = state.get("asked", 0)
+    program.chooser.asked = state.get("asked", 0)
     program.store.restore(state["state"])
     program.restore_hosts(state["processes"])
     program.go_on_with_numbers(state.get("random", {}))

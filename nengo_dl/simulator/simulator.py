@@ -215,6 +215,7 @@ class Simulator:
             strategies=strategies(network),
             observed=parameters.learned,
             form=forward_form(phase, trains_spikes),
+            executor=get_setting(network, "executor"),
         )
 
     # state -----------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 import nengo_dl
 from nengo_dl.runtime import executor
 from nengo_dl.runtime import program as rules
+from nengo_dl.runtime.executor import Work
 from nengo_dl.runtime.numpy.costs import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs, kinds
 from tests import networks
@@ -71,7 +72,7 @@ def test_runs_in_pieces_and_runs_that_are_taken_back_count(quick_limit):
             for _ in range(few // 100):
                 sim.run_steps(100, **options)
                 assert active(sim)[0] == "numpy" if not options else True
-            assert sim._program.asked == few // 100 * 100
+            assert sim._program.chooser.asked == few // 100 * 100
             sim.run_steps(100)
             assert active(sim)[0] == "tensorflow"
 
@@ -126,7 +127,10 @@ def test_the_limit_is_lower_where_tensorflow_is_imported_anyway():
         nengo.Probe(node)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         tensors = sim._program.layout(rules.Specialization(), fused=True)
-    limit = costs.seconds_before_compiling
+
+    def limit(layout, device):
+        return costs.seconds_before_compiling(Work(layout, 1, 100, 100, device))
+
     assert limit(layout, None) == limit(layout, "/cpu:0") == costs.COMPILE_SECONDS
     assert limit(layout, "/gpu:0") == costs.IMPORTED_SECONDS
     assert limit(tensors, None) == costs.IMPORTED_SECONDS

@@ -24,7 +24,7 @@ def whole_script(sim):
     for _ in range(2):
         sim.run_steps(3)
         sim.step()
-        sim._program.asked = 10**7  # as after many steps
+        sim._program.chooser.asked = 10**7  # as after many steps
         sim.run_steps(300)
         sim.compile("sgd", loss="mse")
         sim.fit(x, x, verbose=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nengo_dl.runtime.executor import Capability, ExecutorKind, Task, executors
+from nengo_dl.runtime.executor import Capability, ExecutorKind, Task, Work, executors
 from nengo_dl.runtime.numpy import costs
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.numpy.step import NumpyStep
@@ -27,6 +27,10 @@ class NumpyKind(ExecutorKind):
         """See `ExecutorKind.make`; the state may lie in arrays of Python functions."""
         make = partial(NumpyStep, sharing=True)
         return StepwiseExecutor(task, make, NumpyStep.beside_it)
+
+    def because(self, work: Work) -> str:
+        """See `ExecutorKind.because`."""
+        return "it needs no time to start"
 
     def reads_samples_only(self, n_bytes: float, period: float) -> bool:
         """See `ExecutorKind.reads_samples_only`."""

@@ -8,7 +8,7 @@ stands behind it in brackets.
 
 from __future__ import annotations
 
-from nengo_dl.compiler.layout import Layout
+from nengo_dl.runtime.executor import Work
 
 #: steps since the last reset that NumPy would spend more seconds on are compiled
 #: (``first``)
@@ -53,16 +53,30 @@ KEEP_BYTES = 2**22
 STEPS, REPEATS, ARRANGED = 64, 3, 256
 
 
-def seconds_before_compiling(layout: Layout, device: str | None) -> float:
-    """How much time in NumPy is taken before a loop is compiled.
+#: seconds that a step has to take for large products to leave machine code, and how many
+#: times faster TensorFlow has to be at them: it runs them on all processors (``rivals``)
+LEAST_SECONDS, TIMES_FASTER = 5e-3, 2.0
 
-    Parameters
-    ----------
-    layout : Layout
-        Of a single stage.
-    device : str or None
-        What the user asked for.
-    """
-    accelerator = device is not None and "cpu" not in device.lower()
-    tensors = any(group.kernel.tensorflow for group in layout.groups())
-    return IMPORTED_SECONDS if accelerator or tensors else COMPILE_SECONDS
+#: estimated seconds for each kernel of a step, and for each elementary operation
+#: (``rivals``)
+KERNEL_SECONDS, OPERATION_SECONDS = 1e-6, 0.05e-9
+
+
+def seconds_before_compiling(work: Work) -> float:
+    """How much time in NumPy is taken before a loop is compiled."""
+    imported = work.on_accelerator or work.has_tensors
+    return IMPORTED_SECONDS if imported else COMPILE_SECONDS
+
+
+def seconds_per_step(work: Work) -> float:
+    """About how long one step takes in the compiled loop."""
+    graph = work.layout.plan.graph
+    operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
+    kernels = len(work.layout.groups())
+    return KERNEL_SECONDS * kernels + OPERATION_SECONDS * operations * work.batch
+
+
+def pays_beside(work: Work) -> bool:
+    """Whether a step is much faster than in machine code, and long enough to matter."""
+    ours = seconds_per_step(work)
+    return ours > LEAST_SECONDS and TIMES_FASTER * ours <= work.rival

@@ -29,6 +29,11 @@ class TensorFlowKind(ExecutorKind):
     name = "tensorflow"
     capabilities = Capability.STAGES | Capability.COMPILES | Capability.GRADIENTS
 
+    @property
+    def family(self) -> str:
+        """See `ExecutorKind.family`: one name for all that run in TensorFlow."""
+        return "tensorflow"
+
     def namespace(self, dtype: Any) -> ArrayNamespace:
         """See `ExecutorKind.namespace`."""
         from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
@@ -41,15 +46,29 @@ class TensorFlowKind(ExecutorKind):
         from nengo_dl.runtime.tensorflow.sampled import SampledExecutor
 
         kind = SampledExecutor if task.sampling.periods else TensorFlowExecutor
-        return kind(task, jit=self._compilable(task, task.layout.groups()))
+        return kind(task, jit=task.xla and self._compilable(task, task.layout.groups()))
 
     def pays(self, work: Work) -> bool:
         """See `ExecutorKind.pays`."""
+        if work.rival is not None:
+            return costs.pays_beside(work) and may_compile("auto")
         if work.n_steps <= SHORT_RUN:
             return False
         seconds = seconds_per_step(work.layout, work.batch) * work.asked
-        limit = costs.seconds_before_compiling(work.layout, work.device)
-        return seconds > limit and may_compile("auto")
+        return seconds > costs.seconds_before_compiling(work) and may_compile("auto")
+
+    def because(self, work: Work) -> str:
+        """See `ExecutorKind.because`."""
+        if work.rival is not None:
+            ours = costs.seconds_per_step(work)
+            return (
+                f"a step is estimated to take {1e3 * ours:.1f} ms in TensorFlow, and "
+                f"{1e3 * work.rival:.1f} ms in machine code"
+            )
+        return (
+            "the steps since the last reset are estimated to take more than "
+            f"{costs.seconds_before_compiling(work):g} s in NumPy"
+        )
 
     def reads_samples_only(self, n_bytes: float, period: float) -> bool:
         """See `ExecutorKind.reads_samples_only`."""
@@ -75,7 +94,9 @@ class StagedKind(TensorFlowKind):
         """See `ExecutorKind.make`."""
         from nengo_dl.runtime.tensorflow.staged import StagedExecutor
 
-        return StagedExecutor(task, jit=self._compilable(task, task.layout.loop.groups))
+        return StagedExecutor(
+            task, jit=task.xla and self._compilable(task, task.layout.loop.groups)
+        )
 
     def reads_samples_only(self, n_bytes: float, period: float) -> bool:
         """Never: Python functions read all steps of a chunk at once."""
