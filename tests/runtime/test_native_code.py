@@ -155,7 +155,7 @@ def test_set_bits(dtype, width, chosen, rng):
     def spread(code, y, x):
         zero = code.const(0.0)
         mask = code.cmp("une", code.load(x), zero)
-        with code.set_bits(mask, [zero]) as bit:
+        with code.set_bits(code.mask_bits([mask]), [zero]) as bit:
             offset = code.times(bit.i, code.size)
             value = code.load_scalar(code.at(x, offset))
             code.store_scalar(value, code.at(y, offset))
@@ -165,6 +165,25 @@ def test_set_bits(dtype, width, chosen, rng):
     y, _ = machine_function(spread, dtype, width)(np.zeros(2 * width, dtype), x)
     assert (y[:width] == x).all()
     np.testing.assert_allclose(y[width:], x.sum(), rtol=1e-6)
+
+
+@every_kind
+def test_bits_of_several_masks(dtype, width, rng):
+    many = 64 // width
+    x = rng.choice([0, 1], 64).astype(dtype)
+
+    def number(code, found, x):
+        parts = [code.load(code.at(x, k * width * code.size)) for k in range(many)]
+        masks = [code.cmp("une", part, code.const(0.0)) for part in parts]
+        with code.set_bits(code.mask_bits(masks), ["0"], kind="i64") as bit:
+            place = code.at(found, code.times(bit.carried[0], 4))
+            code.store_index(bit.i, place)
+            bit.next = [code.plus(bit.carried[0], 1)]
+
+    found, _ = machine_function(number, dtype, width)(np.full(64, 99, "u4"), x)
+    expected = np.flatnonzero(x)
+    assert found[: len(expected)].tolist() == expected.tolist()
+    assert (found[len(expected) :] == 99).all()
 
 
 def test_loops_that_may_be_empty(rng):

@@ -418,6 +418,12 @@ class Code:
         """Write one number."""
         self.do(f"store {self.element} {x}, ptr {address}, align {self.size}")
 
+    def store_index(self, i: Index, address: str) -> None:
+        """Write an index below 2^32 as four bytes."""
+        if not isinstance(i, int):
+            i = self.emit(f"trunc i64 {i} to i32")
+        self.do(f"store i32 {i}, ptr {address}, align 4")
+
     def load_index(self, address: str) -> str:
         """An index from four bytes, which are read as an unsigned integer."""
         return self.emit(f"zext i32 {self.load_scalar(address, 'i32')} to i64")
@@ -642,29 +648,41 @@ class Code:
             for name, a, b in zip(names, first[0], second[0], strict=True)
         ]
 
+    def mask_bits(self, masks: Sequence[str]) -> str:
+        """The lanes of some masks as bits of one ``i64``, the first lane the lowest.
+
+        There must be no more than 64 lanes.
+        """
+        width, word = self.width, ""
+        for k, mask in enumerate(masks):
+            part = self.emit(f"bitcast {self.vector('i1')} {mask} to i{width}")
+            if width < 64:
+                part = self.emit(f"zext i{width} {part} to i64")
+            if k:
+                part = self.emit(f"shl i64 {part}, {k * width}")
+            word = self.emit(f"or i64 {word}, {part}") if k else part
+        return word
+
     @contextmanager
     def set_bits(
-        self, mask: str, carried: Sequence[str] = (), kind: str | None = None
+        self, bits: str, carried: Sequence[str] = (), kind: str | None = None
     ) -> Iterator[Loop]:
-        """A loop over the lanes that are set in ``mask``, from the first one on.
+        """A loop over the bits that are set in an ``i64``, from the lowest one on.
 
         Parameters
         ----------
-        mask : str
-            The mask, in which nothing may be set.
+        bits : str
+            What `mask_bits` gives; nothing need be set.
         carried, kind
             As in `loop`.
 
         Yields
         ------
         Loop
-            Its ``i`` is the number of the lane, an ``i64``.
+            Its ``i`` is the number of the bit, an ``i64``.
         """
         self._count += 1
-        number, width, before = self._count, self.width, self._block
-        kind = kind or self.vector()
-        bits = self.emit(f"bitcast <{width} x i1> {mask} to i{width}")
-        first = self.emit(f"zext i{width} {bits} to i64")
+        number, before, kind = self._count, self._block, kind or self.vector()
         look, body, end = f"look{number}", f"bit{number}", f"end{number}"
         left = f"%m{number}"
         names = [f"%c{number}_{j}" for j in range(len(carried))]
@@ -681,7 +699,7 @@ class Code:
         less = self.emit(f"sub i64 {left}, 1")
         rest = self.emit(f"and i64 {left}, {less}")
         self._lines[place:place] = [
-            f"  {left} = phi i64 [ {first}, %{before} ], [ {rest}, %{self._block} ]",
+            f"  {left} = phi i64 [ {bits}, %{before} ], [ {rest}, %{self._block} ]",
             *self._phis(kind, names, (carried, before), (loop.next, self._block)),
         ]
         self.do(f"br label %{look}")

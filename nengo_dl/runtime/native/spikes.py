@@ -1,0 +1,288 @@
+"""The code of products from the neurons that spiked: few operands are not zero.
+
+Elements are compared with 0, many at once, and only those that are not take part. The
+results are right for any operand; one without zeros makes them slower.
+
+Rows and columns are as in `nengo_dl.runtime.native.matrices`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nengo_dl.runtime.native.code import Code, Index
+from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE, in_tiles, in_vectors
+
+#: lanes that are compared with 0 before the first one that is not is looked at
+AT_ONCE = 64
+
+#: targets of a neuron that are added to in one round of a loop
+TARGETS = 4
+
+
+def each_nonzero(
+    code: Code,
+    x: str,
+    k: int,
+    carried: list[str],
+    body: Callable[[Index, list[str]], list[str]],
+    kind: str | None = None,
+) -> list[str]:
+    """A loop over the elements of a vector of ``k`` numbers that are not 0.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    x : str
+        The address of the numbers.
+    k : int
+        How many there are.
+    carried : list of str
+        Values that go from one round to the next: their start.
+    body : callable
+        ``body(index, carried)`` writes one round; it returns the values for the next.
+    kind : str, optional
+        The type of the carried values (default: vectors of numbers).
+
+    Returns
+    -------
+    list of str
+        The carried values after the last round.
+    """
+    width, zero = code.width, code.const(0.0)
+
+    def look(start: Index, count: int) -> None:
+        nonlocal carried
+        masks = []
+        for q in range(0, count, width):
+            place = code.at(x, code.times(code.plus(start, q), code.size))
+            mask = code.cmp("une", code.load(place), zero)
+            if count - q < width:
+                mask = code.logic("and", mask, code.fixed_mask(count - q))
+            masks.append(mask)
+        with code.set_bits(code.mask_bits(masks), carried, kind) as bit:
+            bit.next = body(code.plus(start, bit.i), bit.carried)
+        carried = bit.results
+
+    full = k // AT_ONCE * AT_ONCE
+    if full:
+        with code.loop(full, AT_ONCE, carried, kind) as loop:
+            carried = list(loop.carried)
+            look(loop.i, AT_ONCE)
+            loop.next = carried
+        carried = loop.results
+    if full < k:
+        look(full, k - full)
+    return carried
+
+
+def by_spikes(
+    code: Code,
+    columns: str,
+    x: str,
+    y: str,
+    m: int,
+    k: int,
+    stride: int,
+    room: str,
+) -> None:
+    """The columns of a matrix times the elements of ``x`` that are not 0, added up.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    columns : str
+        The address of the transposed matrix: its columns, one after the other.
+    x, y : str
+        The addresses of ``k`` and of ``m`` numbers.
+    m, k : int
+        The rows and columns of the matrix.
+    stride : int
+        Bytes from one column to the next.
+    room : str
+        The address of 4 ``k`` bytes to work with.
+    """
+
+    def note(j: Index, count: list[str]) -> list[str]:
+        code.store_index(j, code.at(room, code.times(count[0], 4)))
+        return [str(code.plus(count[0], 1))]
+
+    (count,) = each_nonzero(code, x, k, ["0"], note, kind="i64")
+    nbytes = code.width * code.size
+
+    def rows(start: Index, vectors: int, mask: str | None) -> None:
+        shift = code.times(start, code.size)
+        place, sums = code.at(columns, shift), [code.const(0.0)] * vectors
+        with code.loop(count, 1, sums, maybe_empty=True) as loop:
+            j = code.load_index(code.at(room, code.times(loop.i, 4)))
+            factor = code.splat(code.load_scalar(code.at(x, code.times(j, code.size))))
+            column = code.at(place, code.times(j, stride))
+            for q in range(vectors):
+                part = code.load(code.at(column, q * nbytes))
+                loop.next[q] = code.fma(part, factor, loop.carried[q])
+        for q, total in enumerate(loop.results):
+            last = q == vectors - 1
+            there = code.at(code.at(y, shift), q * nbytes)
+            code.store(total, there, mask if last else None)
+
+    in_vectors(code, m, SIDE_BY_SIDE, rows)
+
+
+def targets_of(index: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gathered sums the other way round: where each row goes to.
+
+    Parameters
+    ----------
+    index : ndarray ``(terms, n)``
+        ``y[i] = sum_t weights[t, i] * x[index[t, i]]``.
+    k : int
+        The elements of ``x``.
+
+    Returns
+    -------
+    starts : ndarray ``(k + 1,)``
+        Where the targets of each element of ``x`` begin in the next one.
+    targets : ndarray ``(terms * n,)``
+        Indices into ``y``.
+    order : ndarray ``(terms * n,)``
+        Indices into the weights, of which each belongs to one target.
+    """
+    order = np.argsort(index, axis=None, kind="stable")
+    counts = np.bincount(index.reshape(-1), minlength=k)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return starts.astype(np.uint32), (order % index.shape[1]).astype(np.uint32), order
+
+
+def to_targets(
+    code: Code,
+    x: str,
+    y: str,
+    n: int,
+    k: int,
+    starts: str,
+    targets: str,
+    weights: str,
+) -> None:
+    """Sums of weighted elements of ``x``, from each that is not 0 to its targets.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    x, y : str
+        The addresses of ``k`` and of ``n`` numbers.
+    n, k : int
+        How many there are.
+    starts, targets : str
+        The addresses of what `targets_of` gives.
+    weights : str
+        The address of the weights in the order of the targets.
+    """
+    code.clear_bytes(y, n * code.size)
+
+    def add(entry: Index, factor: str) -> None:
+        i = code.load_index(code.at(targets, code.times(entry, 4)))
+        weight = code.load_scalar(code.at(weights, code.times(entry, code.size)))
+        place = code.at(y, code.times(i, code.size))
+        part = code.emit(f"fmul {code.element} {weight}, {factor}")
+        old = code.load_scalar(place)
+        code.store_scalar(code.emit(f"fadd {code.element} {old}, {part}"), place)
+
+    def spread(j: Index, _: list[str]) -> list[str]:
+        factor = code.load_scalar(code.at(x, code.times(j, code.size)))
+        place = code.at(starts, code.times(j, 4))
+        first, last = code.load_index(place), code.load_index(code.at(place, 4))
+        count = code.emit(f"sub i64 {last}, {first}")
+        full = code.emit(f"and i64 {count}, {-TARGETS}")
+        with code.loop(full, TARGETS, maybe_empty=True) as loop:
+            for q in range(TARGETS):
+                add(code.plus(code.plus(first, loop.i), q), factor)
+        rest = code.emit(f"sub i64 {count}, {full}")
+        with code.loop(rest, maybe_empty=True) as loop:
+            add(code.plus(code.plus(first, full), loop.i), factor)
+        return []
+
+    each_nonzero(code, x, k, [], spread)
+
+
+# gathered sums of all rows
+
+
+def gathered_lanes(
+    code: Code, x: str, y: str, terms: int, n: int, places: str, weights: str
+) -> None:
+    """``y[i] = sum_t weights[t, i] * x[index[t, i]]``, one sum in each lane.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    x, y : str
+        The addresses of some numbers, and of ``n`` numbers.
+    terms, n : int
+        How many terms each sum has, and how many sums there are.
+    places : str
+        The address of ``(terms, n)`` unsigned integers of four bytes: how many bytes
+        behind ``x`` each term is.
+    weights : str
+        The address of ``(terms, n)`` numbers.
+    """
+
+    def sums(start: Index, lanes: int) -> None:
+        here, there = code.at(places, code.times(start, 4)), code.times(start, code.size)
+        first = code.at(weights, there)
+
+        def term(t: Index) -> tuple[str, str]:
+            entries = code.at(here, code.times(t, 4 * n))
+            found = []
+            for lane in range(lanes):
+                shift = code.load_index(code.at(entries, 4 * lane))
+                found.append(code.load_scalar(code.at(x, shift)))
+            return code.pack(found), code.load(
+                code.at(first, code.times(t, n * code.size))
+            )
+
+        total = code.op("fmul", *term(0))
+        if terms > 1:
+            with code.loop(terms - 1, carried=[total]) as loop:
+                rows, factors = term(code.plus(loop.i, 1))
+                loop.next = [code.fma(rows, factors, loop.carried[0])]
+            total = loop.results[0]
+        mask = code.fixed_mask(lanes) if lanes < code.width else None
+        code.store(total, code.at(y, there), mask)
+
+    in_tiles(code, n, code.width, sums)
+
+
+def gathered_rows(
+    code: Code, x: str, y: str, terms: int, n: int, batch: int, places: str, weights: str
+) -> None:
+    """As `gathered_lanes`, of rows of ``batch`` numbers each.
+
+    ``places`` and ``weights`` are ``(n, terms)`` here.
+    """
+    row = batch * code.size
+    with code.loop(n) as outer:
+        entries = code.at(places, code.times(outer.i, 4 * terms))
+        factors = code.at(weights, code.times(outer.i, terms * code.size))
+        results = code.at(y, code.times(outer.i, row))
+
+        def columns(start: Index, vectors: int, mask: str | None) -> None:
+            shift = code.times(start, code.size)
+            with code.loop(terms, 1, [code.const(0.0)] * vectors) as loop:
+                here = code.load_index(code.at(entries, code.times(loop.i, 4)))
+                place = code.at(code.at(x, here), shift)
+                factor = code.at(factors, code.times(loop.i, code.size))
+                factor = code.splat(code.load_scalar(factor))
+                for q in range(vectors):
+                    part = code.load(code.at(place, q * code.width * code.size))
+                    loop.next[q] = code.fma(part, factor, loop.carried[q])
+            for q, total in enumerate(loop.results):
+                there = code.at(code.at(results, shift), q * code.width * code.size)
+                code.store(total, there, mask if q == vectors - 1 else None)
+
+        in_vectors(code, batch, SIDE_BY_SIDE, columns)

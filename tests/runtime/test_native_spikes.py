@@ -1,0 +1,105 @@
+"""Products from the neurons that spiked, and gathered sums, as machine code."""
+
+import numpy as np
+import pytest
+
+from nengo_dl.runtime.native import spikes
+from tests.runtime.native_code import KINDS, machine_function, pytestmark_native
+
+pytestmark = pytestmark_native
+every_kind = pytest.mark.parametrize("dtype, width", KINDS)
+
+
+def spiking(n, rate, dtype, rng):
+    """Values of which a share is not zero; one of the zeros is negative."""
+    x = np.where(rng.uniform(size=n) < rate, rng.uniform(1, 2, n), 0).astype(dtype)
+    x[0] = -0.0
+    return x
+
+
+def assert_close(y, exact, largest):
+    assert (np.abs(y - exact) <= 8 * np.finfo(y.dtype).eps * largest).all()
+
+
+@every_kind
+def test_columns_of_spikes(dtype, width, rng):
+    for m, k in ((2 * width, 9), (8 * width, 64), (19 * width + 1, 150), (1, 70)):
+        a = rng.randn(m, k).astype(dtype)
+
+        def product(code, columns, x, y, room, m=m, k=k):
+            spikes.by_spikes(code, columns, x, y, m, k, m * code.size, room)
+
+        call = machine_function(product, dtype, width, 4)
+        for rate in (0, 0.1, 1):
+            x = spiking(k, rate, dtype, rng)
+            y = call(a.T, x, np.full(m, np.nan, dtype), np.zeros(k, "u4"))[2]
+            exact = a.astype(float) @ x.astype(float)
+            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
+            if rate == 0:
+                assert (y == 0).all()
+
+
+@every_kind
+def test_not_a_number_counts_as_a_spike(dtype, width):
+    x, columns = np.array([0, np.nan], dtype), np.ones((2, width), dtype)
+
+    def product(code, columns, x, y, room):
+        spikes.by_spikes(code, columns, x, y, width, 2, width * code.size, room)
+
+    call = machine_function(product, dtype, width, 4)
+    y = call(columns, x, np.zeros(width, dtype), np.zeros(2, "u4"))[2]
+    assert np.isnan(y).all()
+
+
+def gathered_case(dtype, rng, terms=7, n=45, k=90, batch=None):
+    index = rng.randint(0, k - 5, (terms, n))  # the last rows go nowhere
+    index[:3, :2] = 4  # one row to a sum more than once
+    weights = rng.randn(terms, n).astype(dtype)
+    x = spiking(k if batch is None else (k, batch), 0.3, dtype, rng)
+    rows = x[index].astype(float) * weights.reshape(terms, n, *[1] * (x.ndim - 1))
+    exact, largest = rows.sum(axis=0), abs(rows).sum(axis=0)
+    return index, weights, x, exact, largest
+
+
+@every_kind
+def test_spikes_to_their_targets(dtype, width, rng):
+    index, weights, x, exact, largest = gathered_case(dtype, rng)
+    (_, n), k = index.shape, len(x)
+    starts, targets, order = spikes.targets_of(index, k)
+
+    def spread(code, x, y, starts, targets, weights):
+        spikes.to_targets(code, x, y, n, k, starts, targets, weights)
+
+    call = machine_function(spread, dtype, width, 5)
+    ordered = weights.reshape(-1)[order]
+    y = call(x, np.full(n, np.nan, dtype), starts, targets, ordered)[1]
+    assert_close(y, exact, largest)
+
+
+@every_kind
+@pytest.mark.parametrize("terms", (1, 4))
+def test_gathered_sums(dtype, width, terms, rng):
+    index, weights, x, exact, largest = gathered_case(dtype, rng, terms)
+    n, places = index.shape[1], (index * x.itemsize).astype("u4")
+
+    def gather(code, x, y, places, weights):
+        spikes.gathered_lanes(code, x, y, terms, n, places, weights)
+
+    call = machine_function(gather, dtype, width, 4)
+    y = call(x, np.full(n, np.nan, dtype), places, weights)[1]
+    assert_close(y, exact, largest)
+
+
+@every_kind
+@pytest.mark.parametrize("batch", (2, 21))
+def test_gathered_sums_of_rows(dtype, width, batch, rng):
+    index, weights, x, exact, largest = gathered_case(dtype, rng, batch=batch)
+    terms, n = index.shape
+    places = np.ascontiguousarray(index.T * batch * x.itemsize).astype("u4")
+
+    def gather(code, x, y, places, weights):
+        spikes.gathered_rows(code, x, y, terms, n, batch, places, weights)
+
+    call = machine_function(gather, dtype, width, 4)
+    y = call(x, np.full((n, batch), np.nan, dtype), places, weights.T)[1]
+    assert_close(y, exact, largest)
