@@ -76,6 +76,8 @@ class StepwiseExecutor:
         program, ``main``, now and then: both have one state, one input and one log.
     """
 
+    chunk_steps, chunk_bytes = CHUNK_STEPS, CHUNK_BYTES
+
     def __init__(self, task: Task, make: Callable, beside: Callable) -> None:
         self.feed, self.store = task.feed, task.store
         self.weights = list(task.weights)
@@ -94,7 +96,7 @@ class StepwiseExecutor:
         )
         self._beside = beside
         self._looks: dict[frozenset, tuple[Look, StepProgram]] = {}
-        self.journal = Journal(self.program)
+        self.journal = Journal(self.program, self.chunk_steps)
         self.longest = self._longest()
 
     def _longest(self) -> int:
@@ -107,7 +109,7 @@ class StepwiseExecutor:
             if probe not in self.sampling.last
         )
         size = numbers * self.store.batch * self.store.dtype.itemsize
-        return min(CHUNK_STEPS, max(1, int(CHUNK_BYTES / max(size, 1))))
+        return min(self.chunk_steps, max(1, int(self.chunk_bytes / max(size, 1))))
 
     def load(self) -> None:
         """See `~.executor.Executor.load`."""
@@ -160,43 +162,59 @@ class StepwiseExecutor:
 
     def _steps(self, rows: np.ndarray, start: int) -> Iterator[Seen]:
         """Run one step for each entry of ``rows``, after step ``start``."""
-        program, run, waiting = self.program, self.journal.run, interrupts.waiting
         self.journal.begin(start, len(rows))
-        out = np.empty((len(rows), *program.y.shape), self.store.dtype)
+        out = self._room(len(rows))
         parts: list[tuple] = []
         sampled: list[int] = []  # steps of which there are parts
-        # the place of the next sample among the rows
-        done, due = 0, self._next[0] - start - 1
+        self._done = 0
         try:
             with np.errstate(all="ignore"):
-                for row in rows:
-                    if waiting.came is not None:
-                        waiting.check()
-                    if program.x is not None:
-                        program.x[...] = row
-                    if done == due:
-                        out[done], part = self._sample(row)
-                        sampled.append(start + done + 1)
-                        parts.append(part)
-                        self._next = next(self._samples, (0, frozenset()))
-                        due = self._next[0] - start - 1
-                    else:
-                        run(row)
-                        out[done] = program.y
-                    done += 1
+                while self._done < len(rows):
+                    # the place of the next sample among the rows
+                    due = self._next[0] - start - 1
+                    if due != self._done:
+                        stop = due if self._done < due < len(rows) else len(rows)
+                        self._stretch(rows[self._done : stop], out[self._done : stop])
+                        continue
+                    if interrupts.waiting.came is not None:
+                        interrupts.waiting.check()
+                    out[due], part = self._sample(rows[due])
+                    sampled.append(start + due + 1)
+                    parts.append(part)
+                    self._next = next(self._samples, (0, frozenset()))
+                    self._done += 1
         except BaseException:  # interrupts too: what was computed is not lost
+            done = self._done
             self.journal.back(start + done)
             del parts[sum(step <= start + done for step in sampled) :]
             self.feed.put_back(start + done, rows[done:])
             if done:
                 yield Seen(done, ((out[:done], self.between.every, False), *parts))
             raise
-        yield Seen(done, ((out, self.between.every, False), *parts))
+        yield Seen(self._done, ((out, self.between.every, False), *parts))
+
+    def _room(self, steps: int) -> np.ndarray:
+        """For what some steps give."""
+        return np.empty((steps, *self.program.y.shape), self.store.dtype)
+
+    def _stretch(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Run steps without samples; `_done` counts those of which ``out`` is there."""
+        program, run, waiting = self.program, self.journal.run, interrupts.waiting
+        for row, y in zip(rows, out):
+            if waiting.came is not None:
+                waiting.check()
+            if program.x is not None:
+                program.x[...] = row
+            run(row)
+            y[...] = program.y
+            self._done += 1
 
     def _sample(self, row: np.ndarray) -> tuple[np.ndarray, tuple]:
         """Run a step of which some probes have a sample: the other rows, and a part."""
         wanted = self._next[1]
         look, program = self._look(wanted)
+        if self.program.x is not None:
+            self.program.x[...] = row
         self.journal.run(row, program)
         samples = program.y[look.n_every :].copy()
         due = tuple(probe for probe in look.due if probe[0] in wanted)

@@ -184,6 +184,38 @@ class NumpyRecorder(NumpyNamespace):
         value = Value(array.shape, array.dtype, "constant", array)
         return View.of(value, array, array)
 
+    def take_down(
+        self,
+        step: Callable,
+        carry: Sequence[np.ndarray],
+        x: np.ndarray | None,
+        weights: Sequence[np.ndarray],
+    ) -> tuple[Sequence[Any], Any]:
+        """Record a step function; `program` is complete then.
+
+        Parameters
+        ----------
+        step : callable
+            ``step(xp, carry, x, weights) -> (next_carry, y)``, called once.
+        carry, x, weights : arrays
+            What it is given, as slots.
+
+        Returns
+        -------
+        tuple
+            What it returned.
+        """
+        slots = [self.slot(c, "carry") for c in carry]
+        given = None if x is None else self.slot(x, "input")
+        with np.errstate(all="ignore"):
+            following, y = step(
+                self, list(slots), given, [self.slot(w, "weight") for w in weights]
+            )
+        self.program.carry = [slot.value for slot in slots]
+        self.program.next_carry = [self.view(c) for c in following]
+        self.program.y = y.view if isinstance(y, Slot) else None
+        return following, y
+
     # -- what is free: views, neutral operands
 
     def _view(self, x: Any, function: Callable[[np.ndarray], np.ndarray]) -> Any:

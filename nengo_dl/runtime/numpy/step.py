@@ -122,18 +122,9 @@ class NumpyStep:
             self.x, recorder.host_log = beside.x, beside.host_log
         self.host_log = recorder.host_log
         self._check_weights(weights)
-        slots = [recorder.slot(c, "carry") for c in self.carry]
-        x = None if self.x is None else recorder.slot(self.x, "input")
-        with np.errstate(all="ignore"):
-            next_carry, y = step(
-                recorder, list(slots), x, [recorder.slot(w, "weight") for w in weights]
-            )
+        next_carry, y = recorder.take_down(step, self.carry, self.x, weights)
         self._check_carry("the step function returned", next_carry)
         program = recorder.program
-        program.carry = [slot.value for slot in slots]
-        program.next_carry = [recorder.view(c) for c in next_carry]
-        if isinstance(y, Slot):
-            program.y = y.view
         generated = generate(program, sharing)
         self.carry[:] = [value.array for value in program.carry]
         self._run, self._setup = generated.step, generated.setup

@@ -1,0 +1,58 @@
+"""What steps cost as machine code: every figure that this executor decides by.
+
+Estimates are made from the plan of a step alone, never from a clock: the same calls run
+in the same way in every process.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from nengo_dl.runtime.numpy.operations import Matmul
+
+if TYPE_CHECKING:
+    from nengo_dl.runtime.native.units import Plan
+
+#: steps that are run in one call at most, and about how many bytes of inputs and results
+CHUNK_STEPS, CHUNK_BYTES = 1024, 2**24
+
+#: seconds after which a call ends, so that Ctrl-C is noticed
+CALL_SECONDS = 0.1
+
+#: estimated seconds for a multiplication of a product, and for an instruction on one
+#: element of a loop: on the safe side
+PRODUCT_SECONDS, ELEMENT_SECONDS = 0.1e-9, 0.2e-9
+
+#: seconds for leaving a probe out until its next sample, for each sample: one more call
+SAMPLE_SECONDS = 5e-6
+
+#: share of the lanes that are in use below which operands are repeated for each item
+FILLED = 0.75
+
+#: loops are joined if the lanes in use are no less than this, relative to before
+AS_FULL = 0.9
+
+#: elements that a weight may have after it was repeated
+LARGE = 2**20
+
+#: vectors from which on the last, ragged one is written apart from the loop
+RAGGED_APART = 4
+
+
+def seconds_per_step(plan: Plan) -> float:
+    """About how long one step takes, Python functions left out.
+
+    Parameters
+    ----------
+    plan : Plan
+    """
+    products = elements = 0
+    for unit in plan.units:
+        for ins in unit.instructions:
+            if isinstance(ins.operation, Matmul):
+                products += prod(ins.outputs[0].shape) * ins.operands[0].shape[-1]
+            else:
+                sizes = (prod(view.shape) for view in (*ins.operands, *ins.outputs))
+                elements += max(sizes, default=0)
+    return max(PRODUCT_SECONDS * products + ELEMENT_SECONDS * elements, 1e-9)

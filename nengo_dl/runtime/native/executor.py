@@ -1,0 +1,92 @@
+"""The executor that runs machine code: many steps in one call."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from nengo_dl.runtime import interrupts
+from nengo_dl.runtime.executor import (
+    Capability,
+    ExecutorKind,
+    Task,
+    Unsupported,
+    executors,
+)
+from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native.compile import available
+from nengo_dl.runtime.native.step import NativeStep
+from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (it comes before)
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
+from nengo_dl.runtime.sampling import pays_to_leave_out
+from nengo_dl.runtime.stepwise import StepwiseExecutor
+
+
+class NativeExecutor(StepwiseExecutor):
+    """An `~nengo_dl.runtime.executor.Executor` of machine code.
+
+    Parameters
+    ----------
+    task : Task
+        With a layout of a single stage.
+
+    Raises
+    ------
+    Unsupported
+        If there is no machine code for something in it.
+    """
+
+    chunk_steps, chunk_bytes = costs.CHUNK_STEPS, costs.CHUNK_BYTES
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, NativeStep, NativeStep.beside_it)
+        seconds = costs.seconds_per_step(self.program.plan)
+        self.longest = min(self.longest, max(1, int(costs.CALL_SECONDS / seconds)))
+
+    def _room(self, steps: int) -> np.ndarray:
+        return self.program.room(steps)
+
+    def _stretch(self, rows: np.ndarray, out: np.ndarray) -> None:
+        if interrupts.waiting.came is not None:
+            interrupts.waiting.check()
+        self._done += self.journal.advance(rows, out)
+        if self.program.python.failure is not None:
+            self.program.python.raise_failure()
+
+
+@cache
+def _there() -> bool:
+    """Whether llvmlite is installed."""
+    return find_spec("llvmlite") is not None
+
+
+class NativeKind(ExecutorKind):
+    """Everything, after some milliseconds, where llvmlite is there."""
+
+    name = "native"
+    capabilities = Capability.PYTHON_IN_LOOP | Capability.SINGLE_STEPS
+
+    def namespace(self, dtype: Any) -> NumpyNamespace:
+        """See `ExecutorKind.namespace`; steps are recorded, so that is NumPy's."""
+        return NumpyNamespace(dtype)
+
+    def make(self, task: Task) -> NativeExecutor:
+        """See `ExecutorKind.make`; here llvmlite is imported."""
+        reason = available()
+        if reason is not None:
+            raise Unsupported(reason)
+        return NativeExecutor(task)
+
+    def missing(self) -> str | None:
+        """See `ExecutorKind.missing`; llvmlite is looked for, but not imported."""
+        return None if _there() else "llvmlite is not installed"
+
+    def reads_samples_only(self, n_bytes: float, period: float) -> bool:
+        """See `ExecutorKind.reads_samples_only`."""
+        return pays_to_leave_out(n_bytes, period, costs.SAMPLE_SECONDS)
+
+
+executors.register(NativeKind())

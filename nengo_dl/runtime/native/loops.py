@@ -1,0 +1,167 @@
+"""The code of fused loops: vectors along the innermost axis, loops around them.
+
+All operands are loaded before anything is stored, so that what is carried may be
+overwritten element by element. What does not depend on the innermost axis is loaded
+before the loop along it. The last, ragged vector of a row leaves alone what lies behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
+from nengo_dl.runtime.native.elementwise import Operand, compute, known
+from nengo_dl.runtime.native.units import Unit
+from nengo_dl.runtime.native.writer import Writer
+from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
+
+#: one operand in memory: pointer, offset, strides along the axes of the loop, type
+Key = tuple[str, int, Axes, str]
+
+
+def write_loop(writer: Writer, unit: Unit) -> None:
+    """Write the code of a unit of elementwise instructions."""
+    _Loop(writer, unit).write()
+
+
+class _Loop:
+    """One loop while it is written.
+
+    Parameters
+    ----------
+    writer : Writer
+    unit : Unit
+    """
+
+    def __init__(self, writer: Writer, unit: Unit) -> None:
+        self.writer, self.code, self.unit = writer, writer.code, unit
+        self.inside = {out for ins in unit.instructions for out in ins.outputs}
+        self.keys: dict[tuple[Instruction, int], Key] = {}
+        loads: dict[Key, View] = {}
+        for ins in unit.instructions:
+            axes, table = writer.plan.axes(ins)
+            for k, (view, strides) in enumerate(zip(ins.operands, table, strict=True)):
+                if view.value in self.inside or known(self.code, view) is not None:
+                    continue
+                key = self._key(view, split(axes, strides, unit.axes))
+                loads.setdefault(key, view)
+                self.keys[ins, k] = key
+        stored = writer.plan.stored
+        self.loads = loads
+        self.stores = [out for ins in unit.instructions for out in ins.outputs]
+        self.stores = [out for out in self.stores if out in stored]
+        own = in_order(unit.axes)
+        table = [*(key[2] for key in loads), *(own for _ in self.stores)]
+        axes, table = joined(unit.axes, table)
+        if not axes:
+            axes, table = (1,), [(0,) for _ in table]
+        self.axes, self.table = axes, table
+        views = list(loads.values())
+        self.items = [view.value.dtype.itemsize for view in views]
+        self.items += [out.dtype.itemsize for out in self.stores]
+
+    def _key(self, view: View, strides: Axes) -> Key:
+        return (*self.writer.places.of_view(view), strides, view.value.dtype.str)
+
+    def write(self) -> None:
+        """Write everything."""
+        places = [self.writer.pointer(key[:2]) for key in self.loads]
+        places += [self.writer.result(out) for out in self.stores]
+        self._nest(0, places)
+
+    def _nest(self, d: int, pointers: list[str]) -> None:
+        """Loops from axis ``d`` on; ``pointers`` are where operands and results begin."""
+        if d == len(self.axes) - 1:
+            self._row(pointers)
+            return
+        code = self.code
+        with code.loop(self.axes[d]) as loop:
+            rows = zip(pointers, self.table, self.items, strict=True)
+            deeper = [code.at(p, code.times(loop.i, s[d] * n)) for p, s, n in rows]
+            self._nest(d + 1, deeper)
+
+    def _row(self, pointers: list[str]) -> None:
+        """The innermost axis."""
+        code, n, width = self.code, self.axes[-1], self.code.width
+        full, rest = divmod(n, width)
+        strides = [row[-1] for row in self.table]
+        fixed = {
+            key: self._repeated(view, pointers[k])
+            for k, (key, view) in enumerate(self.loads.items())
+            if strides[k] == 0
+        }
+        spread = any(s not in (0, 1) for s in strides)
+        if full and rest and (full > costs.RAGGED_APART or spread):
+            with code.loop(full * width, width) as loop:
+                self._vectors(loop.i, pointers, fixed, None)
+            self._vectors(full * width, pointers, fixed, rest)
+        elif not full:
+            self._vectors(0, pointers, fixed, rest)
+        else:
+            with code.loop(n, width) as loop:
+                self._vectors(loop.i, pointers, fixed, n if rest else None)
+
+    def _vectors(
+        self,
+        i: int | str,
+        pointers: Sequence[str],
+        fixed: dict[Key, str],
+        count: int | None,
+    ) -> None:
+        """One vector of everything, from element ``i`` on.
+
+        ``count`` is None if all lanes are in use; else the number of those that are, or,
+        within a loop, the number of elements of the row.
+        """
+        code = self.code
+        mask = None
+        if count is not None:
+            mask = code.fixed_mask(count) if isinstance(i, int) else code.ragged(count, i)
+        loaded = dict(fixed)
+        for k, (key, view) in enumerate(self.loads.items()):
+            if key not in loaded:
+                lanes = code.width if count is None else min(count, code.width)
+                loaded[key] = self._load(view, pointers[k], self.table[k][-1], i, lanes)
+        values = self._compute(loaded)
+        for k, out in enumerate(self.stores, len(self.loads)):
+            place = code.at(pointers[k], code.times(i, self.items[k]))
+            store = code.store_bool if out.dtype == bool else code.store
+            store(values[out].name, place, mask)
+
+    def _compute(self, loaded: dict[Key, str]) -> dict[Value, Operand]:
+        """What each instruction gives."""
+        code = self.code
+        values: dict[Value, Operand] = {}
+        for ins in self.unit.instructions:
+            args = []
+            for k, view in enumerate(ins.operands):
+                found = values.get(view.value) or known(code, view)
+                if found is None:
+                    name = loaded[self.keys[ins, k]]
+                    found = Operand(name, view.value.dtype == bool)
+                args.append(found)
+            out = ins.outputs[0]
+            values[out] = Operand(compute(code, ins, args), out.dtype == bool)
+        return values
+
+    def _repeated(self, view: View, place: str) -> str:
+        """One element in all lanes."""
+        code = self.code
+        if view.value.dtype == bool:
+            return code.splat_bool(place)
+        return code.splat(code.load_scalar(place))
+
+    def _load(self, view: View, place: str, stride: int, i: int | str, lanes: int) -> str:
+        """Elements at equal distances, no more than there are."""
+        code, item = self.code, view.value.dtype.itemsize
+        place = code.at(place, code.times(i, stride * item))
+        truth = view.value.dtype == bool
+        if stride == 1:
+            return code.load_bool(place) if truth else code.load(place)
+        kind = "i8" if truth else code.element
+        vector, x = code.vector(kind), "zeroinitializer"
+        for k in range(lanes):
+            one = code.load_scalar(code.at(place, k * stride * item), kind)
+            x = code.emit(f"insertelement {vector} {x}, {kind} {one}, i64 {k}")
+        return code.emit(f"trunc {vector} {x} to {code.vector('i1')}") if truth else x

@@ -1,0 +1,267 @@
+"""From a prepared step to units: fused loops, and everything else, in their order.
+
+Elementwise instructions over the same elements become one loop, whatever they belong
+to: what they pass on to each other stays in registers. An instruction joins the first
+loop that comes after all that it reads, or that computes it element by element.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native.axes import (
+    Axes,
+    broadcast_strides,
+    in_order,
+    joined,
+    refined,
+)
+from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, prepare
+from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
+from nengo_dl.runtime.numpy.operations import Concat
+
+
+@dataclass(eq=False)
+class Unit:
+    """Elementwise instructions of one loop, or one other instruction.
+
+    Attributes
+    ----------
+    instructions : list of Instruction
+    axes : tuple of int
+        What a loop runs over.
+    fused : bool
+        Whether it is a loop of elementwise instructions.
+    last : bool
+        Whether it writes to carries at the end of the step.
+    """
+
+    instructions: list[Instruction]
+    axes: Axes = ()
+    fused: bool = False
+    last: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many elements a loop has."""
+        return prod(self.axes)
+
+
+class Plan:
+    """The units of a step, and which values have a place in memory.
+
+    Parameters
+    ----------
+    program : Program
+        As it was recorded; it is changed.
+    width : int
+        Numbers in a vector.
+
+    Attributes
+    ----------
+    units : list of Unit
+        In the order in which they run.
+    y : Value or None
+        What the step gives.
+    stored : set of Value
+        The values that are in memory; the others only exist within one loop.
+    spans : dict
+        Value -> the first and the last unit that its memory is needed in.
+    copied : int
+        How many carries are written at the end of the step, because something reads the
+        old one after the next one was there.
+    """
+
+    def __init__(self, program: Program, width: int) -> None:
+        self.program, self.width = program, width
+        self.y = prepare(program, width)
+        self.units: list[Unit] = []
+        self.unit_of: dict[Value, int] = {}
+        self.parts: dict[Value, list[Value]] = {}
+        self.makers: dict[Value, Instruction] = {}
+        self._axes: dict[Instruction, tuple[Axes, list[Axes]]] = {}
+        self._loops: dict[tuple[int, bool], list[int]] = defaultdict(list)
+        self._carried = {view.value for view in program.next_carry if view.whole}
+        for ins in program.instructions:
+            self._place(ins)
+        self.copied = self._write_carries()
+        self.stored = set(self._in_memory())
+        self.spans = self._spans()
+
+    # units
+
+    def _place(self, ins: Instruction) -> None:
+        for out in ins.outputs:
+            self.makers[out] = ins
+        if isinstance(ins.operation, Concat):
+            self._concat(ins)
+        elif isinstance(ins.operation, ELEMENTWISE):
+            self._join(ins)
+        else:
+            self._append(Unit([ins]))
+
+    def _append(self, unit: Unit) -> None:
+        if unit.fused:
+            self._loops[unit.size, unit.last].append(len(self.units))
+        for ins in unit.instructions:
+            for out in ins.outputs:
+                self.unit_of[out] = len(self.units)
+        self.units.append(unit)
+
+    def _concat(self, ins: Instruction) -> None:
+        """Parts are computed where they belong, or copied there."""
+        (out,), offset = ins.outputs, 0
+        self.parts[out] = []
+        for view in ins.operands:
+            part = view.value
+            if self._movable(view, out) and part not in self._carried:
+                part.home = (out, offset)
+            else:
+                copy = copy_of(view, (out, offset))
+                self._place(copy)
+                part = copy.outputs[0]
+            self.parts[out].append(part)
+            offset += view.nbytes
+        self.unit_of[out] = max(self.unit_of[part] for part in self.parts[out])
+
+    @staticmethod
+    def _movable(view: View, target: Value) -> bool:
+        """Whether a value has no place yet, and may get one in another value."""
+        value = view.value
+        return (
+            value.kind == "temp"
+            and value.home is None
+            and view.whole
+            and value.dtype == target.dtype
+        )
+
+    def axes(self, ins: Instruction) -> tuple[Axes, list[Axes]]:
+        """The axes of an elementwise instruction, and the strides of its operands."""
+        if ins not in self._axes:
+            shape = ins.outputs[0].shape
+            table = [broadcast_strides(view, shape) for view in ins.operands]
+            axes, table = joined(shape, [*table, in_order(shape)])
+            self._axes[ins] = axes, table[:-1]
+        return self._axes[ins]
+
+    def _join(self, ins: Instruction, first: int = 0, last: bool = False) -> None:
+        """Put an elementwise instruction into a loop."""
+        axes, _ = self.axes(ins)
+        size = prod(axes)
+        for view in ins.operands:
+            first = max(first, self.unit_of.get(view.value, -1))
+        for i in self._loops[size, last]:
+            unit = self.units[i]
+            if i < first or not all(self._readable(v, i, size) for v in ins.operands):
+                continue
+            common = refined(unit.axes, axes)
+            if common is None or not self._full(unit.axes, axes, common):
+                continue
+            unit.axes = common
+            unit.instructions.append(ins)
+            self.unit_of[ins.outputs[0]] = i
+            return
+        self._append(Unit([ins], axes, True, last))
+
+    def _readable(self, view: View, i: int, size: int) -> bool:
+        """Whether loop ``i`` may read an operand."""
+        ready = self.unit_of.get(view.value, -1)
+        same = view.whole and prod(view.shape) == size and view.value not in self.parts
+        return ready < i or (ready == i and same)
+
+    def _full(self, mine: Axes, other: Axes, common: Axes) -> bool:
+        """Whether vectors over the common axes are about as full as over both."""
+
+        def filled(axes: Axes) -> float:
+            n = axes[-1] if axes else 1
+            return n / (-(-n // self.width) * self.width)
+
+        if mine == other:
+            return True
+        return filled(common) >= costs.AS_FULL * max(filled(mine), filled(other))
+
+    # carries
+
+    def _write_carries(self) -> int:
+        """Compute each next carry where the old one was, or copy it there at the end."""
+        taken: set[Value] = set()
+        late: list[tuple[Value, View]] = []
+        reads = self._reads_of_carries()
+        for carry, view in zip(self.program.carry, self.program.next_carry, strict=True):
+            if not carry.nbytes or (view.value is carry and view.whole):
+                continue
+            value = view.value
+            fits = self._movable(view, carry) and value not in taken
+            if fits and not self._disturbs(value, reads[carry]):
+                value.home = (carry, 0)
+                taken.add(value)
+            else:
+                late.append((carry, view))
+        start = len(self.units)
+        for carry, view in late:
+            copy = copy_of(view, (carry, 0))
+            self.makers[copy.outputs[0]] = copy
+            self._join(copy, start, last=True)
+        return len(late)
+
+    def _reads_of_carries(self) -> dict[Value, list[tuple[int, View]]]:
+        """The units that read each carry, and what of it."""
+        reads: dict[Value, list[tuple[int, View]]] = {c: [] for c in self.program.carry}
+        for j, unit in enumerate(self.units):
+            for ins in unit.instructions:
+                for view in ins.operands:
+                    if view.value in reads:
+                        reads[view.value].append((j, view))
+        return reads
+
+    def _disturbs(self, value: Value, reads: list[tuple[int, View]]) -> bool:
+        """Whether something still reads what is overwritten if a value is put there."""
+        written = list(self._written(value, 0))
+        return not all(self._before(j, view, *w) for j, view in reads for w in written)
+
+    def _written(self, value: Value, offset: int) -> Iterator[tuple[int, int, Value]]:
+        """By which unit each piece of a value is written: unit, offset, piece."""
+        if value not in self.parts:
+            yield self.unit_of[value], offset, value
+            return
+        for part in self.parts[value]:
+            yield from self._written(part, offset)
+            offset += part.nbytes
+
+    def _before(self, j: int, view: View, i: int, offset: int, piece: Value) -> bool:
+        """Whether unit ``j`` reads the old carry before unit ``i`` writes a piece."""
+        if j < i or not view.overlaps(offset, offset + piece.nbytes):
+            return True
+        unit = self.units[i]
+        same = view.contiguous and view.offset == offset
+        same = same and prod(view.shape) == prod(piece.shape) == unit.size
+        return j == i and unit.fused and same
+
+    # memory
+
+    def _in_memory(self) -> Iterator[Value]:
+        """Values that something reads elsewhere, or that have their place."""
+        for i, unit in enumerate(self.units):
+            for ins in unit.instructions:
+                for view in ins.operands:
+                    if not unit.fused or self.unit_of.get(view.value, -1) != i:
+                        yield view.value
+                for out in ins.outputs:
+                    if out.home is not None or not unit.fused:
+                        yield out
+
+    def _spans(self) -> dict[Value, tuple[int, int]]:
+        first: dict[Value, int] = {}
+        last: dict[Value, int] = {}
+        for i, unit in enumerate(self.units):
+            for ins in unit.instructions:
+                for value in (*ins.outputs, *(view.value for view in ins.operands)):
+                    root = value.locate()[0]
+                    if root.kind == "temp" and value in self.stored:
+                        first.setdefault(root, i)
+                        last[root] = i
+        return {value: (first[value], last[value]) for value in first}

@@ -1,0 +1,128 @@
+"""From a plan to the text of a function that runs many steps.
+
+``i64 run(ptr state, ptr memory, ptr inputs, ptr outputs, i64 steps, ptr call)`` returns
+how many steps came to their end: fewer than asked for if a Python function failed.
+
+Each kind of instruction has one function that writes its code, and makes itself known
+with `writes`; `.loops` writes what is fused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from nengo_dl.runtime.executor import Unsupported
+from nengo_dl.runtime.native.code import Code, module_text
+from nengo_dl.runtime.native.memory import INPUTS, MEMORY, RESULTS, Places
+from nengo_dl.runtime.native.units import Plan
+from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
+from nengo_dl.runtime.numpy.operations import Operation
+
+#: the parameters of the function
+PARAMETERS = ("ptr %state", "ptr %memory", "ptr %inputs", "ptr %outputs")
+PARAMETERS += ("i64 %steps", "ptr %call")
+
+_WRITERS: dict[type[Operation], Callable[[Writer, Instruction], None]] = {}
+
+
+def writes(*operations: type[Operation]) -> Callable:
+    """The decorated function writes the code of instructions with these operations.
+
+    It is called with a `Writer` and the instruction.
+    """
+
+    def register(function: Callable) -> Callable:
+        for operation in operations:
+            _WRITERS[operation] = function
+        return function
+
+    return register
+
+
+def writer_of(operation: Operation) -> Callable[[Writer, Instruction], None]:
+    """What writes the code of an operation.
+
+    Raises
+    ------
+    Unsupported
+        If nothing does.
+    """
+    for kind in type(operation).__mro__:
+        if kind in _WRITERS:
+            return _WRITERS[kind]
+    raise Unsupported(f"there is no machine code for {type(operation).__name__}")
+
+
+class Writer:
+    """Writes the function of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    dtype : dtype
+        "float32" or "float64".
+    row : int
+        Bytes of the inputs of one step.
+
+    Attributes
+    ----------
+    code : Code
+        What is written to.
+    plan : Plan
+    places : Places
+        Where values lie.
+    hosts : list of Instruction
+        Calls of Python functions, by number.
+    step : str
+        The number of the present step, counted from 0.
+    """
+
+    def __init__(self, plan: Plan, dtype: Any, row: int) -> None:
+        self.plan, self.code = plan, Code(dtype, plan.width)
+        self.places = Places(plan)
+        self.hosts: list[Instruction] = []
+        self.step: Any = 0
+        self._row = row
+        self._pointers: dict[str, str] = {}
+
+    def text(self, write_loop: Callable[[Writer, Any], None]) -> str:
+        """The module.
+
+        Parameters
+        ----------
+        write_loop : callable
+            Writes the code of a fused loop, ``write_loop(writer, unit)``.
+        """
+        code, plan = self.code, self.plan
+        with code.loop("%steps") as loop:
+            self.step = loop.i
+            given = 0 if plan.y is None else plan.y.nbytes
+            self._pointers[INPUTS] = code.at("%inputs", code.times(loop.i, self._row))
+            self._pointers[RESULTS] = code.at("%outputs", code.times(loop.i, given))
+            for unit in plan.units:
+                if unit.fused:
+                    write_loop(self, unit)
+                else:
+                    (ins,) = unit.instructions
+                    writer_of(ins.operation)(self, ins)
+        return module_text([code.function("run", PARAMETERS, "i64 %steps")])
+
+    def pointer(self, place: tuple[str, int]) -> str:
+        """The address of a place, see `Places.of`."""
+        pointer, offset = place
+        return self.code.at(self._pointers.get(pointer, pointer), offset)
+
+    def operand(self, view: View) -> str:
+        """The address of the first element of a view."""
+        return self.pointer(self.places.of_view(view))
+
+    def result(self, value: Value) -> str:
+        """The address of the first element of a value."""
+        return self.pointer(self.places.of(value))
+
+    def table(self, key: Hashable, make: Callable[[], np.ndarray]) -> str:
+        """The address of what only changes with the weights, see `Places.table`."""
+        return self.pointer((MEMORY, self.places.table(key, make)))

@@ -1,0 +1,363 @@
+"""Steps as machine code do what the recorded ones say, for all shapes and widths."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from nengo_dl.runtime.executor import Unsupported
+from nengo_dl.runtime.native.step import NativeStep
+from nengo_dl.runtime.native.writer import writer_of
+from nengo_dl.runtime.numpy.operations import Copy, Mask, Operation
+from tests.runtime.namespace_cases import CASES
+from tests.runtime.numpy_harness import carries, evaluate
+from tests.runtime.test_numpy_codegen import REARRANGED, random_step
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-13}
+
+
+def gaps(block):
+    """The first byte and the one after the last of all that no value has."""
+    ends = [0, *(start + size for start, size in block.taken)]
+    starts = [*(start for start, _ in block.taken), block.size]
+    return list(zip(ends, starts, strict=True))
+
+
+def poison(one):
+    """Whatever is read beyond the end of a value is NaN."""
+    for block, memory in ((one.places.state, one.state), (one.places.memory, one.memory)):
+        for start, stop in gaps(block):
+            memory[start:stop] = 0xFF
+
+
+def is_poisoned(one):
+    """Whether nothing was written beyond the end of a value."""
+    return all(
+        (memory[start:stop] == 0xFF).all()
+        for block, memory in (
+            (one.places.state, one.state),
+            (one.places.memory, one.memory),
+        )
+        for start, stop in gaps(block)
+    )
+
+
+def compiled(step, carry, xs, weights, dtype, width=None):
+    """The outputs of a compiled step, and the step; gaps in its memory are NaN."""
+    n_in, batch = xs.shape[1:]
+    one = NativeStep(step, carry, n_in, batch, weights, dtype, width=width)
+    poison(one)
+    out = one.room(len(xs))
+    if one.advance(xs, out) != len(xs):
+        one.python.raise_failure()
+    assert is_poisoned(one)
+    return out, one
+
+
+def assert_agrees(step, carry, xs, weights=(), width=None, tol=None):
+    """The same as without recording; exactly if there is no tolerance."""
+    dtype = xs.dtype
+    with np.errstate(all="ignore"):
+        expected, last = evaluate(step, carry, xs, weights, dtype)
+        found, one = compiled(step, carry, xs, list(weights), dtype, width)
+    pairs = [*zip(expected, found, strict=True), *zip(last, one.carry, strict=True)]
+    for a, b in pairs:
+        if tol is None:
+            np.testing.assert_array_equal(b, a)
+        else:
+            np.testing.assert_allclose(b, a, atol=tol, rtol=tol)
+    return one
+
+
+# -- random steps ----------------------------------------------------------------------
+
+
+class Exact:
+    """A step of random operations that give the same to the bit, in any order of units.
+
+    Arrays have ``n`` rows or one, and ``batch`` columns or one.
+    """
+
+    def __init__(self, seed, n_ops, weights):
+        self.seed, self.n_ops, self.weights = seed, n_ops, weights
+
+    def __call__(self, xp, carry, x, weights):
+        self.xp, self.rng = xp, np.random.RandomState(self.seed)
+        self.n, self.batch = x.shape
+        self.pool = [*carry, x, *weights, x[:1], x[:, :1]]
+        for _ in range(self.n_ops):
+            makers = [self.arithmetic, self.choice, self.rows, self.parts, self.folded]
+            self.pool.append(makers[self.rng.randint(len(makers))]())
+        return [self.full() for _ in carry], xp.concat([self.full(), self.full()])
+
+    def pick(self):
+        late = self.rng.randint(2) and len(self.pool) > 8
+        first = len(self.pool) - 4 if late else 0
+        return self.pool[self.rng.randint(first, len(self.pool))]
+
+    def full(self):
+        return self.xp.broadcast(self.pick(), (self.n, self.batch))
+
+    def arithmetic(self):
+        xp, a, b = self.xp, self.pick(), self.pick()
+        return [
+            lambda: a + b,
+            lambda: a - 0.25,
+            lambda: xp.clip(a * b, -2, 2),
+            lambda: xp.clip(a / (abs(b) + 1), -2, 2),
+            lambda: -a,
+            lambda: xp.abs(a),
+            lambda: xp.floor(a * 3),
+            lambda: xp.sign(b),
+            lambda: xp.sqrt(xp.abs(a)),
+        ][self.rng.randint(9)]()
+
+    def choice(self):
+        xp, a, b = self.xp, self.pick(), self.pick()
+        condition = [
+            lambda: a > b,
+            lambda: (a <= b) & (b < 0.5),
+            lambda: (a >= 0) | (b < a),
+        ][self.rng.randint(3)]()
+        return [
+            lambda: xp.where(condition, a, b),
+            lambda: xp.where(condition, self.pick(), 0),
+            lambda: xp.maximum(a, b),
+            lambda: xp.minimum(a, 0.5),
+            lambda: condition * a,
+        ][self.rng.randint(5)]()
+
+    def rows(self):
+        x, n = self.full(), self.n
+        k = self.rng.randint(n)
+        return [
+            lambda: self.xp.take(x, self.rng.randint(n, size=n)),
+            lambda: x[::-1],
+            lambda: x[k : k + 1],
+            lambda: self.xp.concat([x[k:], x[:k]]) if k else x,
+            lambda: self.xp.concat([x[k:] * 0.5, self.full()[:k]]) if k else x,
+        ][self.rng.randint(5)]()
+
+    def parts(self):
+        """A part of a concatenation that is used twice."""
+        xp, a, b = self.xp, self.full() * 0.5, self.full()
+        both = xp.concat([a, b, a])
+        k = self.rng.randint(self.n)
+        return both[k : k + self.n] + a
+
+    def folded(self):
+        """Through another shape, transposed."""
+        xp, x = self.xp, self.full()
+        size = self.n * self.batch
+        k = max(k for k in range(1, 8) if size % k == 0)
+        y = xp.reshape(xp.transpose(xp.reshape(x, (k, -1)), (1, 0)), (self.n, self.batch))
+        return y * xp.float(0.5)
+
+
+SHAPES = [(1, 1), (2, 1), (7, 1), (70, 1), (33, 2), (5, 3), (1, 8), (6, 17), (3, 64)]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("width", (4, 8, 16))
+def test_random_arithmetic_is_exact(width, dtype, rng):
+    for seed, shape in zip(rng.randint(2**31, size=len(SHAPES)), SHAPES, strict=True):
+        carry = [rng.uniform(-1, 1, shape).astype(dtype) for _ in range(1 + seed % 4)]
+        weights = [rng.uniform(-1, 1, s).astype(dtype) for s in (shape, (shape[0], 1))]
+        xs = rng.uniform(-1, 1, (3, *shape)).astype(dtype)
+        assert_agrees(Exact(seed, 4 + seed % 12, weights), carry, xs, weights, width)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("batch", (1, 3, 9))
+def test_random_steps(dtype, batch, rng):
+    for seed in rng.randint(2**31, size=5):
+        carry = [rng.uniform(-1, 1, (6, batch)) for _ in range(1 + seed % 5)]
+        weights = [rng.uniform(-0.5, 0.5, (6, 6)), rng.uniform(-1, 0, (6, 1))]
+        arrays = rng.uniform(-1, 1, (4, 6, batch)), carry, weights
+        xs, carry, weights = (
+            [a.astype(dtype) for a in x] if isinstance(x, list) else x.astype(dtype)
+            for x in arrays
+        )
+        tol = {"float32": 2e-3, "float64": 1e-9}[dtype]
+        assert_agrees(random_step(seed, 1 + seed % 30), carry, xs, weights, tol=tol)
+
+
+@pytest.mark.parametrize("batch, width", [(1, None), (3, 4), (8, 16)])
+def test_every_function_of_the_namespace(batch, width, rng):
+    """All of them in one step, since each step is compiled."""
+
+    def step(xp, carry, x, weights):
+        (p,) = carry
+        results = [f(xp, x, p) for _, f, _ in CASES]
+        flat = [xp.reshape(y, (-1, 1)) for y in results]
+        return [p], xp.broadcast(xp.concat(flat), (sum(len(y) for y in flat), 1))
+
+    for dtype, tol in TOLERANCE.items():
+        p = rng.uniform(0.2, 2, (6, batch)).astype(dtype)
+        xs = rng.uniform(-2, 2, (2, 6, batch)).astype(dtype)
+        assert_agrees(step, [p], xs, width=width, tol=tol)
+
+
+# -- what is carried -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REARRANGED)
+def test_carries_change_places(name, rng):
+    """Cycles, delays, one result for several carries, and what is read afterwards."""
+
+    def step(xp, carry, x, weights):
+        return REARRANGED[name](xp, carry, x), xp.concat([carry[0], x[1:2]])
+
+    xs = rng.uniform(-1, 1, (5, 4, 3))
+    one = assert_agrees(step, carries(rng, 3), xs, width=4, tol=1e-13)
+    assert len(one.carry) == 3
+
+
+def test_what_is_carried_is_overwritten_in_place(rng):
+    def step(xp, carry, x, weights):
+        voltage, time = carry
+        spiked = voltage > 0.5
+        following = xp.where(spiked, 0, voltage * 0.9 + x)
+        return [following, xp.where(spiked, 1.0, time - 0.1)], following * 2
+
+    one = assert_agrees(step, carries(rng, 2), rng.uniform(-1, 1, (9, 4, 3)))
+    assert one.plan.copied == 0 and len(one.plan.units) == 1
+    assert one.plan.spans == {}  # nothing but the carries is in memory
+
+
+# -- what is fixed ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", (1, 3, 16))
+def test_weights_in_any_order_and_their_new_values(batch, rng):
+    def step(xp, carry, x, weights):
+        a, b, c = weights
+        turned = xp.transpose(a, (1, 0))
+        y = xp.matmul(turned, x) + xp.matmul(a, x) * b + xp.exp(c)[2:] + turned[:, 1:2]
+        return [carry[0] + xp.sum(xp.reshape(y, (2, 2, batch)), 1)], y * b[::-1]
+
+    weights = [rng.uniform(-1, 1, s) for s in ((4, 4), (4, 1), (6, 1))]
+    xs = rng.uniform(-1, 1, (3, 4, batch))
+    carry = [np.zeros((2, batch))]
+    one = assert_agrees(step, carry, xs, weights, tol=1e-13)
+    for weight in weights:
+        weight *= -1.5
+    one.refresh()
+    one.set_carry(carry)
+    out = one.room(len(xs))
+    assert one.advance(xs, out) == len(xs)
+    expected, _ = evaluate(step, carry, xs, weights, "float64")
+    np.testing.assert_allclose(out, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("batch", (1, 2, 16))
+def test_weighted_sums_of_rows(batch, rng):
+    index = rng.randint(30, size=(5, 11))
+
+    def step(xp, carry, x, weights):
+        terms = xp.reshape(weights[0], (5, 11, 1)) * xp.take(x, index)
+        return [carry[0] * 0.5 + xp.sum(terms, 0)], carry[0]
+
+    weights = [rng.uniform(-1, 1, (5, 11))]
+    xs = rng.uniform(-1, 1, (3, 30, batch))
+    one = assert_agrees(step, [np.zeros((11, batch))], xs, weights, tol=1e-13)
+    made = [ins for unit in one.plan.units for ins in unit.instructions]
+    kinds = [type(ins.operation).__name__ for ins in made]
+    assert "Gathered" in kinds and "Take" not in kinds and "Sum" not in kinds
+
+
+# -- loops -----------------------------------------------------------------------------
+
+
+def test_populations_of_one_size_become_one_loop(rng):
+    """Also if one lies in memory as a matrix, and the other one in a row."""
+
+    def step(xp, carry, x, weights):
+        matrix = xp.reshape(carry[0], (6, 4, 1)) + xp.reshape(x[:6], (6, 1, 1))
+        row = carry[1] * 0.5 + 1
+        return [xp.reshape(matrix, (24, 1)), row], row
+
+    xs = rng.uniform(size=(3, 24, 1))
+    one = assert_agrees(step, carries(rng, 2, 24, 1), xs, width=4)
+    assert [unit.fused for unit in one.plan.units] == [True]
+    assert one.plan.units[0].axes == (6, 4)
+
+
+def test_loops_are_not_joined_if_lanes_would_be_empty(rng):
+    def step(xp, carry, x, weights):
+        matrix = xp.reshape(carry[0], (10, 5, 1)) + xp.reshape(x[:10], (10, 1, 1))
+        row = carry[1] * 0.5 + 1
+        return [xp.reshape(matrix, (50, 1)), row], row
+
+    xs = rng.uniform(size=(3, 50, 1))
+    one = assert_agrees(step, carries(rng, 2, 50, 1), xs, width=8)
+    assert sorted(unit.axes for unit in one.plan.units) == [(10, 5), (50,)]
+
+
+# -- Python, and what there is no code for ---------------------------------------------
+
+
+def doubled(fail=()):
+    """A step that calls a function, which fails in some of its calls."""
+    calls = []
+
+    def function(arrays):
+        calls.append(arrays[0].flags.writeable)
+        if len(calls) in fail:
+            raise RuntimeError("not now")
+        return [arrays[0] * 2, arrays[1][:1]]
+
+    def step(xp, carry, x, weights):
+        y, z = xp.host_call(function, [carry[0] + x, np.ones((3, 2))], [4, 1])
+        return [carry[0] * 0.5 + y], y + z
+
+    return step, calls
+
+
+def test_functions_are_called_with_what_is_in_memory(rng):
+    step, calls = doubled()
+    xs = rng.uniform(-1, 1, (5, 4, 2))
+    assert_agrees(step, carries(rng, 1, 4, 2), xs, tol=1e-13)
+    # never while it was recorded, and nothing can be changed
+    assert calls == [True] * 5 + [False] * 5
+
+
+def test_a_function_that_fails_ends_the_run_after_whole_steps(rng):
+    step, _ = doubled(fail={4})
+    one = NativeStep(step, carries(rng, 1, 4, 2), 4, 2, [], "float64")
+    xs = rng.uniform(-1, 1, (5, 4, 2))
+    assert one.advance(xs, one.room(5)) == 3
+    with pytest.raises(RuntimeError, match="not now"):
+        one.python.raise_failure()
+    assert one.python.failure is None
+
+
+def test_what_there_is_no_code_for_is_refused():
+    with pytest.raises(Unsupported, match="no machine code for Mask"):
+        writer_of(Mask(np.dtype("f4")))
+    with pytest.raises(Unsupported):
+        writer_of(Operation())
+    with pytest.raises(Unsupported):  # it is part of a loop, and has no code of its own
+        writer_of(Copy())
+
+
+def test_two_threads_run_one_piece_of_machine_code(rng):
+    def step(xp, carry, x, weights):
+        return [xp.tanh(carry[0] * weights[0] + x)], carry[0]
+
+    xs = rng.uniform(-1, 1, (20000, 4, 3))
+    weights = [[np.full((4, 1), w)] for w in (0.5, -0.75)]
+    steps = [NativeStep(step, [np.zeros((4, 3))], 4, 3, w, "float64") for w in weights]
+    assert steps[0].text == steps[1].text
+    outs = [one.room(len(xs)) for one in steps]
+    threads = [
+        threading.Thread(target=one.advance, args=(xs, out))
+        for one, out in zip(steps, outs, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for w, out in zip(weights, outs, strict=True):
+        expected, _ = evaluate(step, [np.zeros((4, 3))], xs[:50], w, "float64")
+        np.testing.assert_allclose(out[:50], expected, atol=1e-13)
