@@ -56,3 +56,22 @@ def seconds_per_step(plan: Plan) -> float:
                 sizes = (prod(view.shape) for view in (*ins.operands, *ins.outputs))
                 elements += max(sizes, default=0)
     return max(PRODUCT_SECONDS * products + ELEMENT_SECONDS * elements, 1e-9)
+
+
+#: vectors of rows from which on products are taken from the neurons that spiked
+SPIKED_VECTORS = 2
+
+#: multiplications of a product that is worth a call of BLAS
+BLAS_PRODUCTS = 64 * 512 * 512
+
+#: columns up to which a fixed matrix is multiplied by columns, and rows in proportion to
+#: columns from which on it is, too
+FEW_COLUMNS, MANY_ROWS = 64, 4
+
+
+def by_columns(m: int, k: int, width: int) -> bool:
+    """Whether a fixed matrix of ``m`` by ``k`` numbers is multiplied by columns.
+
+    Otherwise it is multiplied by rows, each of which ends with a sum of lanes.
+    """
+    return (m >= width or k < 4) and (k <= FEW_COLUMNS or m > MANY_ROWS * k)

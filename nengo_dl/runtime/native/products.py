@@ -1,64 +1,198 @@
-"""The code of matrix products and of weighted sums of rows."""
+"""Matrix products and gathered sums: which way is taken for which shape.
+
+The ways themselves are in `nengo_dl.runtime.native.matrices` and
+`nengo_dl.runtime.native.spikes`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
 
-from nengo_dl.runtime.native.preparation import Gathered
+from nengo_dl.runtime.native import blas, costs, matrices, spikes
+from nengo_dl.runtime.native.axes import in_order, joined
+from nengo_dl.runtime.native.preparation import Gathered, is_fixed
+from nengo_dl.runtime.native.units import Plan
 from nengo_dl.runtime.native.writer import Writer, writes
-from nengo_dl.runtime.numpy.codegen import Instruction
-from nengo_dl.runtime.numpy.operations import Matmul
+from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
+from nengo_dl.runtime.numpy.operations import Copy, Matmul, Select, Take, Ufunc
+
+#: what writes one product: addresses of both operands and of the result
+Way = Callable[[str, str, str], None]
 
 
 @writes(Matmul)
 def multiply(writer: Writer, ins: Instruction) -> None:
-    """A stack of products, each row by row: sums of rows of the second factor."""
-    a, b = ins.operands
+    """A product of matrices, or of stacks of them."""
+    a, x = ins.operands
     (out,) = ins.outputs
-    code, size = writer.code, writer.code.size
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    step_a = 0 if prod(a.shape[:-2]) == 1 else m * k * size
-    step_b = 0 if prod(b.shape[:-2]) == 1 else k * n * size
-    left, right, target = writer.operand(a), writer.operand(b), writer.result(out)
-    with code.loop(prod(out.shape[:-2])) as group, code.loop(m) as row:
-        matrix = code.at(left, code.times(group.i, step_a))
-        factors = code.at(matrix, code.times(row.i, k * size))
-        rows = code.at(right, code.times(group.i, step_b))
-        place = code.at(target, code.times(group.i, m * n * size))
-        place = code.at(place, code.times(row.i, n * size))
-        with code.loop(n, code.width) as column:
-            shift = code.times(column.i, code.size)
-            with code.loop(k, carried=[code.const(0.0)]) as term:
-                factor = code.at(factors, code.times(term.i, size))
-                x = code.at(code.at(rows, shift), code.times(term.i, n * size))
-                factor = code.splat(code.load_scalar(factor))
-                term.next = [code.fma(factor, code.load(x), term.carried[0])]
-            mask = code.ragged(n, column.i)
-            code.store(term.results[0], code.at(place, shift), mask)
+    if not out.nbytes:
+        return
+    if not a.nbytes:  # sums without terms
+        writer.code.clear_bytes(writer.result(out), out.nbytes)
+        return
+    columns, write = _way(writer, a, x, a.shape[-2], x.shape[-1])
+    first = columns or writer.operand(a)
+    _stack(writer, a, x, out, (first, writer.operand(x), writer.result(out)), write)
+
+
+def _stack(
+    writer: Writer, a: View, x: View, out: Value, places: tuple[str, ...], write: Way
+) -> None:
+    """Products one after the other, for all axes but the last two."""
+    code, lead = writer.code, out.shape[:-2]
+    table = []
+    for view in (a, x, View.all_of(out)):
+        step = prod(view.shape[-2:])  # they lie in order
+        sizes = view.shape[:-2]
+        own = (s * step if n > 1 else 0 for s, n in zip(in_order(sizes), sizes))
+        table.append((0,) * (len(lead) - len(sizes)) + tuple(own))
+    axes, table = joined(lead, table)
+
+    def nest(d: int, here: tuple[str, ...]) -> None:
+        if d == len(axes):
+            write(*here)
+            return
+        with code.loop(axes[d]) as loop:
+            rows = zip(here, table, strict=True)
+            nest(
+                d + 1,
+                tuple(code.at(p, code.times(loop.i, s[d] * code.size)) for p, s in rows),
+            )
+
+    nest(0, places)
+
+
+def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[str | None, Way]:
+    """Where the matrix lies transposed (None: it does not), and what multiplies."""
+    code, k = writer.code, a.shape[-1]
+    stride = m * code.size
+    if n > 1:
+        if blas.pays(m, k, n) and len(a.shape) == len(x.shape) == 2:
+            return None, lambda a, x, y: blas.multiply(writer, a, x, y, m, k, n)
+        return None, lambda a, x, y: matrices.by_blocks(code, a, x, y, m, k, n)
+    if is_fixed(a):
+        if m >= costs.SPIKED_VECTORS * code.width and mostly_zero(writer.plan, x):
+            room = writer.table(("room", k), lambda: np.zeros(k, np.uint32))
+            return _columns(writer, a), lambda a, x, y: spikes.by_spikes(
+                code, a, x, y, m, k, stride, room
+            )
+        if costs.by_columns(m, k, code.width):
+            return _columns(writer, a), lambda a, x, y: matrices.by_columns(
+                code, a, x, y, m, k, stride
+            )
+    elif k <= code.width // 2 and m >= code.width:
+        return None, lambda a, x, y: matrices.by_lanes(code, a, x, y, m, k)
+    return None, lambda a, x, y: matrices.by_rows(code, a, x, y, m, k)
+
+
+def _columns(writer: Writer, a: View) -> str:
+    """The address of a fixed matrix, or of a stack of them, column by column."""
+    array = a.array
+    assert array is not None  # it is fixed
+
+    def transposed() -> np.ndarray:
+        return np.ascontiguousarray(np.swapaxes(array, -1, -2))
+
+    return writer.table((a.value, a.offset, a.shape, "columns"), transposed)
 
 
 @writes(Gathered)
 def gather(writer: Writer, ins: Instruction) -> None:
-    """Weighted sums of rows, by a table of where these begin."""
+    """Weighted sums of rows."""
     x, weights = ins.operands
-    (out,) = ins.outputs
-    code, size = writer.code, writer.code.size
-    terms, n = ins.operation.index.shape
-    batch = x.shape[1]
-    begin = np.ascontiguousarray(ins.operation.index * batch * size, np.uint32)
-    table = writer.table(ins, lambda: begin)
-    source, factors = writer.operand(x), writer.operand(weights)
-    target = writer.result(out)
-    with code.loop(n) as row, code.loop(batch, code.width) as column:
-        shift = code.times(column.i, size)
-        with code.loop(terms, carried=[code.const(0.0)]) as term:
-            number = code.plus(code.times(term.i, n), row.i)
-            place = code.load_index(code.at(table, code.times(number, 4)))
-            place = code.at(code.at(source, place), shift)
-            factor = code.load_scalar(code.at(factors, code.times(number, size)))
-            product = code.fma(code.splat(factor), code.load(place), term.carried[0])
-            term.next = [product]
-        place = code.at(code.at(target, code.times(row.i, batch * size)), shift)
-        code.store(term.results[0], place, code.ragged(batch, column.i))
+    index, (out,) = ins.operation.index, ins.outputs
+    code, (terms, n) = writer.code, index.shape
+    if not out.nbytes:
+        return
+    k, batch = x.shape
+    here, there = writer.operand(x), writer.result(out)
+    given = weights.array
+    assert given is not None  # they are fixed
+    given = given.reshape(terms, n)
+    if batch > 1:
+        places = writer.table((ins, "rows"), lambda: _bytes(index.T, batch * code.size))
+        factors = writer.table((ins, "by row"), lambda: np.ascontiguousarray(given.T))
+        sizes = terms, n, batch
+        spikes.gathered_rows(code, here, there, *sizes, places, factors)
+    elif mostly_zero(writer.plan, x):
+        starts, targets, order = spikes.targets_of(index, k)
+        spikes.to_targets(
+            *(code, here, there, n, k),
+            writer.table((ins, "starts"), lambda: starts),
+            writer.table((ins, "targets"), lambda: targets),
+            writer.table((ins, "by target"), lambda: given.reshape(-1)[order]),
+        )
+    else:
+        places = writer.table((ins, "lanes"), lambda: _bytes(index, code.size))
+        factors = writer.operand(weights)
+        spikes.gathered_lanes(code, here, there, terms, n, places, factors)
+
+
+def _bytes(index: np.ndarray, row: int) -> np.ndarray:
+    """Where rows begin."""
+    return np.ascontiguousarray(index * row, np.uint32)
+
+
+# who spikes
+
+
+def mostly_zero(plan: Plan, view: View) -> bool:
+    """Whether an operand is the spikes of neurons: a fixed value or 0, by a condition.
+
+    Constants beside spikes do not count. It need not be certain: products are right for
+    any operand.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of the step in which it is computed.
+    view : View
+        The operand.
+    """
+    return _mostly_zero(plan, view, set())
+
+
+def _mostly_zero(plan: Plan, view: View, seen: set[Value]) -> bool:
+    value = view.value
+    if value in seen:
+        return False
+    seen.add(value)
+    if value in plan.parts:
+        rest = [part for part in plan.parts[value] if not _is_constant(plan, part)]
+        return bool(rest) and all(
+            _mostly_zero(plan, View.all_of(part), seen) for part in rest
+        )
+    if value in plan.program.carry:
+        following = plan.program.next_carry[plan.program.carry.index(value)]
+        return _mostly_zero(plan, following, seen)
+    made = plan.makers.get(value)
+    if made is None:
+        return False
+    operation, operands = made.operation, made.operands
+    if isinstance(operation, Select):
+        chosen = operands[1:]
+        return any(map(_is_zero, chosen)) and all(map(is_fixed, chosen))
+    if isinstance(operation, (Copy, Take)):
+        return _mostly_zero(plan, operands[0], seen)
+    if isinstance(operation, Ufunc) and operation.function is np.multiply:
+        varying = [x for x in operands if not is_fixed(x)]
+        return len(varying) == 1 and _mostly_zero(plan, varying[0], seen)
+    return False
+
+
+def _is_constant(plan: Plan, value: Value) -> bool:
+    """Whether a part of a concatenation is a copy of a constant."""
+    made = plan.makers.get(value)
+    return (
+        made is not None
+        and isinstance(made.operation, Copy)
+        and is_fixed(made.operands[0])
+    )
+
+
+def _is_zero(view: View) -> bool:
+    """Whether an operand is 0 for ever."""
+    return view.value.kind == "constant" and not np.any(view.array)

@@ -26,10 +26,25 @@ def _c_library_function(name: str) -> int:
     return address
 
 
+def _blas_function(name: str) -> int:
+    """The address of a function of the BLAS that SciPy brings."""
+    from scipy.linalg import cython_blas
+
+    capsule = cython_blas.__pyx_capi__[name]
+    api = ctypes.pythonapi
+    api.PyCapsule_GetName.restype = ctypes.c_char_p
+    api.PyCapsule_GetName.argtypes = [ctypes.py_object]
+    api.PyCapsule_GetPointer.restype = ctypes.c_void_p
+    api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    return api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
+
+
 #: where each name leads to
 FINDERS: dict[str, Callable[[], int]] = {
     f"{PREFIX}powf": lambda: _c_library_function("powf"),
     f"{PREFIX}pow": lambda: _c_library_function("pow"),
+    f"{PREFIX}sgemm": lambda: _blas_function("sgemm"),
+    f"{PREFIX}dgemm": lambda: _blas_function("dgemm"),
 }
 
 
