@@ -24,9 +24,8 @@ from nengo.params import BoolParam, Default, Parameter
 from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.lowering import rule_of
 from nengo_dl.config import configure_settings, get_setting
-from nengo_dl.kernels.tensor_function import SimTensorNode
+from nengo_dl.kernels.tensor_function import SimTensorNode, wrong_arguments
 from nengo_dl.notices import warn
-from nengo_dl.runtime.tensorflow.arguments import wrong_arguments
 
 #: stands for what Nengo's config says; typed as anything, since it takes the place of
 #: arguments of all types

@@ -28,6 +28,23 @@ JOINED = {
         "simplify": "share stack",
         "traits": "registry",
     },
+    "kernels": {"algebra": "gradients time", "callbacks": "captured_state independence"},
+    "runtime": {
+        "emit": "stages",
+        "executor": "sampling state",
+        "forms": "history",
+        "host": "hosts_then users_code",
+        "stepwise": "interrupts journal",
+    },
+    "runtime.numpy": {"executor": "step"},
+    "runtime.tensorflow": {
+        "batch_first": "orientation stages",
+        "loop": "carried_variables either reuse",
+        "namespace": "scratch series",
+        "python_calls": "originals",
+        "randomness": "random_numbers",
+        "variables": "parameter_banks starting_values",
+    },
 }
 MOVED |= {
     f"nengo_dl.{folder}.{old}": f"nengo_dl.{folder}.{new}"

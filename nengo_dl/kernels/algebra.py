@@ -1,22 +1,25 @@
-"""Sums, products and matrices: what connections and views are made of.
+"""Sums, products and matrices: what connections and views are made of; time and probes.
 
-=================  ==================================================================
-operator           becomes
-=================  ==================================================================
-``Reset``          a constant
-``Copy``           terms with factor one
+==================  ==================================================================
+operator            becomes
+==================  ==================================================================
+``Reset``           a constant
+``Copy``            terms with factor one
 ``ElementwiseInc``  terms with a constant factor, or a `Product`
-``DotInc``         a `MatVec` (fixed or trained matrix) or a `VaryingMatVec` (learned)
-=================  ==================================================================
+``DotInc``          a `MatVec` (fixed or trained matrix) or a `VaryingMatVec` (learned)
+``TimeUpdate``      inputs
+``SimProbe``        a mark
+==================  ==================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset
+from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset, TimeUpdate
+from nengo.builder.probe import SimProbe
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
@@ -268,3 +271,74 @@ def _with_shape(matrix, shape):
     if isinstance(matrix, np.ndarray):
         return np.ascontiguousarray(matrix.reshape(shape))
     return type(matrix)(matrix.key, shape, matrix.index)
+
+
+# other gradients ----------------------------------------------------------------------
+
+
+class WithGradient(Kernel):
+    """A value with the gradient of something else, which is about the same.
+
+    For training only, where it joins spikes with rates. Parameters: none. Inputs: the
+    value; what gets the gradient in its place. All are ``(n, batch)``.
+    """
+
+    name = "with_gradient"
+    operations = 1
+    cut_inputs = (0,)
+
+    def step(
+        self, xp: ArrayNamespace, p: Params, value: Array, like: Array
+    ) -> tuple[Array, ...]:
+        """One time step."""
+        return (xp.with_gradient(value, like),)
+
+
+WITH_GRADIENT = WithGradient()
+
+
+def with_gradients(
+    low: Lowering, values: Mapping[Signal, np.ndarray], likes: Mapping[Signal, np.ndarray]
+) -> dict[Signal, np.ndarray]:
+    """Signals with the gradients of others.
+
+    Parameters
+    ----------
+    low : Lowering
+    values : dict
+        Signal -> elements.
+    likes : dict
+        The same, for those signals whose gradients are replaced.
+
+    Returns
+    -------
+    dict
+        Signal -> elements, equal to ``values``.
+    """
+    joined = dict(values)
+    for signal, like in likes.items():
+        pair = [values[signal], like]
+        (joined[signal],) = low.node(WITH_GRADIENT, pair, [like.size], {})
+    return joined
+
+
+# time and probes ----------------------------------------------------------------------
+
+
+@lowers(TimeUpdate)
+class LowerTimeUpdate(OperatorRule):
+    """``step += 1; time = step * dt``: both are given to every step from outside."""
+
+    def lower(self, op: TimeUpdate, low: Lowering) -> None:
+        """Declare them as inputs; they vanish again where nothing reads them."""
+        for signal in (op.step, op.time):
+            low.define(signal, low.input(signal, signal.size))
+
+
+@lowers(SimProbe)
+class LowerProbe(OperatorRule):
+    """Marks a signal as read; what a probe records is taken at the end of a step."""
+
+    def lower(self, op: SimProbe, low: Lowering) -> None:
+        """Freeze the signal, as the operator's place in core's order demands."""
+        low.read(op.signal)

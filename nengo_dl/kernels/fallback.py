@@ -30,8 +30,7 @@ from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.lowering import OperatorRule, signal_index, unknown_operator
 from nengo_dl.compiler.traits import operators
-from nengo_dl.kernels.callbacks import Callback
-from nengo_dl.kernels.captured_state import CapturedState, reached
+from nengo_dl.kernels.callbacks import Callback, CapturedState, reachable, reached
 from nengo_dl.kernels.functions import (
     PYTHON,
     Attempt,
@@ -43,7 +42,6 @@ from nengo_dl.kernels.functions import (
     step_times,
     warn_of_python,
 )
-from nengo_dl.kernels.independence import reachable
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:

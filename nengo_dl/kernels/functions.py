@@ -15,9 +15,7 @@ from nengo.utils.numpy import is_array_like
 from nengo_dl.compiler.exact_callbacks import COUNT, from_digits, to_digits
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
-from nengo_dl.kernels.callbacks import Callback
-from nengo_dl.kernels.captured_state import CapturedState
-from nengo_dl.kernels.independence import reachable
+from nengo_dl.kernels.callbacks import Callback, CapturedState, reachable
 from nengo_dl.notices import label_of, warn
 
 if TYPE_CHECKING:

@@ -10,26 +10,259 @@ function ``step(xp, carry, x, weights) -> (next_carry, y)`` for layouts of a sin
 ``carry`` are arrays ``(n_i, batch)``, ``x`` are the inputs of the step,
 ``(layout.n_inputs, batch)``, or None if that is 0, and ``y`` are the rows that are
 probed, ``(layout.n_probed, batch)``. Layouts with stages for all steps at once are run by
-`.stages` and ``loop_step``.
+``SequenceStages`` and ``loop_step``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Flag
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from nengo_dl.compiler.graph import ParameterRef
-from nengo_dl.compiler.layout import Layout, Weight
+from nengo_dl.compiler.layout import Layout, StateSlot, Weight, looking_at
 from nengo_dl.runtime.host import InputFeed
 from nengo_dl.runtime.namespace import ArrayNamespace
-from nengo_dl.runtime.sampling import Sampling, Seen
-from nengo_dl.runtime.state import StateStore
+
+# sampling -----------------------------------------------------------------------------
+#
+# A probe of 400 x 400 weights with ``sample_every=1.0`` shows one step of a thousand.
+# To read it in all of them takes longer than the steps themselves, so a program runs
+# the steps in between without it. Small probes are read each step: that costs less than
+# it takes to ask whether to.
+
+#: steps that are looked through at once for samples
+WINDOW = 4096
+
+#: estimated seconds for reading a probe, for each byte; one of fewer bytes is never worth
+#: a program of its own (``python -m nengo_dl.benchmarks sampled``)
+BYTE_SECONDS, LEAST_BYTES = 1e-9, 4096
+
+
+def pays_to_leave_out(n_bytes: float, period: float, seconds: float) -> bool:
+    """Whether it pays to leave a probe out between its samples.
+
+    Parameters
+    ----------
+    n_bytes : float
+        What the probe sees in a step.
+    period : float
+        Steps between two samples.
+    seconds : float
+        What it costs for each sample.
+    """
+    if n_bytes < LEAST_BYTES:
+        return False
+    return BYTE_SECONDS * n_bytes * (period - 1) > seconds
+
+
+class Seen(NamedTuple):
+    """What probes saw in some steps.
+
+    Attributes
+    ----------
+    steps : int
+        How many.
+    parts : tuple
+        ``(rows, probes, sampled)``: an array ``(n, rows, batch)``; for each probe its
+        first row and the one after its last; whether the array has samples alone. If
+        not, it has all the steps.
+    """
+
+    steps: int
+    parts: tuple[tuple[np.ndarray, tuple[tuple[Any, int, int], ...], bool], ...]
+
+
+class Sampling:
+    """The times at which probes are read: periods, and those of the last step alone.
+
+    Parameters
+    ----------
+    periods : mapping
+        Probe -> number of steps between two samples. Of the steps 1, 2, ... those with
+        ``step % period < 1`` are samples, as in core Nengo.
+    last : set
+        Those of them of which only the last sample of a run is wanted.
+    """
+
+    def __init__(self, periods: Mapping[Any, float], last: Any = ()) -> None:
+        self.periods = dict(periods)
+        self.last = frozenset(last)
+
+    def among(self, probes: Any) -> Sampling:
+        """The sampling of some of the probes alone."""
+        periods = {p: period for p, period in self.periods.items() if p in probes}
+        return Sampling(periods, self.last & set(periods))
+
+    def due(self, step: int) -> frozenset:
+        """Which probes have a sample in one step that is a run of its own."""
+        return frozenset(p for p, period in self.periods.items() if step % period < 1)
+
+    def samples(self, start: int, n_steps: int) -> Iterator[tuple[int, frozenset]]:
+        """Steps of a run with samples, in order, and the probes that have one there.
+
+        Parameters
+        ----------
+        start : int
+            Number of steps before the run.
+        n_steps : int
+        """
+        final = {probe: self._final(probe, start, n_steps) for probe in self.last}
+        for first in range(start + 1, start + n_steps + 1, WINDOW):
+            steps = np.arange(first, min(first + WINDOW, start + n_steps + 1))
+            found: dict[int, list] = {}
+            for probe, period in self.periods.items():
+                if probe in final:
+                    mine = [final[probe]] if final[probe] in steps else []
+                else:
+                    mine = steps[steps % period < 1].tolist()
+                for step in mine:
+                    found.setdefault(step, []).append(probe)
+            for step in sorted(found):
+                yield step, frozenset(found[step])
+
+    def _final(self, probe: Any, start: int, n_steps: int) -> int | None:
+        """The last step of a run that is a sample of a probe."""
+        stop = start + n_steps
+        while stop > start:
+            steps = np.arange(max(start, stop - WINDOW) + 1, stop + 1)
+            found = steps[steps % self.periods[probe] < 1]
+            if found.size:
+                return int(found[-1])
+            stop = int(steps[0]) - 1
+        return None
+
+
+class Look:
+    """Which rows of a result belong to which probe, those of each step first.
+
+    Parameters
+    ----------
+    layout : Layout
+        The whole step.
+    sampled : frozenset
+        Its probes that are read at their samples only.
+    due : frozenset
+        Those of them that are read.
+    """
+
+    def __init__(self, layout: Layout, sampled: frozenset, due: frozenset) -> None:
+        probes = [key for key, _, _ in layout.probes]
+        every = [key for key in probes if key not in sampled]
+        self.layout = layout
+        if sampled:
+            self.layout = looking_at(layout, [*every, *(k for k in probes if k in due)])
+        rows = [(k, a, a + int(np.prod(s))) for k, a, s in self.layout.probes]
+        self.every = tuple(rows[: len(every)])
+        #: rows of each step
+        self.n_every = self.every[-1][2] if self.every else 0
+        self.due = tuple((k, a - self.n_every, b - self.n_every) for k, a, b in rows)
+        self.due = self.due[len(every) :]
+
+    def part(self, rows: np.ndarray) -> tuple:
+        """The samples in ``(steps, n, batch)``, as a part of `Seen`."""
+        return rows[:, self.n_every :], self.due, True
+
+
+# state --------------------------------------------------------------------------------
+
+
+class StateStore:
+    """State of the simulation by signal, independent of any program's layout.
+
+    A program that is about to run takes its carried arrays from here, and gives them
+    back when another one takes over. Values are arrays ``(size, batch)``.
+    """
+
+    def __init__(self, batch: int, dtype):
+        self.batch = batch
+        self.dtype = np.dtype(dtype)
+        self.values: dict[object, np.ndarray] = {}
+
+    def clear(self) -> None:
+        """Back to the first values."""
+        self.values.clear()
+
+    def load(
+        self, slots: Iterable[StateSlot], initial: Iterable[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Carried arrays ``(rows, batch)`` for a layout.
+
+        Parameters
+        ----------
+        slots : iterable of StateSlot
+            The layout's states.
+        initial : iterable of ndarray
+            First values of each carried array, for what was never stored.
+        """
+        carry = [
+            np.repeat(values.astype(self.dtype)[:, None], self.batch, axis=1)
+            for values in initial
+        ]
+        for slot in slots:
+            stored = self.values.get(slot.key)
+            if stored is None:
+                continue
+            for number in np.unique(slot.carry[slot.carry >= 0]).tolist():
+                mine = slot.carry == number
+                carry[number][slot.row[mine]] = stored[mine]
+        return carry
+
+    def save(self, slots: Iterable[StateSlot], carry: list[np.ndarray]) -> None:
+        """Take over what a program carries.
+
+        Entries that no element of the program holds keep what they were.
+        """
+        for slot in slots:
+            held = slot.carry >= 0
+            if not held.any():
+                continue
+            value = self.values.get(slot.key)
+            if value is None:
+                value = np.zeros((slot.carry.size, self.batch), self.dtype)
+                value[~np.isnan(slot.constant)] = slot.constant[
+                    ~np.isnan(slot.constant), None
+                ]
+            value = value.copy()
+            for number in np.unique(slot.carry[held]).tolist():
+                mine = slot.carry == number
+                value[mine] = carry[number][slot.row[mine]]
+            self.values[slot.key] = value
+
+    def fits(self, slots: Iterable[StateSlot], initial: Iterable[np.ndarray]) -> bool:
+        """Whether a layout can hold all values: those that share a place are equal."""
+        slots = list(slots)
+        carry = self.load(slots, initial)
+        for slot in slots:
+            stored = self.values.get(slot.key)
+            if stored is None:
+                continue
+            fixed = ~np.isnan(slot.constant)
+            constant = slot.constant[fixed, None].astype(self.dtype)
+            if (stored[fixed] != constant).any():
+                return False
+            for number in np.unique(slot.carry[slot.carry >= 0]).tolist():
+                mine = slot.carry == number
+                if (carry[number][slot.row[mine]] != stored[mine]).any():
+                    return False
+        return True
+
+    def copy(self) -> dict[object, np.ndarray]:
+        """All values, to be given to `restore` later."""
+        return dict(self.values)
+
+    def restore(self, values: dict[object, np.ndarray], keep=()) -> None:
+        """Values from `copy`, but for the signals to ``keep`` as they are now."""
+        kept = {key: self.values[key] for key in keep if key in self.values}
+        self.values = {**values, **kept}
+
+
+# the contract -------------------------------------------------------------------------
 
 #: runs so short that handing them to a compiled loop costs more than they do (``python -m
 #: nengo_dl.benchmarks first``); they do not count when it is asked whether that pays
@@ -125,7 +358,7 @@ class Executor(Protocol):
     back with ``feed.put_back(step, rows)``, and what functions returned in the step that
     did not come to its end is returned to it when it is run again: no function is called
     twice for a step, and no random number is skipped. `.host.Waiting` keeps the inputs of
-    those who run ahead, `.journal.Journal` the steps of those who work in place.
+    those who run ahead, `.stepwise.Journal` the steps of those who work in place.
 
     Attributes
     ----------
@@ -167,9 +400,9 @@ class Executor(Protocol):
         """Advance by ``n_steps`` after step ``start``; see above for how a run ends.
 
         Any number of steps may be run before what they gave is yielded, but not more
-        than memory allows: users run millions of steps. While `.interrupts` makes
+        than memory allows: users run millions of steps. While `.stepwise` makes
         Ctrl-C wait for the end of a step, whoever runs many steps in Python looks at
-        ``interrupts.waiting`` between them.
+        ``stepwise.waiting`` between them.
 
         Yields
         ------

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from nengo import Node
+from nengo.builder.operator import SimPyFunc
 from nengo.exceptions import SimulationError
+from nengo.utils.functions import function_name
 
 from nengo_dl.compiler.exact_callbacks import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
-from nengo_dl.notices import ADDRESS, warn
+from nengo_dl.kernels.functions import HostFunction, warn_of_hidden_state
+from nengo_dl.notices import ADDRESS, label_of, of_package, warn
+
+if TYPE_CHECKING:
+    from nengo_dl.runtime.program import Program
 
 
 class InputsInterrupted(Exception):
@@ -396,7 +406,7 @@ def column_in(values: Mapping) -> tuple[object, float | None]:
     Parameters
     ----------
     values : mapping
-        The local variables of the method's frame; see `nengo_dl.runtime.users_code`.
+        The local variables of the method's frame; see `nengo_dl.runtime.host`.
 
     Returns
     -------
@@ -457,3 +467,130 @@ class Waiting:
         """The others will not be run now."""
         if self._rows:
             self.feed.put_back(self.start + self._done, np.concatenate(self._rows))
+
+
+# one moment ---------------------------------------------------------------------------
+
+
+class HostsThen:
+    """What the Python functions of a program kept at one moment of this process.
+
+    Parameters
+    ----------
+    program : Program
+    """
+
+    def __init__(self, program: Program):
+        self._program = program
+        self._snapshot = program.snapshot_hosts()
+        captured = {op: host.captured() for op, host in program.hosts.items()}
+        self._own = [[item.own() for item in items] for items in captured.values()]
+        self._others = {op: [i.others() for i in items] for op, items in captured.items()}
+        self._waiting = {e.feed: e.feed.waiting for e in program.executors}
+        self._pending = program.pending
+        self._changed: dict = {}
+
+    def between_batches(self, first_item: int = 0, noting: bool = True) -> None:
+        """Go back within a call of the Keras model: all but Keras variables."""
+        hosts = self._program.hosts
+        tensors = {op for op in self._snapshot if hosts[op].of_tensors}
+        self.put_back(first_item, noting, tensors)
+
+    def put_back(
+        self, first_item: int = 0, noting: bool = False, but: Collection = ()
+    ) -> None:
+        """Go back: the batch items from ``first_item`` on.
+
+        Parameters
+        ----------
+        first_item : int
+        noting : bool
+            Whether `report` is to tell what could not be put back.
+        but : collection of Operator
+            What is left as it is.
+        """
+        snapshot = {op: kept for op, kept in self._snapshot.items() if op not in but}
+        self._program.restore_hosts(snapshot, first_item)
+        self._program.pending = self._pending
+        for items in self._own:
+            for contents in items[first_item:]:
+                contents.put_back()
+        for feed, rows in self._waiting.items():
+            feed.wait(rows)
+        for op, items in self._others.items() if noting else ():
+            names = dict.fromkeys(name for item in items for name in item.changed())
+            if names:
+                self._changed.setdefault(op, {}).update(names)
+
+    def report(self) -> None:
+        """Warn of what could not be put back, once for each cause."""
+        for op, names in self._changed.items():
+            warn_of_hidden_state(self._program.hosts[op], list(names))
+        self._changed = {}
+
+
+# whose function is running ------------------------------------------------------------
+#
+# Nothing is written down while functions are called, since that would be paid for in
+# each step. Who wants to know is in an exceptional situation, and looks at the frames
+# of a thread.
+
+#: where TensorFlow calls Python from its programs
+_TENSORFLOW = str(Path("tensorflow", "python", "ops", "script_ops.py"))
+
+
+class UsersCode(NamedTuple):
+    """A call of something that the user brought.
+
+    Attributes
+    ----------
+    op : Operator
+        Whose function it is.
+    t : float or None
+        The time of the step, if the call knows it.
+    """
+
+    op: Any
+    t: float | None
+
+
+def frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame and all that led to it, the innermost one first."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def users_code(frame: FrameType) -> UsersCode | None:
+    """The call of the user's code that a frame of this package makes, if it does."""
+    if not of_package(frame):
+        return None
+    values = frame.f_locals
+    me = values.get("self")
+    if isinstance(me, InputFeed):
+        host, t = column_in(values)
+    elif isinstance(me, HostFunction):
+        host, t = me.host_object(), values.get("t")
+    else:
+        return None
+    op = getattr(host, "op", None)
+    return None if op is None else UsersCode(op, t if isinstance(t, float) else None)
+
+
+def called_by_tensorflow(frame: FrameType) -> bool:
+    """Whether this is where a TensorFlow program calls Python."""
+    return frame.f_code.co_filename.endswith(_TENSORFLOW)
+
+
+def name_of_users_code(model: Any, op: Any) -> str:
+    """What an operator runs, in the words of Nengo: "the function of Node 'f'"."""
+    written = [*op.sets, *op.incs, *op.updates]
+    what = "process" if hasattr(op, "process") else "function"
+    for obj, signals in model.sig.items():
+        own = isinstance(obj, Node) and signals.get("out")
+        if own and any(signal.base is own.base for signal in written):
+            return f"the {what} of Node {obj.label or function_name(obj.output)!r}"
+    if isinstance(op, SimPyFunc) and op.output is not None:
+        connection = op.output.name.rpartition(".")[0] or op.output.name
+        return f"the function of {ADDRESS.sub('', connection)}"
+    return f"the step function of {label_of(getattr(op, 'process', op))}"

@@ -18,7 +18,7 @@ from nengo_dl.compiler.graph import Flow, Graph, Kind, Reading
 from nengo_dl.compiler.lowering import entries, signal_index
 from nengo_dl.compiler.simplify import prune
 from nengo_dl.runtime.emit import whole_step
-from nengo_dl.runtime.numpy.step import NumpyStep
+from nengo_dl.runtime.numpy.executor import NumpyStep
 
 #: how to have values that are not known
 WAY_OUT = (

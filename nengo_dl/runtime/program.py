@@ -20,19 +20,18 @@ from nengo_dl.runtime.executor import (
     Capability,
     Executor,
     ExecutorKind,
+    Sampling,
+    Seen,
+    StateStore,
     Task,
     Unsupported,
     pack,
 )
-from nengo_dl.runtime.forms import AS_THEY_ARE, Form, as_rates
-from nengo_dl.runtime.history import History
-from nengo_dl.runtime.host import InputFeed, InputsInterrupted
-from nengo_dl.runtime.hosts_then import HostsThen
+from nengo_dl.runtime.forms import AS_THEY_ARE, Form, History, as_rates
+from nengo_dl.runtime.host import HostsThen, InputFeed, InputsInterrupted
 from nengo_dl.runtime.native import executor as _native  # noqa: F401  (registers itself)
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (likewise)
 from nengo_dl.runtime.observation import Observation
-from nengo_dl.runtime.sampling import Sampling, Seen
-from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tensorflow import kinds as _kinds  # noqa: F401  (likewise)
 from nengo_dl.surrogates import SpikeTraining
 

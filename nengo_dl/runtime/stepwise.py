@@ -7,17 +7,325 @@ around any object that runs one step in place; see `StepProgram`.
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
 
-from nengo_dl.runtime import interrupts
+from nengo_dl.notices import of_libraries, of_package
 from nengo_dl.runtime.emit import whole_step
-from nengo_dl.runtime.executor import Task
+from nengo_dl.runtime.executor import Look, Seen, Task
 from nengo_dl.runtime.host import InputsInterrupted
-from nengo_dl.runtime.journal import Journal
-from nengo_dl.runtime.sampling import Look, Seen
+
+# interrupts ---------------------------------------------------------------------------
+#
+# An interrupt may come between any two instructions: after a function of the user has
+# returned, and before that was written down, say. While a simulation runs, it therefore
+# waits until the step is whole. It comes at once where a function of the user is
+# running, which may take long, and so does a second one from a user who does not want
+# to wait.
+
+#: seconds after which a second interrupt does not wait any more
+PATIENCE = 1.0
+
+
+class Interrupts:
+    """Whether an interrupt waits, in the thread that runs the simulation.
+
+    Attributes
+    ----------
+    came : float or None
+        When it came.
+    """
+
+    def __init__(self) -> None:
+        self.came: float | None = None
+        self.raised = False
+
+    def check(self) -> None:
+        """Between two steps: raise what waits."""
+        if self.came is not None and not self.raised:
+            self.raised = True
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        impatient = self.came is not None and time.monotonic() > self.came + PATIENCE
+        if impatient or in_users_code(frame):
+            self.raised = True
+            signal.default_int_handler(number, frame)
+        if self.came is None:
+            self.came = time.monotonic()
+
+
+#: of the run that waits for its steps; others have nothing to wait for
+waiting = Interrupts()
+
+
+def in_users_code(frame: FrameType | None) -> bool:
+    """Whether code of the user runs, or of a library that it has called."""
+    while frame is not None:
+        if of_package(frame):
+            return False
+        if not of_libraries(frame):
+            return True
+        frame = frame.f_back
+    return True
+
+
+@contextlib.contextmanager
+def between_steps() -> Iterator[Interrupts]:
+    """Inside, an interrupt waits for `Interrupts.check` of `waiting`.
+
+    That is so in the main thread, which is the one that gets it, and if nobody else
+    takes care of interrupts. At the latest it comes at the end.
+    """
+    global waiting
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield Interrupts()
+        return
+    before, waiting = waiting, Interrupts()
+    mine = waiting
+    signal.signal(signal.SIGINT, mine._handle)
+    try:
+        yield mine
+        mine.check()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        waiting = before
+
+
+# undoing a step -----------------------------------------------------------------------
+#
+# A step changes its state in place. If a function of the user raises in the middle of
+# it, or an interrupt comes, half of the state is that of the next step. So the state is
+# copied now and then, and of the steps since it is written down what they were given
+# and what Python functions returned to them. That is enough to run them again, bit by
+# bit, without calling anything: from the copy to any step since.
+
+#: steps after which the state is copied at the latest
+MOST_STEPS = 256
+
+#: bytes that are kept of the steps since
+MOST_BYTES = 2**24
+
+
+class HostLog:
+    """What the Python functions of a step returned, so that it can be run once more.
+
+    Attributes
+    ----------
+    results : list of list of ndarray or None
+        Of the present step, so far: what each call returned, in their order.
+    again : list of list of ndarray
+        What the next calls are to return instead of calling.
+    begun : dict
+        Function -> what it returned for some columns before it failed, and how many.
+    columns : int
+        How many numbers all calls of a step return.
+    """
+
+    def __init__(self) -> None:
+        self.results: list | None = None
+        self.columns = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """The functions are called for another step."""
+        self.again: list = []
+        self.begun: dict = {}
+
+
+@dataclass
+class Stretch:
+    """Steps that are run in one call.
+
+    Attributes
+    ----------
+    rows : ndarray
+        What each of them is given, ``(steps, n, batch)``.
+    whole : int
+        How many came to their end.
+    results : list of list
+        What functions returned in each step, so far; the last one may have failed.
+        Empty if nothing is called.
+    """
+
+    rows: np.ndarray
+    whole: int = 0
+    results: list = field(default_factory=list)
+
+    def steps(self) -> list[tuple]:
+        """Each whole step: what it was given, and what its functions returned."""
+        results = self.results or [[]] * self.whole
+        return list(zip(self.rows[: self.whole], results))
+
+
+class Journal:
+    """The steps of a program since its state was last copied.
+
+    Parameters
+    ----------
+    program : StepProgram
+    most_steps : int
+        Steps after which the state is copied at the latest.
+
+    Attributes
+    ----------
+    most : int
+        Steps between two copies.
+    """
+
+    def __init__(self, program: StepProgram, most_steps: int = MOST_STEPS) -> None:
+        self._program = program
+        self._log = program.host_log
+        given = 0 if program.x is None else program.x.nbytes
+        size = given + self._log.columns * program.dtype.itemsize
+        self.most = int(np.clip(MOST_BYTES // max(size, 1), 1, most_steps))
+        self._spare: list[np.ndarray] | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """The state was changed from outside."""
+        self._copy: list[np.ndarray] | None = None
+        self._begin(0)
+        self._again: dict = {}  # number of a step -> what its functions returned already
+        self._log.forget()
+
+    def _begin(self, first: int) -> None:
+        self._first, self._count = first, 0
+        #: what each step was given and what its functions returned, or a stretch of them
+        self._steps: list[tuple | Stretch] = []
+
+    def begin(self, start: int, count: int) -> None:
+        """Before steps ``start + 1`` to ``start + count``."""
+        if self._copy is not None:
+            if self.reached != start:  # another time: what waits is not for it
+                self.forget()
+            elif self._count + count <= self.most:
+                return
+        # into memory that is there, but not over the copy that is valid until then; they
+        # change places at the end, because an interrupt may come before
+        copy = self._spare
+        if copy is None:
+            copy = [carried.copy() for carried in self._program.carry]
+        else:
+            for mine, carried in zip(copy, self._program.carry, strict=True):
+                mine[...] = carried
+        self._copy, self._spare = copy, self._copy
+        self._begin(start)
+        self._log.results = None  # of a step before the copy: none of the one to come
+
+    @property
+    def reached(self) -> int:
+        """The number of the last whole step."""
+        return self._first + self._count
+
+    def run(self, row: np.ndarray | None, program: StepProgram | None = None) -> None:
+        """One step, which is given ``row``.
+
+        Parameters
+        ----------
+        row : ndarray or None
+        program : StepProgram, optional
+            One beside the journal's, which shares its state.
+        """
+        log = self._log
+        if self._again:
+            log.again = list(self._again.pop(self.reached + 1, ()))
+        log.results = results = []
+        (program or self._program)()
+        self._steps.append((row, results))
+        self._count += 1
+
+    def advance(self, rows: np.ndarray, out: np.ndarray) -> int:
+        """Some steps in one call, of programs that have the method ``advance``.
+
+        Parameters
+        ----------
+        rows : ndarray ``(steps, n, batch)``
+            What they are given.
+        out : ndarray
+            For what they give.
+
+        Returns
+        -------
+        int
+            How many came to their end.
+        """
+        stretch, first = Stretch(rows), self.reached + 1
+        self._steps.append(stretch)
+        log = self._log
+
+        def begin(number: int) -> None:
+            """Before the first function is called in one of them."""
+            log.again = list(self._again.pop(first + number, ()))
+            log.results = []
+            stretch.results.append(log.results)
+
+        stretch.whole = self._program.advance(rows, out, begin)
+        self._count += stretch.whole
+        return stretch.whole
+
+    def back(self, step: int) -> list[np.ndarray | None]:
+        """To the end of step ``step``.
+
+        Returns
+        -------
+        list
+            What the steps after it were given.
+        """
+        if self._copy is None or step < self._first:
+            return []
+        log, program = self._log, self._program
+        steps = self._flat()
+        # what was returned in the step that did not come to its end
+        for number, results in enumerate(self._unfinished(steps), self.reached + 1):
+            if results:
+                self._again[number] = results
+        kept, later = steps[: step - self._first], steps[step - self._first :]
+        for number, (_, results) in enumerate(later, step + 1):
+            self._again[number] = results
+        self._steps, self._count = list(kept), len(kept)
+        program.set_carry(self._copy)
+        with np.errstate(all="ignore"):
+            for row, results in kept:
+                if program.x is not None:
+                    program.x[...] = row
+                log.again, log.results = list(results), []
+                program()
+        log.again, log.results = [], None
+        return [row for row, _ in later]
+
+    def _flat(self) -> list[tuple]:
+        """All whole steps, one by one."""
+        steps: list[tuple] = []
+        for entry in self._steps:
+            steps += entry.steps() if isinstance(entry, Stretch) else [entry]
+        return steps
+
+    def _unfinished(self, steps: list[tuple]) -> list[list]:
+        """What was returned after these whole steps, step by step."""
+        log = self._log
+        last = self._steps[-1] if self._steps else None
+        found = last.results[last.whole :] if isinstance(last, Stretch) else []
+        known = [results for _, results in steps] + found
+        if log.results is not None and not any(log.results is r for r in known):
+            found = [*found, log.results]
+        found = [list(results) for results in found]
+        if log.again:
+            found = found or [[]]
+            found[-1] += log.again
+        return found
+
+
+# executors that go step by step -------------------------------------------------------
 
 #: steps whose probe data are handed over at once, and about how many bytes at most (one
 #: step may have more)
@@ -42,7 +350,7 @@ class StepProgram(Protocol):
     dtype : dtype
         Of all of these.
     host_log : HostLog
-        Of the Python functions that it calls, see `.journal`.
+        Of the Python functions that it calls, see `Journal`.
     """
 
     x: np.ndarray | None
@@ -176,8 +484,8 @@ class StepwiseExecutor:
                         stop = due if self._done < due < len(rows) else len(rows)
                         self._stretch(rows[self._done : stop], out[self._done : stop])
                         continue
-                    if interrupts.waiting.came is not None:
-                        interrupts.waiting.check()
+                    if waiting.came is not None:
+                        waiting.check()
                     out[due], part = self._sample(rows[due])
                     sampled.append(start + due + 1)
                     parts.append(part)
@@ -199,10 +507,10 @@ class StepwiseExecutor:
 
     def _stretch(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Run steps without samples; `_done` counts those of which ``out`` is there."""
-        program, run, waiting = self.program, self.journal.run, interrupts.waiting
+        program, run, interrupts = self.program, self.journal.run, waiting
         for row, y in zip(rows, out):
-            if waiting.came is not None:
-                waiting.check()
+            if interrupts.came is not None:
+                interrupts.check()
             if program.x is not None:
                 program.x[...] = row
             run(row)

@@ -14,7 +14,7 @@ from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import get_setting, resolve_keep_history
 from nengo_dl.notices import warn
-from nengo_dl.runtime.sampling import Sampling
+from nengo_dl.runtime.executor import Sampling
 from nengo_dl.simulator.checks import check_network, step_length
 from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.decoder_cache import default_decoder_cache

@@ -16,7 +16,7 @@ from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.exact_callbacks import COUNT, Digits
-from nengo_dl.kernels.captured_state import CapturedState, Contents
+from nengo_dl.kernels.callbacks import CapturedState, Contents
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator import plain

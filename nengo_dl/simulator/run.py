@@ -9,9 +9,9 @@ import numpy as np
 
 from nengo_dl.compiler.lowering import source_key
 from nengo_dl.config import get_setting
+from nengo_dl.runtime.executor import Seen
 from nengo_dl.runtime.forms import Form, forward_form
-from nengo_dl.runtime.interrupts import between_steps
-from nengo_dl.runtime.sampling import Seen
+from nengo_dl.runtime.stepwise import between_steps
 from nengo_dl.simulator.data import ProbeLog, RecordedSteps, SimulationData
 from nengo_dl.simulator.host_state import Beginning
 from nengo_dl.simulator.progress import progress

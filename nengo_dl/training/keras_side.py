@@ -16,12 +16,12 @@ import tensorflow as tf
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import warn
-from nengo_dl.runtime.tensorflow.originals import original_errors
+from nengo_dl.runtime.tensorflow.python_calls import original_errors
 from nengo_dl.runtime.tensorflow.switches import deterministic
 from nengo_dl.tensor_node import TrainsSome
 
 if TYPE_CHECKING:
-    from nengo_dl.runtime.hosts_then import HostsThen
+    from nengo_dl.runtime.host import HostsThen
     from nengo_dl.training.live import LiveState
     from nengo_dl.training.turns import Turns
 from nengo_dl.training.advice import warn_before_training

@@ -85,7 +85,7 @@ class LayerVariables:
     def _places(self) -> dict[Signal, Any]:
         """Where the values lie, to see quickly which ones were written."""
         if not self._memories and self.variables:
-            from nengo_dl.runtime.tensorflow.parameter_banks import VariableMemory
+            from nengo_dl.runtime.tensorflow.variables import VariableMemory
 
             self._memories = {s: VariableMemory(v) for s, v in self.variables.items()}
         return self._memories

@@ -13,10 +13,9 @@ from nengo_dl.compiler.lowering import signal_index
 from nengo_dl.training.parameters import initial_value
 
 if TYPE_CHECKING:
-    from nengo_dl.runtime.hosts_then import HostsThen
+    from nengo_dl.runtime.host import HostsThen
     from nengo_dl.runtime.program import Program
-    from nengo_dl.runtime.tensorflow.parameter_banks import ParameterBanks
-    from nengo_dl.runtime.tensorflow.starting_values import StartingValues
+    from nengo_dl.runtime.tensorflow.variables import ParameterBanks, StartingValues
     from nengo_dl.training.parameter_store import ParameterStore
 
 

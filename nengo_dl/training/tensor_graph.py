@@ -21,18 +21,28 @@ from nengo_dl.runtime.tensorflow.apart import apart
 from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,
     BatchFirstNamespace,
+    TensorStages,
     turn_step,
 )
-from nengo_dl.runtime.tensorflow.carried_variables import Kept, batchwise, compilable
-from nengo_dl.runtime.tensorflow.either import either
+from nengo_dl.runtime.tensorflow.loop import (
+    Kept,
+    batchwise,
+    compilable,
+    either,
+    key_of,
+    programs,
+    without_numbers,
+)
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
-from nengo_dl.runtime.tensorflow.parameter_banks import ParameterBanks, dense
 from nengo_dl.runtime.tensorflow.python_calls import numpy_function
-from nengo_dl.runtime.tensorflow.reuse import key_of, programs, without_numbers
 from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
-from nengo_dl.runtime.tensorflow.stages import TensorStages
-from nengo_dl.runtime.tensorflow.starting_values import Started, StartingValues
 from nengo_dl.runtime.tensorflow.switches import may_compile
+from nengo_dl.runtime.tensorflow.variables import (
+    ParameterBanks,
+    Started,
+    StartingValues,
+    dense,
+)
 from nengo_dl.tensor_node import TrainsSome, add_losses
 
 if TYPE_CHECKING:

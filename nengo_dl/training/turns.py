@@ -25,13 +25,13 @@ from nengo.builder import Model
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import of_package
-from nengo_dl.runtime.tensorflow.apart import apart, in_a_program, is_recorded
-from nengo_dl.runtime.users_code import (
+from nengo_dl.runtime.host import (
     called_by_tensorflow,
     frames,
     name_of_users_code,
     users_code,
 )
+from nengo_dl.runtime.tensorflow.apart import apart, in_a_program, is_recorded
 
 Method = TypeVar("Method", bound=Callable)
 

@@ -4,9 +4,8 @@ import numpy as np
 
 from nengo_dl.compiler.layout import ZERO
 from nengo_dl.compiler.pipeline import PASSES, arrange
-from nengo_dl.runtime.emit import loop_step, whole_step
+from nengo_dl.runtime.emit import SequenceStages, loop_step, whole_step
 from nengo_dl.runtime.executor import pack
-from nengo_dl.runtime.stages import SequenceStages
 from tests.compiler.helpers import agree, random_inputs, random_parameters
 from tests.compiler.reference import XP, interpret
 

@@ -3,7 +3,7 @@
 from nengo.builder.operator import Operator
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
-from nengo_dl.kernels.gradients import with_gradients
+from nengo_dl.kernels.algebra import with_gradients
 from tests.kernels.kernel_cases import CASES
 from tests.kernels.kernel_harness import Case
 

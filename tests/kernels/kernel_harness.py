@@ -30,11 +30,9 @@ from nengo_dl.compiler.plan import Stage
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.functions import item_generators
 from nengo_dl.runtime.emit import whole_step
-from nengo_dl.runtime.executor import Task, executors, pack
+from nengo_dl.runtime.executor import Seen, StateStore, Task, executors, pack
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.program import Program, Specialization
-from nengo_dl.runtime.sampling import Seen
-from nengo_dl.runtime.state import StateStore
 from nengo_dl.runtime.tensorflow.batch_first import turn_step
 from nengo_dl.runtime.tensorflow.executor import TensorFlowExecutor
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace

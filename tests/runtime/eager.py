@@ -9,11 +9,10 @@ import itertools
 import numpy as np
 from nengo.exceptions import SimulationError, ValidationError
 
-from nengo_dl.runtime import interrupts
+from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.emit import whole_step
-from nengo_dl.runtime.executor import Capability, ExecutorKind
+from nengo_dl.runtime.executor import Capability, ExecutorKind, Seen
 from nengo_dl.runtime.host import InputsInterrupted
-from nengo_dl.runtime.sampling import Seen
 
 
 def function(f):
@@ -182,7 +181,7 @@ class EagerExecutor:
 
     def run(self, start, n_steps):
         for number in range(start, start + n_steps):
-            interrupts.waiting.check()
+            stepwise.waiting.check()
             try:
                 rows = self.feed.chunk(number, 1)
             except InputsInterrupted as interrupted:

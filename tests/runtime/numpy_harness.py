@@ -3,7 +3,7 @@
 import numpy as np
 
 from nengo_dl.runtime.numpy import recorder as numpy_recorder
-from nengo_dl.runtime.numpy.step import NumpyNamespace, NumpyStep
+from nengo_dl.runtime.numpy.executor import NumpyNamespace, NumpyStep
 
 
 def tune(monkeypatch):

@@ -15,8 +15,7 @@ from nengo_dl.runtime.tensorflow.batch_first import (
     plain,
     turn_step,
 )
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
-from nengo_dl.runtime.tensorflow.scratch import measure
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace, measure
 
 BELOW = TensorFlowNamespace("float64")
 XP = BatchFirstNamespace(BELOW)

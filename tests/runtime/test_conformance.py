@@ -14,11 +14,17 @@ from nengo.builder import Model
 from nengo.exceptions import SimulationError, ValidationError
 
 import nengo_dl
-from nengo_dl.runtime import sampling as sampling_rules
-from nengo_dl.runtime.executor import Capability, ExecutorKind, Executors, Task, executors
+from nengo_dl.runtime import executor as sampling_rules
+from nengo_dl.runtime.executor import (
+    Capability,
+    ExecutorKind,
+    Executors,
+    Sampling,
+    Task,
+    executors,
+)
 from nengo_dl.runtime.namespace import ArrayNamespace
 from nengo_dl.runtime.program import Program, Specialization
-from nengo_dl.runtime.sampling import Sampling
 from tests.random_networks import compare
 from tests.runtime.eager import EagerKind
 from tests.runtime.namespace_cases import CASES

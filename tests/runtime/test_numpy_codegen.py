@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from nengo_dl.runtime.numpy.step import NumpyStep
+from nengo_dl.runtime.numpy.executor import NumpyStep
 from tests.runtime.numpy_harness import assert_replays, carries, tune
 
 

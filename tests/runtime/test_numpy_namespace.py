@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nengo_dl.runtime.numpy.step import NumpyNamespace, NumpyRecorder, NumpyStep
+from nengo_dl.runtime.numpy.executor import NumpyNamespace, NumpyRecorder, NumpyStep
 from tests.runtime.namespace_cases import CASES as CONTRACT
 from tests.runtime.numpy_harness import run_once, tune
 from tests.versions import release

@@ -5,7 +5,7 @@ import pytest
 from nengo.exceptions import SimulationError, ValidationError
 
 from nengo_dl.runtime.numpy import recorder as numpy_recorder
-from nengo_dl.runtime.numpy.step import NumpyNamespace, NumpyStep
+from nengo_dl.runtime.numpy.executor import NumpyNamespace, NumpyStep
 from tests.runtime.numpy_harness import assert_replays, carries, tune
 
 

@@ -5,8 +5,12 @@ import pytest
 import tensorflow as tf
 from nengo.exceptions import SimulationError, ValidationError
 
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace, fan_out
-from nengo_dl.runtime.tensorflow.series import expm1_coefficients, log1p_coefficients
+from nengo_dl.runtime.tensorflow.namespace import (
+    TensorFlowNamespace,
+    expm1_coefficients,
+    fan_out,
+    log1p_coefficients,
+)
 
 N = 6  # rows of the arrays a, b (any sign) and p (positive)
 

@@ -6,11 +6,11 @@ import pytest
 
 import nengo_dl
 from nengo_dl.compiler.layout import looking_at
-from nengo_dl.runtime import sampling, stepwise
-from nengo_dl.runtime.executor import executors
+from nengo_dl.runtime import executor as contract
+from nengo_dl.runtime import stepwise
+from nengo_dl.runtime.executor import Sampling, executors
 from nengo_dl.runtime.numpy import costs as numpy_costs
 from nengo_dl.runtime.program import Specialization
-from nengo_dl.runtime.sampling import Sampling
 from nengo_dl.runtime.tensorflow import costs as tensorflow_costs
 
 PERIODS = (2, 7.3, 10, 64, 1000)
@@ -21,7 +21,7 @@ def sampled_always(monkeypatch):
     """Also small probes are read at their samples only."""
     for costs in (numpy_costs, tensorflow_costs):
         monkeypatch.setattr(costs, "SAMPLE_SECONDS", 0.0)
-    monkeypatch.setattr(sampling, "LEAST_BYTES", 1)
+    monkeypatch.setattr(contract, "LEAST_BYTES", 1)
 
 
 def network(periods=PERIODS, jit=False, rule=True, dtype="float64", **settings):

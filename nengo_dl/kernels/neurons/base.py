@@ -19,8 +19,8 @@ from nengo_dl.compiler.traits import (
     Registry,
     refuse_abstract,
 )
+from nengo_dl.kernels.algebra import with_gradients
 from nengo_dl.kernels.fallback import UnknownOperator
-from nengo_dl.kernels.gradients import with_gradients
 from nengo_dl.notices import label_of, warn
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from nengo.builder.signal import Signal
 
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
-from nengo_dl.kernels.gradients import with_gradients
+from nengo_dl.kernels.algebra import with_gradients
 from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
 from nengo_dl.kernels.neurons.lif import LIFKernel
 from nengo_dl.neurons import SoftLIFRate

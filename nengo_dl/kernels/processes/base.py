@@ -22,7 +22,7 @@ from nengo.params import iter_params
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Registry
-from nengo_dl.kernels.captured_state import CapturedState, reached
+from nengo_dl.kernels.callbacks import CapturedState, reachable, reached
 from nengo_dl.kernels.functions import (
     PYTHON,
     Attempt,
@@ -31,7 +31,6 @@ from nengo_dl.kernels.functions import (
     step_times,
     warn_of_python,
 )
-from nengo_dl.kernels.independence import reachable
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.runtime import interrupts
+from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.executor import (
     Capability,
     ExecutorKind,
     Task,
     Unsupported,
     executors,
+    pays_to_leave_out,
 )
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.compile import available
 from nengo_dl.runtime.native.step import NativeStep
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (it comes before)
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.sampling import pays_to_leave_out
 from nengo_dl.runtime.stepwise import StepwiseExecutor
 
 
@@ -50,8 +50,8 @@ class NativeExecutor(StepwiseExecutor):
         return self.program.room(steps)
 
     def _stretch(self, rows: np.ndarray, out: np.ndarray) -> None:
-        if interrupts.waiting.came is not None:
-            interrupts.waiting.check()
+        if stepwise.waiting.came is not None:
+            stepwise.waiting.check()
         self._done += self.journal.advance(rows, out)
         if self.program.python.failure is not None:
             self.program.python.raise_failure()

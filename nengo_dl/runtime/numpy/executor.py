@@ -1,16 +1,228 @@
-"""The executor that runs generated NumPy code, step by step: no tracing, no compiling."""
+"""The executor that runs generated NumPy code, step by step: no tracing, no compiling.
+
+A step is written against an array namespace ``xp``. `NumpyNamespace` runs it on
+ordinary arrays, operation by operation: slow, but there is nothing to it. `NumpyStep`
+runs it once on the slots of a `NumpyRecorder`, which takes down what is done to them,
+and replays that into buffers that never move: no array is allocated in a step, a view
+costs nothing, and what depends on weights and constants alone is computed once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from nengo_dl.runtime.executor import Capability, ExecutorKind, Task, Work, executors
+import numpy as np
+from nengo.exceptions import ValidationError
+
+from nengo_dl.runtime.executor import (
+    Capability,
+    ExecutorKind,
+    Task,
+    Work,
+    executors,
+    pays_to_leave_out,
+)
 from nengo_dl.runtime.numpy import costs
+from nengo_dl.runtime.numpy.codegen import generate
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.numpy.step import NumpyStep
-from nengo_dl.runtime.sampling import pays_to_leave_out
+from nengo_dl.runtime.numpy.recorder import NumpyRecorder, Slot
 from nengo_dl.runtime.stepwise import StepwiseExecutor
+
+# one step -----------------------------------------------------------------------------
+
+__all__ = ["NumpyNamespace", "NumpyRecorder", "NumpyStep", "Slot"]
+
+
+class NumpyStep:
+    """One time step as generated NumPy code.
+
+    Parameters
+    ----------
+    step : callable
+        The pure function ``step(xp, carry, x, weights) -> (next_carry, y)``. It is
+        called once, here, with lists of recorded arrays (``x`` is None if ``n_in`` is,
+        and ``y`` may be None).
+    carry : sequence of array
+        Initial state. The next carry must have the same shapes.
+    n_in : int or None
+        Rows of the input.
+    batch : int
+        Number of items.
+    weights : sequence of array
+        Parameters. They are referenced, not copied: where the step uses a weight as it
+        is, or a view of it, a change in place shows in the next step. What the step
+        computes from weights alone, and weights that are repeated for each batch item,
+        are computed here and in `refresh`: call it after each change.
+    dtype : dtype-like
+        "float32" or "float64", the dtype of everything, weights included.
+    beside : NumpyStep, optional
+        Another step that this one takes the place of now and then: both have one state
+        and one input. ``n_in`` is that of the other one then, and so is the state,
+        unless ``carry`` is given.
+    sharing : bool
+        Whether the state may lie in arrays of the Python functions that are called, so
+        that nothing is copied. It is not there before `set_carry` then, and lost when
+        these functions are called by others.
+
+    Attributes
+    ----------
+    x : ndarray or None
+        Input ``(n_in, batch)``, to be filled before each call.
+    y : ndarray or None
+        Output ``(n_out, batch)``, valid until the next call or `set_carry`. It may be a
+        view of a carry buffer: read it only.
+    carry : list of ndarray
+        The state, updated in place by each call. If a host call raises, parts of it may
+        be those of the next step already.
+    host_log : HostLog
+        Of its host calls.
+    source : str
+        The generated Python code.
+    n_calls : int
+        Array calls and assignments in a step.
+    clashes : bool
+        Whether it must not have the state of the step that it is ``beside``, because
+        that lies in arrays which Python functions write to before the end of the step;
+        see `beside_it`.
+
+    Raises
+    ------
+    ValidationError
+        If a weight has another dtype, or the next carry another length or shapes.
+
+    Examples
+    --------
+    >>> def step(xp, carry, x, weights):
+    ...     state = 0.5 * carry[0] + x
+    ...     return [state], xp.tanh(state)
+    >>> one_step = NumpyStep(step, [np.zeros((1, 1))], 1, 1, [], "float64")
+    >>> one_step.x[...] = 1
+    >>> one_step()
+    >>> one_step()
+    >>> one_step.carry[0]
+    array([[1.5]])
+    >>> print(one_step.source)
+    def make(multiply_0, k_1, s_2, v_3, add_4, x_5, tanh_6):
+        def step():
+            multiply_0(k_1, s_2, v_3)
+            add_4(v_3, x_5, s_2)
+            tanh_6(s_2, v_3)
+        return step
+    """
+
+    def __init__(
+        self,
+        step: Callable,
+        carry: Sequence[np.ndarray],
+        n_in: int | None,
+        batch: int,
+        weights: Sequence[np.ndarray],
+        dtype: Any,
+        beside: NumpyStep | None = None,
+        sharing: bool = False,
+    ) -> None:
+        recorder = NumpyRecorder(dtype, batch)
+        self.dtype, self.batch = recorder.dtype, batch
+        if beside is None or carry:
+            self.carry = [np.array(c, dtype=self.dtype, order="C") for c in carry]
+        else:
+            self.carry = beside.carry
+        if beside is None:
+            self.x = None if n_in is None else np.zeros((n_in, batch), self.dtype)
+        else:
+            self.x, recorder.host_log = beside.x, beside.host_log
+        self.host_log = recorder.host_log
+        self._check_weights(weights)
+        next_carry, y = recorder.take_down(step, self.carry, self.x, weights)
+        self._check_carry("the step function returned", next_carry)
+        program = recorder.program
+        generated = generate(program, sharing)
+        self.carry[:] = [value.array for value in program.carry]
+        self._run, self._setup = generated.step, generated.setup
+        constant = None if y is None or program.y else np.array(y, self.dtype)
+        self.y = generated.y if program.y else constant
+        self.source, self.n_calls = generated.source, generated.n_calls
+        self.clashes = generated.clashes
+
+    def _check_weights(self, weights: Sequence[np.ndarray]) -> None:
+        for i, w in enumerate(weights):
+            if not isinstance(w, np.ndarray) or w.dtype not in (self.dtype, bool):
+                raise ValidationError(
+                    f"weight {i} is {getattr(w, 'dtype', type(w).__name__)}; expected "
+                    f"an array of {self.dtype}, because weights are not copied.",
+                    attr="weights",
+                    obj=self,
+                )
+
+    def _check_carry(self, what: str, values: Sequence[Any]) -> None:
+        shapes = [np.shape(value) for value in values]
+        expected = [c.shape for c in self.carry]
+        if shapes != expected:
+            where = [i for i, s in enumerate(shapes) if expected[i : i + 1] != [s]]
+            raise ValidationError(
+                f"{what} {len(shapes)} arrays of shapes {shapes}; expected "
+                f"{len(expected)} of shapes {expected} (different: {where}).",
+                attr="carry",
+                obj=self,
+            )
+
+    def set_carry(self, values: Sequence[np.ndarray]) -> None:
+        """Copy ``values`` into the carry.
+
+        Raises
+        ------
+        ValidationError
+            If the number or the shapes differ from those of the carry.
+        """
+        self._check_carry("set_carry was given", values)
+        for buffer, value in zip(self.carry, values, strict=True):
+            buffer[...] = value
+
+    @classmethod
+    def beside_it(cls, step: Callable, weights: Sequence, main: NumpyStep) -> NumpyStep:
+        """A step with the state and the input of another one, ``main``.
+
+        It copies the state back and forth if nothing else is possible.
+        """
+        arguments = (main.batch, weights, main.dtype)
+        made = cls(step, [], None, *arguments, beside=main)
+        return _Apart(step, weights, main) if made.clashes else made
+
+    def refresh(self) -> None:
+        """Compute again what depends on weights alone, after they were changed."""
+        self._setup()
+
+    def __call__(self) -> None:
+        """Run one step. Floating-point warnings are up to the caller."""
+        self._run()
+
+
+class _Apart(NumpyStep):
+    """A step that takes the state of another one, and gives it back.
+
+    Parameters
+    ----------
+    step, weights
+        See `NumpyStep`.
+    main : NumpyStep
+        The other one, which also has the input.
+    """
+
+    def __init__(self, step: Callable, weights: Sequence, main: NumpyStep) -> None:
+        self.main = main
+        arguments = (main.batch, weights, main.dtype)
+        super().__init__(step, main.carry, None, *arguments, beside=main)
+
+    def __call__(self) -> None:
+        """Run one step; what the other one carries is only written when it is done."""
+        self.set_carry(self.main.carry)
+        super().__call__()
+        self.main.set_carry(self.carry)
+
+
+# the executor -------------------------------------------------------------------------
 
 
 class NumpyKind(ExecutorKind):

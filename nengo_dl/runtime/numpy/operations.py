@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from nengo.exceptions import SimulationError
 
-from nengo_dl.runtime.journal import HostLog
 from nengo_dl.runtime.numpy.costs import PRODUCTS_BY_DOT, SUM_BY_ADDS
+from nengo_dl.runtime.stepwise import HostLog
 
 
 class Code(Protocol):

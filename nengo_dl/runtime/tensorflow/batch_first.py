@@ -15,17 +15,20 @@ instead of 12 (the forward pass of Keras 1.6).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from nengo_dl.runtime.tensorflow.costs import SMALL_BATCH
+from nengo_dl.compiler.layout import Layout
+from nengo_dl.runtime.emit import SequenceStages
+from nengo_dl.runtime.tensorflow.costs import ARRANGED, REPEATS, SMALL_BATCH
 from nengo_dl.runtime.tensorflow.gather import gather, regular
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
-from nengo_dl.runtime.tensorflow.scratch import Measure
+from nengo_dl.runtime.tensorflow.loop import Programs
+from nengo_dl.runtime.tensorflow.namespace import Measure, TensorFlowNamespace
 
 
 class BatchFirst:
@@ -371,7 +374,7 @@ def turn_step(step: Callable | None) -> Callable | None:
     callable
         The same for carried arrays ``(batch, n_i)`` and ``x`` of shape ``(batch, n_x)``.
         A carried array may also be given as ``(batch, *form)``, with as many entries;
-        it is returned as it was given. `.scratch.measure` is told the forms in which
+        it is returned as it was given. `.namespace.measure` is told the forms in which
         they come out of the step.
     """
     if step is None:
@@ -392,3 +395,103 @@ def turn_step(step: Callable | None) -> Callable | None:
         return formed, plain(y)
 
     return turned
+
+
+# stages around the loop ---------------------------------------------------------------
+
+
+class TensorStages(SequenceStages):
+    """The stages around a loop of TensorFlow.
+
+    Parameters
+    ----------
+    layout : Layout
+        The step.
+    batch : int
+        Number of batch items.
+    turned : bool, optional
+        Whether arrays in the loop lie in memory with the batch first, by default as its
+        kernels want it.
+    """
+
+    def __init__(self, layout: Layout, batch: int, turned: bool | None = None) -> None:
+        super().__init__(layout, batch)
+        self.turned = layout.before.batch_first or layout.after.batch_first
+        self.loop_turned = layout.loop.batch_first if turned is None else turned
+        self.needs_before |= self.loop_turned
+
+    def _namespace(self, xp):
+        return BatchFirstNamespace(xp) if self.turned else xp
+
+    def _side_by_side(self, xp, sequence):
+        if not self.turned:
+            return super()._side_by_side(xp, sequence)
+        # the last transpose is none: so the array lies with the columns first
+        n = sequence.shape[1]
+        flat = xp.reshape(xp.transpose(sequence, (0, 2, 1)), (-1, n))
+        return xp.transpose(flat, (1, 0))
+
+    def _one_by_one(self, xp, rows, n_steps, turn=False):
+        if not self.turned:
+            return super()._one_by_one(xp, rows, n_steps, turn)
+        shape = (n_steps, self.batch, rows.shape[0])
+        flat = xp.reshape(xp.transpose(rows, (1, 0)), shape)
+        return plain(flat) if turn else xp.transpose(flat, (0, 2, 1))
+
+
+# by trying both -----------------------------------------------------------------------
+#
+# On a CPU the kernels know (`StageLayout.batch_first`): it was measured once, and a
+# script gives the same numbers on every machine. What is faster on an accelerator
+# depends on the device, on the batch and on the network. So there the first simulator
+# of a structure runs some steps both ways, feature-major and batch first, and all
+# others of that structure in this process do as it found out. Results differ by
+# rounding only.
+
+#: what was found out, by structure and device
+_found = Programs(size=ARRANGED)
+
+
+def on_accelerator(device: str | None) -> bool:
+    """Whether TensorFlow computes on something else than a CPU.
+
+    Parameters
+    ----------
+    device : str or None
+        As for `tf.device`; None for what TensorFlow takes by itself, which is a GPU if
+        there is one.
+    """
+    if device is None:
+        return bool(tf.config.list_logical_devices("GPU"))
+    kind = tf.DeviceSpec.from_string(device).device_type
+    return kind is not None and kind.upper() != "CPU"
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """The shortest time of a few runs, of which the first one does not count."""
+    run()
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def batch_first_is_faster(key: Hashable, run_for: Callable[[bool], Callable]) -> bool:
+    """Whether a loop is faster if its arrays lie batch first, on the device at hand.
+
+    Parameters
+    ----------
+    key : hashable
+        The structure and the device; measured once for each.
+    run_for : callable
+        ``run_for(turned)`` returns a function without arguments that runs some steps
+        in one of the two ways and waits for them.
+    """
+
+    def measure() -> bool:
+        feature_major, batch_first = (seconds(run_for(t)) for t in (False, True))
+        return batch_first < feature_major
+
+    return _found.get(key, measure)

@@ -11,19 +11,24 @@ import numpy as np
 import tensorflow as tf
 
 from nengo_dl.compiler.layout import Layout
-from nengo_dl.runtime.emit import loop_step
-from nengo_dl.runtime.executor import Task
+from nengo_dl.runtime.emit import SequenceStages, loop_step
+from nengo_dl.runtime.executor import Look, Seen, Task
 from nengo_dl.runtime.host import Waiting
-from nengo_dl.runtime.sampling import Look, Seen
-from nengo_dl.runtime.stages import SequenceStages
-from nengo_dl.runtime.tensorflow.batch_first import turn_step
-from nengo_dl.runtime.tensorflow.carried_variables import Kept
+from nengo_dl.runtime.tensorflow.batch_first import (
+    TensorStages,
+    batch_first_is_faster,
+    on_accelerator,
+    turn_step,
+)
 from nengo_dl.runtime.tensorflow.chunks import chunk_length, run_chunks
 from nengo_dl.runtime.tensorflow.costs import STEPS
-from nengo_dl.runtime.tensorflow.loop import ForwardLoop
-from nengo_dl.runtime.tensorflow.orientation import batch_first_is_faster, on_accelerator
-from nengo_dl.runtime.tensorflow.reuse import key_of, programs, without_numbers
-from nengo_dl.runtime.tensorflow.stages import TensorStages
+from nengo_dl.runtime.tensorflow.loop import (
+    ForwardLoop,
+    Kept,
+    key_of,
+    programs,
+    without_numbers,
+)
 
 
 class TensorFlowExecutor:

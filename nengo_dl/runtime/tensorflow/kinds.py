@@ -15,10 +15,10 @@ from nengo_dl.runtime.executor import (
     Task,
     Work,
     executors,
+    pays_to_leave_out,
 )
 from nengo_dl.runtime.namespace import ArrayNamespace
 from nengo_dl.runtime.numpy.costs import seconds_per_step
-from nengo_dl.runtime.sampling import pays_to_leave_out
 from nengo_dl.runtime.tensorflow import costs
 from nengo_dl.runtime.tensorflow.switches import may_compile
 
@@ -79,7 +79,7 @@ class TensorFlowKind(ExecutorKind):
         """Whether XLA can compile the functions of tensors that the users brought."""
         if not any(group.kernel.tensorflow for group in groups):
             return True
-        from nengo_dl.runtime.tensorflow.carried_variables import compilable
+        from nengo_dl.runtime.tensorflow.loop import compilable
 
         return compilable(groups, task.store.batch)
 

@@ -6,17 +6,325 @@ compiles once; see `.chunks`.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
-from nengo_dl.runtime.tensorflow.scratch import Scratch, measure
+from nengo_dl.compiler.graph import Source
+from nengo_dl.compiler.layout import Layout
+from nengo_dl.notices import warn
+from nengo_dl.runtime.tensorflow.costs import KEPT
+from nengo_dl.runtime.tensorflow.namespace import Scratch, TensorFlowNamespace, measure
+
+# carried variables --------------------------------------------------------------------
+
+
+class Kept:
+    """Variables that functions in the loop change, carried through it.
+
+    Parameters
+    ----------
+    layout : Layout
+    dtype : dtype
+        The program's, which all carried numbers have that are not integers.
+    """
+
+    def __init__(self, layout: Any, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.variables: list = []
+        self._state: set[int] = set()
+        for group in tensor_groups(layout.loop.groups):
+            function, training = group.params["function"], group.params["training"]
+            self._state |= {id(v) for v in function.state_variables}
+            known = {id(v) for v in self.variables}
+            new = {id(v): v for v in function.updated(training) if id(v) not in known}
+            self.variables += new.values()
+
+    def values(self) -> list[tf.Tensor]:
+        """The present values of the variables, as the loop carries them."""
+        values = [tf.convert_to_tensor(v.value) for v in self.variables]
+        return [tf.cast(x, self.dtype) if x.dtype.is_floating else x for x in values]
+
+    def assign(self, values: Sequence, carrying: Any = True) -> None:
+        """Give the variables other values; state takes them only if it is to be kept.
+
+        Parameters
+        ----------
+        values : list of tensor
+        carrying : bool or tensor
+        """
+        for variable, value in zip(self.variables, values, strict=True):
+            value = tf.cast(tf.stop_gradient(value), variable.dtype)
+            if id(variable) in self._state and carrying is not True:
+                value = tf.where(carrying, value, variable.value)
+            variable.assign(value)
+
+    def wrap(self, step: Callable | None, places: int | None = None) -> Callable | None:
+        """A step that carries the variables behind everything else.
+
+        Parameters
+        ----------
+        step : callable
+        places : int, optional
+            For batches that are not full, of so many places: the number of items that
+            count is carried, too, behind these.
+        """
+        if step is None:
+            return step
+        if places is not None:
+            return _counting(self.wrap(step), places)
+        if not self.variables:
+            return step
+        n = len(self.variables)
+
+        def wrapped(xp, carry, x, weights):
+            xp.kept = {id(v): c for v, c in zip(self.variables, carry[-n:], strict=True)}
+            following, y = step(xp, carry[:-n], x, weights)
+            kept, xp.kept = xp.kept, None
+            return [*following, *(kept[id(v)] for v in self.variables)], y
+
+        return wrapped
+
+
+def _counting(step: Callable, places: int) -> Callable:
+    """A step that is told, as the last carried array, how many items count."""
+
+    def counting(xp, carry, x, weights):
+        *carry, items = carry
+        xp.items, xp.batch = items[0], places
+        following, y = step(xp, carry, x, weights)
+        xp.items = None
+        return [*following, items], y
+
+    return counting
+
+
+def batchwise(groups: Sequence) -> bool:
+    """Whether some function among these may look at all items of a batch together."""
+    return any(
+        group.params["function"].batchwise(group.params["training"])
+        for group in tensor_groups(groups)
+    )
+
+
+def tensor_groups(groups: Sequence) -> list:
+    """The kernel calls among ``groups`` that call a function of tensors."""
+    return [group for group in groups if group.kernel.tensorflow]
+
+
+def compilable(groups: Sequence, batch: int) -> bool:
+    """Whether XLA can compile the functions among these groups; warns if it cannot."""
+    for group in tensor_groups(groups):
+        function = group.params["function"]
+        obstacle = function.obstacle(group.params["training"], batch)
+        if obstacle is None:
+            continue
+        if not function.warned:
+            function.warned = True
+            label = function.label or "(without label)"
+            warn(
+                f"TensorNode {label} uses the operation {obstacle}, which XLA "
+                "cannot compile, so that the network around it is not compiled either "
+                "and runs more slowly. Replace this operation to avoid it"
+            )
+        return False
+    return True
+
+
+# one of two functions -----------------------------------------------------------------
+#
+# TensorFlow does not find its way through functions with a gradient of their own inside
+# of a condition. Here the condition is inside of the gradient instead.
+
+
+def either(
+    condition: tf.Tensor, first: Callable, second: Callable, args: Sequence
+) -> list[tf.Tensor]:
+    """``first(*args)`` if the condition holds, else ``second(*args)``.
+
+    Parameters
+    ----------
+    condition : scalar tensor of bool
+    first, second : callable
+        Functions of tensors that return a list of tensors, of the same shapes.
+    args : list of tensor
+
+    Returns
+    -------
+    list of tensor
+
+    Notes
+    -----
+    The gradient takes another forward pass, so the functions must not call Python.
+
+    Examples
+    --------
+    >>> x = tf.constant(3.0)
+    >>> with tf.GradientTape() as tape:
+    ...     tape.watch(x)
+    ...     (y,) = either(x > 2, lambda x: [x * x], lambda x: [-x], [x])
+    >>> float(tape.gradient(y, x))
+    6.0
+    """
+
+    @tf.custom_gradient
+    def chosen(*args):
+        args = [tf.stop_gradient(x) for x in args]
+        results = tf.cond(condition, lambda: first(*args), lambda: second(*args))
+
+        def gradient(*upstream: Any) -> list:
+            def back(function):
+                with tf.GradientTape() as tape:
+                    tape.watch(args)
+                    pairs = zip(function(*args), upstream, strict=True)
+                    pairs = [(y, dy) for y, dy in pairs if y.dtype.is_floating]
+                sources = [x for x in args if x.dtype.is_floating]
+                return tape.gradient(
+                    [y for y, _ in pairs],
+                    sources,
+                    [dy for _, dy in pairs],
+                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                )
+
+            found = iter(tf.cond(condition, lambda: back(first), lambda: back(second)))
+            return [next(found) if x.dtype.is_floating else None for x in args]
+
+        return results, gradient
+
+    return chosen(*args)
+
+
+# loops that fit another network -------------------------------------------------------
+#
+# A program depends on the structure of a network and not on its numbers: weights,
+# gains, biases and states are arguments. So a network that was built again with another
+# seed, or another network that looks the same, can run what was compiled before, and be
+# trained in it. The key of a program is all that its code is made of; if two keys are
+# equal, so is the code.
+
+
+class Unique(Exception):
+    """Raised where something has no key, because it is like nothing else."""
+
+
+def key_of(layout: Layout) -> Hashable | None:
+    """What the program of a layout depends on; None if it can be used only once.
+
+    That is so if it calls functions from outside, which may be different each time.
+    """
+    groups = layout.groups()
+    if any(group.kernel.host or group.kernel.tensorflow for group in groups):
+        return None
+    bare = without_numbers(layout)
+    try:
+        return _key(bare), tuple(weight.form for weight in layout.weights)
+    except Unique:
+        return None
+
+
+def without_numbers(layout: Layout) -> Layout:
+    """The layout as far as programs are made of it.
+
+    A program that is kept would otherwise keep all arrays of the first network.
+    """
+    inputs = tuple(Source(None, source.start, source.size) for source in layout.inputs)
+    stages = {
+        name: dataclasses.replace(
+            stage,
+            groups=tuple(dataclasses.replace(g, labels=()) for g in stage.groups),
+        )
+        for name in ("before", "loop", "after")
+        for stage in [getattr(layout, name)]
+    }
+    return dataclasses.replace(
+        layout,
+        **stages,
+        inputs=inputs,
+        weights=(),
+        carry=tuple(np.zeros(len(values)) for values in layout.carry),
+        states=(),
+        probes=(),
+        plan=None,
+    )
+
+
+def _key(value: Any) -> Hashable:
+    """A key that is equal only for values that lead to the same code."""
+    if value is None or isinstance(value, str | bytes):
+        return value
+    if isinstance(value, bool | int):
+        return type(value).__name__, value  # True is no 1 here
+    if isinstance(value, float):
+        return float(value).hex()  # 0.0 is no -0.0
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            raise Unique
+        data = np.ascontiguousarray(value)
+        return value.dtype.str, value.shape, hashlib.sha256(data).digest()
+    if isinstance(value, np.generic):
+        return value.dtype.str, value.tobytes()
+    if isinstance(value, tuple | list):
+        return tuple(_key(item) for item in value)
+    if isinstance(value, Mapping):
+        items = [(_key(name), _key(item)) for name, item in value.items()]
+        return tuple(sorted(items, key=repr))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        return type(value), tuple(_key(field) for field in fields)
+    if not isinstance(value, Hashable):
+        raise Unique
+    return value  # kernels, types: equal if they are the same
+
+
+class Programs:
+    """Programs by key, the last ones that were used.
+
+    Parameters
+    ----------
+    size : int
+        So many are kept.
+    """
+
+    def __init__(self, size: int = KEPT) -> None:
+        self.size = size
+        self._programs: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def get(self, key: Hashable | None, make: Callable[[], Any]) -> Any:
+        """The program with a key; a new one, if there is none or ``key`` is None."""
+        if key is None:
+            return make()
+        with self._lock:
+            if key not in self._programs:
+                self._programs[key] = make()
+                if len(self._programs) > self.size:
+                    self._programs.popitem(last=False)
+            self._programs.move_to_end(key)
+            return self._programs[key]
+
+    def clear(self) -> None:
+        """Forget all programs."""
+        with self._lock:
+            self._programs.clear()
+
+
+#: of all simulators in this process
+programs = Programs()
+
+
+# the loop -----------------------------------------------------------------------------
 
 Step = Callable[..., tuple[list, Any]]
 

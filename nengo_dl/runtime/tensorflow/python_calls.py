@@ -1,4 +1,4 @@
-"""Python functions in TensorFlow's graphs that go when the graphs go.
+"""Python functions that TensorFlow calls: how long they last, and what they raise.
 
 What ``tf.numpy_function`` calls, TensorFlow keeps in the outermost graph, which lasts
 until the process ends; and with the function whatever it refers to, such as the network.
@@ -7,6 +7,8 @@ Here it is kept by the graphs that it is called in, and by data sets that it mak
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -66,3 +68,106 @@ def of_generator(elements: Callable[[], Iterator], signature: Any) -> tf.data.Da
     data = tf.data.Dataset.from_generator(_weakly(held), output_signature=signature)
     data._nengo_dl_elements = held
     return data
+
+
+# errors -------------------------------------------------------------------------------
+#
+# TensorFlow turns what a ``tf.py_function`` raises, in a loss, a metric or the fetching
+# of data, into an error of its own, which has the text of the original and nothing else
+# of it.
+
+_lock = threading.Lock()
+_watching: list[list[Raised]] = []  # what was raised, for each that watches
+
+
+class Raised:
+    """An exception as it was raised: others may give it another cause.
+
+    Parameters
+    ----------
+    error : BaseException
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self._cause, self._context = error.__cause__, error.__context__
+        self._suppressed = error.__suppress_context__
+
+    def again(self) -> None:
+        """Raise the exception once more, as it was."""
+        try:
+            raise self.error
+        finally:
+            self.error.__cause__ = self._cause
+            self.error.__context__ = self._context
+            self.error.__suppress_context__ = self._suppressed
+
+
+def _noting(call):
+    """The call of any Python function, with a note of what it raises."""
+
+    def noting(registry, token, device, args):
+        try:
+            return call(registry, token, device, args)
+        except StopIteration:  # how generators end
+            raise
+        except BaseException as error:
+            with _lock:
+                for raised in _watching:
+                    raised.append(Raised(error))
+            raise
+
+    return noting
+
+
+@contextlib.contextmanager
+def _noticed(raised: list[Raised]) -> Iterator[None]:
+    """Have everything noted that Python functions raise while TensorFlow calls them."""
+    try:  # it has no public name
+        from tensorflow.python.ops.script_ops import FuncRegistry
+    except ImportError:
+        yield
+        return
+    with _lock:
+        if not _watching:
+            FuncRegistry._plain_call = FuncRegistry.__call__
+            FuncRegistry.__call__ = _noting(FuncRegistry.__call__)
+        _watching.append(raised)
+    try:
+        yield
+    finally:
+        with _lock:
+            _watching[:] = [other for other in _watching if other is not raised]
+            if not _watching:
+                FuncRegistry.__call__ = FuncRegistry._plain_call
+                del FuncRegistry._plain_call
+
+
+@contextlib.contextmanager
+def original_errors() -> Iterator[None]:
+    """Context of calls of TensorFlow: what a Python function raised comes out as it is.
+
+    Its cause and its context are those that it was raised with.
+
+    Examples
+    --------
+    >>> def fail(x):
+    ...     raise KeyError("x")
+    >>> try:
+    ...     with original_errors():
+    ...         tf.py_function(fail, [1.0], tf.float32)
+    ... except KeyError as error:
+    ...     print(error)
+    'x'
+    """
+    raised: list[Raised] = []
+    with _noticed(raised):
+        try:
+            yield
+            return
+        except (tf.errors.OpError, SystemError) as error:
+            names = [r for r in raised if type(r.error).__name__ in str(error)]
+            found = (names or raised or [None])[0]
+            if found is None:
+                raise
+    found.again()

@@ -1,7 +1,7 @@
 """The compiled loop for networks with large probes that are read at their samples only.
 
 Steps without a sample run in a program that leaves these probes out, steps with one in a
-program that does not; see `nengo_dl.runtime.sampling`.
+program that does not; see `nengo_dl.runtime.executor`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from nengo_dl.runtime.executor import Task
-from nengo_dl.runtime.sampling import Look, Sampling, Seen
+from nengo_dl.runtime.executor import Look, Sampling, Seen, Task
 from nengo_dl.runtime.tensorflow.executor import TensorFlowExecutor
 
 #: all probes of a layout are read in each step

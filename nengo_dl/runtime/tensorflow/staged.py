@@ -12,11 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from nengo_dl.compiler.layout import Layout
-from nengo_dl.runtime.executor import Task
+from nengo_dl.runtime.emit import SequenceStages
+from nengo_dl.runtime.executor import Seen, Task
 from nengo_dl.runtime.host import InputsInterrupted
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.sampling import Seen
-from nengo_dl.runtime.stages import SequenceStages
 from nengo_dl.runtime.tensorflow.executor import TensorFlowExecutor
 
 

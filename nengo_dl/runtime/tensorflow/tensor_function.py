@@ -21,8 +21,8 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.kernels.callbacks import Callback
+from nengo_dl.kernels.tensor_function import takes_training, wrong_arguments
 from nengo_dl.notices import warn
-from nengo_dl.runtime.tensorflow.arguments import takes_training, wrong_arguments
 from nengo_dl.runtime.tensorflow.cells import CellStates, dropout_of_one_call
 from nengo_dl.runtime.tensorflow.randomness import (
     Found,

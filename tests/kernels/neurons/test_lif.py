@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.lif import LIFKernel, LIFRateKernel
+from nengo_dl.runtime.numpy.executor import NumpyStep
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.numpy.step import NumpyStep
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 
 DT = 0.001

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from nengo_dl.runtime.tensorflow.arguments import takes_training, wrong_arguments
+from nengo_dl.kernels.tensor_function import takes_training, wrong_arguments
 
 
 def timed(t, x, scale=1.0, *, bias=0.0, **options):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from nengo_dl.runtime.tensorflow import executor, orientation
+from nengo_dl.runtime.tensorflow import batch_first, executor
 
 
 def network(seed=2):
@@ -34,7 +34,7 @@ def simulate(net, batch=3, **options):
 def accelerator(monkeypatch):
     """As if TensorFlow computed on something else than the CPU; nothing is known yet."""
     monkeypatch.setattr(executor, "on_accelerator", lambda device: True)
-    monkeypatch.setattr(orientation, "_found", orientation.Programs())
+    monkeypatch.setattr(batch_first, "_found", batch_first.Programs())
 
 
 @pytest.mark.parametrize("faster", ("feature-major", "batch first"))
@@ -48,7 +48,7 @@ def test_the_faster_one_is_taken_once_and_for_all(
         measured.append(len(measured))
         return measured[-1] * (1 if faster == "feature-major" else -1)
 
-    monkeypatch.setattr(orientation, "seconds", seconds)
+    monkeypatch.setattr(batch_first, "seconds", seconds)
     for seed in (2, 3):  # the second one has the same structure
         net = network(seed)
         output, turned = simulate(net)
@@ -61,7 +61,7 @@ def test_the_faster_one_is_taken_once_and_for_all(
 
 def test_both_ways_are_run_for_real(accelerator, allclose):
     output, turned = simulate(network())
-    assert turned in (True, False) and len(orientation._found) == 1
+    assert turned in (True, False) and len(batch_first._found) == 1
     with nengo.Simulator(network(), progress_bar=False) as core:
         core.run_steps(50)
     assert allclose(output, core.data[core.model.toplevel.p], atol=1e-12)
@@ -69,24 +69,24 @@ def test_both_ways_are_run_for_real(accelerator, allclose):
 
 def test_a_single_item_is_not_measured(accelerator):
     assert simulate(network(), batch=1)[1] is False
-    assert len(orientation._found) == 0
+    assert len(batch_first._found) == 0
 
 
 def test_cpus_follow_the_rule(monkeypatch):
-    monkeypatch.setattr(orientation, "_found", orientation.Programs())
+    monkeypatch.setattr(batch_first, "_found", batch_first.Programs())
     assert simulate(network(), device="/cpu:0")[1] is False
-    assert len(orientation._found) == 0
+    assert len(batch_first._found) == 0
 
 
 def test_devices():
-    assert not orientation.on_accelerator("/cpu:0")
-    assert not orientation.on_accelerator("/device:CPU:0")
-    assert orientation.on_accelerator("/gpu:1")
-    assert orientation.on_accelerator("/job:localhost/task:0/device:GPU:0")
+    assert not batch_first.on_accelerator("/cpu:0")
+    assert not batch_first.on_accelerator("/device:CPU:0")
+    assert batch_first.on_accelerator("/gpu:1")
+    assert batch_first.on_accelerator("/job:localhost/task:0/device:GPU:0")
 
 
 def test_the_first_run_does_not_count(monkeypatch):
     clock, runs = iter([0.0, 5.0, 10.0, 12.0, 20.0, 29.0]), []
-    monkeypatch.setattr(orientation.time, "perf_counter", lambda: next(clock))
-    assert orientation.seconds(lambda: runs.append(1)) == 2.0
-    assert len(runs) == 1 + orientation.REPEATS
+    monkeypatch.setattr(batch_first.time, "perf_counter", lambda: next(clock))
+    assert batch_first.seconds(lambda: runs.append(1)) == 2.0
+    assert len(runs) == 1 + batch_first.REPEATS

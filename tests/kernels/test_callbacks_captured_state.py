@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nengo_dl.kernels.captured_state import MOST_BYTES, CapturedState, reached
+from nengo_dl.kernels.callbacks import MOST_BYTES, CapturedState, reached
 
 LOG = []
 

@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nengo_dl.runtime.tensorflow.loop import ForwardLoop
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
-from nengo_dl.runtime.tensorflow.scratch import measure
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace, measure
 
 
 def keeping(xp, carry, x, weights):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nengo_dl.compiler.layout import StateSlot
-from nengo_dl.runtime.state import StateStore
+from nengo_dl.runtime.executor import StateStore
 
 
 def slot(key, carry, row, constant=np.nan):

@@ -8,7 +8,7 @@ import nengo_dl
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
-originals = pytest.importorskip("nengo_dl.runtime.tensorflow.originals")
+originals = pytest.importorskip("nengo_dl.runtime.tensorflow.python_calls")
 
 
 class Own(Exception):

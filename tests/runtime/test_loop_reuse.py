@@ -10,9 +10,8 @@ import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.runtime.program import Specialization
-from nengo_dl.runtime.tensorflow import reuse
-from nengo_dl.runtime.tensorflow.loop import call_step
-from nengo_dl.runtime.tensorflow.reuse import Programs, key_of
+from nengo_dl.runtime.tensorflow import loop
+from nengo_dl.runtime.tensorflow.loop import Programs, call_step, key_of
 from nengo_dl.surrogates import ArcTan
 from nengo_dl.training.keras_side import NengoModel
 
@@ -173,18 +172,18 @@ def test_networks_with_tensor_nodes_share_nothing(fresh):
 
 def test_what_is_equal_in_python_may_differ_here():
     values = (True, 1, 1.0, np.float32(1), 0.0, -0.0, "1", (1,), None)
-    keys = [reuse._key(value) for value in values]
+    keys = [loop._key(value) for value in values]
     assert len(set(keys)) == len(values)
     arrays = (np.zeros(2), np.zeros((2, 1)), np.zeros(2, np.float32), np.ones(2))
-    assert len({reuse._key(array) for array in arrays}) == len(arrays)
-    assert reuse._key({"a": 1, "b": 2}) == reuse._key({"b": 2, "a": 1})
+    assert len({loop._key(array) for array in arrays}) == len(arrays)
+    assert loop._key({"a": 1, "b": 2}) == loop._key({"b": 2, "a": 1})
 
 
 def test_what_has_no_key():
-    with pytest.raises(reuse.Unique):
-        reuse._key(np.array([object()]))
-    with pytest.raises(reuse.Unique):
-        reuse._key({"a": set()})
+    with pytest.raises(loop.Unique):
+        loop._key(np.array([object()]))
+    with pytest.raises(loop.Unique):
+        loop._key({"a": set()})
 
 
 def test_the_last_programs_are_kept():
@@ -206,7 +205,7 @@ def test_the_last_programs_are_kept():
 def test_kept_programs_hold_no_arrays_of_the_network():
     with nengo_dl.Simulator(network(), progress_bar=False) as sim:
         layout = sim._live.program.layout(Specialization())
-    bare = reuse.without_numbers(layout)
+    bare = loop.without_numbers(layout)
     assert bare.plan is None and bare.weights == () and bare.states == ()
     assert not any(values.any() for values in bare.carry)
     assert bare.n_inputs == layout.n_inputs and bare.has_loop == layout.has_loop

@@ -9,7 +9,7 @@ import pytest
 
 import nengo_dl
 from nengo_dl.compiler.lowering import lower
-from nengo_dl.kernels.independence import reachable
+from nengo_dl.kernels.callbacks import reachable
 
 counter = 0
 log = []

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nengo_dl.runtime.journal import MOST_BYTES, MOST_STEPS, Journal
-from nengo_dl.runtime.numpy.step import NumpyStep
+from nengo_dl.runtime.numpy.executor import NumpyStep
+from nengo_dl.runtime.stepwise import MOST_BYTES, MOST_STEPS, Journal
 
 
 def stepper(batch=1, most=None):
