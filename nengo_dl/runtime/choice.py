@@ -25,6 +25,7 @@ from nengo_dl.runtime.executor import (
     Work,
     executors,
 )
+from nengo_dl.runtime.forms import Specialization
 
 #: the setting ``executor`` that leaves the choice to the rule
 AUTO = "auto"
@@ -44,11 +45,21 @@ class Choice:
         In words.
     steady : bool
         Whether it is the same for any number of steps.
+    forced : bool
+        Whether the setting ``executor`` names it.
     """
 
     kind: ExecutorKind
     reason: str
     steady: bool = True
+    forced: bool = False
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it runs any number of steps, and never waits for a compiler."""
+        able = self.kind.capabilities
+        quick = self.forced or Capability.MACHINE_CODE in able
+        return self.steady and quick and Capability.COMPILES not in able
 
 
 class Chooser:
@@ -88,7 +99,7 @@ class Chooser:
         jit: Any,
         batch: int,
         device: str | None,
-        compiled: Callable[[Any], Compiled],
+        compiled: Callable[[Specialization], Compiled],
         layout: Callable[..., Layout],
     ) -> None:
         self.executor, self.jit = executor, jit
@@ -96,10 +107,10 @@ class Chooser:
         self.asked = 0
         self.last: Choice | None = None
         self._compiled, self._layout = compiled, layout
-        self._python_loops: dict[Any, bool] = {}
-        self._steady: dict[Any, Choice] = {}
+        self._python_loops: dict[Specialization, bool] = {}
+        self._steady: dict[Specialization, Choice] = {}
         #: (use, name of a kind) -> why it cannot run that
-        self._refused: dict[tuple[Any, str], str] = {}
+        self._refused: dict[tuple[Specialization, str], str] = {}
         if executor != AUTO:
             self._require_known()
 
@@ -140,7 +151,7 @@ class Chooser:
 
     # choosing ----------------------------------------------------------------------
 
-    def choose(self, use: Any, n_steps: int) -> Choice:
+    def choose(self, use: Specialization, n_steps: int) -> Choice:
         """What runs the next steps of a network that is compiled for a use."""
         if use not in self._steady:
             choice = self._forced(use) if self.forced else self._by_rule(use, n_steps)
@@ -155,7 +166,7 @@ class Chooser:
         if not choice.steady and n_steps > SHORT_RUN:
             self.asked += n_steps
 
-    def refuse(self, use: Any, kind: ExecutorKind, error: Unsupported) -> None:
+    def refuse(self, use: Specialization, kind: ExecutorKind, error: Unsupported) -> None:
         """A kind turned out not to be able to run a network.
 
         Raises
@@ -174,14 +185,15 @@ class Chooser:
             "Leave the setting out, and what can run the network does"
         )
 
-    def _forced(self, use: Any) -> Choice:
+    def _forced(self, use: Specialization) -> Choice:
         """The kind that the setting names."""
         for kind in self._named():
             if kind.missing() is None and self._objection(kind, use) is None:
-                return Choice(kind, f"the setting executor={self.executor!r}")
+                why = f"the setting executor={self.executor!r}"
+                return Choice(kind, why, forced=True)
         raise SimulationError(self._cannot(self._objection(kind, use) or ""))
 
-    def _by_rule(self, use: Any, n_steps: int) -> Choice:
+    def _by_rule(self, use: Specialization, n_steps: int) -> Choice:
         """The first kind that can run the network, and says that it pays."""
         able = self._able(use)
         if self.jit is False:
@@ -211,7 +223,7 @@ class Chooser:
 
     # what kinds can do ---------------------------------------------------------------
 
-    def _able(self, use: Any) -> list[ExecutorKind]:
+    def _able(self, use: Specialization) -> list[ExecutorKind]:
         """The kinds that can run the network, in the order in which they are asked."""
         return [
             kind
@@ -221,7 +233,7 @@ class Chooser:
             and self._objection(kind, use) is None
         ]
 
-    def _passed_over(self, use: Any) -> list[str]:
+    def _passed_over(self, use: Specialization) -> list[str]:
         """Which executors of machine code cannot run the network, and why."""
         found = []
         for kind in executors.able(Capability.MACHINE_CODE):
@@ -230,7 +242,7 @@ class Chooser:
                 found.append(f"not {kind.name}: {why}")
         return found
 
-    def _objection(self, kind: ExecutorKind, use: Any) -> str | None:
+    def _objection(self, kind: ExecutorKind, use: Specialization) -> str | None:
         """Why a kind cannot run a network; None if it can."""
         if not any(node.kernel.host for node in self._compiled(use).graph.nodes):
             return None
@@ -244,7 +256,7 @@ class Chooser:
         where = "inside" if needs == Capability.PYTHON_IN_LOOP else "around"
         return f"Python functions are called {where} the loop over time, where it cannot"
 
-    def _python_in_loop(self, use: Any) -> bool:
+    def _python_in_loop(self, use: Specialization) -> bool:
         if use not in self._python_loops:
             compiled = self._compiled(use)
             found = pipeline.python_in_loop(compiled.graph, compiled.stepwise_python)
@@ -253,7 +265,7 @@ class Chooser:
 
     # telling -----------------------------------------------------------------------
 
-    def lines(self, use: Any) -> Sequence[str]:
+    def lines(self, use: Specialization) -> Sequence[str]:
         """What runs forward steps, and why, as lines of text."""
         choice = self.last if self.last is not None else self.choose(use, 1)
         return [f"forward steps run in: {choice.kind.name} ({choice.reason})"]

@@ -6,8 +6,8 @@ Neurons run as they are, as rates, or as they are trained.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from nengo_dl.surrogates import SpikeTraining
 
@@ -84,36 +84,38 @@ def as_rates(spikes: SpikeTraining | None) -> bool:
 # how often ----------------------------------------------------------------------------
 
 
-class Use(Protocol):
-    """For which of its uses a network is compiled, see `.program.Specialization`."""
+@dataclass(frozen=True)
+class Specialization:
+    """What a network is compiled for: the key of a compiled program.
 
-    @property
-    def open(self) -> bool:
-        """Whether parameters are arguments."""
-        ...
+    Parameters
+    ----------
+    open : bool
+        Parameters are arguments. False: they are folded into the graph, and what is
+        equal because its parameters are equal is computed once. That holds until
+        something writes a parameter; then the network is compiled once more, open.
+    training : bool
+        Keras layers behave as in training.
+    spikes : SpikeTraining or None
+        Neurons as they are trained; None: as they are (see `Form`).
+    fed : frozenset of Signal
+        Signals of constant nodes that are given data.
+    penalties : bool
+        Losses that TensorNodes add to those of training are probed, too.
+    whole : bool
+        All probes are read in each step, also those that only keep samples. To the
+        compiler that makes no difference.
+    """
 
-    @property
-    def training(self) -> bool:
-        """Whether Keras layers behave as in training."""
-        ...
-
-    @property
-    def spikes(self) -> SpikeTraining | None:
-        """Neurons as they are trained."""
-        ...
-
-    @property
-    def fed(self) -> frozenset:
-        """Signals of constant nodes that are given data."""
-        ...
-
-    @property
-    def penalties(self) -> bool:
-        """Whether losses that operators add are computed."""
-        ...
+    open: bool = False
+    training: bool = False
+    fed: frozenset = frozenset()
+    spikes: SpikeTraining | None = None
+    penalties: bool = False
+    whole: bool = False
 
 
-def _reason(use: Use) -> str:
+def _reason(use: Specialization) -> str:
     """What a network is compiled for, in words."""
     parts = ["parameters as arguments" if use.open else "parameters as they were built"]
     if use.training:
@@ -141,11 +143,11 @@ class History:
         self.arranged: list[str] = []
         self._again = ""
 
-    def compiles(self, use: Use) -> None:
+    def compiles(self, use: Specialization) -> None:
         """The network is compiled for a use."""
         self.compiled.append(_reason(use) + self._again)
 
-    def arranges(self, use: Use, fused: bool) -> None:
+    def arranges(self, use: Specialization, fused: bool) -> None:
         """A graph is arranged, for single steps (``fused``) or for many at a time."""
         form = "for single steps" if fused else "for many steps at a time"
         self.arranged.append(f"{_reason(use)}, {form}{self._again}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from nengo_dl.runtime.executor import (
     Unsupported,
     pack,
 )
-from nengo_dl.runtime.forms import AS_THEY_ARE, Form, History, as_rates
+from nengo_dl.runtime.forms import AS_THEY_ARE, Form, History, Specialization, as_rates
 from nengo_dl.runtime.host import HostsThen, InputFeed, InputsInterrupted
 from nengo_dl.runtime.native import executor as _native  # noqa: F401  (registers itself)
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (likewise)
@@ -40,33 +40,6 @@ NOTHING = Callback()
 
 #: the compiler does as it sees fit
 NO_CHOICE = pipeline.Strategies()
-
-
-@dataclass(frozen=True)
-class Specialization:
-    """What a network is compiled for: the key of a compiled program.
-
-    Parameters
-    ----------
-    open : bool
-        Parameters are arguments. False: they are folded into the graph, and what is
-        equal because its parameters are equal is computed once. That holds until
-        something writes a parameter; then the network is compiled once more, open.
-    training : bool
-        Keras layers behave as in training.
-    spikes : SpikeTraining or None
-        Neurons as they are trained; None: as they are (see `.runtime.forms`).
-    fed : frozenset of Signal
-        Signals of constant nodes that are given data.
-    penalties : bool
-        Losses that TensorNodes add to those of training are probed, too.
-    """
-
-    open: bool = False
-    training: bool = False
-    fed: frozenset = frozenset()
-    spikes: SpikeTraining | None = None
-    penalties: bool = False
 
 
 def _first_of(base, first: Mapping) -> np.ndarray:
@@ -213,6 +186,7 @@ class Program:
 
     def _distinct(self, use: Specialization) -> Specialization:
         """A use without what makes no difference to this network."""
+        use = replace(use, whole=False) if use.whole else use
         asked = use.training, use.spikes
         if asked == (False, None):
             return use
@@ -289,7 +263,58 @@ class Program:
         compiling : callable, optional
             Called before something is compiled, which takes seconds.
         """
-        return self.ready(start, n_steps, data, form, compiling).run(start, n_steps)
+        data = data or {}
+        use = self._use_of(self.fed_among(data), form)
+        return self.ready(start, n_steps, data, use, compiling).run(start, n_steps)
+
+    def for_batch(
+        self, start: int, data: Mapping, given: Collection, form: Form
+    ) -> Executor:
+        """The executor for one batch, ready to run; it reads all probes in each step.
+
+        Parameters
+        ----------
+        start : int
+            Number of steps already run.
+        data : mapping
+            Signal -> array ``(batch, steps, size)``; with the key None, what nodes
+            without output do has been done.
+        given : collection of Signal
+            Those among them that the user gave data for. The others are what the network
+            itself would compute, ahead of the steps.
+        form : Form
+        """
+        use = self._use_of(self.fed_among(given), form, bool(self.sampling.periods))
+        return self.ready(start, 1, data, use)
+
+    def runs_batches(self, given: Collection, form: Form) -> bool:
+        """Whether `for_batch` runs forward steps; see the setting ``executor``.
+
+        Not if TensorFlow does, whose Keras model is quicker at batches, or if it depends
+        on the number of steps what does.
+        """
+        whole = bool(self.sampling.periods)
+        fed = self.fed_among(given)
+        use = Specialization(self.is_open, form.training, fed, form.spikes, whole=whole)
+        while True:
+            choice = self.chooser.choose(use, 1)
+            if not choice.at_once:
+                return False
+            try:
+                self._executor((use, choice.kind.name), choice.kind)
+            except Unsupported as error:
+                self.chooser.refuse(use, choice.kind, error)
+            else:
+                return True
+
+    def _use_of(
+        self, fed: frozenset, form: Form | None, whole: bool = False
+    ) -> Specialization:
+        """What the next steps are run for."""
+        form = self.form if form is None or form == self.form else form
+        self._form = form
+        use = Specialization(self.is_open, form.training, fed, form.spikes, whole=whole)
+        return self._holding(use)
 
     def step(self, start: int) -> np.ndarray | Seen | None:
         """One step without data: ``(1, rows, batch)``, or what probes saw.
@@ -327,16 +352,11 @@ class Program:
         self,
         start: int,
         n_steps: int,
-        data: Mapping | None = None,
-        form: Form | None = None,
+        data: Mapping,
+        use: Specialization,
         compiling: Callable[[], None] | None = None,
     ) -> Executor:
         """The executor of the next steps, compiled and with the state in it."""
-        data = data or {}
-        form = self.form if form is None or form == self.form else form
-        self._form = form
-        fed = self.fed_among(data)
-        use = self._holding(Specialization(self.is_open, form.training, fed, form.spikes))
         key, kind, executor = self._ready_executor(use, n_steps, compiling)
         if key != self._active:
             self._hand_inputs_over(executor.feed, start)
@@ -471,7 +491,7 @@ class Program:
             self.feed(use, layout),
             self.store,
             self.weights(layout),
-            self._sampled(layout, kind),
+            Sampling({}) if use.whole else self._sampled(layout, kind),
             self.unroll,
             self.use_loop,
             self.device,
@@ -504,7 +524,7 @@ class Program:
         executor.load()
         self._active, self.last_use = key, key[0]
         single = Capability.SINGLE_STEPS in kind.capabilities
-        if single and not key[0].fed:
+        if single and not key[0].fed and not key[0].whole:
             self._single = executor.step
 
     def settle(self) -> None:

@@ -193,7 +193,8 @@ class Simulator:
         self._run = Run(*about, logs, nodes, self._turns, batch is None)
         self.data = self._run.data
         keep_history = {probe: log.keep_history for probe, log in logs.items()}
-        self._trainer = Trainer(*about, nodes, keep_history, self._turns, batch is None)
+        more = (keep_history, self._turns, batch is None, progress)
+        self._trainer = Trainer(*about, nodes, *more)
         self._files = Files(self._run)
         self._defaults = contextlib.ExitStack()
 

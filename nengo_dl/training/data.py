@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from nengo import Network, Node, Probe
 
     from nengo_dl.runtime.program import Program
-    from nengo_dl.training.keras_side import KerasSide
 
 #: how many batches the preparation of data may be ahead of what uses them
 RUN_AHEAD = 100
@@ -111,12 +111,16 @@ class OwnOutputs:
         dict
             Node -> array ``(items, steps, size)``.
         """
+        return self.of_batch(items, steps, number * self.batch)
+
+    def of_batch(self, items: int, steps: int, first_item: int) -> dict[Any, np.ndarray]:
+        """The outputs of one batch, by the number of its first item."""
         if self.fixed:
             if steps not in self._same:
                 self._same[steps] = self._outputs(1, self.first, steps, self.seed)
             values = self._same[steps]
         elif self.seed is not None:
-            seed = self.seed + number * self.batch
+            seed = self.seed + first_item
             values = self._outputs(items, self.first, steps, seed)
         else:
             self._before[self.first] = self._snapshot()
@@ -164,8 +168,8 @@ class TrainingData:
     Parameters
     ----------
     network : ~nengo.Network or None
-    side : KerasSide
-        The layer and the model that the data are for.
+    side : KerasSide or ForwardSide
+        The layer and the model that the data are for, or what stands for them.
     names : ProbeNames
     seed : int
         Of the simulation: nodes without data draw their random numbers from it.
@@ -174,7 +178,7 @@ class TrainingData:
     """
 
     network: Network | None
-    side: KerasSide
+    side: Any
     names: ProbeNames
     seed: int
     first_step: int
@@ -462,6 +466,17 @@ class TrainingData:
                 "have synapses, which need more steps to pass something on "
                 f"({delayed[0]} is one). Did you mean synapse=None?"
             )
+
+
+def is_stream(value: Any) -> bool:
+    """Whether data come batch by batch: a dataset, or an iterator such as a generator."""
+    if hasattr(value, "__next__"):
+        return True
+    # what is not imported has no objects
+    tf, keras = sys.modules.get("tensorflow"), sys.modules.get("keras")
+    return (tf is not None and isinstance(value, tf.data.Dataset)) or (
+        keras is not None and isinstance(value, keras.utils.PyDataset)
+    )
 
 
 def is_for_all_probes(value: Any, lists: bool = False) -> bool:

@@ -23,12 +23,6 @@ from nengo_dl.training.data import Given, TrainingData
 from nengo_dl.training.symbolic_streams import SymbolicStream
 
 
-def is_stream(value: Any) -> bool:
-    """Whether data come batch by batch: a dataset, or an iterator such as a generator."""
-    kinds = tf.data.Dataset | keras.utils.PyDataset
-    return isinstance(value, kinds) or hasattr(value, "__next__")
-
-
 def kind_of(value: Any) -> str:
     """What a stream is called in messages."""
     if isinstance(value, tf.data.Dataset):

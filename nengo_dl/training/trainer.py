@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.config import get_setting
 from nengo_dl.notices import warn
+from nengo_dl.runtime.forms import forward_form
 from nengo_dl.runtime.tensorflow.apart import apart, in_a_scope
 from nengo_dl.training.advice import (
     form_asked_for,
@@ -23,8 +24,10 @@ from nengo_dl.training.data import (
     check_sizes,
     for_probes,
     is_for_all_probes,
+    is_stream,
 )
 from nengo_dl.training.live import LiveState
+from nengo_dl.training.predicting import ForwardSide, Prediction, signals_of
 from nengo_dl.training.probe_names import ProbeNames, Results
 from nengo_dl.training.turns import Turns
 
@@ -76,6 +79,8 @@ class Trainer:
     turns : Turns
     one_item : bool
         Whether data may be without the axis for items.
+    progress : callable
+        ``progress(shown, label, count)`` is a context that shows how far a task has come.
 
     Attributes
     ----------
@@ -92,7 +97,9 @@ class Trainer:
         keep_history: dict[Probe, bool],
         turns: Turns,
         one_item: bool,
+        progress: Callable[[bool, str, int], Any],
     ) -> None:
+        self.progress = progress
         self.network = network
         self.model = model
         self.live = live
@@ -206,19 +213,77 @@ class Trainer:
         where = f"Simulator.{method}"
         if not self.live.closed and not self.model.probes:
             return ProbeDict({}, self.names)
-        side = self.side(method)
+        if self.live.closed:
+            raise SimulatorClosed(f"{where}: the simulator is closed.")
         stateful = self._kept(stateful, where)
         spiking = form_asked_for(self.model, spiking)
+        if not is_stream(x) and not self._keras_alone(arguments):
+            outputs = self._forward(method, x, n_steps, stateful, spiking, arguments)
+            if outputs is not None:
+                return ProbeDict(outputs, self.names)
+        side = self.side(method)
         data, streams = self._checked(
             x, None, n_steps, stateful, where, arguments, targets=False
         )
         if method == "predict_on_batch":
-            _check_one_batch(side, data, streams, where)
+            if streams:
+                raise ValidationError(
+                    "expected one batch; give data that come batch by batch to "
+                    "Simulator.predict",
+                    attr=where,
+                )
+            count = len(next(iter(data["x"].values())))
+            _check_one_batch(count, side.program.batch, where)
             del arguments["batch_size"]
         self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
         with self._calls(side, stateful, streams, losses=False, spiking=spiking):
             outputs = getattr(side.model, method)(**data, **arguments)
         return self._by_probe(outputs, where)
+
+    # without Keras ----------------------------------------------------------------
+
+    def _keras_alone(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a call of ``predict`` asks for something that only Keras has."""
+        asked = arguments.get("callbacks") or arguments.get("steps") is not None
+        return bool(asked) or not self.live.program.use_loop
+
+    def _forward(
+        self,
+        method: str,
+        x: Any,
+        n_steps: int | None,
+        stateful: bool,
+        spiking: bool | None,
+        arguments: dict[str, Any],
+    ) -> dict[Any, np.ndarray] | None:
+        """``predict`` in what runs forward steps; None, if Keras is to do it."""
+        live, program, where = self.live, self.live.program, f"Simulator.{method}"
+        phase, trains_spikes = (
+            get_setting(self.network, name)
+            for name in ("learning_phase", "spiking_training")
+        )
+        form = forward_form(phase, trains_spikes, spiking)
+        if not program.runs_batches((), form):
+            return None
+        side = ForwardSide(program, self.nodes, self.keep_history)
+        about = TrainingData(self.network, side, self.names, live.seed, live.n_steps)
+        check_sizes(about.batch, where, n_steps, arguments)
+        one = self.one_item
+        given = about.given(x, None, None, n_steps, where, targets=False, one_item=one)
+        signals = signals_of(program, given.inputs)
+        if not program.runs_batches(signals.values(), form):
+            return None
+        items, size = given.items or about.batch, arguments.get("batch_size")
+        if method == "predict_on_batch":
+            _check_one_batch(items, about.batch, where)
+            size = about.batch
+        about.warn_of_synapses(given, where)
+        if spiking is None and not stateful and given.steps == 1:
+            warn_of_one_step(self.network, self.model, where)
+        shown = arguments.get("verbose") not in (None, 0)
+        with self.progress(shown, "Predicting", items) as task:
+            prediction = Prediction(live, about, given, stateful, form)
+            return prediction.run(size or about.batch, task.step)
 
     # the Keras side ---------------------------------------------------------------
 
@@ -321,7 +386,7 @@ class Trainer:
         arguments : dict
             The other arguments for Keras; those about the data are completed.
         """
-        from nengo_dl.training.streams import Stream, is_stream
+        from nengo_dl.training.streams import Stream
 
         side = self.side(where)
         about = self.data(side)
@@ -351,7 +416,7 @@ class Trainer:
         self, side: KerasSide, n_steps: int | None, arguments: dict[str, Any]
     ) -> list[Stream]:
         """Complete Keras' ``validation_data``; returns the streams among them."""
-        from nengo_dl.training.streams import Stream, is_stream
+        from nengo_dl.training.streams import Stream
 
         data, about = arguments.get("validation_data"), self.data(side)
         if data is None:
@@ -439,15 +504,7 @@ def _require_compiled(side: KerasSide, method: str) -> None:
         )
 
 
-def _check_one_batch(
-    side: KerasSide, data: dict[str, Any], streams: list[Stream], where: str
-) -> None:
-    if streams:
-        raise ValidationError(
-            "expected one batch; give data that come batch by batch to Simulator.predict",
-            attr=where,
-        )
-    count, batch = len(next(iter(data["x"].values()))), side.program.batch
+def _check_one_batch(count: int, batch: int, where: str) -> None:
     if count > batch:
         raise ValidationError(
             f"got {count} items; expected at most minibatch_size={batch}. "

@@ -57,7 +57,7 @@ def test_calls_that_would_take_long_have_fewer_steps(monkeypatch):
 
 def test_samples_are_read_by_steps_beside_the_others(monkeypatch, allclose):
     """What they share is the state; nothing is called but at the samples."""
-    from nengo_dl.runtime.sampling import Sampling
+    from nengo_dl.runtime.executor import Sampling
 
     bench, plain = Bench(neurons()), Bench(neurons())
     sampled = bench.model.probes[1]
@@ -74,7 +74,7 @@ def test_samples_are_read_by_steps_beside_the_others(monkeypatch, allclose):
 
 def test_a_failure_goes_on_where_it_was_with_samples_and_single_steps(allclose):
     """Functions are called once for each step, also if steps are undone."""
-    from nengo_dl.runtime.sampling import Sampling
+    from nengo_dl.runtime.executor import Sampling
 
     times = []
 

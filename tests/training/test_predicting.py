@@ -3,11 +3,26 @@
 import nengo
 import numpy as np
 import pytest
+from nengo.exceptions import SimulatorClosed, ValidationError
 
 import nengo_dl
+from nengo_dl.settings import SETTINGS
+from nengo_dl.training.trainer import Trainer
 from tests import networks
 
 keras = pytest.importorskip("keras")
+
+
+@pytest.fixture(params=("forward", "keras"), scope="module", autouse=True)
+def who_predicts(request):
+    """What predicts: what runs forward steps, or the Keras model."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "forward":
+            default = SETTINGS["executor"]
+            patch.setitem(SETTINGS, "executor", default._replace(default="numpy"))
+        else:
+            patch.setattr(Trainer, "_keras_alone", lambda self, arguments: True)
+        yield request.param
 
 
 @pytest.mark.parametrize(
@@ -217,7 +232,7 @@ def test_a_probe_without_history_gives_its_last_step():
         assert set(history.history) == {"loss", "last_loss"}
 
 
-def test_what_is_exported_starts_from_the_state_at_that_time(tmp_path, rng):
+def test_what_is_exported_starts_from_the_state_at_that_time(tmp_path, rng, allclose):
     import tensorflow as tf
 
     net = networks.autoencoder(synapse=0.01)
@@ -234,4 +249,75 @@ def test_what_is_exported_starts_from_the_state_at_that_time(tmp_path, rng):
             expected = sim.predict(x, verbose=0)[net.out[0]]
             for _ in range(2):  # nothing is kept
                 found = loaded.serve({"inp": x})["out0"]
-                assert np.array_equal(found, expected), how
+                assert allclose(found, expected, atol=1e-6), how
+
+
+def learning():
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64")
+        stimulus = nengo.Node([0.0])
+        ens = nengo.Ensemble(10, 1)
+        nengo.Connection(stimulus, ens)
+        out = nengo.Node(size_in=1)
+        conn = nengo.Connection(ens, out, learning_rule_type=nengo.PES(1e-2))
+        nengo.Connection(out, conn.learning_rule, transform=-1)
+        nengo.Probe(out, synapse=0.01)
+        nengo.Probe(conn, "weights", sample_every=0.004)
+    return net
+
+
+def test_what_is_learned_stays_in_each_place_of_a_batch(rng, monkeypatch):
+    """Also in the places that an incomplete batch leaves empty."""
+    net, x = learning(), rng.uniform(-1, 1, (5, 9, 1))
+    found = []
+    for _ in range(2):
+        with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+            first = sim.predict(x)
+            weights = np.array(sim.signals[sim.model.sig[net.connections[1]]["weights"]])
+            again = sim.predict(x[:3], stateful=True)
+            assert sim.n_steps == 9
+        found.append((*first.values(), weights, *again.values()))
+        monkeypatch.setattr(Trainer, "_keras_alone", lambda self, arguments: True)
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape
+        assert np.allclose(one, other, rtol=0, atol=1e-11)
+
+
+def test_a_function_that_fails_leaves_the_state_as_it_was(allclose):
+    fails = []
+
+    def noise(t):
+        if fails and t > fails[0]:
+            raise RuntimeError("not now")
+        return np.sin(100 * t)
+
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64")
+        node = nengo.Node(noise)
+        probe = nengo.Probe(node, synapse=0.01)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        expected = sim.predict(n_steps=20)[probe]
+        sim.run_steps(3)
+        for stateful in (False, True):
+            fails.append(0.0105)
+            with pytest.raises(RuntimeError, match="not now"):
+                sim.predict(n_steps=17, stateful=stateful)
+            fails.clear()
+            assert sim.n_steps == 3
+        found = sim.predict(n_steps=17)[probe]
+        assert allclose(found, expected[:, 3:], atol=1e-12)
+
+
+def test_more_items_than_places_and_wrong_arguments(rng):
+    net, x = networks.mixed_parameters(), rng.uniform(-1, 1, (5, 4, 1))
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        with pytest.raises(ValidationError, match="got 5 items; expected at most minib"):
+            sim.predict_on_batch(x)
+        with pytest.raises(ValidationError, match="expected at least 1 item as batch_s"):
+            sim.predict(x, batch_size=0)
+        one_by_one = sim.predict(x, batch_size=1, verbose=1)
+        for probe, values in sim.predict(x).items():
+            assert np.allclose(one_by_one[probe], values, atol=1e-6)
+        sim.close()
+        with pytest.raises(SimulatorClosed):
+            sim.predict(x)
