@@ -12,6 +12,7 @@ from nengo_dl.benchmarks.measurements import (
     first,
     gpu,
     long,
+    native,
     python_functions,
     sampled,
     scale,
@@ -19,7 +20,9 @@ from nengo_dl.benchmarks.measurements import (
 )
 from nengo_dl.benchmarks.networks.learning import pes
 from nengo_dl.benchmarks.registry import load_measurements
+from nengo_dl.runtime.native.step import NativeStep
 from tests.benchmarks import tiny
+from tests.runtime.native_code import pytestmark_native
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +60,52 @@ def test_growth_per_step(monkeypatch):
     monkeypatch.setattr(step, "settled", lambda: sim.steps * 3 / 2**20)
     assert step.growth_per_step(sim, 50) == pytest.approx(3)
     assert sim.steps == 55
+
+
+@pytestmark_native
+def test_native(monkeypatch):
+    monkeypatch.setattr(native.shutil, "which", lambda name: None)  # no compiler
+    rows = list(native.measure_native(["LIF", "Tanh"], n_neurons=40, repeats=2))
+    assert [(r["neurons"], r["dtype"], r["batch"]) for r in rows[2:4]] == [
+        ("LIF", "float64", 1),
+        ("Tanh", "float32", 1),
+    ]
+    assert all(0 < row["ours"] < 1e5 and row["numpy"] > 0 for row in rows)
+    assert all(row["ratio"] is None for row in rows)
+    assert [("limit" in row) for row in rows] == [True] * 2 + [False] * 4
+    summary = load_measurements()["native"].summary(rows)
+    assert summary["goals reached"].endswith(" of 2")
+    with pytest.raises(ValidationError, match="unknown: Lif; known: LIF, "):
+        next(native.measure_native(["Lif"]))
+
+
+@pytestmark_native
+def test_native_neurons_do_what_those_of_nengo_do():
+    for name, neurons in native.NEURONS.items():
+        step, (current, out, *states) = native.population(name, 30, 1, "float64")
+        one = NativeStep(step, [current, out, *states], None, 1, [], "float64")
+        names = native.NeuronKernel.of(neurons).state
+        state = {key: x[:, 0].copy() for key, x in zip(names, states, strict=True)}
+        for _ in range(20):
+            one()
+            neurons.step(native.DT, current[:, 0], out[:, 0], **state)
+            np.testing.assert_allclose(one.carry[1], out, atol=1e-9, err_msg=name)
+
+
+@pytestmark_native
+@pytest.mark.skipif(native.shutil.which("gcc") is None, reason="there is no compiler")
+def test_native_neurons_beside_those_in_c():
+    for name in native.C_SOURCES:
+        row = native._row(name, 64, 1, "float32", 2)
+        assert row["gcc"] > 0 and row["ratio"] == row["ours"] / row["gcc"]
+
+
+def test_native_without_machine_code(monkeypatch):
+    monkeypatch.setattr(
+        "nengo_dl.runtime.native.compile.available", lambda: "llvmlite is not there"
+    )
+    with pytest.raises(RuntimeError, match="machine code: llvmlite is not there"):
+        next(native.measure_native())
 
 
 def test_python_functions():
