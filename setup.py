@@ -98,6 +98,10 @@ if __name__ == "__main__":
                 site_directories(), os.environ.get("NENGO_DL_TENSORFLOW")
             ),
             "keras>=3.7",
+            # machine code for forward steps, without which they run more slowly: there
+            # are no wheels for Macs with Intel processors
+            "llvmlite>=0.46,<0.51; "
+            "platform_system != 'Darwin' or platform_machine != 'x86_64'",
             "nengo>=4.0",
             "numpy>=1.26,<2.4",  # Synapse.filt of nengo 4.1 fails with 2.4
             "progressbar2",
