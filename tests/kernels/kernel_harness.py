@@ -299,11 +299,12 @@ def simulate(bench, tier, dtype, batch, n_steps=STEPS):
 def tier_of(program, bench, tier):
     """One of the tiers for a bench, whatever the program itself would choose."""
     use = Specialization(open=bool(bench.parameters), fed=frozenset(bench.data))
-    layout = program.layout(use, fused=tier == "numpy")
+    direct = tier in ("numpy", "native")
+    layout = program.layout(use, fused=direct)
     feed, weights = program.feed(use, layout), program.weights(layout)
     task = Task(layout, feed, program.store, weights)
-    if tier == "numpy":
-        return executors.find("numpy").make(task)
+    if direct:
+        return executors.find(tier).make(task)
     return TensorFlowExecutor(task, jit=tier == "jitted")
 
 

@@ -122,6 +122,7 @@ def test_many_steps_in_numpy(case, dtype, batch, variants):
         ("jitted", "float64", ITEMS),
         ("tensorflow", "float64", 1),
         ("tensorflow", "float32", ITEMS),
+        ("native", "float64", ITEMS),
     ),
 )
 def test_many_steps_alone(group, tier, dtype, batch):
@@ -135,6 +136,7 @@ def test_many_steps_alone(group, tier, dtype, batch):
         ("jitted", "float32", ITEMS),
         ("tensorflow", "float32", 1),
         ("tensorflow", "float64", ITEMS),
+        ("native", "float32", 1),
     ),
 )
 def test_many_steps_merged(tier, dtype, batch):
@@ -148,9 +150,10 @@ def test_many_steps_merged(tier, dtype, batch):
         ("tensorflow", "float32", ITEMS),
         ("program", "float32", 1),
         ("program", "float64", ITEMS),
+        ("native", "float64", ITEMS),
     ),
 )
-def test_python_with_tensorflow(tier, dtype, batch):
+def test_python_with_what_is_compiled(tier, dtype, batch):
     python = tuple(case for case in CASES if runs_python(case))
     assert_equals_core(python, 1, tier, dtype, batch)
 
