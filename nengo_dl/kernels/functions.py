@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -89,6 +90,22 @@ def item_generators(first: np.random.RandomState, count: int) -> list:
     words = copy.deepcopy(first).randint(0, 2**32, size=4, dtype=np.uint32)
     others = [np.random.RandomState([i, *words]) for i in range(1, count)]
     return [copy.deepcopy(first), *others]
+
+
+#: functions of NumPy that give an array what they give each of its numbers, where
+#: `_alike` finds that so
+OF_ARRAYS = (np.sin, np.cos)
+
+
+@cache
+def _alike(function: np.ufunc) -> bool:
+    """Whether a function gives many numbers at once what it gives them one by one.
+
+    To the last bit, that is: some processors have instructions for several numbers, and
+    NumPy has other code for them.
+    """
+    times = np.arange(1, 2000) * 0.001234
+    return np.array_equal(function(times), [function(t) for t in times.tolist()])
 
 
 def _ignoring_time(function):
@@ -405,6 +422,16 @@ class PythonFunction(HostFunction):
     def label(self) -> str:
         """What the function is called in messages."""
         return function_name(self.function)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is a function of NumPy that may be given many times at once."""
+        known = any(self.function is function for function in OF_ARRAYS)
+        return known and self._timed and self.size == 1 and _alike(self.function)
+
+    def draw(self, times: Sequence[float]) -> np.ndarray:
+        """The next steps, ``(len(times), 1, 1)``; only if `draws`."""
+        return self.function(np.asarray(times)).reshape(-1, 1, 1)
 
     @property
     def why(self) -> str:

@@ -67,6 +67,51 @@ def test_functions_are_called_step_by_step_in_core_s_order():
     np.testing.assert_array_equal(rows_of(feed, signals[1], rows), np.ones((4, 1, 1)))
 
 
+def forms(t):
+    """A number in many forms, an array that is used again, and one that is too large."""
+    at = round(1000 * t)
+    shared = forms.shared
+    shared[:] = t
+    return (t, at, np.float64(t), np.float32(t), [t], shared, np.array(t), True)[at % 8]
+
+
+forms.shared = np.zeros(1)
+
+
+@pytest.mark.parametrize("beside", (False, True))
+def test_numbers_are_taken_in_any_form(beside):
+    others = [lambda t: [t, -t]] if beside else []
+    feed, (signal, *_) = feed_of(forms, *others)
+    found = rows_of(feed, signal, feed.chunk(0, 40)).ravel()
+    expected = [np.ravel(forms(0.001 * (i + 1))).astype(float)[0] for i in range(40)]
+    np.testing.assert_array_equal(found, np.array(expected, found.dtype))
+    out = np.zeros((feed.n_rows, 1), found.dtype)
+    for step in range(40, 60):
+        feed.single(step, out)
+        expected = np.ravel(forms(0.001 * (step + 1))).astype(found.dtype)
+        np.testing.assert_array_equal(rows_of(feed, signal, out[None]).ravel(), expected)
+
+
+@pytest.mark.parametrize("bad", (None, np.inf, float("nan"), 10**400, 1j, "a"))
+def test_what_is_no_number_is_refused(bad):
+    feed, _ = feed_of(lambda t: 1.0 if t < 0.0025 else bad)
+    with pytest.raises(InputsInterrupted) as interrupted:
+        feed.chunk(0, 10)
+    assert interrupted.value.partial.shape[0] == 2
+    assert isinstance(interrupted.value.cause, SimulationError)
+    with pytest.raises(SimulationError):
+        feed.single(2, np.zeros((feed.n_rows, 1)))
+
+
+@pytest.mark.parametrize("function", (np.sin, np.cos))
+def test_functions_of_numpy_are_given_all_times_at_once(function):
+    feed, (signal,) = feed_of(function)
+    found = feed.chunk(0, 1000).ravel()
+    times = (np.arange(1, 1001) * 0.001).tolist()
+    expected = np.array([function(t) for t in times])
+    np.testing.assert_array_equal(found, expected.astype(found.dtype))
+
+
 def test_one_value_serves_all_batch_items_of_a_function():
     feed, (signal,) = feed_of(lambda t: t, minibatch_size=3)
     rows = feed.chunk(0, 2)
