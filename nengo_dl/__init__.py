@@ -42,11 +42,18 @@ if (
     from nengo_dl import objectives as objectives
     from nengo_dl import plots as plots
     from nengo_dl.converter import Converter as Converter
+    from nengo_dl.models import learning_rules as learning_rules
+    from nengo_dl.models.neurons import AdaptiveThresholdLIF as AdaptiveThresholdLIF
+    from nengo_dl.models.neurons import (
+        AdaptiveThresholdLIFRate as AdaptiveThresholdLIFRate,
+    )
 
 __copyright__ = "2026, NengoDL contributors"
 __license__ = "MIT"
 
 __all__ = [
+    "AdaptiveThresholdLIF",
+    "AdaptiveThresholdLIFRate",
     "ClippedReLU",
     "Converter",
     "Layer",
@@ -60,6 +67,7 @@ __all__ = [
     "configure_settings",
     "converter",
     "dists",
+    "learning_rules",
     "losses",
     "plots",
     "surrogates",
@@ -73,6 +81,7 @@ _LAZY_MODULES = (
     "callbacks",
     "converter",
     "graph_optimizer",
+    "learning_rules",
     "losses",
     "neuron_builders",
     "objectives",
@@ -80,7 +89,11 @@ _LAZY_MODULES = (
 )
 
 #: what is found in them
-_LAZY_NAMES = {"Converter": "converter"}
+_LAZY_NAMES = {
+    "AdaptiveThresholdLIF": "models.neurons",
+    "AdaptiveThresholdLIFRate": "models.neurons",
+    "Converter": "converter",
+}
 
 #: what users import from, beside what is in ``__all__``
 _MODULES = ("benchmarks", "builder", "graph_optimizer", "neurons")

@@ -23,7 +23,7 @@ PACKAGE = "nengo_dl"
 FLOORS = (
     ("environment", "version", "surrogates", "notices", "signatures"),
     ("settings", "program_cache"),
-    ("config", "neurons", "dists", "losses"),
+    ("config", "neurons", "dists", "losses", "models"),
     ("compiler",),
     ("kernels",),
     ("builder",),
@@ -46,6 +46,7 @@ THIRD_PARTY = {
     "version": set(),
     "neurons": {"numpy", "nengo"},
     "dists": {"numpy", "nengo"},
+    "models": {"numpy", "nengo"},
     "surrogates": {"numpy", "nengo"},
     "compiler": {"numpy", "nengo"},
     "kernels": {"numpy", "nengo"},

@@ -53,6 +53,10 @@ MOVED |= {
     for old in names.split()
 }
 
+#: short path that users import a module by -> the room that it lies in
+PUBLIC = {"nengo_dl.learning_rules": "nengo_dl.models.learning_rules"}
+MOVED |= PUBLIC
+
 
 class MovedModules(MetaPathFinder, Loader):
     """Imports what has moved from where it is now: both paths are one module.

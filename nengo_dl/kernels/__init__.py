@@ -15,9 +15,10 @@ from nengo_dl.kernels import (
     tensor_function,
     time,
 )
-from nengo_dl.kernels.learning import bcm, oja, outer, pes, rls, voja
+from nengo_dl.kernels.learning import bcm, normalize, oja, outer, pes, rls, stdp, voja
 from nengo_dl.kernels.neurons import (
     adaptive_lif,
+    adaptive_threshold,
     clipped_relu,
     izhikevich,
     leaky_relu,
@@ -35,6 +36,7 @@ from nengo_dl.kernels.synapses import linear_filter, triangle
 
 __all__ = [
     "adaptive_lif",
+    "adaptive_threshold",
     "algebra",
     "base",
     "bcm",
@@ -48,6 +50,7 @@ __all__ = [
     "linear_filter",
     "loihi",
     "noise",
+    "normalize",
     "oja",
     "outer",
     "penalties",
@@ -60,6 +63,7 @@ __all__ = [
     "soft_lif",
     "sparse",
     "spikes_of_rates",
+    "stdp",
     "tanh",
     "tensor_function",
     "time",

@@ -13,6 +13,7 @@ from nengo.exceptions import ValidationError
 from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import get_setting, resolve_keep_history
+from nengo_dl.models.plasticity import refuse_transforms
 from nengo_dl.notices import warn
 from nengo_dl.runtime.executor import Sampling
 from nengo_dl.simulator.checks import check_network, step_length
@@ -127,8 +128,12 @@ def built_model(
     ------
     ~nengo.exceptions.ValidationError
         If there is neither a network nor a model, or something else.
+    ~nengo.exceptions.BuildError
+        If rules that learn from spikes are to change weights that are no matrix.
     """
     check_network(network, model)
+    if network is not None:
+        refuse_transforms(network)
     built: Any = model
     if model is None:
         built = PortableModel(

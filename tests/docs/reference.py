@@ -20,6 +20,7 @@ INTERNAL = {
     "compiler",
     "environment",
     "kernels",
+    "models",
     "runtime",
     "tensor_graph",
     "training",

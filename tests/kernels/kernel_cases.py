@@ -396,6 +396,7 @@ from tests.kernels import (  # noqa: E402, F401
     kernel_cases_gradients,
     kernel_cases_learning,
     kernel_cases_neurons,
+    kernel_cases_plasticity,
     kernel_cases_processes,
     kernel_cases_tensor,
     kernel_cases_transforms,

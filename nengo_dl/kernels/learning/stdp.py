@@ -1,0 +1,409 @@
+"""Plasticity by the times of spikes: of pairs, of triplets, and with a reward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
+from nengo_dl.kernels.algebra import PRODUCT
+from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows
+from nengo_dl.models.plasticity import SimModulatedSTDP, SimSTDP, SimTripletSTDP, inside
+from nengo_dl.notices import label_of, warn
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
+
+
+class SpikeTrace(Kernel):
+    r"""What is left of earlier spikes.
+
+    .. math:: x \leftarrow x e^{-dt / \tau}, \quad x \leftarrow x + s
+
+    or, of the nearest spike alone, :math:`x \leftarrow 1` where :math:`s > 0`.
+
+    Parameters: ``decay``, :math:`e^{-dt / \tau}`, one value per neuron; ``nearest``.
+    Inputs: the trace of the step before, :math:`x`, and the number of spikes :math:`s`,
+    ``(n, batch)``. Outputs: the trace before and after the spikes of this step.
+
+    References: Morrison, Diesmann & Gerstner (2008), Phenomenological models of synaptic
+    plasticity based on spike timing, Biological Cybernetics 98.
+    """
+
+    name = "spike_trace"
+    vectors = ("decay",)
+    zero_preserving = True
+
+    def step(
+        self, xp: ArrayNamespace, p: Params, trace: Array, spikes: Array
+    ) -> tuple[Array, ...]:
+        """One time step; every array is ``(n, batch)``."""
+        seen = trace * p.decay
+        if p.nearest:
+            return seen, xp.where(spikes > 0, xp.ones_like(seen), seen)
+        return seen, seen + spikes
+
+
+class STDPDelta(Kernel):
+    r"""The change of the weights that one step of STDP asks for.
+
+    .. math::
+
+       \Delta_{ij} = g \eta \left[ f_+ z_i (a_+ x_j + a_{post})
+                     - f_- s_j (a_- y_i - a_{pre}) \right], \qquad
+       \delta_{ij} = \min(\max(w_{ij} + \Delta_{ij}, w_{min}), w_{max}) - w_{ij}
+
+    Parameters: ``shape``, ``(m, n)``; those of the rule. Inputs: spikes before the
+    connection ``s``, ``(n, batch)``, and behind it ``z``, ``(m, batch)``; their traces
+    ``x`` and ``y``; the weights ``w``, ``(m * n, batch)``; the gate ``g``,
+    ``(1, batch)``. Output: ``(m * n, batch)``, row by row.
+
+    With ``causal``, what spikes before the connection ask for is done before what those
+    behind it do, and :math:`x` has them already.
+
+    Weights start between the bounds, so that without spikes they stay what they are.
+
+    References: Song, Miller & Abbott (2000), Competitive Hebbian learning through
+    spike-timing-dependent synaptic plasticity, Nature Neuroscience 3.
+    """
+
+    name = "STDP"
+    zero_preserving = True
+    zero_inputs = (0, 1)
+    merge_limit = LARGE
+    operations = 8
+    materialize = (4,)
+
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # inputs by name
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        pre: Array,
+        post: Array,
+        pre_trace: Array,
+        post_trace: Array,
+        weights: Array,
+        gate: Array,
+    ) -> tuple[Array, ...]:
+        """What belongs to a neuron is computed before anything of the matrix's size."""
+        w = matrices(xp, p, weights)
+        gain = xp.reshape(gate * p.learning_rate, (p.groups, 1, 1, -1))
+        lowered = self.by_pre(xp, p, w, gain, pre, post_trace)
+        found = w
+        if p.causal and lowered is not None:
+            lowered = _bounded(xp, p, lowered, w)
+            found = w + lowered
+        change = self.by_post(xp, p, found, gain, post, pre_trace)
+        change = change if lowered is None else change + lowered
+        return (flat(xp, p, _bounded(xp, p, change, w)),)
+
+    def by_pre(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        w: Array,
+        gain: Array | float,
+        pre: Array,
+        post_trace: Array,
+    ) -> Array | None:
+        """What spikes before the connection ask for; None if nothing ever."""
+        if p.a_minus == 0 and p.a_pre == 0:
+            return None
+        up, down = max(p.a_pre, 0.0), min(p.a_pre, 0.0)
+        if up and not (p.mu_plus or p.mu_minus):
+            up, down = 0.0, up  # nothing depends on the weight
+        spikes = rows(xp, p, pre) * gain
+        change = columns(xp, p, down - post_trace * p.a_minus) * spikes
+        change = self.shrinking(xp, p, w, change)
+        return change + self.growing(xp, p, w, spikes * up) if up else change
+
+    def by_post(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        w: Array,
+        gain: Array | float,
+        post: Array,
+        pre_trace: Array,
+    ) -> Array:
+        """What spikes behind the connection ask for."""
+        up, down = max(p.a_post, 0.0), min(p.a_post, 0.0)
+        if down and not (p.mu_plus or p.mu_minus):
+            up, down = down, 0.0  # nothing depends on the weight
+        spikes = columns(xp, p, post) * gain
+        change = spikes * rows(xp, p, pre_trace * p.a_plus + up)
+        change = self.growing(xp, p, w, change)
+        return change + self.shrinking(xp, p, w, spikes * down) if down else change
+
+    def growing(self, xp: ArrayNamespace, p: Params, w: Array, change: Array) -> Array:
+        """A change, the smaller the nearer the upper bound is."""
+        if p.mu_plus == 0:
+            return change
+        part = (p.w_max - w) * (1 / (p.w_max - p.w_min))
+        return change * _power(xp, part, p.mu_plus)
+
+    def shrinking(self, xp: ArrayNamespace, p: Params, w: Array, change: Array) -> Array:
+        """A change, the smaller the nearer the lower bound is."""
+        if p.mu_minus == 0:
+            return change
+        part = (w - p.w_min) * (1 / (p.w_max - p.w_min))
+        return change * _power(xp, part, p.mu_minus)
+
+
+def _bounded(xp, p, change, w):
+    """A change after which the weights are still between the bounds."""
+    factor = inside(xp.dtype)
+    change = xp.maximum(change, (p.w_min - w) * factor)
+    return xp.minimum(change, (p.w_max - w) * factor)
+
+
+def _power(xp, part, exponent):
+    """A part of one to a power; other rules may have led beyond it."""
+    part = xp.clip(part, 0, 1)
+    if exponent == 1:
+        return part
+    some = part > 0  # at zero the power has no finite slope
+    power = xp.power(xp.where(some, part, xp.ones_like(part)), exponent)
+    return xp.where(some, power, xp.zeros_like(part))
+
+
+class Eligibility(STDPDelta):
+    r"""What STDP would have changed of late.
+
+    .. math:: c_{ij} \leftarrow c_{ij} e^{-dt / \tau_e} + D_{ij}
+
+    Parameters: those of `STDPDelta`, and ``keep``, :math:`e^{-dt / \tau_e}`. Inputs:
+    those of `STDPDelta`, with the eligibility of the step before, ``c``,
+    ``(m * n, batch)``, in place of the gate. Output: the eligibility, row by row.
+
+    References: Izhikevich (2007), Solving the distal reward problem through linkage of
+    STDP and dopamine signaling, Cerebral Cortex 17.
+    """
+
+    name = "eligibility"
+    zero_inputs = None
+
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # inputs by name
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        pre: Array,
+        post: Array,
+        pre_trace: Array,
+        post_trace: Array,
+        weights: Array,
+        eligibility: Array,
+    ) -> tuple[Array, ...]:
+        """One time step; matrices are flattened row by row."""
+        w, gain = matrices(xp, p, weights), p.learning_rate
+        change = self.by_post(xp, p, w, gain, post, pre_trace)
+        lowered = self.by_pre(xp, p, w, gain, pre, post_trace)
+        if lowered is not None:
+            change = change + lowered
+        return (eligibility * p.keep + flat(xp, p, change),)
+
+
+class RewardedDelta(Kernel):
+    r"""The change of the weights that a reward makes.
+
+    .. math:: \delta_{ij} = \min(\max(w_{ij} + M c_{ij}\, dt, w_{min}), w_{max}) - w_{ij}
+
+    Parameters: ``shape``, ``(m, n)``; ``dt``; ``w_min``, ``w_max``. Inputs: the reward
+    ``M``, ``(1, batch)``; the eligibility ``c`` and the weights ``w``,
+    ``(m * n, batch)``. Output: ``(m * n, batch)``, row by row.
+
+    Weights start between the bounds, so that without a reward they stay what they are.
+
+    References: Florian (2007), Reinforcement learning through modulation of spike-timing-
+    dependent synaptic plasticity, Neural Computation 19.
+    """
+
+    name = "rewarded change"
+    zero_preserving = True
+    zero_inputs = (0,)
+    merge_limit = LARGE
+    operations = 4
+    materialize = (2,)
+
+    def step(
+        self, xp: ArrayNamespace, p: Params, reward: Array, made: Array, weights: Array
+    ) -> tuple[Array, ...]:
+        """One time step; matrices are flattened row by row."""
+        w = matrices(xp, p, weights)
+        factor = xp.reshape(reward * p.dt, (p.groups, 1, 1, -1))
+        change = _bounded(xp, p, matrices(xp, p, made) * factor, w)
+        return (flat(xp, p, change),)
+
+
+SPIKE_TRACE = SpikeTrace()
+STDP_DELTA = STDPDelta()
+ELIGIBILITY = Eligibility()
+REWARDED_DELTA = RewardedDelta()
+
+
+@lowers(SimSTDP)
+class LowerSTDP(OperatorRule):
+    """Updates the traces, and ``delta``, which the next step adds to the weights."""
+
+    def trains_otherwise(self, op, training, spikes):
+        """Rates are no spikes: then nothing is learned from them."""
+        return spikes is not None and not spikes.spiking
+
+    def lower(self, op: SimSTDP, low: Lowering) -> None:
+        """A node for each trace, and one from spikes, traces, weights and gate."""
+        if low.options.spikes is not None and not low.options.spikes.spiking:
+            self.suspend(op, low)
+            return
+        spikes = [
+            _scaled(low, low.read(signal).ravel(), low.dt / height)
+            for signal, height in zip((op.pre, op.post), op.heights, strict=True)
+        ]
+        seen = {
+            name: self.trace(op, low, name, spikes[0 if before else 1])
+            for name, (before, _) in op.TRACES.items()
+        }
+        self.change(op, low, spikes, seen)
+
+    def suspend(self, op: SimSTDP, low: Lowering) -> None:
+        """Leave everything as it is; a warning says so."""
+        warn(
+            f"{label_of(op.rule)} is suspended where neurons run as rates: it learns "
+            "from spikes. To train with spikes while it learns, call "
+            "nengo_dl.configure_settings(spiking_training=True)",
+            once=("suspended", label_of(op.rule), label_of(op.weights)),
+        )
+        for signal in op.updates:
+            if signal is op.delta:
+                low.update(signal, _constant(low, signal.size, 0.0))
+            else:
+                low.update(signal, low.previous(signal))
+
+    def trace(
+        self, op: SimSTDP, low: Lowering, name: str, spikes: np.ndarray
+    ) -> np.ndarray:
+        """Update a trace; elements of what spikes of the other side find of it."""
+        signal, n = op.traces[name], spikes.size
+        params = {
+            "decay": np.full(n, op.decay(name, low.dt)),
+            "nearest": op.rule.pairing == "nearest",
+        }
+        inputs, label = [low.previous(signal).ravel(), spikes], label_of(op)
+        seen, after = low.node(SPIKE_TRACE, inputs, [n, n], params, label=label)
+        low.update(signal, after)
+        causal = name == "pre_trace" and op.rule.coincident == "causal"
+        return after if causal else seen
+
+    def change(
+        self,
+        op: SimSTDP,
+        low: Lowering,
+        spikes: list[np.ndarray],
+        seen: dict[str, np.ndarray],
+    ) -> None:
+        """One node."""
+        m, n = op.delta.shape
+        params = self.params(op, low)
+        inputs = [*spikes, seen["pre_trace"], seen["post_trace"]]
+        inputs += [low.read(op.weights), low.read(op.gate)]
+        (delta,) = low.node(STDP_DELTA, inputs, [m * n], params, label=label_of(op))
+        low.update(op.delta, delta)
+
+    def params(self, op: SimSTDP, low: Lowering) -> dict[str, Any]:
+        """What the kernel has to know of the rule."""
+        names = ("a_plus", "a_minus", "a_pre", "a_post", "mu_plus", "mu_minus")
+        values = {name: float(getattr(op.rule, name)) for name in names}
+        return {**values, **_bounds(op)}
+
+
+def _bounds(op):
+    """Parameters that rules of pairs and of triplets have."""
+    rule = op.rule
+    return {
+        "shape": op.delta.shape,
+        "learning_rate": float(rule.learning_rate),
+        "w_min": float(rule.w_min),
+        "w_max": float(rule.w_max),
+        "causal": rule.coincident == "causal",
+    }
+
+
+def _scaled(low, elements, factor, bias=0.0):
+    """Elements times a number, plus another one."""
+    n = elements.size
+    return low.affine(np.full(n, bias), np.arange(n), elements, np.full(n, factor))
+
+
+def _constant(low, size, value):
+    """Elements that hold one value for ever."""
+    nothing = np.zeros(0, int)
+    return low.affine(np.full(size, value), nothing, nothing, np.zeros(0))
+
+
+@lowers(SimModulatedSTDP)
+class LowerModulatedSTDP(LowerSTDP):
+    """Updates the traces, the eligibility and ``delta``."""
+
+    def change(
+        self,
+        op: SimSTDP,
+        low: Lowering,
+        spikes: list[np.ndarray],
+        seen: dict[str, np.ndarray],
+    ) -> None:
+        """One node for the eligibility, and one for what the reward makes of it."""
+        assert isinstance(op, SimModulatedSTDP)
+        m, n = op.delta.shape
+        params, label = self.params(op, low), label_of(op)
+        params["keep"] = float(np.exp(-low.dt / op.rule.tau_e))
+        weights = low.read(op.weights)
+        inputs = [*spikes, seen["pre_trace"], seen["post_trace"], weights]
+        inputs.append(low.previous(op.eligibility))
+        (made,) = low.node(ELIGIBILITY, inputs, [m * n], params, label=label)
+        low.update(op.eligibility, made)
+        params = {key: params[key] for key in ("shape", "w_min", "w_max")}
+        inputs, params["dt"] = [low.read(op.gate), made, weights], low.dt
+        (delta,) = low.node(REWARDED_DELTA, inputs, [m * n], params, label=label)
+        low.update(op.delta, delta)
+
+
+@lowers(SimTripletSTDP)
+class LowerTripletSTDP(LowerSTDP):
+    """Lowers triplets as pairs of spikes that are as strong as slow traces make them."""
+
+    def change(
+        self,
+        op: SimSTDP,
+        low: Lowering,
+        spikes: list[np.ndarray],
+        seen: dict[str, np.ndarray],
+    ) -> None:
+        """Two products, and what pairs have."""
+        rule = op.rule
+        down, up = (rule.a2_minus, rule.a3_minus), (rule.a2_plus, rule.a3_plus)
+        strong = [
+            self.strong(op, low, spikes[0], seen["slow_pre_trace"], down),
+            self.strong(op, low, spikes[1], seen["slow_post_trace"], up),
+        ]
+        super().change(op, low, strong, seen)
+
+    def strong(
+        self,
+        op: SimSTDP,
+        low: Lowering,
+        spikes: np.ndarray,
+        slow: np.ndarray,
+        sizes: tuple[float, float],
+    ) -> np.ndarray:
+        """Spikes times what one of them does, by itself and with earlier ones."""
+        pair, triplet = sizes
+        inputs = [spikes, _scaled(low, slow, triplet, pair)]
+        (product,) = low.node(PRODUCT, inputs, [spikes.size], {}, label=label_of(op))
+        return product
+
+    def params(self, op: SimSTDP, low: Lowering) -> dict[str, Any]:
+        """Pairs of one strength, whatever the weight."""
+        ones = {"a_plus": 1.0, "a_minus": 1.0}
+        zeros = dict.fromkeys(("a_pre", "a_post", "mu_plus", "mu_minus"), 0.0)
+        return {**ones, **zeros, **_bounds(op)}

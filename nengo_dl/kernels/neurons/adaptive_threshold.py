@@ -1,0 +1,149 @@
+"""Leaky integrate-and-fire neurons whose threshold adapts to their own activity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
+from nengo_dl.kernels.neurons.base import NeuronKernel
+from nengo_dl.models.neurons import AdaptiveThresholdLIF, AdaptiveThresholdLIFRate
+
+
+def _kept(params):
+    """What is left of the adaptation after a step; all of it where it never grows."""
+    decay = np.exp(-params["dt"] / params["tau_theta"])
+    return np.where(np.asarray(params["inc_theta"]) > 0, decay, 1.0)
+
+
+class AdaptiveThresholdLIFRateKernel(NeuronKernel):
+    r"""Firing rate of a LIF neuron, with a threshold that grows with its own activity.
+
+    .. math::
+
+       r = \frac{a}{\tau_{ref} + \tau_{rc} \ln(1 + \vartheta / (J - \vartheta))}
+       \quad\text{if } J > \vartheta = 1 + \theta, \text{ else } 0, \qquad
+       \theta \leftarrow \theta e^{-dt / \tau_\theta} + c\, r\, dt / a
+
+    Parameters (one value per neuron): ``tau_rc``, ``tau_ref`` in seconds, ``amplitude``,
+    :math:`a`, in output units, ``tau_theta``, :math:`\tau_\theta`, in seconds,
+    ``inc_theta``, :math:`c`.
+
+    State: ``theta``, :math:`\theta` before the decay, as a fraction of the threshold of
+    one. In the first formula it is that after it.
+
+    References: Bellec, Salaj, Subramoney, Legenstein & Maass (2018), Long short-term
+    memory and learning-to-learn in networks of spiking neurons, NeurIPS.
+    """
+
+    neuron_type = AdaptiveThresholdLIFRate
+    params = ("tau_rc", "tau_ref", "amplitude", "tau_theta", "inc_theta")
+    state = ("theta",)
+    zero_preserving = True
+
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How much of the adaptation is left after a step, and its growth by a rate."""
+        growth = params["inc_theta"] * params["dt"] / params["amplitude"]
+        return dict(params, kept=_kept(params), growth=growth)
+
+    def step(
+        self, xp: ArrayNamespace, p: Params, current: Array, theta: Array
+    ) -> tuple[Array, ...]:
+        """One time step; every array is ``(n, batch)``."""
+        theta = theta * p.kept
+        threshold = theta + 1
+        j = current - threshold
+        firing = j > 0
+        # the branch that is not taken must be finite, or its gradient spoils the other
+        j = xp.where(firing, j, xp.ones_like(j))
+        rate = p.amplitude / (p.tau_ref + p.tau_rc * xp.log1p(threshold / j))
+        rate = xp.where(firing, rate, xp.zeros_like(rate))
+        return rate, theta + p.growth * rate
+
+
+class AdaptiveThresholdLIFKernel(NeuronKernel):
+    r"""Spiking LIF, with a threshold that rises with each of its own spikes.
+
+    .. math::
+
+       \tau_{rc} \frac{dv}{dt} = J - v, \quad
+       v > 1 + \theta \Rightarrow \text{spike}, \; \theta \leftarrow \theta + c, \quad
+       \tau_\theta \frac{d\theta}{dt} = -\theta
+
+    Parameters (one value per neuron): those of the LIF neuron, ``tau_theta``,
+    :math:`\tau_\theta`, in seconds, ``inc_theta``, :math:`c`.
+
+    State: ``voltage`` (dimensionless), ``refractory_time`` (seconds), ``theta``,
+    :math:`\theta`, as a fraction of the threshold of one.
+
+    In training it is `AdaptiveThresholdLIFRateKernel`: the same threshold, driven by
+    rates. A surrogate gradient goes back in time through the voltage and the threshold;
+    refractory periods are detached, and the reset stops it.
+
+    References: Diehl & Cook (2015), Unsupervised learning of digit recognition using
+    spike-timing-dependent plasticity, Frontiers in Computational Neuroscience 9.
+    """
+
+    neuron_type = AdaptiveThresholdLIF
+    params = (
+        "tau_rc",
+        "tau_ref",
+        "amplitude",
+        "min_voltage",
+        "tau_theta",
+        "inc_theta",
+    )
+    state = ("voltage", "refractory_time", "theta")
+    rate_form = AdaptiveThresholdLIFRateKernel
+    crosses_threshold = True
+
+    def derive(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Constants of the exponentials, and how far a voltage can come in a step."""
+        ratio = params["dt"] / params["tau_rc"]
+        longest = -np.expm1(-ratio)
+        return dict(
+            params,
+            spike=params["amplitude"] / params["dt"],
+            minus_rate=-1 / params["tau_rc"],
+            kept=_kept(params),
+            longest=longest,
+            largest_exponent=float(np.max(ratio)),
+            largest_part=float(np.max(longest)),
+        )
+
+    def step(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        current: Array,
+        voltage: Array,
+        refractory_time: Array,
+        theta: Array,
+    ) -> tuple[Array, ...]:
+        """One time step; every array is ``(n, batch)``."""
+        theta = xp.materialize(theta * p.kept)
+        threshold = theta + 1
+        refractory_time = self.detached(xp, p, refractory_time) - p.dt
+        active = xp.clip(p.dt - refractory_time, 0, p.dt)
+        decay = xp.expm1(active * p.minus_rate, bound=p.largest_exponent)
+        voltage = xp.materialize(voltage - (current - voltage) * decay)
+        spiked = voltage > threshold
+        zero, one = xp.zeros_like(voltage), xp.ones_like(voltage)
+        # which part of the way to the current lies above the threshold; a voltage that
+        # the threshold came down to was there from the beginning of the step
+        rising = spiked & (current > voltage)
+        part = (voltage - threshold) / xp.where(rising, current - threshold, one)
+        part = xp.where(rising, xp.minimum(part, p.longest), zero + p.longest)
+        part = xp.where(spiked, part, zero)
+        since = p.dt + p.tau_rc * xp.log1p(-part, bound=p.largest_part)
+        above = (voltage - threshold) / threshold
+        n_spikes = self.spikes(xp, p, xp.where(spiked, one, zero), above, 1.0)
+        voltage = xp.where(spiked, zero, xp.maximum(voltage, p.min_voltage))
+        refractory_time = xp.materialize(
+            xp.where(spiked, p.tau_ref + since, refractory_time)
+        )
+        theta = theta + p.inc_theta * n_spikes
+        state = voltage, self.detached(xp, p, refractory_time), theta
+        return n_spikes * p.spike, *state
