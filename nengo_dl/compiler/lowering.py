@@ -77,7 +77,9 @@ class OperatorRule(ABC):
         """
         return False
 
-    def trains_otherwise(self, op, training: bool, spikes) -> bool:
+    def trains_otherwise(
+        self, op: Any, training: bool, spikes: SpikeTraining | None
+    ) -> bool:
         """Whether `lower` makes something else of the operator than without training.
 
         Where no operator of a network is trained otherwise than it runs, what was
@@ -131,7 +133,7 @@ def rule_of(op: Any) -> OperatorRule | None:
     return rules.default
 
 
-def trains_otherwise(model, training: bool, spikes) -> bool:
+def trains_otherwise(model: Any, training: bool, spikes: SpikeTraining | None) -> bool:
     """Whether any operator of a model does, see `OperatorRule.trains_otherwise`."""
     rules = ((rule_of(op), op) for op in model.operators)
     return any(r.trains_otherwise(op, training, spikes) for r, op in rules if r)

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
+
+from nengo_dl.compiler.namespace import Array, ArrayNamespace
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.graph import Node
 
-
-#: an array of an array namespace: an ndarray, a tensor, or what stands for one
-Array: TypeAlias = Any
-
-#: the functions that a kernel may call; see the page on operations of the manual
-ArrayNamespace: TypeAlias = Any
 
 #: elements of an elementwise kernel from which on it is better off alone
 LARGE = 4096

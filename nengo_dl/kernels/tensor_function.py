@@ -142,7 +142,7 @@ class LowerTensorNode(OperatorRule):
         """The states that a cell is given from its last call."""
         return op.states
 
-    def trains_otherwise(self, op, training, spikes):
+    def trains_otherwise(self, op: Any, training: bool, spikes: Any) -> bool:
         """Keras layers may behave otherwise in training."""
         return training
 

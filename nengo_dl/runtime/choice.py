@@ -187,11 +187,13 @@ class Chooser:
 
     def _forced(self, use: Specialization) -> Choice:
         """The kind that the setting names."""
+        why = ""
         for kind in self._named():
             if kind.missing() is None and self._objection(kind, use) is None:
                 why = f"the setting executor={self.executor!r}"
                 return Choice(kind, why, forced=True)
-        raise SimulationError(self._cannot(self._objection(kind, use) or ""))
+            why = self._objection(kind, use) or ""
+        raise SimulationError(self._cannot(why))
 
     def _by_rule(self, use: Specialization, n_steps: int) -> Choice:
         """The first kind that can run the network, and says that it pays."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from nengo_dl.compiler.layout import (
     StageLayout,
     WeightRef,
 )
+from nengo_dl.compiler.namespace import ArrayNamespace
 from nengo_dl.compiler.traits import Params
-from nengo_dl.runtime.namespace import ArrayNamespace
 
 # one step -----------------------------------------------------------------------------
 
@@ -40,8 +40,13 @@ class Emitter:
     """
 
     def __init__(
-        self, layout: Layout, xp, batch: int | None, weights: Sequence[Any], like=None
-    ):
+        self,
+        layout: Layout,
+        xp: ArrayNamespace,
+        batch: int | None,
+        weights: Sequence[Any],
+        like: Any = None,
+    ) -> None:
         self.layout = layout
         self.xp = xp
         self.batch = batch
@@ -97,7 +102,7 @@ class Emitter:
     def _value(self, value):
         return self.weights[value.number] if isinstance(value, WeightRef) else value
 
-    def read(self, read: Read, tensors) -> Any:
+    def read(self, read: Read, tensors: Mapping[int, Any]) -> Any:
         """Rows of one or several tensors as one array ``(n, batch)``."""
         xp = self.xp
         parts = [self._part(t, a, b, tensors) for t, a, b in read.parts]
@@ -109,7 +114,7 @@ class Emitter:
             x = xp.take(x, read.index.astype(np.int32))
         return x
 
-    def rows(self, read: Read, tensors) -> Any:
+    def rows(self, read: Read, tensors: Mapping[int, Any]) -> Any:
         """Read rows with a column for each batch item, even where all are equal."""
         if read.size == 0:
             return self._zeros()[:0]
@@ -138,7 +143,7 @@ class Emitter:
         return x[start:stop]
 
 
-def loop_step(layout: Layout, batch: int):
+def loop_step(layout: Layout, batch: int) -> Callable:
     """The function of one step of the loop: carried arrays and rows given, to the next.
 
     Returns
@@ -164,7 +169,7 @@ def loop_step(layout: Layout, batch: int):
     return step
 
 
-def whole_step(layout: Layout, batch: int):
+def whole_step(layout: Layout, batch: int) -> Callable:
     """One step with everything in it, for a layout of a single stage.
 
     Takes rows given from outside, gives the rows that are probed.
@@ -237,7 +242,9 @@ class SequenceStages:
             fed = xp.transpose(fed, (0, 2, 1))
         return [fed, *(tensors[number] for number in self._kept)]
 
-    def after(self, xp, tensors, outputs, weights):
+    def after(
+        self, xp: ArrayNamespace, tensors: Sequence, outputs: Any, weights: Sequence
+    ) -> Any:
         """What is probed, ``(steps, n, batch)``."""
         stage = self.layout.after
         sequence = tensors[0] if outputs is None else outputs
@@ -276,7 +283,9 @@ class SequenceStages:
         groups = (*layout.before.groups, *layout.after.groups)
         return not layout.has_loop and not any(g.kernel.host for g in groups)
 
-    def columns(self, xp, given, like, weights):
+    def columns(
+        self, xp: ArrayNamespace, given: Any, like: Any, weights: Sequence
+    ) -> Any:
         """What is probed, ``(n, columns)``, where there is no loop (see `any_order`).
 
         Parameters

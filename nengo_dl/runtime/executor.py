@@ -26,8 +26,8 @@ import numpy as np
 
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Layout, StateSlot, Weight, looking_at
+from nengo_dl.compiler.namespace import ArrayNamespace
 from nengo_dl.runtime.host import InputFeed
-from nengo_dl.runtime.namespace import ArrayNamespace
 
 # sampling -----------------------------------------------------------------------------
 #
@@ -115,7 +115,7 @@ class Sampling:
         final = {probe: self._final(probe, start, n_steps) for probe in self.last}
         for first in range(start + 1, start + n_steps + 1, WINDOW):
             steps = np.arange(first, min(first + WINDOW, start + n_steps + 1))
-            found: dict[int, list] = {}
+            found: dict[Any, list] = {}
             for probe, period in self.periods.items():
                 if probe in final:
                     mine = [final[probe]] if final[probe] in steps else []
@@ -179,7 +179,7 @@ class StateStore:
     back when another one takes over. Values are arrays ``(size, batch)``.
     """
 
-    def __init__(self, batch: int, dtype):
+    def __init__(self, batch: int, dtype: Any) -> None:
         self.batch = batch
         self.dtype = np.dtype(dtype)
         self.values: dict[object, np.ndarray] = {}
@@ -256,7 +256,7 @@ class StateStore:
         """All values, to be given to `restore` later."""
         return dict(self.values)
 
-    def restore(self, values: dict[object, np.ndarray], keep=()) -> None:
+    def restore(self, values: Mapping[object, np.ndarray], keep: Iterable = ()) -> None:
         """Values from `copy`, but for the signals to ``keep`` as they are now."""
         kept = {key: self.values[key] for key in keep if key in self.values}
         self.values = {**values, **kept}
@@ -395,6 +395,7 @@ class Executor(Protocol):
 
     def has_compiled(self, n_steps: int) -> bool:
         """Whether a run of so many steps starts without compiling anything."""
+        ...
 
     def run(self, start: int, n_steps: int) -> Iterator[Seen]:
         """Advance by ``n_steps`` after step ``start``; see above for how a run ends.
@@ -410,19 +411,7 @@ class Executor(Protocol):
             What probes saw in the next steps: the rows of all probes of the layout, or
             of those that are read in each step, and the samples of the others.
         """
-
-    def step(self, start: int) -> np.ndarray | Seen:
-        """The one step after step ``start``, without data that were given to nodes.
-
-        Only asked of executors with `Capability.SINGLE_STEPS`. If it raises, `settle` is
-        called before anything else.
-
-        Returns
-        -------
-        ndarray or Seen
-            ``(1, rows, batch)``, the rows of all probes; `Seen` if some of them are read
-            at their samples only.
-        """
+        ...
 
     def settle(self, step: int) -> None:
         """The state is to be that at the end of step ``step``.
@@ -431,6 +420,23 @@ class Executor(Protocol):
         caller, and the state is that of this step or of a later one. Inputs of the steps
         after it go back to the feed.
         """
+
+
+class SteppingExecutor(Executor, Protocol):
+    """An executor with `Capability.SINGLE_STEPS`."""
+
+    def step(self, start: int) -> np.ndarray | Seen:
+        """The one step after step ``start``, without data that were given to nodes.
+
+        If it raises, `settle` is called before anything else.
+
+        Returns
+        -------
+        ndarray or Seen
+            ``(1, rows, batch)``, the rows of all probes; `Seen` if some of them are read
+            at their samples only.
+        """
+        ...
 
 
 @dataclass(frozen=True)

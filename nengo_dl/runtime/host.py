@@ -125,10 +125,10 @@ class InputFeed:
         hosts: Mapping,
         dt: float,
         batch: int,
-        dtype,
-        time=None,
-        step=None,
-    ):
+        dtype: Any,
+        time: Any = None,
+        step: Any = None,
+    ) -> None:
         self.dt, self.batch, self.dtype = dt, batch, np.dtype(dtype)
         self.inputs = tuple(inputs)
         self.n_rows = sum(source.size for source in inputs)
@@ -147,7 +147,14 @@ class InputFeed:
         self._half: tuple[float, dict] = (np.nan, {})
 
     @classmethod
-    def of_sources(cls, sources, hosts, dt, batch, dtype) -> InputFeed:
+    def of_sources(
+        cls,
+        sources: Sequence[HostSource],
+        hosts: Mapping,
+        dt: float,
+        batch: int,
+        dtype: Any,
+    ) -> InputFeed:
         """A feed with the rows of these sources alone, one after the other."""
         inputs, first = [], 0
         for source in sources:

@@ -145,8 +145,9 @@ class Observation:
             program.dtype,
         )
         step()
+        y: Any = step.y
         rows = {key: (first, int(np.prod(shape))) for key, first, shape in layout.probes}
-        return {key: step.y[a : a + size].copy() for key, (a, size) in rows.items()}
+        return {key: y[a : a + size].copy() for key, (a, size) in rows.items()}
 
     def value(self, signal: Any, n_steps: int) -> np.ndarray | None:
         """A signal's present value in all items, ``(size, batch)``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -100,21 +100,21 @@ class Program:
 
     def __init__(
         self,
-        model,
-        parameters,
-        batch,
-        dtype,
-        jit="auto",
-        unroll=1,
-        device=None,
-        use_loop=True,
-        strategies=NO_CHOICE,
-        observed=frozenset(),
-        form=AS_THEY_ARE,
-        executor=AUTO,
-    ):
+        model: Any,
+        parameters: Mapping,
+        batch: int,
+        dtype: Any,
+        jit: Any = "auto",
+        unroll: int = 1,
+        device: str | None = None,
+        use_loop: bool = True,
+        strategies: Any = NO_CHOICE,
+        observed: frozenset = frozenset(),
+        form: Form = AS_THEY_ARE,
+        executor: str = AUTO,
+    ) -> None:
         self.model = model
-        self.parameters: Mapping = parameters
+        self.parameters = parameters
         self.dtype = np.dtype(dtype)
         self.batch = batch
         self.unroll = unroll
@@ -391,7 +391,7 @@ class Program:
         """Whether all Python functions of the network run step by step."""
         return self.compiled(Specialization(self.is_open)).stepwise_python
 
-    def fed_among(self, signals) -> frozenset:
+    def fed_among(self, signals: Iterable) -> frozenset:
         """The signals among those given data for which a network is compiled anew.
 
         They are the ones that are no inputs otherwise: constants, and everything if
@@ -520,7 +520,7 @@ class Program:
         if self._active == key:
             return
         self.settle()
-        executor = self._executors[key]
+        executor: Any = self._executors[key]
         executor.load()
         self._active, self.last_use = key, key[0]
         single = Capability.SINGLE_STEPS in kind.capabilities
@@ -592,7 +592,7 @@ class Program:
         for op, kept in snapshot.items():
             self.hosts[op].restore(kept, first_item)
 
-    def waiting_inputs(self, start: int) -> dict | None:
+    def waiting_inputs(self, start: int) -> Mapping | None:
         """What was made for steps after step ``start`` that were not run after all.
 
         Returns
@@ -715,7 +715,7 @@ class Program:
 
     # looking ---------------------------------------------------------------------
 
-    def state(self, signal) -> np.ndarray | None:
+    def state(self, signal: Any) -> np.ndarray | None:
         """A signal's present state, ``(size, batch)``; None if it has none."""
         if self._active is not None:
             executor = self._executors[self._active]

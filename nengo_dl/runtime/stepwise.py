@@ -201,7 +201,7 @@ class Journal:
     def _begin(self, first: int) -> None:
         self._first, self._count = first, 0
         #: what each step was given and what its functions returned, or a stretch of them
-        self._steps: list[tuple | Stretch] = []
+        self._steps: list = []
 
     def begin(self, start: int, count: int) -> None:
         """Before steps ``start + 1`` to ``start + count``."""
@@ -269,11 +269,12 @@ class Journal:
             log.results = []
             stretch.results.append(log.results)
 
-        stretch.whole = self._program.advance(rows, out, begin)
+        program: Any = self._program
+        stretch.whole = program.advance(rows, out, begin)
         self._count += stretch.whole
         return stretch.whole
 
-    def back(self, step: int) -> list[np.ndarray | None]:
+    def back(self, step: int) -> list:
         """To the end of step ``step``.
 
         Returns
@@ -292,7 +293,7 @@ class Journal:
         kept, later = steps[: step - self._first], steps[step - self._first :]
         for number, (_, results) in enumerate(later, step + 1):
             self._again[number] = results
-        self._steps, self._count = list(kept), len(kept)
+        self._steps, self._count = [*kept], len(kept)
         program.set_carry(self._copy)
         with np.errstate(all="ignore"):
             for row, results in kept:

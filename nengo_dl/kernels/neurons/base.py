@@ -26,6 +26,7 @@ from nengo_dl.notices import label_of, warn
 if TYPE_CHECKING:
     from nengo_dl.compiler.graph import Node
     from nengo_dl.compiler.lowering import Lowering
+    from nengo_dl.surrogates import SpikeTraining
 
 #: nengo.neurons.NeuronType subclass -> NeuronKernel
 neuron_kernels: Registry[NeuronKernel] = Registry("neuron kernels")
@@ -178,7 +179,7 @@ class NeuronKernel(Kernel):
         """Whether `rates` differ from what `apply` gives."""
         return self.rate_form is not None
 
-    def trains_otherwise(self, spikes) -> bool:
+    def trains_otherwise(self, spikes: SpikeTraining | None) -> bool:
         """Whether neurons run otherwise where they are trained in this way.
 
         Parameters
@@ -325,7 +326,9 @@ class LowerNeurons(OperatorRule):
         """See `UnknownNeurons`; kernels run no Python."""
         return NeuronKernel.of(op.neurons) is None
 
-    def trains_otherwise(self, op, training, spikes):
+    def trains_otherwise(
+        self, op: SimNeurons, training: bool, spikes: SpikeTraining | None
+    ) -> bool:
         """See `NeuronKernel.trains_otherwise`; Python runs as it is."""
         kernel = NeuronKernel.of(op.neurons)
         return kernel is not None and kernel.trains_otherwise(spikes)

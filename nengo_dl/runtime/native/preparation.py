@@ -13,7 +13,7 @@ After `prepare`,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -28,6 +28,7 @@ from nengo_dl.runtime.numpy.codegen import (
     remove_dead,
 )
 from nengo_dl.runtime.numpy.operations import (
+    Code,
     Copy,
     Embed,
     HostCall,
@@ -60,6 +61,10 @@ class Gathered(Operation):
 
     def _compute(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.sum(weights * x[self.index], 0)
+
+    def _emit(self, code: Code, args: Sequence[np.ndarray], out: np.ndarray) -> None:
+        x, weights = args
+        code.call(lambda: np.sum(weights * x[self.index], 0, out=out))
 
 
 def prepare(program: Program, width: int) -> Value | None:

@@ -39,7 +39,7 @@ class Value:
     shape: tuple[int, ...]
     dtype: np.dtype
     kind: str = "temp"
-    array: np.ndarray | None = None
+    array: Any = None  # an ndarray, once there is memory
     home: tuple[Value, int] | None = None
 
     @property
@@ -68,7 +68,7 @@ class View:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     contiguous: bool
-    array: np.ndarray | None = None
+    array: Any = None  # an ndarray, once there is memory
 
     @classmethod
     def of(
@@ -282,7 +282,9 @@ def place_parts(program: Program) -> None:
     """
     for i in reversed(range(len(program.instructions))):
         ins = program.instructions[i]
-        out = ins.outputs[0] if ins.outputs else None
+        if not ins.outputs:
+            continue
+        out = ins.outputs[0]
         if isinstance(ins.operation, Concat):
             offset = 0
             for view in ins.operands:
@@ -354,10 +356,10 @@ def clashes(program: Program) -> bool:
     in another order.
     """
     for ins in program.instructions:
-        for array, *numbers in getattr(ins.operation, "shared", ()):
+        for array, result, number in getattr(ins.operation, "shared", ()):
             for carry in program.carry:
                 shared = np.may_share_memory(array, carry.array)
-                if shared and not _is_carry(ins, *numbers, carry):
+                if shared and not _is_carry(ins, result, number, carry):
                     return True
     return False
 

@@ -48,6 +48,7 @@ def seconds_per_step(layout: Layout, batch: int) -> float:
     batch : int
         Number of batch items.
     """
+    assert layout.plan is not None  # only what is kept of programs has none
     graph = layout.plan.graph
     operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
     kernels = len(layout.groups())

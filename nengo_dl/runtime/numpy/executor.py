@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.namespace import ArrayNamespace
 from nengo_dl.runtime.executor import (
     Capability,
     ExecutorKind,
@@ -231,7 +232,7 @@ class NumpyKind(ExecutorKind):
     name = "numpy"
     capabilities = Capability.PYTHON_IN_LOOP | Capability.SINGLE_STEPS
 
-    def namespace(self, dtype: Any) -> NumpyNamespace:
+    def namespace(self, dtype: Any) -> ArrayNamespace:
         """See `ExecutorKind.namespace`."""
         return NumpyNamespace(dtype)
 

@@ -132,7 +132,7 @@ class NumpyNamespace:
         arrays = self._numbers(arrays)
         return arrays[0] if len(arrays) == 1 else self._apply(Concat(), *arrays)
 
-    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+    def reshape(self, x: Any, shape: Sequence[int]) -> Any:
         """``x`` in another shape, of which one size may be -1."""
         return self._view(x, lambda array: array.reshape(shape))
 
@@ -140,11 +140,11 @@ class NumpyNamespace:
         """``x`` with its axes in the order ``perm``."""
         return self._view(x, lambda array: array.transpose(perm))
 
-    def broadcast(self, x: Any, shape: tuple[int, ...]) -> Any:
+    def broadcast(self, x: Any, shape: Sequence[int]) -> Any:
         """``x`` repeated to ``shape`` by NumPy's rules."""
         return self._view(x, lambda array: np.broadcast_to(array, shape))
 
-    def zeros(self, shape: tuple[int, ...]) -> np.ndarray:
+    def zeros(self, shape: Sequence[int]) -> np.ndarray:
         """An array of zeros of this shape."""
         return np.zeros(shape, self.dtype)
 

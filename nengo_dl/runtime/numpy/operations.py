@@ -9,6 +9,7 @@ positional argument, ``out[...] = x`` is half the price of ``numpy.copyto``, a b
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ class Code(Protocol):
         """Add the statement ``target[...] = source``."""
 
 
-class Operation:
+class Operation(ABC):
     """One array operation without its operands.
 
     Attributes
@@ -62,11 +63,15 @@ class Operation:
         """Write the statements that compute the results for ``args`` into ``outs``."""
         self._emit(code, args, *outs)
 
-    def _compute(self, *args: np.ndarray) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} has no method _compute()")
+    # any keywords as well: subclasses name the operands that they take
 
-    def _emit(self, code: Code, args: Sequence[np.ndarray], *outs: np.ndarray) -> None:
-        raise NotImplementedError(f"{type(self).__name__} has no method _emit()")
+    @abstractmethod
+    def _compute(self, *args: Any, **_: Any) -> Any:
+        """See `__call__`."""
+
+    @abstractmethod
+    def _emit(self, code: Code, args: Sequence[np.ndarray], *outs: Any, **_: Any) -> None:
+        """See `emit`."""
 
 
 def same_place(a: np.ndarray, b: np.ndarray) -> bool:
@@ -315,7 +320,7 @@ class HostCall(Operation):
 
     pure = False
 
-    def __init__(self, function: Callable, sizes: Sequence[int]) -> None:
+    def __init__(self, function: Any, sizes: Sequence[int]) -> None:
         self.log = HostLog()
         self.function = function
         self.sizes = [int(size) for size in sizes]

@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from nengo_dl.compiler.layout import Layout
+from nengo_dl.compiler.namespace import Array
 from nengo_dl.runtime.emit import SequenceStages
 from nengo_dl.runtime.tensorflow.costs import ARRANGED, REPEATS, SMALL_BATCH
 from nengo_dl.runtime.tensorflow.gather import gather, regular
@@ -47,17 +48,17 @@ class BatchFirst:
 
     __array_ufunc__ = None  # NumPy arrays on the left leave operators to this class
 
-    def __init__(self, kept: tf.Tensor, sizes: Sequence[int] | None = None) -> None:
+    def __init__(self, kept: Array, sizes: Sequence[int] | None = None) -> None:
         self.kept = kept
         self.form = tuple(kept.shape[1:])
         self.sizes = self.form if sizes is None else tuple(sizes)
 
     @property
-    def value(self) -> tf.Tensor:
+    def value(self) -> Array:
         """The array as it lies in memory, in the shape ``(batch, *sizes)``."""
         return self.formed(self.sizes)
 
-    def formed(self, form: Sequence[int]) -> tf.Tensor:
+    def formed(self, form: Sequence[int]) -> Array:
         """The entries of the array as ``(batch, *form)``."""
         return _formed(self.kept, form)
 
@@ -71,12 +72,12 @@ class BatchFirst:
         """The type of the entries."""
         return self.kept.dtype
 
-    def plain(self) -> tf.Tensor:
+    def plain(self) -> Array:
         """The array as an ordinary tensor, which lies in memory as it looks."""
         rank = len(self.sizes) + 1
         return tf.transpose(self.value, (*range(1, rank), 0))
 
-    def __getitem__(self, key: Any) -> BatchFirst | tf.Tensor:
+    def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
             return BatchFirst(self.value[:, key])
         return self.plain()[key]
@@ -85,7 +86,7 @@ class BatchFirst:
         return BatchFirst(-self.kept, self.sizes)
 
 
-def _formed(x: tf.Tensor, form: Sequence[int]) -> tf.Tensor:
+def _formed(x: Array, form: Sequence[int]) -> Array:
     """The entries of ``(batch, ...)`` as ``(batch, *form)``."""
     if tuple(x.shape[1:]) == tuple(form):
         return x
@@ -208,6 +209,7 @@ class BatchFirstNamespace:
         self.dtype, self.eps, self.fast = xp.dtype, xp.eps, xp.fast
         self.float, self.zeros = xp.float, xp.zeros
 
+    _name = ""
     for _name in (
         *("zeros_like", "ones_like", "where", "maximum", "minimum", "clip", "relu"),
         *("abs", "sign", "sqrt", "floor", "exp", "log", "tanh", "sigmoid", "power"),
@@ -318,11 +320,11 @@ class BatchFirstNamespace:
             return BatchFirst(tf.linalg.matvec(a.value, x.value))
         return self.xp.matvec(plain(a), plain(x))
 
-    def conv(self, x: Any, w: Any, *options: Any) -> tf.Tensor:
+    def conv(self, x: Any, w: Any, *options: Any) -> Array:
         """See `.TensorFlowNamespace.conv`."""
         return self.xp.conv(plain(x), plain(w), *options)
 
-    def conv_transpose(self, x: Any, w: Any, *options: Any) -> tf.Tensor:
+    def conv_transpose(self, x: Any, w: Any, *options: Any) -> Array:
         """See `.TensorFlowNamespace.conv_transpose`."""
         return self.xp.conv_transpose(plain(x), plain(w), *options)
 
@@ -356,7 +358,7 @@ class BatchFirstNamespace:
         return tf.shape(x.kept)[0] if known is None else known
 
 
-def _permuted(x: tf.Tensor, perm: Sequence[int]) -> tf.Tensor:
+def _permuted(x: Array, perm: Sequence[int]) -> Array:
     """A transpose, unless the axes are in order."""
     return x if list(perm) == list(range(len(perm))) else tf.transpose(x, perm)
 
@@ -420,7 +422,7 @@ class TensorStages(SequenceStages):
         self.loop_turned = layout.loop.batch_first if turned is None else turned
         self.needs_before |= self.loop_turned
 
-    def _namespace(self, xp):
+    def _namespace(self, xp: Any) -> Any:
         return BatchFirstNamespace(xp) if self.turned else xp
 
     def _side_by_side(self, xp, sequence):

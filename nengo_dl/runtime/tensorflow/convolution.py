@@ -30,22 +30,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from nengo_dl.compiler.namespace import Array
 from nengo_dl.kernels import windows
 from nengo_dl.runtime.tensorflow.costs import BUNDLE, FEW
 
 
 def conv(
-    x: tf.Tensor,
-    w: tf.Tensor,
+    x: Array,
+    w: Array,
     strides: Sequence[int],
     padding: str,
     groups: int,
     fast: bool,
-) -> tf.Tensor:
+) -> Array:
     """See `.NumpyNamespace.conv`; ``fast``: to be compiled by XLA."""
     if groups == 1:
         return _conv(x, w, strides, padding, fast)
@@ -60,13 +62,13 @@ def conv(
 
 
 def conv_transpose(
-    x: tf.Tensor,
-    w: tf.Tensor,
+    x: Array,
+    w: Array,
     strides: Sequence[int],
     padding: str,
     size: Sequence[int],
     fast: bool,
-) -> tf.Tensor:
+) -> Array:
     """See `.NumpyNamespace.conv_transpose`; ``fast``: to be compiled by XLA."""
     kernel = w.shape[:-2]
     if fast and _by_patches(x):
@@ -76,8 +78,9 @@ def conv_transpose(
     shape = (tf.shape(x)[0] if x.shape[0] is None else x.shape[0], *size, w.shape[-1])
     w = tf.linalg.matrix_transpose(w)  # TensorFlow has the result's channels first
     strides = tuple(strides)
+    function: Any = tf.nn.conv3d_transpose if len(kernel) == 3 else tf.nn.conv2d_transpose
     if len(kernel) == 1:  # as a picture of one row
-        y = tf.nn.conv2d_transpose(
+        y = function(
             x[:, None],
             w[None],
             (shape[0], 1, *shape[1:]),
@@ -85,11 +88,10 @@ def conv_transpose(
             padding.upper(),
         )
         return y[:, 0]
-    function = tf.nn.conv2d_transpose if len(kernel) == 2 else tf.nn.conv3d_transpose
     return function(x, w, shape, strides, padding.upper())
 
 
-def _by_patches(x: tf.Tensor) -> bool:
+def _by_patches(x: Array) -> bool:
     """Whether XLA has no library code for a convolution of ``x``."""
     return x.dtype != tf.float32 or x.shape.rank > 4
 
@@ -119,7 +121,7 @@ def _conv(x, w, strides, padding, fast):
     return shifted(x, w)
 
 
-def shifts(x: tf.Tensor, w: tf.Tensor, spans: Sequence[windows.Windows]) -> tf.Tensor:
+def shifts(x: Array, w: Array, spans: Sequence[windows.Windows]) -> Array:
     """The sum over all taps and channels of ``x``, shifted, times one number a filter."""
     y = 0
     for tap, seen in _windows(x, w.shape[:-2], spans):
@@ -128,7 +130,7 @@ def shifts(x: tf.Tensor, w: tf.Tensor, spans: Sequence[windows.Windows]) -> tf.T
     return y
 
 
-def fill_up(w: tf.Tensor, groups: int) -> tf.Tensor:
+def fill_up(w: Array, groups: int) -> Array:
     """Filters of all channels that do what those of groups do.
 
     Parameters
@@ -149,7 +151,7 @@ def fill_up(w: tf.Tensor, groups: int) -> tf.Tensor:
     return repeated * tf.constant(own, w.dtype)
 
 
-def dilate(x: tf.Tensor, strides: Sequence[int]) -> tf.Tensor:
+def dilate(x: Array, strides: Sequence[int]) -> Array:
     """``x`` with ``stride - 1`` zeros between the entries of each of its axes."""
     for axis, stride in enumerate(strides, 1):
         if stride == 1:
@@ -164,7 +166,7 @@ def dilate(x: tf.Tensor, strides: Sequence[int]) -> tf.Tensor:
     return x
 
 
-def patches(x: tf.Tensor, w: tf.Tensor, spans: Sequence[windows.Windows]) -> tf.Tensor:
+def patches(x: Array, w: Array, spans: Sequence[windows.Windows]) -> Array:
     """All windows of ``x`` side by side, times the filters.
 
     The windows are slices, so the gradient consists of slices and sums, no scatter.
@@ -177,7 +179,7 @@ def patches(x: tf.Tensor, w: tf.Tensor, spans: Sequence[windows.Windows]) -> tf.
     return tf.reshape(y, (-1, *(span.count for span in spans), filters))
 
 
-def _windows(x: tf.Tensor, kernel: Sequence[int], spans: Sequence[windows.Windows]):
+def _windows(x: Array, kernel: Sequence[int], spans: Sequence[windows.Windows]):
     """For each tap, its indices and what it sees of ``x`` at all positions."""
     inside = [slice(None)]
     border = [[0, 0]]

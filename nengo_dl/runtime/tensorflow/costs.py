@@ -8,6 +8,8 @@ stands behind it in brackets.
 
 from __future__ import annotations
 
+import math
+
 from nengo_dl.runtime.executor import Work
 
 #: steps since the last reset that NumPy would spend more seconds on are compiled
@@ -70,6 +72,7 @@ def seconds_before_compiling(work: Work) -> float:
 
 def seconds_per_step(work: Work) -> float:
     """About how long one step takes in the compiled loop."""
+    assert work.layout.plan is not None  # only what is kept of programs has none
     graph = work.layout.plan.graph
     operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
     kernels = len(work.layout.groups())
@@ -79,4 +82,5 @@ def seconds_per_step(work: Work) -> float:
 def pays_beside(work: Work) -> bool:
     """Whether a step is much faster than in machine code, and long enough to matter."""
     ours = seconds_per_step(work)
-    return ours > LEAST_SECONDS and TIMES_FASTER * ours <= work.rival
+    rival = math.inf if work.rival is None else work.rival
+    return ours > LEAST_SECONDS and TIMES_FASTER * ours <= rival

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -45,7 +45,7 @@ class TensorFlowExecutor:
     #: whether the stages before and after the loop are part of the jitted program
     stages_on_device = True
     #: steps that a chunk has at most, if that is to be few
-    longest = None
+    longest: int | None = None
 
     def __init__(self, task: Task, jit: bool = True) -> None:
         self.layout, self.feed, self.store = task.layout, task.feed, task.store
@@ -144,7 +144,7 @@ class TensorFlowExecutor:
         with self.scope():
             self.weights = self.loop.tensors(weights)
 
-    def scope(self):
+    def scope(self) -> AbstractContextManager:
         """Where TensorFlow puts what is made inside."""
         return nullcontext() if self.device is None else tf.device(self.device)
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from nengo_dl.compiler.namespace import Array
+
 
 def fan_out(idx: np.ndarray, n: int) -> np.ndarray | None:
     """Where each of ``n`` rows went when ``idx`` was taken: the transpose of a take.
@@ -82,7 +84,7 @@ def _table(idx: np.ndarray, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return table
 
 
-def regular(x: tf.Tensor, idx: np.ndarray, axis: int = 0) -> tf.Tensor | None:
+def regular(x: Array, idx: np.ndarray, axis: int = 0) -> Array | None:
     """Rows ``idx`` of ``x`` where they follow a rule that needs no gather.
 
     Rows at equal distances, in increasing order, are a slice. A block of rows again and
@@ -128,7 +130,7 @@ def regular(x: tf.Tensor, idx: np.ndarray, axis: int = 0) -> tf.Tensor | None:
     )
 
 
-def gather(x: tf.Tensor, idx: np.ndarray, fast: bool, axis: int = 0) -> tf.Tensor:
+def gather(x: Array, idx: np.ndarray, fast: bool, axis: int = 0) -> Array:
     """Rows ``idx`` of ``x``.
 
     Parameters
@@ -157,8 +159,8 @@ def gather(x: tf.Tensor, idx: np.ndarray, fast: bool, axis: int = 0) -> tf.Tenso
 
 
 def _transpose(
-    dy: tf.Tensor, tables: Sequence[np.ndarray], place: np.ndarray | None, axis: int
-) -> tf.Tensor:
+    dy: Array, tables: Sequence[np.ndarray], place: np.ndarray | None, axis: int
+) -> Array:
     """What is added up in each row."""
     size = dy.shape[axis]
     none = tf.zeros_like(dy[:1] if axis == 0 else dy[:, :1])
@@ -175,5 +177,5 @@ def _transpose(
         return parts[0]
     if (place == sum(table.shape[1] for table in tables)).any():
         parts.append(none)
-    place = tf.constant(place.astype(np.int32))
-    return tf.gather(tf.concat(parts, axis), place, axis=axis)
+    rows = tf.constant(place.astype(np.int32))
+    return tf.gather(tf.concat(parts, axis), rows, axis=axis)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nengo_dl.compiler.namespace import ArrayNamespace
 from nengo_dl.runtime.executor import (
     SHORT_RUN,
     Capability,
@@ -17,7 +18,6 @@ from nengo_dl.runtime.executor import (
     executors,
     pays_to_leave_out,
 )
-from nengo_dl.runtime.namespace import ArrayNamespace
 from nengo_dl.runtime.numpy.costs import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs
 from nengo_dl.runtime.tensorflow.switches import may_compile

@@ -68,12 +68,12 @@ class Kept:
                 value = tf.where(carrying, value, variable.value)
             variable.assign(value)
 
-    def wrap(self, step: Callable | None, places: int | None = None) -> Callable | None:
+    def wrap(self, step: Any, places: int | None = None) -> Any:
         """A step that carries the variables behind everything else.
 
         Parameters
         ----------
-        step : callable
+        step : callable or None
         places : int, optional
             For batches that are not full, of so many places: the number of items that
             count is carried, too, behind these.
@@ -148,7 +148,7 @@ def compilable(groups: Sequence, batch: int) -> bool:
 
 def either(
     condition: tf.Tensor, first: Callable, second: Callable, args: Sequence
-) -> list[tf.Tensor]:
+) -> Any:
     """``first(*args)`` if the condition holds, else ``second(*args)``.
 
     Parameters
@@ -268,7 +268,7 @@ def _key(value: Any) -> Hashable:
     if isinstance(value, np.ndarray):
         if value.dtype == object:
             raise Unique
-        data = np.ascontiguousarray(value)
+        data: Any = np.ascontiguousarray(value)
         return value.dtype.str, value.shape, hashlib.sha256(data).digest()
     if isinstance(value, np.generic):
         return value.dtype.str, value.tobytes()
@@ -460,12 +460,13 @@ class ForwardLoop:
                 f"expected at least 1, got {unroll}", attr="unroll", obj=self
             )
         self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
-        self.step, self.pre, self.post = step, pre, post
+        self.step: Any = step
+        self.pre, self.post = pre, post
         self.n_y = n_y
         self.unroll, self.unrolled = unroll, unrolled
         self.turned = turned
         self.jit = jit
-        self.run = program(self._run, jit)
+        self.run: Any = program(self._run, jit)
         self._traced: dict[tuple, Callable] = {}
         self._tracing = threading.Lock()
 
@@ -574,7 +575,7 @@ class ForwardLoop:
             kept = found.shapes
         part = tf.minimum(n, 0)
 
-        def steps(i, ys, carry, buffers, count):
+        def steps(count, i, ys, carry, buffers):
             self.xp.scratch = scratch = Scratch(buffers, part) if kept else None
             for _ in range(count):
                 if scratch is not None:
@@ -585,10 +586,10 @@ class ForwardLoop:
             self.xp.scratch = None
             return i, ys, carry, scratch.buffers if scratch else buffers
 
-        def loop(i, ys, carry, buffers, stop, count):
+        def loop(stop, count, i, ys, carry, buffers):
             return tf.while_loop(
                 lambda i, *_: i < stop,
-                lambda *state: steps(*state, count),
+                partial(steps, count),
                 (i, ys, list(carry), buffers),
                 parallel_iterations=1,
             )
@@ -596,8 +597,8 @@ class ForwardLoop:
         buffers = [Scratch.empty(size, self.xp.dtype) for size in kept]
         state = (tf.constant(0), buffer, list(carry), buffers)
         if self.unroll > 1:
-            state = loop(*state, n - n % self.unroll, self.unroll)
-        _, ys, carry, _ = loop(*state, n, 1)
+            state = loop(n - n % self.unroll, self.unroll, *state)
+        _, ys, carry, _ = loop(n, 1, *state)
         return ys.stack(), _formed(carry, flat)
 
 

@@ -123,8 +123,8 @@ class Measure:
     """
 
     def __init__(self) -> None:
-        self.shapes: list[tuple[int, ...]] = []
-        self.forms: list[tuple[int, ...]] = []
+        self.shapes: list[tuple] = []
+        self.forms: list[tuple] = []
 
     def keep(self, x: tf.Tensor) -> tf.Tensor:
         """The array itself."""
@@ -167,7 +167,7 @@ class Scratch:
         return buffer.read(0)
 
 
-def measure(xp, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> Measure:
+def measure(xp: Any, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> Measure:
     """What a step keeps and carries in which shapes, from a trace that is thrown away.
 
     Parameters
@@ -213,11 +213,12 @@ Array = Any  # a tensor, or a NumPy array or number that stands for a constant o
 def interrupt_behind(error: BaseException) -> BaseException | None:
     """The interrupt that an error was raised from, or while it was handled, if any."""
     seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            return error
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if isinstance(cause, KeyboardInterrupt | SystemExit):
+            return cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
@@ -526,7 +527,7 @@ class TensorFlowNamespace:
         """The array itself, through which no gradient flows."""
         return tf.stop_gradient(self.constant(x))
 
-    def with_gradient(self, x: Array, like: Array) -> tf.Tensor:
+    def with_gradient(self, x: Array, like: Array) -> Array:
         """``x`` to the bit, with the gradient of ``like``, which has its shape."""
 
         @tf.custom_gradient
@@ -538,7 +539,7 @@ class TensorFlowNamespace:
             like = like + tf.zeros_like(x)
         return first(tf.stop_gradient(x), like)
 
-    def materialize(self, x: Array) -> tf.Tensor:
+    def materialize(self, x: Array) -> Array:
         """The array itself, computed once and kept, however many read it.
 
         XLA on the CPU evaluates an elementwise expression again in each loop that reads
@@ -584,7 +585,7 @@ class TensorFlowNamespace:
                 raise
 
         types = [tf.as_dtype(self.dtype)] * len(checked.sizes)
-        results = numpy_function(call, inputs, types)
+        results: Any = numpy_function(call, inputs, types)
         if not checked.sizes:  # called for its side effects
             return []
         if tf.is_tensor(results):  # one result, not in a trace

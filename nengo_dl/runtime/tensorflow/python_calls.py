@@ -25,7 +25,7 @@ class _Held:
 
 def _weakly(held: _Held) -> Callable:
     """The function of ``held``, which has to be there when it is called."""
-    there = weakref.ref(held)
+    there: Any = weakref.ref(held)
     return lambda *args: there().function(*args)
 
 
@@ -65,7 +65,7 @@ def of_generator(elements: Callable[[], Iterator], signature: Any) -> tf.data.Da
         What it yields.
     """
     held = _Held(elements)
-    data = tf.data.Dataset.from_generator(_weakly(held), output_signature=signature)
+    data: Any = tf.data.Dataset.from_generator(_weakly(held), output_signature=signature)
     data._nengo_dl_elements = held
     return data
 

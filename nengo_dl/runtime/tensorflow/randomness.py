@@ -20,7 +20,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import op_callbacks
+from tensorflow.python.framework import (
+    op_callbacks,  # pyright: ignore[reportAttributeAccessIssue]  # no stub has it
+)
 
 # random numbers -----------------------------------------------------------------------
 #
@@ -123,7 +125,8 @@ def of_key(op_type: str, inputs: Sequence, dtype: tf.DType) -> tf.Tensor | None:
     None, if it is no random operation, or one that gives the same everywhere.
     """
     if op_type == "StatelessMultinomial":
-        return categories(*inputs, dtype)
+        logits, number, seed = inputs
+        return categories(logits, number, seed, dtype)
     if op_type not in OF_KEY or dtype not in TYPES:
         return None
     shape, key, counter, _ = inputs
@@ -168,11 +171,13 @@ def _parameterized(inputs, dtype, seed):
 
 
 def _categories(inputs, dtype, seed):
-    return categories(*inputs, seed, dtype)
+    logits, number = inputs
+    return categories(logits, number, seed, dtype)
 
 
 def _shuffled(inputs, dtype, seed):
-    return tf.random.experimental.stateless_shuffle(inputs[0], seed, alg="philox")
+    shuffle = tf.random.experimental.stateless_shuffle  # pyright: ignore[reportAttributeAccessIssue]  # no stub has it
+    return shuffle(inputs[0], seed, alg="philox")
 
 
 #: TensorFlow's operations with a state -> the same of ``(inputs, dtype, seed)``
@@ -424,7 +429,7 @@ class RandomStates:
         handle = outermost(inputs[0], graph)
         for known, ours, _ in self._generators:
             if known is handle:
-                place = self._places[id(ours)]
+                place: Any = self._places[id(ours)]
                 step = tf.cast(inputs[2], place.dtype) * SKIPPED
                 rest = tf.zeros(place.shape[0] - 1, place.dtype)
                 self._places[id(ours)] = place + tf.concat([[step], rest], 0)

@@ -113,11 +113,11 @@ class Walk:
         Results that host functions are to return; without it they are called.
     """
 
-    def __init__(self, scan: Scan, xs, weights, host=None) -> None:
+    def __init__(self, scan: Scan, xs: Any, weights: Sequence, host: Any = None) -> None:
         self.scan = scan
         self.xs, self.weights, self.host = xs, weights, host
         self.n_in, self.batch = (xs.shape[axis] for axis in scan.axes)
-        self.length = tf.shape(xs)[0] if xs.shape[0] is None else xs.shape[0]
+        self.length: Any = tf.shape(xs)[0] if xs.shape[0] is None else xs.shape[0]
         self.to_inputs = scan.input_gradient and self.n_in > 0
         self.host_rows = 0
 
@@ -155,6 +155,7 @@ class Walk:
     def step(self, i: Any, carry: Sequence, x: Any, weights: Sequence) -> tuple:
         """Step ``i``: next state, output, results of host functions."""
         host = self.host
+        xp: Any
         if host is None:
             xp = Recording(self.scan.xp)
         else:
@@ -175,7 +176,9 @@ class Walk:
         shape = (self.xs.shape[0], self.host_rows, self.batch)
         return tf.ensure_shape(host[0].stack(), shape)
 
-    def forward(self, start, stop, carry, ys, kept, host) -> tuple:
+    def forward(
+        self, start: Any, stop: Any, carry: list, ys: list, kept: list, host: list
+    ) -> tuple:
         """Steps ``start`` to ``stop - 1``.
 
         Each of the buffers ``ys`` (outputs), ``kept`` (state before each step, counted
@@ -196,7 +199,16 @@ class Walk:
             parallel_iterations=1,
         )
 
-    def backward(self, start, stop, carries, d_ys, d_carry, totals, d_xs) -> tuple:
+    def backward(
+        self,
+        start: Any,
+        stop: Any,
+        carries: Sequence,
+        d_ys: Any,
+        d_carry: list,
+        totals: list,
+        d_xs: list,
+    ) -> tuple:
         """The pull-back of steps ``stop - 1`` to ``start``.
 
         ``carries`` are the states before each of them; ``d_carry``, ``totals`` (of
@@ -473,7 +485,7 @@ class Scan:
         and not the training step of each model that calls it, with all its variables.
         """
         n = 1 + len(carry)
-        this = weakref.ref(self)
+        this: Any = weakref.ref(self)
 
         @tf.custom_gradient
         def scan(*args):
@@ -483,7 +495,7 @@ class Scan:
             if training:
                 ys, last, saved = this()._saving(*parts)
             else:
-                ys, last = this()._plain(*parts)
+                (ys, last), saved = this()._plain(*parts), None
 
             def grad(*upstream, variables=()):
                 """``variables``: those of TensorFlow's own in functions of the user."""

@@ -7,7 +7,8 @@ Everything in the loop stays compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -39,14 +40,14 @@ class SequenceNamespace(NumpyNamespace):
         What was raised.
     """
 
-    def __init__(self, dtype, batch: int, returned: dict):
+    def __init__(self, dtype: Any, batch: int, returned: dict) -> None:
         super().__init__(dtype)
         self.batch = batch
         self.returned = returned
-        self.done: int | None = None
+        self.done: Any = None
         self.error: BaseException | None = None
 
-    def host_call(self, fn, inputs, sizes):
+    def host_call(self, fn: Any, inputs: Sequence, sizes: Sequence[int]) -> list:
         """Call for all columns; remember the first that failed.
 
         After a failure it is called for whole steps before that alone: it would be given

@@ -47,7 +47,9 @@ def deterministic() -> bool:
     import tensorflow  # noqa: F401  (what follows is a part of it)
 
     try:
-        from tensorflow.python.framework import config
+        from tensorflow.python.framework import (
+            config,  # pyright: ignore[reportAttributeAccessIssue]  # no stub has it
+        )
 
         return bool(config.is_op_determinism_enabled())
     except (ImportError, AttributeError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -69,7 +69,7 @@ class Outermost(keras.layers.Layer):
         self.inner = layer
         self.built = True
 
-    def call(self, *arguments, training=None):
+    def call(self, *arguments: Any, training: bool | None = None) -> Any:
         """What the layer gives."""
         return self.inner(*arguments)
 
@@ -123,7 +123,8 @@ class TensorFunction:
         self.shape_in, self.pass_time = shape_in, pass_time
         name = getattr(function, "name", None) or getattr(function, "__name__", None)
         self.label = label or name or type(function).__name__
-        self.layer = function if isinstance(function, keras.layers.Layer) else None
+        is_layer = isinstance(function, keras.layers.Layer)
+        self.layer: Any = function if is_layer else None
         self._states = CellStates(self.layer)
         self.state_shapes = self._states.shapes
         self._expected = shape_out
@@ -142,7 +143,7 @@ class TensorFunction:
         self._fixed_batch: list = []  # found by trying out
         self.warned = False
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         found = {"_traces": {}, "_on_host": {}, "_obstacles": {}, "_weights": None}
         return {**state, **found, "_only_compiled": {}, "_random": {}, "_began": []}
@@ -674,7 +675,7 @@ class VariableState(Callback):
 
     stateful = of_tensors = True
 
-    def __init__(self, variables: list, function: TensorFunction | None = None) -> None:
+    def __init__(self, variables: list, function: Any = None) -> None:
         self.variables = variables
         self.label = f"the Keras variables {', '.join(v.path for v in variables)}"
         self.initial = self.snapshot()
@@ -695,7 +696,7 @@ class VariableState(Callback):
             self._function.restart([seed, number])
 
     @property
-    def random_variables(self) -> list:
+    def random_variables(self) -> list:  # pyright: ignore[reportIncompatibleVariableOverride]  # looked up when asked
         """The state of random numbers, also of those that are for training only."""
         function = self._function
         if function is None:
@@ -707,7 +708,7 @@ class VariableState(Callback):
         made = {} if self._function is None else self._function._random
         return {form: [v.numpy() for v in r.variables] for form, r in made.items()}
 
-    def go_on_with(self, numbers: dict[bool, list[np.ndarray]]) -> None:
+    def go_on_with(self, numbers: Mapping[bool, list[np.ndarray]]) -> None:
         """Draw what comes after; see `random_numbers`."""
         made = {form: self._function.random(form).variables for form in numbers}
         pairs = [
@@ -732,9 +733,9 @@ class VariableState(Callback):
         """The present values of the variables."""
         return [v.numpy() for v in self.variables]
 
-    def restore(self, kept: Sequence[np.ndarray], first_item: int = 0) -> None:
+    def restore(self, snapshot: Sequence[np.ndarray], first_item: int = 0) -> None:
         """Go back to a snapshot; all batch items together."""
-        for variable, value in zip(self.variables, kept, strict=True):
+        for variable, value in zip(self.variables, snapshot, strict=True):
             variable.assign(value)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from nengo_dl.compiler.graph import ParameterRef
+from nengo_dl.compiler.layout import StateSlot, Weight
 from nengo_dl.compiler.lowering import entries
 
 # parameters ---------------------------------------------------------------------------
@@ -33,11 +35,11 @@ class ParameterBanks:
         Parameters that the probes depend on; the others are not trainable.
     """
 
-    def __init__(self, layer, store, used):
+    def __init__(self, layer: keras.layers.Layer, store: Any, used: Collection) -> None:
         self.store = store
-        self.place = {}
-        self.signals = []
-        self.variables = []
+        self.place: dict = {}
+        self.signals: list[list] = []
+        self.variables: list = []
         groups = defaultdict(list)
         frozen, penalized = store.fixed, store.penalized
         for entry in store.entries:
@@ -71,7 +73,7 @@ class ParameterBanks:
             self.signals.append([signal])
             self.variables.append(variable)
 
-    def push(self):
+    def push(self) -> None:
         """The variables take the values of the store."""
         for signals, variable, _ in zip(self.signals, self.variables, self._memories):
             values = np.stack([self.store[signal] for signal in signals])
@@ -79,9 +81,9 @@ class ParameterBanks:
         for memory in self._memories:
             memory.changed()
 
-    def pull(self):
+    def pull(self) -> bool:
         """The store takes the values of the variables; returns whether any differs."""
-        values = {}
+        values: dict = {}
         for signals, memory in zip(self.signals, self._memories):
             if memory.changed():
                 array = memory.array
@@ -89,9 +91,9 @@ class ParameterBanks:
                 values.update(zip(signals, parts, strict=True))
         return bool(values) and self.store.write(values)
 
-    def not_finite(self):
+    def not_finite(self) -> list:
         """The signals of which some value is NaN or infinite."""
-        found = []
+        found: list = []
         for signals, variable in zip(self.signals, self.variables):
             value = tf.convert_to_tensor(variable.value)
             # the sum is a number unless a value is none, or it overflows
@@ -104,7 +106,7 @@ class ParameterBanks:
             ]
         return found
 
-    def tensor(self, ref):
+    def tensor(self, ref: ParameterRef) -> tf.Tensor:
         """A parameter, or a part of it, as a differentiable tensor."""
         number, i = self.place[ref.key]
         value = dense(tf.convert_to_tensor(self.variables[number].value))
@@ -115,16 +117,17 @@ class ParameterBanks:
             value = tf.gather(tf.reshape(value, [-1]), ref.index.ravel())
         return tf.reshape(value, ref.shape)
 
-    def pack(self, weight):
+    def pack(self, weight: Weight) -> tf.Tensor:
         """A program's argument as a differentiable tensor."""
         shape = (-1, *weight.items[0].shape) if weight.form == "stack" else (-1, 1)
         parts = []
-        for bank, items in itertools.groupby(weight.items, self._bank):
-            items = list(items)
+        for bank, alike in itertools.groupby(weight.items, self._bank):
+            items: list[Any] = list(alike)
             if bank is None:
                 several = [self._single(item) for item in items]
             else:
-                several = [self._slices(bank, [self.place[i.key][1] for i in items])]
+                rows = [self.place[item.key][1] for item in items]
+                several = [self._slices(bank, rows)]
             parts += [tf.reshape(part, shape) for part in several]
         return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
@@ -149,7 +152,7 @@ class ParameterBanks:
         return bank if stop - first == bank.shape[0] else bank[first:stop]
 
 
-def dense(value):
+def dense(value: tf.Tensor) -> tf.Tensor:
     """A value whose gradient is one array, not slices with their indices.
 
     Optimizers differ in what they do with slices; the whole array is used anyway. It is
@@ -181,7 +184,7 @@ class Constraint(_Applied, keras.constraints.Constraint):
     """Any function as a constraint."""
 
 
-def for_keras(penalties):
+def for_keras(penalties: Mapping) -> dict[str, Any]:
     """Regularizer and constraint as arguments of ``add_weight``."""
     kinds = {"regularizer": Regularizer, "constraint": Constraint}
     return {name: kinds[name](f) for name, f in penalties.items() if f is not None}
@@ -197,11 +200,11 @@ class VariableMemory:
     always counts as changed.
     """
 
-    def __init__(self, variable):
+    def __init__(self, variable: Any) -> None:
         self._handle, self._dtype = variable.value.handle, variable.value.dtype
-        self.array = None
+        self.array: Any = None
 
-    def changed(self):
+    def changed(self) -> bool:
         """Whether `array`, the value, is another one than it was at the last call."""
         value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._dtype)
         try:
@@ -246,7 +249,14 @@ class StartingValues:
         Base signal -> value of the variable that the copies have taken over.
     """
 
-    def __init__(self, layer, program, entries: Mapping, penalized: Mapping, used):
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        program: Any,
+        entries: Mapping,
+        penalized: Mapping,
+        used: Collection,
+    ) -> None:
         self.program = program
         self.variables = {
             signal: layer.add_weight(
@@ -314,7 +324,7 @@ class Started:
         All states of the layout.
     """
 
-    def __init__(self, values: StartingValues, slots):
+    def __init__(self, values: StartingValues, slots: Iterable[StateSlot]) -> None:
         self.values = values
         self._places = []
         for slot in slots:
