@@ -16,7 +16,7 @@ import numpy as np
 from nengo import Network, Probe
 from nengo.exceptions import ConfigError, NetworkContextError
 
-from nengo_dl.notices import warn
+from nengo_dl.notices import names_keywords, warn
 from nengo_dl.settings import (
     REMOVED,
     SETTINGS,
@@ -24,7 +24,6 @@ from nengo_dl.settings import (
     Settings,
     validate_setting,
 )
-from nengo_dl.signatures import names_keywords
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

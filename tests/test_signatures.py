@@ -16,7 +16,7 @@ import nengo
 import pytest
 
 import nengo_dl
-from nengo_dl import settings, signatures
+from nengo_dl import notices, settings
 from nengo_dl.simulator import arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -252,7 +252,7 @@ def test_keywords_that_resemble_nothing_are_answered_with_a_list():
         width: int
 
     class Picture:
-        @signatures.checks_keywords(Options)
+        @notices.checks_keywords(Options)
         def draw(self, x, **options):
             return x, options
 

@@ -15,6 +15,9 @@ MOVED = {
     "nengo_dl.compiler.simplifications": "nengo_dl.compat.graph_optimizer",
     "nengo_dl.compiler.sorters": "nengo_dl.compat.graph_optimizer",
     "nengo_dl.converter.recurrent": "nengo_dl.converter.layers.recurrent",
+    "nengo_dl.simulator.params_io": "nengo_dl.simulator.objects",
+    "nengo_dl.simulator.summary": "nengo_dl.simulator.data",
+    "nengo_dl.training.probe_names": "nengo_dl.training.data",
 }
 
 #: folder -> module -> the modules that were joined to it

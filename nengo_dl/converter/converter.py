@@ -160,9 +160,9 @@ class Converter:
         self._notes = {}
         names = self.graph.names
         self.net = nengo.Network(label=names[self.model])
-        # what files may have numbers of Keras behind, see simulator/numbered_names.py
+        # what files may have numbers of Keras behind, see simulator/files.py
         self.net.numbered_names = names.automatic
-        self.net.older_probe_names = {}  # see training/probe_names.py
+        self.net.older_probe_names = {}  # see training/data.py
         with self.net:
             self._settings()
             self._maker = Maker(

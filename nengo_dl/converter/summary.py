@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from nengo.ensemble import Neurons
 
-from nengo_dl.simulator.summary import Table, table
+from nengo_dl.simulator.data import Table, table
 
 __all__ = ["summary"]
 

@@ -1,10 +1,11 @@
-"""Parameters and state in files, and parameters in Nengo objects."""
+"""What outlives a simulator: files, parameters of Nengo objects, pickles and copies."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo import Ensemble
@@ -13,11 +14,15 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.lowering import signal_index
 from nengo_dl.notices import warn
-from nengo_dl.simulator import host_state, params_io
-from nengo_dl.simulator.numbered_names import numbered_names
+from nengo_dl.simulator import files, objects
+from nengo_dl.simulator.data import RecordedSteps
+from nengo_dl.simulator.objects import fixed_gains
 from nengo_dl.simulator.run import Run
-from nengo_dl.training.finite import check_parameters, checked
-from nengo_dl.training.parameters import Parameter, fixed_gains
+from nengo_dl.training.advice import check_parameters, checked
+from nengo_dl.training.parameters import Parameter
+
+if TYPE_CHECKING:
+    from nengo_dl.simulator.simulator import Simulator
 
 #: what the names of arrays end with that tell which entries of a state are not simulated
 IDLE = " idle"
@@ -54,8 +59,8 @@ class Files:
             values.update(self._state_by_name())
             values.update(self._idle_by_name())
             about = (self.live.process_seed, self.live.n_steps)
-            values.update(host_state.to_arrays(self.live.program, *about))
-        params_io.save(path, values)
+            values.update(files.python_state(self.live.program, *about))
+        files.save(path, values)
 
     def load(self, path: Any, include_state: bool) -> None:
         """See `Simulator.load_params`."""
@@ -66,12 +71,12 @@ class Files:
         optional = {name: (ens.n_neurons,) for name, ens in self._gains().items()}
         for name, value in state.items():
             optional[f"{name}{IDLE}"] = value.shape[:1]
-        numbered = numbered_names(self.run.network)
-        values = params_io.load(path, expected, program.dtype, optional, numbered)
+        numbered = files.numbered_names(self.run.network)
+        values = files.load(path, expected, program.dtype, optional, numbered)
         if include_state:
             self._require_simulated(values)
-            steps = int(values[params_io.STEPS][0])
-            seed = host_state.restore(program, values, path, steps)
+            steps = int(values[files.STEPS][0])
+            seed = files.restore_python_state(program, values, path, steps)
             if seed is not None:
                 live.process_seed = seed
                 self.run.look_at_processes()
@@ -90,12 +95,12 @@ class Files:
     def freeze(self, objs: Any) -> None:
         """See `Simulator.freeze_params`."""
         value = self._finite_value("Simulator.freeze_params")
-        params_io.freeze(self.model, objs, value, self.live.loaded)
+        objects.freeze(self.model, objs, value, self.live.loaded)
 
     def nengo_params(self, objs: Any, as_dict: bool) -> Any:
         """See `Simulator.get_nengo_params`."""
         value = self._finite_value("Simulator.get_nengo_params")
-        return params_io.get_nengo_params(
+        return objects.get_nengo_params(
             self.model, objs, value, as_dict, self.live.loaded
         )
 
@@ -152,21 +157,21 @@ class Files:
     def _state_by_name(self) -> dict[str, np.ndarray]:
         """The state of the simulation, named by position, as arrays ``(size, batch)``."""
         states = self.live.program.all_states()
-        named = {f"{params_io.STATE}{name}": value for name, (_, value) in states.items()}
-        named[params_io.STEPS] = np.array([self.live.n_steps])
+        named = {f"{files.STATE}{name}": value for name, (_, value) in states.items()}
+        named[files.STEPS] = np.array([self.live.n_steps])
         return named
 
     def _idle_by_name(self) -> dict[str, np.ndarray]:
         """Signals with entries that are not simulated, and which entries these are."""
         idle = self.live.program.idle_states()
-        return {f"{params_io.STATE}{name}{IDLE}": mask for name, mask in idle.items()}
+        return {f"{files.STATE}{name}{IDLE}": mask for name, mask in idle.items()}
 
     def _require_simulated(self, values: dict[str, np.ndarray]) -> None:
         """Raise an error if this network needs state that was not simulated."""
         here, states = self._idle_by_name(), self.live.program.all_states()
         missing = []
         for name, (key, _) in states.items():
-            name = f"{params_io.STATE}{name}{IDLE}"
+            name = f"{files.STATE}{name}{IDLE}"
             unknown = np.asarray(values.get(name, False), bool)
             if np.any(unknown & ~here.get(name, np.array(False))):
                 missing.append(getattr(key, "name", name))
@@ -183,6 +188,103 @@ class Files:
 
     def _load_state(self, values: dict[str, np.ndarray]) -> None:
         for name, (key, old) in self.live.program.all_states().items():
-            new = values[f"{params_io.STATE}{name}"].astype(old.dtype)
+            new = values[f"{files.STATE}{name}"].astype(old.dtype)
             self.live.program.store.values[key] = new
-        self.live.n_steps = int(values[params_io.STEPS][0])
+        self.live.n_steps = int(values[files.STEPS][0])
+
+
+# pickles and copies -------------------------------------------------------------
+#
+# A pickle holds the built model, the present parameters, the state of the simulation
+# and of its processes, and the probe data so far. Unpickled, the simulator goes on
+# where it was, with the same numbers. Programs are compiled again when they are needed.
+# What Keras alone knows is not part of it: `Simulator.compile` has to be called again,
+# and optimizers start afresh.
+#
+# As in core Nengo, everything in the model must be something that can be pickled: not a
+# ``lambda``, for example, as the output of a node. What a Python function or process
+# keeps in places of its own is pickled or not as its object is.
+
+#: what is handed over as it is
+OPTIONS = (
+    "minibatch_size",
+    "unroll_simulation",
+    "device",
+    "progress_bar",
+    "optimize",
+    "model",
+    "network",
+    "_older",
+)
+
+
+def state_of(sim: Simulator) -> dict[str, Any]:
+    """What a pickle holds of a simulator."""
+    run, live = sim._run, sim._live
+    state: dict[str, Any] = {name: getattr(sim, name) for name in OPTIONS}
+    state.update(closed=sim.closed, logs=run.logs, recorded=run.recorded)
+    if not sim.closed:
+        program = live.program
+        live.pull()
+        program.settle()
+        values, processes = program.store.copy(), program.snapshot_hosts()
+        state.update(state=values, processes=processes, open=program.is_open)
+        state.update(process_seed=live.process_seed, asked=program.asked)
+        state["waiting"] = program.waiting_inputs(live.n_steps)
+        state["random"] = program.random_numbers()
+    return {
+        **state,
+        "seed": live.seed,
+        "n_steps": live.n_steps,
+        "epochs": live.epochs,
+        "parameters": live.parameters.written(),
+        "held": live.parameters.held(),
+        "loaded": live.loaded,
+    }
+
+
+def set_state(sim: Simulator, state: dict[str, Any]) -> None:
+    """Make a simulator of what a pickle holds, also of one that older versions wrote."""
+    sim.closed = True  # until everything below has worked
+    for name in OPTIONS:
+        setattr(sim, name, state[name])
+    sim._assemble(state["seed"])
+    run, live = sim._run, sim._live
+    for probe, log in state["logs"].items():
+        # the same probes, but `copy.copy` hands over the logs of the other simulator
+        run.logs[probe].__setstate__(log.__getstate__())
+    n_steps = state["n_steps"]
+    if "recorded" in state:
+        run.recorded = copy.deepcopy(state["recorded"])
+    else:  # a version that did not say: it must be the last ones
+        run.recorded = _last_ones(sim, n_steps)
+    live.parameters.write(state["parameters"])
+    live.n_steps = n_steps
+    # older pickles have less: what is taken with `get` came later
+    live.epochs = state.get("epochs", 0)
+    live.loaded.update(state.get("loaded", {}))
+    if state["closed"]:
+        live.parameters.hold(state["held"])
+        live.let_go()
+        return
+    program = live.program
+    if state["open"]:
+        program.written()
+    program.compile()
+    run.begin(state["process_seed"])
+    program.asked = state.get("asked", 0)
+    program.store.restore(state["state"])
+    program.restore_hosts(state["processes"])
+    program.go_on_with_numbers(state.get("random", {}))
+    program.wait_with(n_steps, state.get("waiting"))
+    sim.closed = False
+
+
+def _last_ones(sim: Simulator, n_steps: int) -> RecordedSteps:
+    """The last steps, as many as probes have data of."""
+    axis = 0 if sim.minibatch_size is None else 1
+    logs = [log for log in sim._run.logs.values() if log.period == 1]
+    count = min(n_steps, max((log.data.shape[axis] for log in logs), default=n_steps))
+    recorded = RecordedSteps()
+    recorded.add(n_steps - count + 1, count)
+    return recorded

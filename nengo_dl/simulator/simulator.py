@@ -14,17 +14,20 @@ from nengo.utils.numpy import maxint
 
 import nengo_dl.kernels  # noqa: F401  (registers all kernels)
 from nengo_dl import program_cache
-from nengo_dl.compat.older_arguments import older_data, older_options, older_saving
-from nengo_dl.compat.older_calls import as_keras_optimizer
-from nengo_dl.compat.older_methods import OLDER
+from nengo_dl.compat.older import (
+    OLDER,
+    as_keras_optimizer,
+    older_data,
+    older_options,
+    older_saving,
+)
 from nengo_dl.config import (
     get_setting,
     warn_misplaced_settings,
 )
-from nengo_dl.notices import label_of, warn
+from nengo_dl.notices import checks_keywords, label_of, warn
 from nengo_dl.runtime.forms import forward_form
 from nengo_dl.runtime.program import Program
-from nengo_dl.signatures import checks_keywords
 from nengo_dl.simulator.arguments import (
     CompileArguments,
     EvaluateArguments,
@@ -36,28 +39,24 @@ from nengo_dl.simulator.building import (
     built_model,
     no_attribute,
     pass_on_advice,
+    period,
     positive_int,
     probe_logs,
     sampling_of,
+    seed_number,
+    steps_of,
     strategies,
     warn_of_overflow,
     whole_steps,
 )
-from nengo_dl.simulator.checks import period, seed_number, steps_of
-from nengo_dl.simulator.pickling import set_state, state_of
-from nengo_dl.simulator.progress import progress
-from nengo_dl.simulator.run import Run
-from nengo_dl.simulator.saving import Files
-from nengo_dl.simulator.signals import SignalValues
-from nengo_dl.simulator.summary import count, summary
+from nengo_dl.simulator.data import SignalValues, count, summary
+from nengo_dl.simulator.run import Run, progress
+from nengo_dl.simulator.saving import Files, set_state, state_of
 from nengo_dl.training.advice import form_asked_for
-from nengo_dl.training.defaults import tensorflow_defaults
-from nengo_dl.training.gradients import check_gradients
 from nengo_dl.training.inputs import input_nodes, nodes_names
-from nengo_dl.training.live import LiveState
-from nengo_dl.training.parameter_store import ParameterStore
+from nengo_dl.training.parameters import LiveState, ParameterStore
+from nengo_dl.training.sharing import PATIENCE, Turns, in_turn, tensorflow_defaults
 from nengo_dl.training.trainer import ProbeDict, Trainer
-from nengo_dl.training.turns import PATIENCE, Turns, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -890,6 +889,8 @@ class Simulator:
         >>> with nengo_dl.Simulator(net) as sim:
         ...     sim.check_gradients(data, outputs=[probe], rtol=1e-4)
         """
+        from nengo_dl.training.gradients import check_gradients  # it needs TensorFlow
+
         check_gradients(self._trainer, inputs, outputs, atol, rtol)
 
     # parameters ------------------------------------------------------------------

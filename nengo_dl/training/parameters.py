@@ -1,18 +1,18 @@
-"""The parameters of a built model: their names, and objects with their present values.
+"""The parameters of a built model: their names, their values, and all else that changes.
 
 A parameter is a signal that training or an online learning rule can change: the
 (scaled) encoders of an ensemble, the biases of its neurons, the weights or decoders of
 a connection.
-`nengo_dl.simulator.params_io` moves their values out of the simulator and back.
+`nengo_dl.simulator.objects` writes their values into Nengo objects, and
+`nengo_dl.simulator.files` into files.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nengo import Connection, Direct, Ensemble, Probe
@@ -20,19 +20,17 @@ from nengo.base import ObjView
 from nengo.builder import Model, Signal
 from nengo.connection import LearningRule
 from nengo.ensemble import Neurons
-from nengo.exceptions import ValidationError
-from nengo.transforms import SparseMatrix
+from nengo.exceptions import SimulatorClosed
 
-from nengo_dl.compiler.lowering import entries
+from nengo_dl.compiler.memory import entries, signal_index
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
-from nengo_dl.tensor_node import layer_parameters
-from nengo_dl.training.tuning import (
-    Tuning,
-    differ,
-    divided,
-    rates_and_intercepts,
-    split,
-)
+from nengo_dl.tensor_node import layer_parameters, layers_of
+
+if TYPE_CHECKING:
+    from nengo_dl.runtime.hosts_then import HostsThen
+    from nengo_dl.runtime.program import Program
+    from nengo_dl.runtime.tensorflow.parameter_banks import ParameterBanks
+    from nengo_dl.runtime.tensorflow.starting_values import StartingValues
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,210 +285,390 @@ def sparse_indices(signal: Signal) -> np.ndarray:
     return np.stack([rows, columns], axis=1)
 
 
-def live_value(signal: Signal, values: Callable[[Any], Any]) -> np.ndarray:
-    """The present value of a parameter.
-
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        The parameter's signal.
-    values : callable
-        ``values(signal)`` gives its value as the simulator has it.
-
-    Returns
-    -------
-    ndarray
-        The value, in the signal's own type, of whole numbers in a type of fractions;
-        exactly the built value if it differs from it by no more than the rounding to the
-        simulator's type.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If the value does not have the shape of the parameter.
-    """
-    built = initial_value(signal)
-    live = np.asarray(values(signal))
-    if live.shape != built.shape:
-        raise ValidationError(
-            f"the value of {signal.name} has shape {live.shape}; expected {built.shape}",
-            attr="values",
-        )
-    if np.array_equal(live, built.astype(live.dtype)):
-        return built
-    # what was built of whole numbers need not be trained to whole numbers
-    live = live.astype(np.result_type(built.dtype, np.float32))
-    live.setflags(write=False)
-    return live
+# the present values of all parameters -------------------------------------------
 
 
-def live_matrix(signal: Signal, values: Callable[[Any], Any]) -> Any:
-    """The present value of a connection's weights, sparse if they were built so.
-
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        The signal of the weights.
-    values : callable
-        See `live_value`.
-
-    Returns
-    -------
-    ndarray or ~nengo.transforms.SparseMatrix or scipy.sparse.spmatrix
-        The weights, in the form in which core Nengo keeps them.
-    """
-    data = live_value(signal, values)
-    built = signal.initial_value
-    if not signal.sparse or data is initial_value(signal):
-        return built if signal.sparse else data
-    return _with_entries(built, data)
-
-
-def _with_entries(matrix, data):
-    """A sparse matrix like another one, with the values of its entries given."""
-    if isinstance(matrix, SparseMatrix):
-        return SparseMatrix(matrix.indices, data, matrix.shape)
-    other = matrix.tocoo()
-    other.data = data
-    return other.asformat(matrix.format)
-
-
-def sparse_matrices(signal: Signal, values: np.ndarray) -> np.ndarray:
-    """Sparse matrices from the values of their entries.
-
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        A sparse signal; the matrices have its form.
-    values : ndarray
-        ``(..., n_nonzero)``, in the order of `sparse_indices`.
-
-    Returns
-    -------
-    ndarray of object
-        ``(...)`` matrices of SciPy; of NumPy where there is no SciPy.
-    """
-    matrices = np.empty(values.shape[:-1], object)
-    for index in np.ndindex(matrices.shape):
-        matrix = _with_entries(signal.initial_value, values[index])
-        own = isinstance(matrix, SparseMatrix)
-        matrices[index] = matrix.allocate() if own else matrix
-    return matrices
-
-
-def built_ensemble(
-    model: Model,
-    ens: Ensemble,
-    values: Callable[[Any], Any] = initial_value,
-    loaded: Any = None,
-) -> Any:
-    """A built ensemble with the present values of its parameters.
-
-    Everything fits together, as core Nengo defines it: ``scaled_encoders = encoders *
-    gain / radius``. Encoders have the length that they were built with, gains take the
-    rest, and the maximum rates and intercepts are those of gains and biases. Only where
-    something else was built with the gains (see `fixed_gains`) they stay as they are.
+class ParameterStore(Mapping[Signal, np.ndarray]):
+    """Base signal -> value, for every parameter that no operator changes.
 
     Parameters
     ----------
     model : ~nengo.builder.Model
-        The model in which the ensemble was built.
-    ens : ~nengo.Ensemble
-        The ensemble.
-    values : callable
-        See `live_value`. Default: the values that signals were built with.
-    loaded : tuple of ndarray, optional
-        Gains, and the scaled encoders that they go with, from a file: these take the
-        place of those of the build.
+    dtype : dtype
+        The simulator's.
 
-    Returns
-    -------
-    ~nengo.builder.ensemble.BuiltEnsemble
-        The named tuple that core Nengo gives.
+    Attributes
+    ----------
+    entries : list of Parameter
+        All parameters, those that are learned online included; these are no keys,
+        because their values are part of the simulation's state. In a model that core's
+        optimizer has changed, several may be parts of one base signal.
+    learned : frozenset of Signal
+        Base signals of those.
+    initial : dict
+        The values that the parameters were built with.
+    layers : LayerVariables
+        Those that are variables of Keras layers.
+    version : int
+        Grows with every change.
     """
-    built = model.params[ens]
-    if isinstance(ens.neuron_type, Direct):
-        return built
 
-    signal = model.sig[ens]["encoders"]
-    tuning = Tuning(built.scaled_encoders, built.encoders, built.gain)
-    fixed = ens in fixed_gains(model)
-    if loaded is not None and not fixed:
-        tuning = _loaded_tuning(signal, ens.radius, tuning, loaded)
-    scaled = live_value(signal, values)
-    tuning = split(scaled, ens.radius, tuning, keep_gain=fixed)
-    bias = live_value(model.sig[ens.neurons]["bias"], values)
-    built = built._replace(**tuning._asdict(), bias=bias)
-    before = model.params[ens]
-    changed = (built.gain != before.gain) | (bias != before.bias)
-    curve: Sequence[Any] = before.max_rates, before.intercepts
-    if changed.any() and before.max_rates is not None:
-        found: Any = rates_and_intercepts(ens.neuron_type, built.gain, bias)
-        curve = [
-            np.where(changed, new, old) for new, old in zip(found, curve, strict=True)
+    def __init__(self, model: Model, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.entries = collect_parameters(model)
+        self.learned = frozenset(p.signal.base for p in self.entries if p.learned)
+        self.version = 0
+        self._held: dict[Signal, np.ndarray] = {}
+        changed = {
+            signal.base
+            for op in model.operators
+            for signal in (*op.sets, *op.incs, *op.updates)
+        }
+        with np.errstate(over="ignore"):
+            self.initial = {
+                p.signal.base: np.asarray(initial_value(p.signal.base), self.dtype)
+                for p in self.entries
+                if p.signal.base not in changed
+            }
+        self._values = dict(self.initial)
+        self.layers = LayerVariables(model, self.entries)
+
+    def __getitem__(self, signal: Signal) -> np.ndarray:
+        return self._values[signal] if signal in self._values else self._held[signal]
+
+    def __iter__(self) -> Iterator[Signal]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, signal: object) -> bool:
+        return signal in self._values or signal in self._held
+
+    @property
+    def fixed(self) -> set[Signal]:
+        """Base signals that training leaves as they are, at least in part."""
+        return {entry.signal.base for entry in self.entries if not entry.trainable}
+
+    @property
+    def penalized(self) -> dict[Signal, dict[str, Any]]:
+        """Base signal -> its regularizer and constraint, where it has any.
+
+        Several connections may have one array of weights; the first that says something
+        counts. Parts of an array have none, see `penalized_parts`.
+        """
+        found = {}
+        for entry in self.entries:
+            own = {"regularizer": entry.regularizer, "constraint": entry.constraint}
+            if any(own.values()) and not entry.signal.is_view:
+                found.setdefault(entry.signal, own)
+        return found
+
+    def overflown(self) -> list[Parameter]:
+        """Parameters that were built with numbers that the type cannot hold."""
+        if self.dtype == np.float64:
+            return []
+        infinite = {s for s, value in self.initial.items() if np.isinf(value).any()}
+        return [
+            entry
+            for entry in self.entries
+            if entry.signal.base in infinite
+            and np.isfinite(initial_value(entry.signal)).all()
         ]
-    return built._replace(max_rates=curve[0], intercepts=curve[1])
+
+    def penalized_parts(self) -> list[Parameter]:
+        """Parameters whose regularizer or constraint cannot be obeyed.
+
+        They are parts of one signal with others, see `merged_with_fixed`.
+        """
+        return [
+            entry
+            for entry in self.entries
+            if entry.signal.is_view and (entry.regularizer or entry.constraint)
+        ]
+
+    def merged_with_fixed(self) -> list[Parameter]:
+        """Parameters that can only be trained together with what must not be.
+
+        They are parts of one signal with what is not trainable, or with what operators
+        change, which happens where core Nengo optimizes a model.
+        """
+        fixed = self.fixed
+        both = self.trained_and_learned
+        return [
+            entry
+            for entry in self.entries
+            if entry.trainable
+            and entry.signal not in both
+            and (entry.signal.base in fixed or entry.signal.base not in self._values)
+        ]
+
+    @property
+    def trained_and_learned(self) -> dict[Signal, Parameter]:
+        """Base signal -> what is to be trained although operators change it."""
+        return {
+            entry.signal: entry
+            for entry in self.entries
+            if entry.trainable
+            and not entry.signal.is_view
+            and entry.signal not in self._values
+        }
+
+    def write(self, values: Mapping[Signal, Any]) -> bool:
+        """Take over other values; returns whether any is different."""
+        different = {
+            signal: np.array(value, self.dtype)
+            for signal, value in values.items()
+            if not np.array_equal(value, self._values[signal])
+        }
+        for signal, value in different.items():
+            value.setflags(write=False)
+            self._values[signal] = value
+        self.version += bool(different)
+        return bool(different)
+
+    def written(self) -> dict[Signal, np.ndarray]:
+        """Base signal -> present value, for those that have another than at first."""
+        return {s: v for s, v in self._values.items() if v is not self.initial[s]}
+
+    def held(self) -> dict[Signal, np.ndarray]:
+        """What was given to `hold`."""
+        return dict(self._held)
+
+    def hold(self, values: Mapping[Signal, np.ndarray]) -> None:
+        """Keep last values of what is learned online, for a closed simulator."""
+        self._held = dict(values)
 
 
-def fixed_gains(model: Model) -> set[Ensemble]:
-    """The ensembles whose gains take part in the simulation by themselves.
+# variables of Keras layers among the parameters ---------------------------------
 
-    What connections bring to neurons is multiplied by the gains, and rules that learn
-    encoders (Voja) compare them with scaled input. Both were built with the gains.
+
+class LayerVariables:
+    """Keras variables that users brought, and what the simulator knows of their values.
+
+    They stay where they are, in the user's layers, so that what is trained here is seen
+    there, and the other way round.
 
     Parameters
     ----------
     model : ~nengo.builder.Model
-        The built model.
+    entries : list of Parameter
+        The parameters of the model; those of layers among them.
 
-    Returns
-    -------
-    frozenset of ~nengo.Ensemble
+    Attributes
+    ----------
+    variables : dict
+        Signal -> Keras variable.
+    objects : list
+        The layers; of plain functions, the variables that they use.
     """
-    size, found = _fixed_gains.get(model, (None, None))
-    if size != len(model.params):
-        ends = {obj.post_obj for obj in model.params if isinstance(obj, Connection)}
-        found = {end.ensemble for end in ends if isinstance(end, Neurons)}
-        for obj in model.params:
-            if isinstance(obj, Ensemble) and not model.sig[obj]["encoders"].readonly:
-                found.add(obj)
-        _fixed_gains[model] = (len(model.params), frozenset(found))
-    return _fixed_gains[model][1]
+
+    def __init__(self, model: Model, entries: list[Parameter]) -> None:
+        self.variables = {s: variable for _, _, s, variable in layer_parameters(model)}
+        self.objects = layers_of(model)
+        self._trainable = {e.signal: e.trainable for e in entries}
+        self._memories: dict[Signal, Any] = {}
+        self._frozen = [v for v in self.variables.values() if not v.trainable]
+
+    def thawed(self) -> list[Any]:
+        """Variables that were made trainable since, which has no effect."""
+        return [variable for variable in self._frozen if variable.trainable]
+
+    def untrained(self, used: Set[Signal]) -> frozenset[int]:
+        """Variables that Keras would train, and the network does not.
+
+        Parameters
+        ----------
+        used : set of Signal
+            Parameters that the probes depend on.
+
+        Returns
+        -------
+        frozenset of int
+            What ``id`` gives for them.
+        """
+        return frozenset(
+            id(variable)
+            for signal, variable in self.variables.items()
+            if signal not in used or not self._trainable[signal]
+        )
+
+    def push(self, store: ParameterStore) -> None:
+        """The variables take the values of the store, where it has others."""
+        for signal, variable in self.variables.items():
+            value = store[signal]
+            if not np.array_equal(variable.numpy().astype(store.dtype), value):
+                variable.assign(value)
+
+    def changed(self, store: ParameterStore) -> dict[Signal, np.ndarray]:
+        """The values that are not those of the store: signal -> array."""
+        found = {}
+        for signal, memory in self._places().items():
+            if memory.changed():
+                array = np.asarray(memory.array, store.dtype)
+                if not np.array_equal(array, store[signal]):
+                    found[signal] = array
+        return found
+
+    def _places(self) -> dict[Signal, Any]:
+        """Where the values lie, to see quickly which ones were written."""
+        if not self._memories and self.variables:
+            from nengo_dl.runtime.tensorflow.parameter_banks import VariableMemory
+
+            self._memories = {s: VariableMemory(v) for s, v in self.variables.items()}
+        return self._memories
 
 
-#: model -> number of its objects, and what `fixed_gains` found among them
-_fixed_gains = weakref.WeakKeyDictionary()
+# what a simulation is at present: time, parameters, state -----------------------
 
 
-def _loaded_tuning(signal, radius, built, loaded):
-    """What a file says of encoders and gains, where it is not what was built."""
-    gain, scaled = loaded
-    scaled = live_value(signal, lambda _: scaled)
-    changed = differ(scaled, built.scaled_encoders) | (gain != built.gain)
-    return Tuning(scaled, divided(scaled, gain, radius, built, changed), gain)
+class LiveState:
+    """The present values of everything that changes.
 
-
-def built_connection(
-    model: Model, conn: Connection, values: Callable[[Any], Any] = initial_value
-) -> Any:
-    """A built connection with the present values of its weights.
+    A parameter has its value in up to three places: in the store, in the Keras variables
+    that training writes, and, if a learning rule changes it, in the state of the
+    simulation. Whoever needs values goes through here, so that the places agree.
 
     Parameters
     ----------
-    model : ~nengo.builder.Model
-        The model in which the connection was built.
-    conn : ~nengo.Connection
-        The connection.
-    values : callable
-        See `live_value`. Default: the values that signals were built with.
+    program : Program
+    parameters : ParameterStore
+    seed : int
 
-    Returns
-    -------
-    ~nengo.builder.connection.BuiltConnection
-        The named tuple that core Nengo gives. Its weights are None for a connection
-        without any.
+    Attributes
+    ----------
+    seed : int
+        Of what is random while the simulation runs.
+    process_seed : int
+        The one that the processes that run now were made with.
+    n_steps : int
+        Number of steps run so far.
+    epochs : int
+        Number of epochs trained since the last reset.
+    banks : ParameterBanks or None
+        The Keras variables, once there are some.
+    starting : StartingValues or None
+        Those of what is both trained and learned online, likewise.
+    loaded : dict
+        Ensemble -> gains and scaled encoders, as they were loaded from a file.
     """
-    signal = model.sig[conn].get("weights")
-    if signal is None:
-        return model.params[conn]
-    return model.params[conn]._replace(weights=live_matrix(signal, values))
+
+    def __init__(self, program: Program, parameters: ParameterStore, seed: int) -> None:
+        self._program: Program | None = program
+        self.parameters = parameters
+        self.seed = self.process_seed = seed
+        self.banks: ParameterBanks | None = None
+        self.starting: StartingValues | None = None
+        self.loaded: dict[Any, Any] = {}
+        self.n_steps = 0
+        self.epochs = 0
+
+    @property
+    def program(self) -> Program:
+        """(Program) The compiled network, as long as the simulation is not closed."""
+        if self._program is None:
+            raise SimulatorClosed("the simulator is closed")
+        return self._program
+
+    @property
+    def closed(self) -> bool:
+        """(bool) Whether the compiled network was let go of."""
+        return self._program is None
+
+    # parameters ------------------------------------------------------------------
+
+    def pull(self) -> None:
+        """Take over what was written to the Keras variables, by whomever."""
+        if self._program is None:
+            return
+        if self.banks is not None and self.banks.pull():
+            self.program.written()
+        if self.starting is not None and self.starting.pull():
+            self.program.state_written()
+            self.parameters.version += 1
+        layers = self.parameters.layers
+        if layers.variables and self.parameters.write(layers.changed(self.parameters)):
+            self.program.refreshed()
+
+    def write(self, values: Mapping[Signal, Any]) -> None:
+        """Give parameters other values.
+
+        Parameters
+        ----------
+        values : dict
+            Base signal -> array.
+        """
+        self.pull()  # or what is in the variables would come back afterwards
+        if self.parameters.write(values):
+            self.program.written()
+            if self.banks is not None:
+                self.banks.push()
+            self.parameters.layers.push(self.parameters)
+
+    def write_learned(self, values: Mapping[Signal, Any]) -> None:
+        """Give parameters that are learned online other values, in all batch items."""
+        self.program.settle()
+        store = self.program.store
+        for signal, value in values.items():
+            column = np.ravel(value).astype(store.dtype)[:, None]
+            store.values[signal] = np.repeat(column, store.batch, axis=1)
+
+    def reset_parameters(self) -> None:
+        """Give all parameters but the learned ones the values they were built with."""
+        self.write(self.parameters.initial)
+        self.loaded.clear()
+        self.program.unwritten()
+
+    def value(self, signal: Signal) -> np.ndarray:
+        """The present value of a parameter's signal.
+
+        Of one that is learned online, each batch item has its own copy; this is that of
+        the first item.
+        """
+        base = signal.base
+        self.pull()
+        if base in self.parameters:
+            value = self.parameters[base]
+        else:
+            state = None if self._program is None else self._program.state(base)
+            if state is None:
+                return np.asarray(initial_value(signal), self.parameters.dtype)
+            value = state[:, 0].reshape(base.shape)
+        return value if not signal.is_view else np.ravel(value)[signal_index(signal)]
+
+    def version(self) -> tuple[int, int]:
+        """What differs whenever a value may have changed."""
+        self.pull()
+        return (self.parameters.version, self.n_steps)
+
+    # state -----------------------------------------------------------------------
+
+    def learned(self) -> dict[Signal, np.ndarray]:
+        """What learning rules made of the parameters that they change, by signal."""
+        self.program.settle()
+        values = self.program.store.values
+        return {s: values[s] for s in self.parameters.learned if s in values}
+
+    def snapshot(self) -> tuple[int, Any, HostsThen]:
+        """Time, state and processes as they are now, for `restore`."""
+        self.program.settle()
+        return self.n_steps, self.program.store.copy(), self.program.hosts_now()
+
+    def restore(self, snapshot: tuple[int, Any, HostsThen]) -> None:
+        """Go back to a snapshot, but keep what was learned since."""
+        self.program.settle()
+        self.n_steps, values, hosts = snapshot
+        self.program.store.restore(values, keep=self.parameters.learned)
+        hosts.put_back(noting=True)
+        hosts.report()
+
+    def close(self) -> None:
+        """Let go of everything but the last values of the parameters."""
+        self.pull()
+        learned = [p.signal for p in self.parameters.entries if p.learned]
+        self.parameters.hold({s.base: self.value(s.base) for s in learned})
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the compiled network and of the Keras variables."""
+        self._program = self.banks = self.starting = None

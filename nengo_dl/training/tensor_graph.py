@@ -46,7 +46,7 @@ from nengo_dl.runtime.tensorflow.variables import (
 from nengo_dl.tensor_node import TrainsSome, add_losses
 
 if TYPE_CHECKING:
-    from nengo_dl.training.parameter_store import ParameterStore
+    from nengo_dl.training.parameters import ParameterStore
 
 
 class Variant:

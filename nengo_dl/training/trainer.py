@@ -20,16 +20,16 @@ from nengo_dl.training.advice import (
     warn_of_one_step,
 )
 from nengo_dl.training.data import (
+    ProbeNames,
+    Results,
     TrainingData,
     check_sizes,
     for_probes,
     is_for_all_probes,
     is_stream,
 )
-from nengo_dl.training.live import LiveState
-from nengo_dl.training.predicting import ForwardSide, Prediction, signals_of
-from nengo_dl.training.probe_names import ProbeNames, Results
-from nengo_dl.training.turns import Turns
+from nengo_dl.training.parameters import LiveState
+from nengo_dl.training.sharing import Turns
 
 if TYPE_CHECKING:
     import keras
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from nengo.builder import Model
 
     from nengo_dl.training.keras_side import KerasSide
-    from nengo_dl.training.shuffling import Order
-    from nengo_dl.training.streams import Stream
+    from nengo_dl.training.streams import Order, Stream
 
 
 class ProbeDict(dict[Any, Any]):
@@ -449,7 +448,7 @@ class Trainer:
         self, data: dict[str, Any], arguments: dict[str, Any]
     ) -> tuple[dict[str, Any], Order]:
         """Arrays as batches in an order of our own, and that order."""
-        from nengo_dl.training.shuffling import Order, batches, split
+        from nengo_dl.training.streams import Order, batches, split
 
         parts = data["x"], data["y"]
         parts += () if data["sample_weight"] is None else (data["sample_weight"],)
@@ -539,7 +538,7 @@ def _callbacks(
     """The callbacks of a training, with those that every one has."""
     from keras.callbacks import TerminateOnNaN
 
-    from nengo_dl.training.epochs import FiniteParameters, with_callbacks
+    from nengo_dl.training.model import FiniteParameters, with_callbacks
 
     def first(users: list[Any]) -> list[Any]:
         stop = any(isinstance(callback, TerminateOnNaN) for callback in users)

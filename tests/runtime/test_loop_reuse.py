@@ -13,7 +13,7 @@ from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.tensorflow import loop
 from nengo_dl.runtime.tensorflow.loop import Programs, call_step, key_of
 from nengo_dl.surrogates import ArcTan
-from nengo_dl.training.keras_side import NengoModel
+from nengo_dl.training.model import NengoModel
 
 
 @pytest.fixture(autouse=True)

@@ -129,7 +129,7 @@ def test_functions_without_a_gradient_are_named():
 
 
 def test_right_operations_are_not_named():
-    from nengo_dl.training.kernel_gradients import wrong_kernels
+    from nengo_dl.training.gradients import wrong_kernels
 
     net = recurrent()
     with nengo_dl.Simulator(net, progress_bar=False) as sim:

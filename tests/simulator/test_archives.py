@@ -17,7 +17,7 @@ from nengo.exceptions import ValidationError
 
 import nengo_dl
 from nengo_dl.simulator import archives
-from nengo_dl.simulator.params_io import load, save
+from nengo_dl.simulator.files import load, save
 from tests import networks
 
 OLD, NEW = {"a": np.zeros(300)}, {"a": np.ones(200), "b": np.ones(1)}

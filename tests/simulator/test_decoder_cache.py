@@ -10,7 +10,7 @@ from nengo.cache import NoDecoderCache
 from nengo.exceptions import BuildError
 
 import nengo_dl
-from nengo_dl.simulator import decoder_cache
+from nengo_dl.simulator import decoders
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_made(expected, folder):
 
 def test_no_cache_if_it_is_off(folder):
     nengo.rc.set("decoder_cache", "enabled", "False")
-    assert isinstance(decoder_cache.default_decoder_cache(), NoDecoderCache)
+    assert isinstance(decoders.default_decoder_cache(), NoDecoderCache)
 
 
 def test_errors_of_the_solver_are_its_own(folder):

@@ -3,7 +3,7 @@
 import nengo
 import pytest
 
-from nengo_dl.simulator.numbered_names import numbered_names, renumbered
+from nengo_dl.simulator.files import numbered_names, renumbered
 
 WORDS = frozenset({"dense", "dense_net", "functional", "variable"})
 

@@ -11,14 +11,8 @@ from nengo.exceptions import ValidationError
 from nengo.solvers import LstsqL2, NoSolver
 from nengo.transforms import SparseMatrix
 
-from nengo_dl.simulator.params_io import (
-    FullWeights,
-    ZeroFunction,
-    freeze,
-    get_nengo_params,
-    load,
-    save,
-)
+from nengo_dl.simulator.files import load, save
+from nengo_dl.simulator.objects import FullWeights, ZeroFunction, freeze, get_nengo_params
 from nengo_dl.training.parameters import (
     collect_parameters,
     initial_value,

@@ -19,8 +19,8 @@ from nengo.utils.progress import (
 )
 
 import nengo_dl
-from nengo_dl.simulator import progress as module
-from nengo_dl.simulator.progress import (
+from nengo_dl.simulator import run as module
+from nengo_dl.simulator.run import (
     DelayedBar,
     NoTask,
     Task,

@@ -4,7 +4,7 @@ import nengo
 import pytest
 
 import nengo_dl
-from nengo_dl.simulator.summary import Table
+from nengo_dl.simulator.data import Table
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from nengo.exceptions import SimulationError, ValidationError
 
 import nengo_dl
-from nengo_dl.training.finite import check_data, is_finite
+from nengo_dl.training.advice import check_data, is_finite
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")

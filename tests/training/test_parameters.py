@@ -10,10 +10,8 @@ from nengo.exceptions import ValidationError
 from nengo.solvers import NoSolver
 
 from nengo_dl.config import configure_settings
-from nengo_dl.simulator.params_io import get_nengo_params
+from nengo_dl.simulator.objects import built_connection, built_ensemble, get_nengo_params
 from nengo_dl.training.parameters import (
-    built_connection,
-    built_ensemble,
     collect_parameters,
     initial_value,
     object_names,

@@ -11,7 +11,7 @@ from keras.regularizers import L1, L2
 
 import nengo_dl
 from nengo_dl.config import configure_settings
-from nengo_dl.training.parameter_store import ParameterStore
+from nengo_dl.training.parameters import ParameterStore
 
 RATE, BATCH = 0.1, 4
 

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import nengo_dl
-from nengo_dl.training.probe_names import ProbeNames, Results
+from nengo_dl.training.data import ProbeNames, Results
 
 
 def converted():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from nengo_dl.training.tuning import Tuning, rates_and_intercepts, split
+from nengo_dl.simulator.objects import Tuning, rates_and_intercepts, split
 
 NEURON_TYPES = [
     nengo.LIF(amplitude=0.5),

@@ -1,0 +1,683 @@
+"""Files of parameters and state: what stands in them, and whether it fits a network.
+
+They are written and read by `nengo_dl.simulator.archives`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import re
+import reprlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nengo import Network
+from nengo.builder import Signal
+from nengo.exceptions import ValidationError
+
+from nengo_dl.compiler.exact_callbacks import COUNT, Digits
+from nengo_dl.notices import warn
+from nengo_dl.runtime.program import Program
+from nengo_dl.simulator import archives
+from nengo_dl.simulator.run import host_label
+
+_NUMBERS = "fiubc"  # the kinds of dtype that files may hold
+
+
+#: what the names of arrays begin with that are state of the simulation, no parameters
+STATE = "state "
+
+
+#: the number of steps that were run
+STEPS = f"{STATE}steps"
+
+
+#: random numbers and what is kept in Python; files of the first version have no such
+PROCESSES = f"{STATE}processes"
+
+
+#: what they may take if they are packed; the file says how large they are
+MOST_PACKED = 2**26
+
+
+#: a number beyond which not every step has a time of its own
+MOST_STEPS = 2**53
+
+
+#: so many lines of what is wrong with a file are shown
+MOST_PROBLEMS = 20
+
+
+#: what to do if a file fits but for its numbers
+OTHER_VALUES = (
+    "Training may have gone wrong before it was saved, or something else wrote it: load "
+    "a file of an earlier time, or put the numbers right (numpy.load, numpy.savez)."
+)
+
+
+def _path(path: Any) -> Any:
+    """A path or an open file as such; the rest is refused."""
+    if hasattr(path, "read") or hasattr(path, "write"):
+        if isinstance(path, io.TextIOBase):
+            raise ValidationError(
+                f"the file {path!r} is open for text; open it in binary mode",
+                attr="path",
+            )
+        return path
+    try:
+        text = os.fsdecode(path)
+        if "\0" in text or not Path(text).name:
+            raise TypeError
+    except TypeError:
+        raise ValidationError(
+            f"expected the name of a file, or a file that is open in binary mode; got "
+            f"{reprlib.repr(path)}. (What a file holds is given as io.BytesIO(...).)",
+            attr="path",
+        ) from None
+    return Path(text)
+
+
+def _npz_path(path: Path) -> Path:
+    """The path with the suffix that NumPy gives to files with several arrays."""
+    return path if path.name.endswith(".npz") else path.with_name(f"{path.name}.npz")
+
+
+def save(path: Any, values: Mapping[str, Any]) -> None:
+    """Write arrays to a file.
+
+    A file of this name is replaced whole or not at all, and keeps its mode, owner and
+    links; see `nengo_dl.simulator.archives`.
+
+    Parameters
+    ----------
+    path : str or path-like or binary file
+        The file's name; ``.npz`` is added if it does not end so. Or a file that is open
+        for writing.
+    values : dict
+        An array of numbers for each name.
+
+    Returns
+    -------
+    pathlib.Path or binary file
+        The path of the file.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If an array holds anything but numbers, or ``path`` is something else.
+    OSError
+        If the system does not let the file be written.
+    """
+    arrays = {name: np.asanyarray(value) for name, value in values.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in _NUMBERS:
+            raise ValidationError(
+                f"{name} must hold numbers; got an array of type {array.dtype}",
+                attr="save",
+            )
+    path = _path(path)
+    path = _npz_path(path) if isinstance(path, Path) else path
+    archives.write(path, arrays)
+    return path
+
+
+def load(
+    path: Any,
+    expected: Mapping[str, tuple[int, ...]],
+    dtype: Any = None,
+    optional: Mapping[str, tuple[int, ...]] | None = None,
+    numbered: Any = frozenset(),
+) -> dict[str, np.ndarray]:
+    """Read arrays from a file that `save` wrote.
+
+    Names, shapes and types are looked at before anything is unpacked, so that a file
+    takes no more memory than what is expected of it.
+
+    Parameters
+    ----------
+    path : str or path-like or binary file
+        The file's name, with or without ``.npz``. Or a file that is open for reading.
+    expected : dict
+        The shape of each array that the file must hold, by name.
+    dtype : dtype, optional
+        What values will be converted to: those that it cannot hold are refused.
+    optional : mapping, optional
+        The shape of each that it may hold besides; files of earlier versions do not.
+    numbered : frozenset of str
+        Names that may be followed by other numbers in the file; see
+        `nengo_dl.simulator.files`.
+
+    Returns
+    -------
+    dict
+        The array for each name that is there. State in the file is passed over if none is
+        expected; otherwise those are there as well that begin with `PROCESSES`, of any
+        size.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If the file is not one that `save` wrote, or if its arrays are not the expected
+        ones, or hold what parameters cannot be. The message names each.
+    FileNotFoundError
+        If there is no such file.
+    """
+    path, optional = _found(_path(path)), optional or {}
+    name = repr(str(path)) if isinstance(path, Path) else "the file that was given"
+    try:
+        with archives.opened(path) as archive:
+            _refuse_positions(name, archive.names)
+            archive = renumbered(archive, expected, optional, numbered)
+            there = {k: shape for k, shape in optional.items() if k in archive.names}
+            values, problems, way_out = _read(archive, {**expected, **there}, dtype)
+    except archives.Damaged as error:
+        raise ValidationError(
+            f"{name} is not a file of parameters (an .npz archive of arrays without "
+            f"pickled objects), or it was damaged: {error}. Nothing was loaded; take "
+            "another file, or write it again with Simulator.save_params",
+            attr="load",
+        ) from error
+    if problems:
+        shown = problems[:MOST_PROBLEMS]
+        if len(problems) > len(shown):
+            shown.append(f"and {len(problems) - len(shown):,} more like these")
+        lines = "".join(f"\n  - {problem}" for problem in shown)
+        raise ValidationError(
+            f"{name} does not fit this network; nothing was loaded:{lines}\n{way_out}",
+            attr="load",
+        )
+    return values
+
+
+def _found(path: Path) -> Path:
+    """The file of a name; an open one as it is."""
+    if not isinstance(path, Path):
+        if getattr(path, "seekable", bool)():
+            return path
+        raise ValidationError(
+            f"the file {path!r} cannot be read to and fro; read it as a whole, into an "
+            "io.BytesIO",
+            attr="path",
+        )
+    candidates = (_npz_path(path), path)  # the first is where `save` writes
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(errno.ENOENT, "load: there is no file", str(candidates[0]))
+
+
+def _read(
+    archive: archives.Archive, expected: Mapping[str, tuple[int, ...]], dtype: Any
+) -> Any:
+    """Arrays of an archive, or what is wrong with them, and the way out of that."""
+    parameters = [name for name in archive.names if not name.startswith(STATE)]
+    with_state = any(name.startswith(STATE) for name in expected)
+    names = set(archive.names if with_state else parameters)
+    free = sorted(name for name in names if name.startswith(PROCESSES))
+    problems, fitting = [], set()
+    for name in sorted(expected.keys() | names.difference(free)):
+        if name not in names:
+            problems.append(f"{name} is missing")
+        elif name in expected:
+            problem = _header_problem(*archive.header(name), expected[name])
+            if problem is None:
+                fitting.add(name)
+            else:
+                problems.append(f"{name} {problem}")
+        elif len(problems) < MOST_PROBLEMS:
+            problems.append(f"{name} {archive.header(name)[0]} is not in this network")
+        else:
+            problems.append(name)  # one more that is not shown
+    for name in free:  # their sizes are not known beforehand
+        shape, dtype = archive.header(name)
+        small = archive.is_small(name, MOST_PACKED)
+        if not (len(shape) == 1 and dtype.kind in _NUMBERS and small):
+            problems.append(f"{name} {shape} is too large, or does not hold numbers")
+    if problems:
+        return {}, problems, _way_out(expected, fitting, set(archive.names))
+    values = {name: archive.array(name) for name in (*expected, *free)}
+    for name in expected:
+        problem = _value_problem(name, values[name], dtype)
+        if problem is not None:
+            problems.append(f"{name} {problem}")
+    return values, problems, OTHER_VALUES
+
+
+def _header_problem(shape: Any, dtype: Any, expected: Any) -> str | None:
+    """What is wrong with the form of an array, if anything."""
+    if dtype.kind == "c":
+        return "holds complex numbers; expected real ones"
+    if dtype.kind not in _NUMBERS:
+        return "does not hold numbers"
+    if shape != tuple(expected):
+        return f"has shape {shape}; expected {tuple(expected)}"
+    return None
+
+
+def _value_problem(name: str, value: np.ndarray, dtype: Any) -> str | None:
+    """What is wrong with the numbers of an array, if anything.
+
+    State may be infinite or undefined, if that is how it is: a neuron that has not fired
+    yet may well say so with a time of minus infinity.
+    """
+    if name == STEPS:
+        steps = value.item()
+        if not (np.isfinite(steps) and 0 <= steps < MOST_STEPS and steps == int(steps)):
+            return f"is {steps}; expected a whole number of steps from 0 on"
+        return None
+    finite = np.isfinite(value)
+    if dtype is not None and np.dtype(dtype).kind == "f":
+        too_large = finite & (np.abs(value) > np.finfo(dtype).max)
+        if too_large.any():
+            worst = value[too_large].flat[0]
+            return f"holds {worst:g}, which {np.dtype(dtype)} cannot hold"
+    if finite.all() or name.startswith(STATE):
+        return None
+    kind = "NaN" if np.isnan(value).any() else "infinite values"
+    where = tuple(np.argwhere(~finite)[0].tolist())
+    return f"holds {kind} ({np.count_nonzero(~finite)} of {value.size}, first at {where})"
+
+
+def _way_out(expected: Any, fitting: Any, found: Any) -> str:
+    """What to do if a file does not fit.
+
+    Parameters
+    ----------
+    expected : dict
+    fitting : set of str
+        The names of those that fit.
+    found : set of str
+        The names in the file.
+    """
+    wanted = {name for name in expected if not name.startswith(STATE)}
+    parameters = {name for name in found if not name.startswith(STATE)}
+    if parameters != wanted or not wanted <= fitting:
+        return (
+            "Load it into a simulator of the network (and with the same include_state) "
+            "that it was saved from."
+        )
+    if parameters == found:
+        return "It holds no state: load it without include_state."
+    return (
+        "The parameters fit, but not the state, which depends on minibatch_size and on "
+        "the types of neurons and synapses: load it without include_state, or into a "
+        "simulator that has these as it was saved."
+    )
+
+
+def _refuse_positions(path: Any, names: Any) -> None:
+    """Raise an error if arrays are named by their positions, as in NengoDL 3."""
+    positions = [name for name in names if re.fullmatch(r"arr_\d+", name)]
+    if positions:
+        others = [name for name in names if name not in positions][:MOST_PROBLEMS]
+        raise ValidationError(
+            f"{path} holds {len(positions)} arrays by position ({positions[0]}, ...)"
+            + (f" and {', '.join(map(repr, others))}" if others else "")
+            + ", as NengoDL 3 and earlier wrote them. It does not say which parameter "
+            "each one is, so it cannot be loaded; nothing was changed. With the version "
+            "that wrote it, load it and write the parameters into the network "
+            "(Simulator.freeze_params), or look at Simulator.data and save these arrays",
+            attr="load",
+        )
+
+
+# state that is kept in Python: random numbers, processes, operators -------------
+#
+# Operators of a model are known by their number in the order in which they were built,
+# which is the same in every network of the same form.
+
+
+def _kept(program) -> dict:
+    """What operators keep that run as Python and go on: number -> (host, state)."""
+    numbers = {op: i for i, op in enumerate(program.model.operators)}
+    return {
+        str(numbers[op]): (program.hosts[op], state)
+        for op, state in program.snapshot_hosts().items()
+        if program.hosts[op].goes_on
+    }
+
+
+def _numbered(state: Any) -> Any:
+    """A state with numbers in place of signals as keys."""
+    if type(state) in (list, tuple):
+        return type(state)(map(_numbered, state))
+    if type(state) is dict and any(isinstance(key, Signal) for key in state):
+        return {i: _numbered(value) for i, value in enumerate(state.values())}
+    return state
+
+
+def _with_signals(found: Any, present: Any) -> Any:
+    """The reverse of `_numbered`, with the signals of a state that is there."""
+    if type(present) in (list, tuple) and len(found or ()) == len(present):
+        return type(present)(map(_with_signals, found, present))
+    if type(present) is dict and any(isinstance(key, Signal) for key in present):
+        return {k: _with_signals(v, present[k]) for k, v in zip(present, found.values())}
+    return found
+
+
+def _sources(program) -> dict[Any, tuple[str, int]]:
+    """What runs ahead of the steps: key -> (name, size)."""
+    numbers = {op: i for i, op in enumerate(program.model.operators)}
+    found = {program.model.time.base: ("time", 1), program.model.step.base: ("step", 1)}
+    for source in program.sources:
+        if source.signal is not None:
+            name = str(numbers[source.op])
+            found[source.signal] = name, source.size
+            found[Digits(source.signal)] = f"{name} digits", COUNT * source.size
+    return found
+
+
+def _waiting(program, n_steps: int) -> dict | None:
+    """What was made for steps that were not run, because of an interruption."""
+    rows, names = program.waiting_inputs(n_steps), _sources(program)
+    if rows is None or not rows.keys() <= names.keys():
+        return None
+    return {names[key][0]: np.ascontiguousarray(values) for key, values in rows.items()}
+
+
+def _wait(program, n_steps: int, found: dict | None) -> None:
+    """Begin with what `_waiting` gave."""
+    names = {name: (key, size) for key, (name, size) in _sources(program).items()}
+    rows = {}
+    found = found or {}
+    for name, values in found.items():
+        key, size = names[name]
+        length = len(next(iter(found.values())))
+        if values.shape != (length, size, program.batch) or values.dtype.kind != "f":
+            raise ValueError(f"inputs that wait have the shape {values.shape}")
+        rows[key] = values
+    program.wait_with(n_steps, rows or None)
+
+
+#: names of the forms of functions of tensors, which draw numbers of their own
+FORMS = {"running": False, "training": True}
+
+
+def _random_numbers(program: Program) -> dict[str, dict[str, list[np.ndarray]]]:
+    """What functions of tensors draw next: operator's number -> form -> its state."""
+    numbers = {op: str(i) for i, op in enumerate(program.model.operators)}
+    return {
+        numbers[op]: {name: found[form] for name, form in FORMS.items() if form in found}
+        for op, found in program.random_numbers().items()
+        if any(found.values())
+    }
+
+
+def _go_on_with(program: Program, found: Mapping[str, Mapping]) -> None:
+    """Draw what `_random_numbers` gave; older files do not have it."""
+    operators = program.model.operators
+    program.go_on_with_numbers(
+        {
+            operators[int(number)]: {FORMS[name]: state for name, state in forms.items()}
+            for number, forms in found.items()
+        }
+    )
+
+
+def python_state(program: Program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
+    """All of that state as arrays.
+
+    Parameters
+    ----------
+    program : Program
+    seed : int
+        Of the processes: what their step functions were made with.
+    n_steps : int
+        How many were run.
+
+    Returns
+    -------
+    dict
+        Empty if there is none.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If some of it is no plain data.
+    """
+    states = {}
+    for number, (host, state) in _kept(program).items():
+        state = _numbered(state)
+        try:
+            archives.to_arrays(state, "")
+        except archives.NotPlain as error:
+            raise ValidationError(
+                f"the state of {host_label(host)} cannot be saved: it keeps {error}, "
+                "and a file holds numbers, text, arrays, lists and dicts of these, and "
+                "random number generators. Keep it in such a form, save without "
+                "include_state, or use pickle for the whole simulator",
+                attr="save_params",
+            ) from error
+        states[number] = state
+    if not program.snapshot_hosts():
+        return {}
+    state = {"seed": int(seed), "operators": states}
+    waiting = _waiting(program, n_steps)
+    if waiting is not None:
+        state["waiting"] = waiting
+    numbers = _random_numbers(program)
+    if numbers:
+        state["numbers"] = numbers
+    return archives.to_arrays(state, PROCESSES)
+
+
+def restore_python_state(
+    program: Program, arrays: Mapping[str, np.ndarray], path: Any, n_steps: int
+) -> int | None:
+    """Go on from the state in a file.
+
+    Parameters
+    ----------
+    program : Program
+    arrays : mapping
+        What `python_state` gave; others may be among them.
+    path : object
+        The file, for messages.
+    n_steps : int
+        How many had been run.
+
+    Returns
+    -------
+    int or None
+        The seed of the processes; None if the file does not say.
+
+    Raises
+    ------
+    ~nengo.exceptions.ValidationError
+        If it does not fit; nothing is changed then.
+    """
+    present = _kept(program)
+    if not any(name.startswith(PROCESSES) for name in arrays):
+        if present:
+            _warn_of_older_file(path, [host for host, _ in present.values()])
+        return None
+    try:
+        found = archives.from_arrays(arrays, PROCESSES)
+        seed, states = found["seed"], found["operators"]
+        np.random.RandomState(seed + program.batch)
+        problems = _problems(states, present)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _misfit(path, [str(error)]) from error
+    if problems:
+        raise _misfit(path, problems)
+    operators = program.model.operators
+    with _or_as_before(program, path):
+        program.reset(seed, state=False)
+        program.restore_hosts(
+            {
+                operators[int(number)]: _with_signals(states[number], state)
+                for number, (_, state) in present.items()
+            }
+        )
+        _wait(program, n_steps, found.get("waiting"))
+        _go_on_with(program, found.get("numbers", {}))
+    return seed
+
+
+@contextlib.contextmanager
+def _or_as_before(program, path) -> Iterator[None]:
+    """Context after whose failure processes are as they were before.
+
+    What they keep is made anew in here, so that the old objects are still there.
+    """
+    before, numbers = program.snapshot_hosts(), program.random_numbers()
+    objects = {op: dict(vars(program.hosts[op])) for op in before}
+    try:
+        yield
+    except Exception as error:
+        for op, old in objects.items():
+            vars(program.hosts[op]).update(old)
+        program.restore_hosts(before)
+        program.go_on_with_numbers(numbers)
+        raise _misfit(path, [f"it cannot be taken over: {error}"]) from error
+
+
+def _problems(found, present) -> list[str]:
+    """How states in a file differ from what is expected."""
+    problems = [
+        f"that of {host_label(present[n][0])} is missing"
+        for n in present
+        if n not in found
+    ]
+    problems += [
+        f"{number} is not in this network" for number in found if number not in present
+    ]
+    for number in present.keys() & found.keys():
+        host, state = present[number]
+        problem = archives.difference(found[number], _numbered(state))
+        if problem is not None or found[number] is None:
+            problems.append(
+                f"that of {host_label(host)} does not fit: {problem or 'it is None'}"
+            )
+    return problems
+
+
+def _misfit(path, problems) -> ValidationError:
+    lines = "".join(f"\n  - {problem}" for problem in problems[:20])
+    return ValidationError(
+        f"the state of processes in {path!r} does not fit this network; nothing was "
+        f"loaded:{lines}\nLoad it without include_state, or into a simulator of the "
+        "network, and with the minibatch_size, that it was saved from.",
+        attr="load_params",
+    )
+
+
+def _warn_of_older_file(path, hosts) -> None:
+    names = list(dict.fromkeys(host_label(host) for host in hosts))
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+    warn(
+        f"{path!r} is of a version that did not save random numbers and what processes "
+        f"keep: those of {shown} begin anew, so that the simulation goes on with other "
+        "numbers than it would have had. Save it again to have them in the file"
+    )
+
+
+# names in files that Keras has put numbers behind -------------------------------
+#
+# Keras calls a layer without a name ``dense_7``, the eighth one of the process. A
+# converted network counts from its own first layer on, so its names are the same
+# whenever it is made. Files that were written before it did so hold the numbers of
+# Keras; in them, too, a later layer has a larger number, which is all that is needed to
+# know which is which.
+
+#: what Keras calls variables that are given no name
+ALWAYS = frozenset({"variable"})
+
+
+def numbered_names(network: Network | None) -> frozenset[str]:
+    """The words in names of parameters that numbers of Keras may follow.
+
+    Parameters
+    ----------
+    network : ~nengo.Network or None
+        It, or networks inside it, may come from a `nengo_dl.Converter`, which leaves the
+        words on them.
+
+    Returns
+    -------
+    frozenset of str
+        Such as ``{"dense", "variable"}``.
+    """
+    if network is None:
+        return ALWAYS
+    networks = (network, *network.all_networks)
+    return ALWAYS.union(*(getattr(net, "numbered_names", ()) for net in networks))
+
+
+class Renamed:
+    """An archive whose arrays have other names.
+
+    Parameters
+    ----------
+    archive : Archive
+    names : dict
+        New name -> name in the archive.
+    """
+
+    def __init__(self, archive: Any, names: Mapping[str, str]):
+        self._archive = archive
+        self._names = names
+        self.names = list(names)
+
+    def header(self, name: str) -> Any:
+        """Shape and type of an array."""
+        return self._archive.header(self._names[name])
+
+    def array(self, name: str) -> Any:
+        """The array of a name."""
+        return self._archive.array(self._names[name])
+
+
+def renumbered(
+    archive: Any,
+    expected: Iterable[str],
+    optional: Iterable[str],
+    words: frozenset[str],
+) -> Any:
+    """An archive with the names that are expected, where only numbers are others.
+
+    Parameters
+    ----------
+    archive : Archive
+    expected, optional : iterable of str
+        What the archive must hold, and what it may hold besides.
+    words : frozenset of str
+        See `numbered_names`.
+
+    Returns
+    -------
+    Archive or Renamed
+        The archive as it is, if it has the names already, or if there is more that is
+        different.
+    """
+    given, wanted = (
+        _by_form(archive.names, words),
+        _by_form([*expected, *optional], words),
+    )
+    names = {}
+    for form, entries in given.items():
+        others = wanted.get(form, entries)  # what is not expected keeps its name
+        if len(others) != len(entries):
+            return archive
+        names.update(zip(others, entries, strict=True))
+    if names.keys() == set(archive.names) or not names.keys() >= set(expected):
+        return archive
+    return Renamed(archive, names)
+
+
+def _by_form(names: Iterable[str], words: frozenset[str]) -> dict[str, list[str]]:
+    """Names that are equal but for numbers, in the order of these."""
+    choice = "|".join(sorted(map(re.escape, words), key=len, reverse=True))
+    # a layer has its name to itself, but for a part of it or for what it is called with
+    pattern = re.compile(rf"(?<![A-Za-z0-9_])({choice})(?:_(\d+))?(?![A-Za-z0-9])")
+    found = defaultdict(list)
+    for name in names:
+        numbers = [int(match[2] or 0) for match in pattern.finditer(name)]
+        found[pattern.sub(r"\1_*", name)].append((numbers, name))
+    return {form: [name for _, name in sorted(v)] for form, v in found.items()}
