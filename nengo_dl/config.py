@@ -218,11 +218,6 @@ def warn_misplaced_settings(network: nengo.Network) -> None:
 
     Settings of the whole network count where they are made in the outermost one. Those
     of a network inside it are passed over; the user is told so if they differ.
-
-    Parameters
-    ----------
-    network : ~nengo.Network
-        The outermost network.
     """
     for inner in network.all_networks:
         for name, setting in SETTINGS.items():
@@ -276,16 +271,8 @@ def _choices(network, objects, name):
 def learned_objects(network: nengo.Network) -> Any:
     """The objects whose parameters an online learning rule modifies.
 
-    Parameters
-    ----------
-    network : ~nengo.Network
-        The outermost network.
-
-    Returns
-    -------
-    set
-        Connections (whose weights or decoders are learned) and ensembles (whose
-        encoders are).
+    Returns: connections (whose weights or decoders are learned) and ensembles (whose
+    encoders are).
     """
     learned = set()
     for conn in network.all_connections:
@@ -307,21 +294,11 @@ def resolve_trainable(network: nengo.Network, changed: Iterable[Any] = ()) -> An
     setting must be made on the object itself. Decoders of probes are not: they see
     the activities of neurons, hundreds of Hz, and diverge at usual learning rates.
 
-    Parameters
-    ----------
-    network : ~nengo.Network
-        The outermost network.
-    changed : iterable, optional
-        What operators modify that belong to no learning rule; it counts like what rules
-        modify.
-
-    Returns
-    -------
-    dict
-        For each object, True or False: an `~nengo.Ensemble` stands for its encoders,
-        ``ens.neurons`` for their biases, a `~nengo.Connection` for its weights or
-        decoders, a `~nengo.Probe` for its decoders, a `~nengo.Node` for what else it
-        may hold.
+    ``changed``: what operators modify that belong to no learning rule; it counts like
+    what rules modify. Returns for each object, True or False: an `~nengo.Ensemble` stands
+    for its encoders, ``ens.neurons`` for their biases, a `~nengo.Connection` for its
+    weights or decoders, a `~nengo.Probe` for its decoders, a `~nengo.Node` for what else
+    it may hold.
     """
     learned = learned_objects(network).union(changed)
     trainable = {}
@@ -347,16 +324,6 @@ def resolve_penalties(network: nengo.Network, name: str) -> Any:
     """The ``regularizer`` or ``constraint`` of each object that has one.
 
     Looked up as in `resolve_trainable`, and for the same parameters.
-
-    Parameters
-    ----------
-    network : ~nengo.Network
-        The outermost network.
-    name : str
-
-    Returns
-    -------
-    dict
     """
     if not _is_given(network, name):
         return {}  # which is found out without looking at all objects
@@ -374,15 +341,7 @@ def resolve_surrogates(network: nengo.Network) -> Any:
 def resolve_keep_history(network: nengo.Network) -> Any:
     """Whether each probe keeps the data of all steps, or of the last one only.
 
-    Parameters
-    ----------
-    network : ~nengo.Network
-        The outermost network.
-
-    Returns
-    -------
-    dict
-        True or False for each `~nengo.Probe`.
+    Returns: True or False for each `~nengo.Probe`.
     """
     choices = _choices(network, lambda net: net.probes, "keep_history")
     default = SETTINGS["keep_history"].default

@@ -45,10 +45,8 @@ def select_keras_backend() -> None:
     ``KERAS_BACKEND`` in the environment counts more than the user's ``keras.json``, so
     setting it is enough as long as Keras has not been imported.
 
-    Raises
-    ------
-    ImportError
-        If Keras was imported with another backend, or ``KERAS_BACKEND`` names one.
+    Raises `ImportError` if Keras was imported with another backend, or ``KERAS_BACKEND``
+    names one.
     """
     keras = sys.modules.get("keras")
     if keras is not None and hasattr(keras, "config"):

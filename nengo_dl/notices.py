@@ -77,11 +77,7 @@ def label_of(obj: object, longest: int = 120) -> str:
     Objects of users need not have a text: an operator whose class does not call
     ``super().__init__()``, for example, has none. Addresses in memory are left out.
 
-    Parameters
-    ----------
-    obj : object
-    longest : int
-        Longer texts are cut in the middle.
+    ``longest``: longer texts are cut in the middle.
 
     Examples
     --------
@@ -170,10 +166,7 @@ def names_keywords(arguments: type) -> Callable[[Function], Function]:
     Its signature has them as keywords with the default ``...``, since what happens
     without them is decided elsewhere. How it is called does not change.
 
-    Parameters
-    ----------
-    arguments : type
-        The ``TypedDict``.
+    ``arguments``: the ``TypedDict``.
 
     Examples
     --------
@@ -204,16 +197,8 @@ def names_keywords(arguments: type) -> Callable[[Function], Function]:
 def checks_keywords(arguments: type) -> Callable[[Function], Function]:
     """Decorator of a method: as `names_keywords`, and refuses other keywords.
 
-    Parameters
-    ----------
-    arguments : type
-        The ``TypedDict``.
-
-    Raises
-    ------
-    TypeError
-        When the method is called with a keyword that it does not have. The message has
-        the name that is nearest.
+    ``arguments``: the ``TypedDict``. Raises `TypeError` when the method is called with a
+    keyword that it does not have. The message has the name that is nearest.
 
     Examples
     --------
@@ -257,14 +242,8 @@ def _unexpected(obj, method, name, known):
 def unexpected(method: Callable[..., Any], where: str, name: str) -> TypeError:
     """The error for an argument that there is not, with one that may be meant.
 
-    Parameters
-    ----------
-    method : callable
-        What it was given to.
-    where : str
-        What that is called.
-    name : str
-        The argument's name.
+    ``method``: what it was given to. ``where``: what that is called. ``name``: the
+    argument's name.
     """
     known = [
         n for n in inspect.signature(method).parameters if n not in ("self", "older")

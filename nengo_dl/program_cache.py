@@ -49,15 +49,12 @@ _cache: ProgramCache | None = None
 class ProgramCache:
     """The user's folder and that of this process.
 
+    Raises `OSError` if one of them cannot be used; it says why.
+
     Parameters
     ----------
     folder : path
         The user's. Programs are in a folder inside, which only the user can read.
-
-    Raises
-    ------
-    OSError
-        If one of them cannot be used; it says why.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,10 +104,7 @@ def keep_programs_on_disk() -> None:
     by their code, so another network, version or processor gets its own. TensorFlow
     looks at its flags when it first compiles something.
 
-    Warns
-    -----
-    UserWarning
-        If the folder cannot be used; everything runs without it.
+    Warns if the folder cannot be used; everything runs without it.
     """
     global _cache
     folder, flags = os.environ.get(CACHE), os.environ.get(XLA_FLAGS, "")

@@ -15,10 +15,7 @@ pip install 'nengo-dl[benchmarks]' brings it"""
 def main(arguments: Any = None) -> None:
     """Run the command line.
 
-    Parameters
-    ----------
-    arguments : list of str or None
-        The arguments; None takes those of the process.
+    ``arguments``: the arguments; None takes those of the process.
     """
     try:
         from nengo_dl.benchmarks.cli import cli

@@ -37,11 +37,7 @@ class Backend:
     def __call__(self, net: nengo.Network, **ours: Any) -> Any:
         """Build a simulator without a progress bar.
 
-        Parameters
-        ----------
-        net : ~nengo.Network
-        **ours
-            Arguments that only `.Simulator` is given.
+        ``**ours``: arguments that only `.Simulator` is given.
         """
         options = ours if self.name == OURS else {}
         return self.load()(net, progress_bar=False, **options)
@@ -64,15 +60,7 @@ def registered() -> dict[str, Backend]:
 def chosen(names: Iterable[str] | None = None) -> list[Backend]:
     """Backends by name; core is always the first, because others are compared with it.
 
-    Parameters
-    ----------
-    names : iterable of str or None
-        None for core and ours.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If one is not installed.
+    ``names``: None for core and ours. Raises `ValidationError` if one is not installed.
     """
     known = registered()
     names = [CORE, OURS] if names is None else list(names)

@@ -39,21 +39,9 @@ def beside_row(
 ) -> dict:
     """A row of two measured series.
 
-    Parameters
-    ----------
-    case : str
-        What was done.
-    ours, theirs : sequence of float
-        Times of the same rounds.
-    beside : str
-        What it is compared with.
-    unit : str
-    limit : float or None
-        The ratio to stay below.
-    scale : float
-        What the times are multiplied by to have that unit.
-    **more
-        Further figures.
+    ``case``: what was done. ``ours``, ``theirs``: times of the same rounds. ``beside``:
+    what it is compared with. ``limit``: the ratio to stay below. ``scale``: what the
+    times are multiplied by to have that unit. ``**more``: further figures.
     """
     low, high = quartiles([a / b for a, b in zip(ours, theirs, strict=True)])
     return {

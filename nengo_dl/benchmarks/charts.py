@@ -15,10 +15,7 @@ COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 def require_matplotlib() -> None:
     """Make sure that charts can be drawn.
 
-    Raises
-    ------
-    ImportError
-        If matplotlib is missing; says how to get it.
+    Raises `ImportError` if matplotlib is missing; says how to get it.
     """
     try:
         import matplotlib  # noqa: F401
@@ -32,14 +29,8 @@ def require_matplotlib() -> None:
 def draw(path: str, plot: Callable, rows: Sequence[Mapping]) -> None:
     """Make a chart and write it to a file.
 
-    Parameters
-    ----------
-    path : str
-        The file; its suffix says in which format (``.svg``, ``.png``, ``.pdf``).
-    plot : callable
-        ``plot(figure, rows)`` draws it.
-    rows : sequence of dict
-        What was measured.
+    ``path``: the file; its suffix says in which format (``.svg``, ``.png``, ``.pdf``).
+    ``plot``: ``plot(figure, rows)`` draws it. ``rows``: what was measured.
     """
     require_matplotlib()
     from matplotlib import rc_context
@@ -63,17 +54,8 @@ def grouped_bars(
 ) -> None:
     """Bars side by side in groups, with error bars.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    groups : sequence of str
-        What stands below each group.
-    series : dict
-        Name -> for each group (value, low, high).
-    unit : str
-        Of the values.
-    log : bool
-        Whether the axis is logarithmic.
+    ``groups``: what stands below each group. ``series``: name -> for each group (value,
+    low, high). ``unit``: of the values. ``log``: whether the axis is logarithmic.
     """
     x, width = np.arange(len(groups)), 0.8 / max(1, len(series))
     for i, (name, values) in enumerate(series.items()):
@@ -92,12 +74,8 @@ def grouped_bars(
 def ratio_bars(figure: Any, rows: Sequence[Mapping]) -> None:
     """A bar for the ratio of each row, with its goal as a mark.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    rows : sequence of dict
-        With "case", "ratio", and "ratio_low" and "ratio_high" for the error bars;
-        "limit" if there is a goal.
+    ``rows``: with "case", "ratio", and "ratio_low" and "ratio_high" for the error bars;
+    "limit" if there is a goal.
     """
     rows = [row for row in rows if row.get("ratio") is not None]
     axes, y = figure.add_subplot(), np.arange(len(rows))

@@ -24,14 +24,8 @@ def write_sections(
 ) -> None:
     """Write a page of reStructuredText.
 
-    Parameters
-    ----------
-    path : str
-        The file.
-    reports : sequence of dict
-        What was measured; see `.report.as_report`.
-    pictures : dict
-        Path of the picture of each measurement that has one.
+    ``reports``: what was measured; see `.report.as_report`. ``pictures``: path of the
+    picture of each measurement that has one.
     """
     known, parts = load_measurements(), []
     folder = pathlib.Path(path).resolve().parent
@@ -53,11 +47,7 @@ def write_sections(
 def measure_in_new_process(name: str, folder: pathlib.Path) -> bool:
     """Run a measurement as a command of its own; returns whether it worked.
 
-    Parameters
-    ----------
-    name : str
-    folder : pathlib.Path
-        For the file of its figures.
+    ``folder``: for the file of its figures.
     """
     command = [sys.executable, "-m", "nengo_dl.benchmarks", name]
     command += ["--json", str(folder / f"{name}.json")]
@@ -74,28 +64,10 @@ def make_report(
 ) -> list[str]:
     """Make measurements with their default sizes, and the page of all figures.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Of the measurements; all if there are none.
-    folder : pathlib.Path
-        For the figures and the pictures.
-    rst : str
-        The page.
-    again : bool
-        Whether to measure also what there are figures of.
-    plots : bool
-        Whether to draw.
-
-    Returns
-    -------
-    list of str
-        Measurements that ended with an error.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If a name is unknown (before anything is measured).
+    ``names``: of the measurements; all if there are none. ``folder``: for the figures and
+    the pictures. ``rst``: the page. ``again``: whether to measure also what there are
+    figures of. ``plots``: whether to draw. Returns: measurements that ended with an
+    error. Raises `ValidationError` if a name is unknown (before anything is measured).
     """
     names = chosen_names("report", names or None, load_measurements())
     if plots:
@@ -112,14 +84,8 @@ def make_report(
 def write_report(folder: pathlib.Path, rst: str, plots: bool = True) -> None:
     """Write the page of all figures in a folder, and draw them.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        With a JSON file for each measurement.
-    rst : str
-        The page.
-    plots : bool
-        Whether to draw.
+    ``folder``: with a JSON file for each measurement. ``rst``: the page. ``plots``:
+    whether to draw.
     """
     reports, pictures = [], {}
     known = load_measurements()

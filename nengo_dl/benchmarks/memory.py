@@ -120,15 +120,8 @@ class PeakMemory:
 def in_new_process(function: Callable, *args: Any, **kwargs: Any) -> Any:
     """Call a function in a process of its own, whose memory nothing else has used.
 
-    Parameters
-    ----------
-    function : callable
-        It, its arguments and its result have to be picklable.
-
-    Returns
-    -------
-    object
-        What it returns; what it raises is raised here.
+    ``function``: it, its arguments and its result have to be picklable. Returns what it
+    returns; what it raises is raised here.
     """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:

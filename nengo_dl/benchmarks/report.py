@@ -115,15 +115,8 @@ def plain(value: Any) -> Any:
 def as_report(name: str, command: str, rows: Sequence, summary: Mapping) -> dict:
     """All that is known about a measurement that was made, for JSON.
 
-    Parameters
-    ----------
-    name : str
-        Of the measurement.
-    command : str
-        That makes it again.
-    rows : sequence of dict
-    summary : dict
-        Figures of the whole.
+    ``name``: of the measurement. ``command``: that makes it again. ``summary``: figures
+    of the whole.
     """
     return {
         "measurement": name,
@@ -187,16 +180,8 @@ def rst_section(
 ) -> str:
     """A section of the documentation: command, figures, table and picture.
 
-    Parameters
-    ----------
-    report : dict
-        See `as_report`.
-    title : str
-    columns : sequence of Column
-    notes : str
-        What the columns mean.
-    picture : str or None
-        Path of the picture, as the documentation refers to it.
+    ``report``: see `as_report`. ``notes``: what the columns mean. ``picture``: path of
+    the picture, as the documentation refers to it.
     """
     heading = f"``{report['measurement']}``: {title.rstrip('.')}"
     lines = [heading, "-" * len(heading), "", ".. code-block:: bash", ""]

@@ -40,14 +40,8 @@ def built(
 ) -> nengo.Network:
     """A network with a seed and settings.
 
-    Parameters
-    ----------
-    case : callable
-        Makes it.
-    seed : int or None
-        Instead of the one that the network has.
-    settings : dict or None
-        For `.configure_settings`.
+    ``case``: makes it. ``seed``: instead of the one that the network has. ``settings``:
+    for `.configure_settings`.
     """
     net = case()
     if seed is not None:
@@ -61,17 +55,8 @@ def built(
 def warm_up(steps: int = 1, **settings: Any) -> float:
     """Let TensorFlow and both simulators do what they do once per process.
 
-    Parameters
-    ----------
-    steps : int
-        Of the runs.
-    **settings
-        For `.configure_settings`.
-
-    Returns
-    -------
-    float
-        Seconds that it took.
+    ``steps``: of the runs. ``**settings``: for `.configure_settings`. Returns: seconds
+    that it took.
     """
 
     def run():
@@ -87,13 +72,7 @@ def warm_up(steps: int = 1, **settings: Any) -> float:
 def run_times(sims: Sequence, steps: int, repeats: int) -> list[Times]:
     """Seconds per step of ``run_steps``, for each simulator and round.
 
-    Parameters
-    ----------
-    sims : sequence of simulator
-    steps : int
-        Of each run.
-    repeats : int
-        Number of rounds.
+    ``steps``: of each run. ``repeats``: number of rounds.
     """
     runs = [lambda sim=sim: sim.run_steps(steps, progress_bar=False) for sim in sims]
     with no_collection():
@@ -104,13 +83,7 @@ def run_times(sims: Sequence, steps: int, repeats: int) -> list[Times]:
 def step_times(sims: Sequence, calls: int, repeats: int) -> list[Times]:
     """Seconds per call of ``step``, for each simulator and round.
 
-    Parameters
-    ----------
-    sims : sequence of simulator
-    calls : int
-        Of each round.
-    repeats : int
-        Number of rounds.
+    ``calls``: of each round. ``repeats``: number of rounds.
     """
 
     def call(sim, times):
@@ -128,21 +101,9 @@ def step_times(sims: Sequence, calls: int, repeats: int) -> list[Times]:
 def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
     """Largest difference as a fraction of the largest absolute value expected.
 
-    Parameters
-    ----------
-    found : np.ndarray
-        Probe data ``(T, d)`` or, in batches, ``(B, T, d)``.
-    expected : np.ndarray
-        Probe data ``(T, d)``; each batch item is compared with it.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If all values expected are zero: agreeing on them would show nothing.
+    ``found``: probe data ``(T, d)`` or, in batches, ``(B, T, d)``. ``expected``: probe
+    data ``(T, d)``; each batch item is compared with it. Raises `ValidationError` if all
+    values expected are zero: agreeing on them would show nothing.
     """
     scale = np.abs(expected).max(initial=0)
     if scale == 0:
@@ -159,11 +120,7 @@ def settle(sim: Any, steps: int) -> None:
 
     The loop is compiled if NumPy would take longer for `LONG_RUN` steps than that takes.
 
-    Parameters
-    ----------
-    sim : Simulator
-    steps : int
-        Of the runs that follow; so many are run, so that they are prepared.
+    ``steps``: of the runs that follow; so many are run, so that they are prepared.
     """
     chooser = sim._program.chooser
     chooser.asked = max(chooser.asked, LONG_RUN)
@@ -173,15 +130,8 @@ def settle(sim: Any, steps: int) -> None:
 def count_kernels(sim: Any) -> int | None:
     """The number of kernels per step that the simulator's description tells.
 
-    Parameters
-    ----------
-    sim : simulator
-        An open one.
-
-    Returns
-    -------
-    int or None
-        None if it does not describe itself, or does not mention kernels.
+    ``sim``: an open one. Returns: None if it does not describe itself, or does not
+    mention kernels.
     """
     if not hasattr(sim, "describe"):
         return None

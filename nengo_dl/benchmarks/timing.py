@@ -20,10 +20,7 @@ Times = tuple[float, ...]
 def seconds(function: Callable[[], object]) -> float:
     """How long a call takes.
 
-    Parameters
-    ----------
-    function : callable
-        Called once, without arguments.
+    ``function``: called once, without arguments.
     """
     start = time.perf_counter()
     function()
@@ -33,23 +30,10 @@ def seconds(function: Callable[[], object]) -> float:
 def take_turns(functions: Iterable[Callable], repeats: int) -> list[Times]:
     """Time functions in turn, so that a disturbance hits all of them.
 
-    Parameters
-    ----------
-    functions : iterable of callable
-        Called without arguments: each one once, then all of them again, in the opposite
-        order, so that none always comes after the same other one.
-    repeats : int
-        Number of rounds.
-
-    Returns
-    -------
-    list of tuple of float
-        For each function, the seconds that each call took.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If there is no round.
+    ``functions``: called without arguments: each one once, then all of them again, in the
+    opposite order, so that none always comes after the same other one. ``repeats``:
+    number of rounds. Returns for each function, the seconds that each call took. Raises
+    `ValidationError` if there is no round.
     """
     check_positive(repeats=repeats)
     functions = list(functions)
@@ -70,10 +54,7 @@ def median(times: Sequence[float]) -> float:
 def ratio(times: Sequence[float], reference: Sequence[float]) -> float:
     """The median, over all rounds, of one time as a fraction of the other.
 
-    Parameters
-    ----------
-    times, reference : sequence of float
-        From the same rounds.
+    ``times``, ``reference``: from the same rounds.
     """
     return float(np.median(np.divide(times, reference)))
 
@@ -94,20 +75,9 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
     .. math:: \log c = k \log s + \text{const}
 
-    Parameters
-    ----------
-    sizes, costs : sequence of float
-        At least two, positive.
-
-    Returns
-    -------
-    float
-        :math:`k`, of the least squares fit. One is linear growth.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If there are fewer than two different sizes.
+    ``sizes``, ``costs``: at least two, positive. Returns: :math:`k`, of the least squares
+    fit. One is linear growth. Raises `ValidationError` if there are fewer than two
+    different sizes.
     """
     if len(set(sizes)) < 2:
         raise ValidationError(
@@ -119,9 +89,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 def check_positive(**numbers: int) -> None:
     """Refuse numbers below one.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
+    Raises `ValidationError`.
     """
     for name, number in numbers.items():
         if number < 1:
@@ -136,21 +104,9 @@ def chosen_names(
 ) -> list[str]:
     """The names that a measurement was given, or those that it takes otherwise.
 
-    Parameters
-    ----------
-    what : str
-        The argument.
-    names : iterable of str or None
-        What it was given.
-    known : iterable of str
-        All names that there are.
-    default : iterable of str or None
-        What is taken for None; by default all.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If a name is unknown.
+    ``what``: the argument. ``names``: what it was given. ``known``: all names that there
+    are. ``default``: what is taken for None; by default all. Raises `ValidationError` if
+    a name is unknown.
     """
     if names is None:
         names = known if default is None else default

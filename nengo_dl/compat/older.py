@@ -60,18 +60,12 @@ def train(sim: Any, *args: Any, **kwargs: Any) -> Any:
         Arrays by node and probe, ``(items, steps, size)``.
     optimizer : keras.optimizers.Optimizer
         Called again with the same one, training goes on where it was.
-    n_epochs : int
     objective : dict or callable or str or None
         ``f(outputs, targets)`` or ``f(outputs)`` by probe or tuple of probes,
         ``"mse"``, or None, if the targets are the gradients themselves.
-    shuffle, progress_bar : bool
     summaries : list
         ``"loss"``, and objects for `nengo_dl.callbacks.NengoSummaries`, written to
         the folder that `Simulator` was given as ``tensorboard``.
-
-    Returns
-    -------
-    keras.callbacks.History
 
     Warns
     -----
@@ -113,7 +107,6 @@ def loss(sim: Any, *args: Any, **kwargs: Any) -> Any:
     ----------
     data, objective
         See `train`.
-    progress_bar : bool
 
     Returns
     -------
@@ -380,17 +373,9 @@ def older_options(
 ) -> dict[str, str | None]:
     """Older arguments of `Simulator`, checked.
 
-    Parameters
-    ----------
-    older : dict
-        ``dtype``, ``tensorboard``; others are refused.
-    method : callable
-        What was given them, whose other arguments may be meant.
-
-    Returns
-    -------
-    dict
-        ``dtype``, a name or None; ``tensorboard``, a folder or None.
+    ``older``: ``dtype``, ``tensorboard``; others are refused. ``method``: what was given
+    them, whose other arguments may be meant. Returns: ``dtype``, a name or None;
+    ``tensorboard``, a folder or None.
     """
     found: dict[str, str | None] = dict.fromkeys(("dtype", "tensorboard"))
     for name, value in older.items():
@@ -424,18 +409,8 @@ def older_options(
 def older_data(method: str, data: Any, older: Mapping[str, Any]) -> Any:
     """Data for nodes, which had an older name.
 
-    Parameters
-    ----------
-    method : str
-        Which method was given them.
-    data : array or list or dict or None
-        Data under their present name.
-    older : dict
-        ``input_feeds``; others are refused.
-
-    Returns
-    -------
-    array or list or dict or None
+    ``method``: which method was given them. ``data``: data under their present name.
+    ``older``: ``input_feeds``; others are refused.
     """
     for name, value in older.items():
         if name not in ("input_feeds", "profile", "extra_feeds"):
@@ -453,19 +428,9 @@ def older_data(method: str, data: Any, older: Mapping[str, Any]) -> Any:
 def older_saving(method: str, include_state: bool, older: Mapping[str, bool]) -> bool:
     """Whether to save or load what is not trained, which had older names.
 
-    Parameters
-    ----------
-    method : str
-        ``"save_params"`` or ``"load_params"``.
-    include_state : bool
-        The same under its present name.
-    older : dict
-        ``include_local`` and ``include_non_trainable``; ``include_global``, which has to
-        be True.
-
-    Returns
-    -------
-    bool
+    ``method``: ``"save_params"`` or ``"load_params"``. ``include_state``: the same under
+    its present name. ``older``: ``include_local`` and ``include_non_trainable``;
+    ``include_global``, which has to be True.
     """
     for name, value in older.items():
         if name not in ("include_global", "include_local", "include_non_trainable"):
@@ -614,8 +579,6 @@ class OlderCall:
 
     Parameters
     ----------
-    sim : Simulator
-    method : str
     names : tuple of str
         Its arguments after the data.
     args, kwargs

@@ -70,15 +70,8 @@ def activation_name(activation: Any) -> str | None:
 def activation_of(layer: Any) -> Any:
     """The activation that a layer consists of.
 
-    Parameters
-    ----------
-    layer : keras.layers.Layer or keras.Operation
-        Layers may also stand where Keras wants an activation.
-
-    Returns
-    -------
-    callable or ~nengo.neurons.NeuronType
-        The layer itself, if there is no simpler form of it.
+    ``layer``: layers may also stand where Keras wants an activation. Returns the layer
+    itself, if there is no simpler form of it.
     """
     layers = keras.layers
     for cls in (layers.Activation, layers.LeakyReLU, layers.ReLU, *OPERATIONS):
@@ -106,18 +99,9 @@ def activation_of(layer: Any) -> Any:
 def swapped(activation: Any, options: Options) -> tuple[Any, bool]:
     """What an activation is to be replaced with.
 
-    Parameters
-    ----------
-    activation : callable or ~nengo.neurons.NeuronType or None
-        Or a layer (or an operation) that consists of one.
-    options : Options
-
-    Returns
-    -------
-    activation : callable or ~nengo.neurons.NeuronType or None
-        In the simplest form that there is of it.
-    found : bool
-        Whether ``swap_activations`` says something about it.
+    ``activation``: or a layer (or an operation) that consists of one. Returns
+    ``activation``: in the simplest form that there is of it. Returns ``found``: whether
+    ``swap_activations`` says something about it.
     """
     if isinstance(activation, keras.Operation):
         activation = activation_of(activation)

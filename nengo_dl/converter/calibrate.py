@@ -66,7 +66,6 @@ class Largest:
     ----------
     count : int
         How many numbers there will be.
-    percentile : float
     """
 
     def __init__(self, count: int, percentile: float):
@@ -103,11 +102,7 @@ def _arrays(converter, data):
 def _run(calls, tensors):
     """Make calls; each layer that is called, with its outputs.
 
-    Parameters
-    ----------
-    calls : list of LayerCall
-    tensors : dict
-        Value -> tensor. Outputs are added.
+    ``calls``: list of LayerCall. ``tensors``: value -> tensor. Outputs are added.
     """
     for call in calls:
         inputs = [tensors[value] for value in call.inputs]

@@ -42,15 +42,8 @@ class TiedConnection(nengo.Connection):
 def build_tied_connection(model: Any, conn: TiedConnection) -> None:
     """Build the connection, then let its operators read the weights of the other.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-    conn : TiedConnection
-
-    Raises
-    ------
-    ~nengo.exceptions.BuildError
-        If the other connection is not built yet, or has weights of another shape.
+    Raises `BuildError` if the other connection is not built yet, or has weights of
+    another shape.
     """
     first = len(model.operators)
     build_connection(model, conn)

@@ -159,11 +159,7 @@ class Fallback(LayerConverter):
 def obstacle(call: LayerCall, temporal: bool) -> str | None:
     """Why a layer cannot even be a TensorNode; None if it can.
 
-    Parameters
-    ----------
-    call : LayerCall
-    temporal : bool
-        Whether the steps of the simulation are an axis of its input.
+    ``temporal``: whether the steps of the simulation are an axis of its input.
     """
     layer = call.operation
     if makes_mask(layer):
@@ -195,16 +191,7 @@ def obstacle(call: LayerCall, temporal: bool) -> str | None:
 def report(call: LayerCall, reason: str, options: Options) -> None:
     """Warn that a layer becomes a TensorNode, or refuse it.
 
-    Parameters
-    ----------
-    call : LayerCall
-    reason : str
-    options : Options
-
-    Raises
-    ------
-    TypeError
-        If that is not allowed.
+    Raises `TypeError` if that is not allowed.
     """
     what = f"the layer {call.path!r} ({type(call.operation).__name__})"
     if not options.allow_fallback:

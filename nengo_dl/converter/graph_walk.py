@@ -146,10 +146,6 @@ class Names:
     notebook or for each fold of a validation, thus has the same names; the first one of a
     process has those of Keras.
 
-    Parameters
-    ----------
-    model : keras.Model
-
     Attributes
     ----------
     automatic : frozenset of str

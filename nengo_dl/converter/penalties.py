@@ -76,7 +76,6 @@ class Reordered:
     Parameters
     ----------
     function : callable
-    order : WeightOrder
     back : bool
         Whether it gives weights, too.
     """
@@ -194,12 +193,6 @@ class PenaltyNode(nengo.Node):
 
 @NengoBuilder.register(PenaltyNode)
 def build_penalty_node(model: Any, node: nengo.Node) -> Any:
-    """Build a node without function, and the operator that adds to the loss.
-
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-    node : PenaltyNode
-    """
+    """Build a node without function, and the operator that adds to the loss."""
     build_node(model, node)
     model.add_op(SimPenalty(model.sig[node]["in"], node.penalty))

@@ -227,10 +227,6 @@ def _trained(converter, arrays):
 
     TensorNodes train the variables of the layers themselves. So the model is trained
     first, put back, and put back again in the end.
-
-    Returns
-    -------
-    expected, actual : list of array
     """
     model = converter.model
     before = [variable.numpy() for variable in model.variables]  # with random seeds

@@ -26,14 +26,8 @@ def numbers(values: Any, attr: str) -> np.ndarray:
 def one_item(values: Any, item: int, attr: str) -> np.ndarray:
     """What one item of a minibatch has, ``(steps, size)``.
 
-    Parameters
-    ----------
-    values : array_like
-        ``(steps,)``, ``(steps, size)`` or ``(batch, steps, size)``.
-    item : int
-        Its number; matters only if there is a batch.
-    attr : str
-        For error messages.
+    ``values``: ``(steps,)``, ``(steps, size)`` or ``(batch, steps, size)``. ``item``: its
+    number; matters only if there is a batch. ``attr``: for error messages.
     """
     values = numbers(values, attr)
     if values.ndim == 1:
@@ -65,14 +59,8 @@ def is_batch(values: Any) -> bool:
 def step_times(times: Any, n_steps: int, attr: str) -> np.ndarray:
     """The times of steps, in seconds.
 
-    Parameters
-    ----------
-    times : float or array_like
-        The length of a step, or the time of each.
-    n_steps : int
-        How many steps there are.
-    attr : str
-        What has so many, for error messages.
+    ``times``: the length of a step, or the time of each. ``n_steps``: how many steps
+    there are. ``attr``: what has so many, for error messages.
     """
     found = numbers(times, "times")
     if found.ndim == 0:
@@ -94,10 +82,7 @@ def step_times(times: Any, n_steps: int, attr: str) -> np.ndarray:
 def indices(neurons: Any, n_neurons: int) -> np.ndarray:
     """Numbers of neurons, from numbers or from a mask.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If there are no such neurons.
+    Raises `ValidationError` if there are no such neurons.
     """
     found = numbers(neurons, "neurons")
     if found.dtype == bool and found.shape == (n_neurons,):

@@ -19,12 +19,8 @@ REFERENCE_STYLES = (":", "--", "-.")
 def axes_or_new(ax: Any) -> Axes:
     """The given axes, or those of a new figure.
 
-    Raises
-    ------
-    ImportError
-        If there is no matplotlib; says how to get it.
-    ~nengo.exceptions.ValidationError
-        If ``ax`` is something else.
+    Raises `ImportError` if there is no matplotlib; says how to get it. Raises
+    `ValidationError` if ``ax`` is something else.
     """
     if ax is None:
         try:
@@ -85,10 +81,7 @@ def legend(ax: Any) -> None:
 def draw_references(ax: Any, references: Mapping[str, float] | None) -> None:
     """Horizontal lines at fractions, on an axis in percent.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If they are no dict of name -> fraction.
+    Raises `ValidationError` if they are no dict of name -> fraction.
     """
     if not isinstance(references, Mapping):
         raise ValidationError(

@@ -63,6 +63,8 @@ class Damaged(Exception):
 class Archive:
     """An archive that is open for reading; nothing is unpacked before it is asked for.
 
+    Raises `Damaged` if it is something else; so do the methods.
+
     Parameters
     ----------
     file : binary file
@@ -72,11 +74,6 @@ class Archive:
     ----------
     names : tuple of str
         Of the arrays.
-
-    Raises
-    ------
-    Damaged
-        If it is something else; so do the methods.
     """
 
     def __init__(self, file: BinaryIO):
@@ -151,10 +148,7 @@ def _damage(name: str | None = None):
 def opened(path: Path | BinaryIO) -> Iterator[Archive]:
     """An archive, to be read inside.
 
-    Parameters
-    ----------
-    path : path-like or binary file
-        A file that is open stays so.
+    ``path``: a file that is open stays so.
     """
     if not isinstance(path, str | bytes | os.PathLike):
         yield Archive(path)
@@ -178,17 +172,9 @@ def opened(path: Path | BinaryIO) -> Iterator[Archive]:
 def write(path: Path | BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays to a file.
 
-    Parameters
-    ----------
-    path : path-like or binary file
-        A file that is open is written to from where it is, and stays open.
-    arrays : mapping
-        Name -> array without objects.
-
-    Raises
-    ------
-    OSError
-        What the system says, with the name of the file. It is as it was then.
+    ``path``: a file that is open is written to from where it is, and stays open.
+    ``arrays``: name -> array without objects. Raises `OSError`: what the system says,
+    with the name of the file. It is as it was then.
     """
     if not isinstance(path, str | bytes | os.PathLike):
         _write_archive(path, arrays)
@@ -388,7 +374,6 @@ class NotPlain(Exception):
 
     Parameters
     ----------
-    obj : object
     place : str
         Where it is, such as ``['a'][3]``.
     """
@@ -508,23 +493,9 @@ class _Reader:
 def to_arrays(obj: Any, prefix: str) -> dict[str, np.ndarray]:
     """An object as arrays of numbers.
 
-    Parameters
-    ----------
-    obj : object
-        Plain data.
-    prefix : str
-        What names of the arrays begin with.
-
-    Returns
-    -------
-    dict
-        Under ``prefix`` the JSON, as bytes; under ``prefix`` and the name of a type the
-        numbers of that type, one after the other.
-
-    Raises
-    ------
-    NotPlain
-        If there is something else in it.
+    ``obj``: plain data. ``prefix``: what names of the arrays begin with. Returns: under
+    ``prefix`` the JSON, as bytes; under ``prefix`` and the name of a type the numbers of
+    that type, one after the other. Raises `NotPlain` if there is something else in it.
 
     Examples
     --------
@@ -545,16 +516,8 @@ def to_arrays(obj: Any, prefix: str) -> dict[str, np.ndarray]:
 def from_arrays(arrays: Mapping[str, np.ndarray], prefix: str) -> Any:
     """The object that `to_arrays` was given.
 
-    Parameters
-    ----------
-    arrays : mapping
-        Others may be among them.
-    prefix : str
-
-    Raises
-    ------
-    ValueError
-        If something is wrong with them.
+    ``arrays``: others may be among them. Raises `ValueError` if something is wrong with
+    them.
     """
     numbers = {
         name[len(prefix) + 1 :]: value
@@ -586,16 +549,7 @@ def difference(found: Any, present: Any, place: str = "") -> str | None:
 
     Lists may have become longer, and what is None may have become something else.
 
-    Parameters
-    ----------
-    found, present : object
-        Plain data.
-    place : str
-        What they are called.
-
-    Returns
-    -------
-    str or None
+    ``found``, ``present``: plain data. ``place``: what they are called.
     """
     if found is None or present is None:
         return None

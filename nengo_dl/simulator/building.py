@@ -48,11 +48,8 @@ INSTEAD = {
 def pass_on_advice(network: Network) -> None:
     """Warn of what those who made a network have left to be said when it is run.
 
-    Parameters
-    ----------
-    network : ~nengo.Network
-        It, or networks inside it, may have texts in an attribute ``advice``, as those of
-        a `nengo_dl.Converter` do.
+    ``network``: it, or networks inside it, may have texts in an attribute ``advice``, as
+    those of a `nengo_dl.Converter` do.
     """
     for net in (network, *network.all_networks):
         for text in getattr(net, "advice", ()):
@@ -69,10 +66,7 @@ def no_attribute(sim: Any, name: str) -> AttributeError:
 def positive_int(name: str, value: Any, obj: Any = None) -> int:
     """A whole number of at least 1.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is something else.
+    Raises `ValidationError` if it is something else.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < 1:
@@ -85,10 +79,7 @@ def positive_int(name: str, value: Any, obj: Any = None) -> int:
 def whole_steps(n_steps: Any, obj: Any = None) -> int:
     """A number of steps: whole and not negative.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is something else.
+    Raises `ValidationError` if it is something else.
     """
     try:
         steps = int(n_steps)
@@ -124,12 +115,8 @@ def built_model(
 ) -> Model:
     """The model, with the network built into it.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If there is neither a network nor a model, or something else.
-    ~nengo.exceptions.BuildError
-        If rules that learn from spikes are to change weights that are no matrix.
+    Raises `ValidationError` if there is neither a network nor a model, or something else,
+    `BuildError` if rules that learn from spikes are to change weights that are no matrix.
     """
     check_network(network, model)
     if network is not None:
@@ -166,14 +153,7 @@ def probe_logs(
 def sampling_of(logs: dict[Probe, ProbeLog]) -> Sampling:
     """Which probes are not recorded in each step.
 
-    Parameters
-    ----------
-    logs : dict
-        The `ProbeLog` of each probe.
-
-    Returns
-    -------
-    Sampling
+    ``logs``: the `ProbeLog` of each probe.
     """
     last = {probe for probe, log in logs.items() if not log.keep_history}
     periods = {
@@ -185,12 +165,7 @@ def sampling_of(logs: dict[Probe, ProbeLog]) -> Sampling:
 
 
 def warn_of_overflow(parameters: ParameterStore) -> None:
-    """Warn of what was built with numbers that single precision cannot hold.
-
-    Parameters
-    ----------
-    parameters : ParameterStore
-    """
+    """Warn of what was built with numbers that single precision cannot hold."""
     names = [entry.name for entry in parameters.overflown()]
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -204,16 +179,7 @@ def warn_of_overflow(parameters: ParameterStore) -> None:
 
 
 def strategies(network: Network | None) -> Strategies:
-    """The settings of a network that choose among strategies of the compiler.
-
-    Parameters
-    ----------
-    network : ~nengo.Network or None
-
-    Returns
-    -------
-    Strategies
-    """
+    """The settings of a network that choose among strategies of the compiler."""
     names = ("planner", "sorter", "simplifications")
     return Strategies(**{name: get_setting(network, name) for name in names})
 
@@ -221,25 +187,9 @@ def strategies(network: Network | None) -> Strategies:
 def available_device(device: str | None) -> str | None:
     """A device that there is.
 
-    Parameters
-    ----------
-    device : str or None
-        What the user asks for.
-
-    Returns
-    -------
-    str or None
-        The same; the CPU if this machine does not have it.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If this is no name of a device.
-
-    Warns
-    -----
-    UserWarning
-        If this machine does not have it.
+    ``device``: what the user asks for. Returns: the same; the CPU if this machine does
+    not have it. Raises `ValidationError` if this is no name of a device. Warns if this
+    machine does not have it.
     """
     if device is None:
         return None
@@ -288,19 +238,8 @@ def _number(value: Any) -> float | None:
 def steps_of(time_in_seconds: Any, dt: float, obj: Any = None) -> int:
     """How many steps come nearest to a length of time.
 
-    Parameters
-    ----------
-    time_in_seconds : float
-        Finite, and at least 0.
-    dt : float
-        Length of a step in seconds.
-    obj : Simulator, optional
-        For the message.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is anything else.
+    ``time_in_seconds``: finite, and at least 0. ``dt``: length of a step in seconds.
+    ``obj``: for the message. Raises `ValidationError` if it is anything else.
 
     Examples
     --------
@@ -324,10 +263,7 @@ def steps_of(time_in_seconds: Any, dt: float, obj: Any = None) -> int:
 def period(sample_every: Any, obj: Any = None) -> float:
     """The sampling period of a probe in seconds, as a number.
 
-    Raises
-    ------
-    ValidationError
-        If it is no positive finite number.
+    Raises `ValidationError` if it is no positive finite number.
     """
     value = _number(sample_every)
     if value is None or not 0 < value < math.inf:
@@ -342,10 +278,7 @@ def period(sample_every: Any, obj: Any = None) -> float:
 def step_length(dt: Any) -> float:
     """The length of a step in seconds: finite, and more than 0.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is anything else.
+    Raises `ValidationError` if it is anything else.
     """
     seconds = _number(dt)
     if seconds is None or not (math.isfinite(seconds) and seconds > 0):
@@ -360,16 +293,8 @@ def step_length(dt: Any) -> float:
 def seed_number(seed: Any, items: int = 1) -> int | None:
     """A seed of random numbers, or None.
 
-    Parameters
-    ----------
-    seed : int or None
-    items : int
-        How many seeds there have to be from this one on: one for each batch item.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is anything else.
+    ``items``: how many seeds there have to be from this one on: one for each batch item.
+    Raises `ValidationError` if it is anything else.
     """
     if seed is None:
         return None
@@ -386,10 +311,7 @@ def seed_number(seed: Any, items: int = 1) -> int | None:
 def check_network(network: Any, model: Any) -> None:
     """What is to be simulated: a network, a built model, or both.
 
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is anything else.
+    Raises `ValidationError` if it is anything else.
     """
     if network is None and model is None:
         raise ValidationError(

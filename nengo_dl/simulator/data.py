@@ -87,14 +87,8 @@ class ProbeLog:
     ) -> ProbeLog:
         """The empty log of a probe.
 
-        Parameters
-        ----------
-        model : ~nengo.builder.Model
-            The model that the probe was built in.
-        probe : ~nengo.Probe
-            The probe.
-        minibatch_size, keep_history, dtype
-            See `ProbeLog`. The default of ``dtype`` is that of the probed signal.
+        ``minibatch_size``, ``keep_history``, ``dtype``: see `ProbeLog`. The default of
+        ``dtype`` is that of the probed signal.
         """
         signal = model.sig[probe]["in"]
         return cls(
@@ -108,13 +102,9 @@ class ProbeLog:
     def append(self, chunk: np.ndarray, first_step: int) -> None:
         """Add the values of successive steps.
 
-        Parameters
-        ----------
-        chunk : ndarray
-            Values of shape ``(steps, size, batch)`` or ``(steps, *shape, batch)``. The
-            log keeps the array itself: it must not be changed afterwards.
-        first_step : int
-            The number of the chunk's first step; the first step of a simulation is 1.
+        ``chunk``: values of shape ``(steps, size, batch)`` or ``(steps, *shape, batch)``.
+        The log keeps the array itself: it must not be changed afterwards. ``first_step``:
+        the number of the chunk's first step; the first step of a simulation is 1.
         """
         if len(chunk) == 1:  # quickly, as it is done for each single step
             if first_step % self.period >= 1:
@@ -131,10 +121,7 @@ class ProbeLog:
     def add(self, chunk: np.ndarray) -> None:
         """Add samples of one or several steps.
 
-        Parameters
-        ----------
-        chunk : ndarray
-            See `append`; all of its steps are kept.
+        ``chunk``: see `append`; all of its steps are kept.
         """
         if self.keep_history:
             self._chunks.append(chunk)

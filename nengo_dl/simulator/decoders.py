@@ -69,13 +69,9 @@ MAX_BYTES = 2**28
 def solved_once(model: Model, network: Network | None = None) -> Iterator[None]:
     """Inside, building into a model solves for equal decoders once.
 
-    Parameters
-    ----------
-    model : nengo.builder.Model
-        Its ``builder`` is replaced inside, and is what it was afterwards.
-    network : ~nengo.Network, optional
-        What is built. The activities of an ensemble are given back as soon as its last
-        connection has its decoders; without it, at the end.
+    ``model``: its ``builder`` is replaced inside, and is what it was afterwards.
+    ``network``: what is built. The activities of an ensemble are given back as soon as
+    its last connection has its decoders; without it, at the end.
     """
     builder = model.builder
     model.builder = SharingBuilder(builder, network)

@@ -94,25 +94,10 @@ def save(path: Any, values: Mapping[str, Any]) -> None:
     A file of this name is replaced whole or not at all, and keeps its mode, owner and
     links; see `nengo_dl.simulator.archives`.
 
-    Parameters
-    ----------
-    path : str or path-like or binary file
-        The file's name; ``.npz`` is added if it does not end so. Or a file that is open
-        for writing.
-    values : dict
-        An array of numbers for each name.
-
-    Returns
-    -------
-    pathlib.Path or binary file
-        The path of the file.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If an array holds anything but numbers, or ``path`` is something else.
-    OSError
-        If the system does not let the file be written.
+    ``path``: the file's name; ``.npz`` is added if it does not end so. Or a file that is
+    open for writing. ``values``: an array of numbers for each name. Returns the path of
+    the file. Raises `ValidationError` if an array holds anything but numbers, or ``path``
+    is something else. Raises `OSError` if the system does not let the file be written.
     """
     arrays = {name: np.asanyarray(value) for name, value in values.items()}
     for name, array in arrays.items():
@@ -287,13 +272,7 @@ def _value_problem(name: str, value: np.ndarray, dtype: Any) -> str | None:
 def _way_out(expected: Any, fitting: Any, found: Any) -> str:
     """What to do if a file does not fit.
 
-    Parameters
-    ----------
-    expected : dict
-    fitting : set of str
-        The names of those that fit.
-    found : set of str
-        The names in the file.
+    ``fitting``: the names of those that fit. ``found``: the names in the file.
     """
     wanted = {name for name in expected if not name.startswith(STATE)}
     parameters = {name for name in found if not name.startswith(STATE)}
@@ -423,23 +402,9 @@ def _go_on_with(program: Program, found: Mapping[str, Mapping]) -> None:
 def python_state(program: Program, seed: int, n_steps: int) -> dict[str, np.ndarray]:
     """All of that state as arrays.
 
-    Parameters
-    ----------
-    program : Program
-    seed : int
-        Of the processes: what their step functions were made with.
-    n_steps : int
-        How many were run.
-
-    Returns
-    -------
-    dict
-        Empty if there is none.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If some of it is no plain data.
+    ``seed``: of the processes: what their step functions were made with. ``n_steps``: how
+    many were run. Returns: empty if there is none. Raises `ValidationError` if some of it
+    is no plain data.
     """
     states = {}
     for number, (host, state) in _kept(program).items():
@@ -472,25 +437,10 @@ def restore_python_state(
 ) -> int | None:
     """Go on from the state in a file.
 
-    Parameters
-    ----------
-    program : Program
-    arrays : mapping
-        What `python_state` gave; others may be among them.
-    path : object
-        The file, for messages.
-    n_steps : int
-        How many had been run.
-
-    Returns
-    -------
-    int or None
-        The seed of the processes; None if the file does not say.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it does not fit; nothing is changed then.
+    ``arrays``: what `python_state` gave; others may be among them. ``path``: the file,
+    for messages. ``n_steps``: how many had been run. Returns the seed of the processes;
+    None if the file does not say. Raises `ValidationError` if it does not fit; nothing is
+    changed then.
     """
     present = _kept(program)
     if not any(name.startswith(PROCESSES) for name in arrays):
@@ -593,16 +543,8 @@ ALWAYS = frozenset({"variable"})
 def numbered_names(network: Network | None) -> frozenset[str]:
     """The words in names of parameters that numbers of Keras may follow.
 
-    Parameters
-    ----------
-    network : ~nengo.Network or None
-        It, or networks inside it, may come from a `nengo_dl.Converter`, which leaves the
-        words on them.
-
-    Returns
-    -------
-    frozenset of str
-        Such as ``{"dense", "variable"}``.
+    ``network``: it, or networks inside it, may come from a `nengo_dl.Converter`, which
+    leaves the words on them. Returns: such as ``{"dense", "variable"}``.
     """
     if network is None:
         return ALWAYS
@@ -615,7 +557,6 @@ class Renamed:
 
     Parameters
     ----------
-    archive : Archive
     names : dict
         New name -> name in the archive.
     """
@@ -642,19 +583,9 @@ def renumbered(
 ) -> Any:
     """An archive with the names that are expected, where only numbers are others.
 
-    Parameters
-    ----------
-    archive : Archive
-    expected, optional : iterable of str
-        What the archive must hold, and what it may hold besides.
-    words : frozenset of str
-        See `numbered_names`.
-
-    Returns
-    -------
-    Archive or Renamed
-        The archive as it is, if it has the names already, or if there is more that is
-        different.
+    ``expected``, ``optional``: what the archive must hold, and what it may hold besides.
+    ``words``: see `numbered_names`. Returns the archive as it is, if it has the names
+    already, or if there is more that is different.
     """
     given, wanted = (
         _by_form(archive.names, words),

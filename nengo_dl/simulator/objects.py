@@ -289,22 +289,10 @@ def freeze(
     they decode are solved again for its new encoders and biases; freezing a network
     freezes all of it, the decoders of its probes included.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        The model in which the objects were built.
-    objs : object or list of objects
-        One or several of `~nengo.Network`, `~nengo.Ensemble`, `~nengo.Connection` and
-        `~nengo.Probe`.
-    values : callable
-        ``values(signal)`` gives the present value of a parameter's signal.
-    loaded : mapping, optional
-        Gains of ensembles from a file, see `built_ensemble`.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        See `nengo_params`. No object is changed then.
+    ``objs``: one or several of `~nengo.Network`, `~nengo.Ensemble`, `~nengo.Connection`
+    and `~nengo.Probe`. ``values``: ``values(signal)`` gives the present value of a
+    parameter's signal. ``loaded``: gains of ensembles from a file, see `built_ensemble`.
+    Raises `ValidationError`: see `nengo_params`. No object is changed then.
     """
     todo = {}
     for obj in objs if isinstance(objs, list | tuple) else [objs]:
@@ -338,24 +326,10 @@ def _freeze_decoders(
 def live_value(signal: Signal, values: Callable[[Any], Any]) -> np.ndarray:
     """The present value of a parameter.
 
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        The parameter's signal.
-    values : callable
-        ``values(signal)`` gives its value as the simulator has it.
-
-    Returns
-    -------
-    ndarray
-        The value, in the signal's own type, of whole numbers in a type of fractions;
-        exactly the built value if it differs from it by no more than the rounding to the
-        simulator's type.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If the value does not have the shape of the parameter.
+    ``values``: ``values(signal)`` gives its value as the simulator has it. Returns the
+    value, in the signal's own type, of whole numbers in a type of fractions; exactly the
+    built value if it differs from it by no more than the rounding to the simulator's
+    type. Raises `ValidationError` if the value does not have the shape of the parameter.
     """
     built = initial_value(signal)
     live = np.asarray(values(signal))
@@ -375,17 +349,8 @@ def live_value(signal: Signal, values: Callable[[Any], Any]) -> np.ndarray:
 def live_matrix(signal: Signal, values: Callable[[Any], Any]) -> Any:
     """The present value of a connection's weights, sparse if they were built so.
 
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        The signal of the weights.
-    values : callable
-        See `live_value`.
-
-    Returns
-    -------
-    ndarray or ~nengo.transforms.SparseMatrix or scipy.sparse.spmatrix
-        The weights, in the form in which core Nengo keeps them.
+    ``values``: see `live_value`. Returns the weights, in the form in which core Nengo
+    keeps them.
     """
     data = live_value(signal, values)
     built = signal.initial_value
@@ -406,17 +371,9 @@ def _with_entries(matrix, data):
 def sparse_matrices(signal: Signal, values: np.ndarray) -> np.ndarray:
     """Sparse matrices from the values of their entries.
 
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        A sparse signal; the matrices have its form.
-    values : ndarray
-        ``(..., n_nonzero)``, in the order of `sparse_indices`.
-
-    Returns
-    -------
-    ndarray of object
-        ``(...)`` matrices of SciPy; of NumPy where there is no SciPy.
+    ``signal``: a sparse signal; the matrices have its form. ``values``: ``(...,
+    n_nonzero)``, in the order of `sparse_indices`. Returns: ``(...)`` matrices of SciPy;
+    of NumPy where there is no SciPy.
     """
     matrices = np.empty(values.shape[:-1], object)
     for index in np.ndindex(matrices.shape):
@@ -439,22 +396,9 @@ def built_ensemble(
     rest, and the maximum rates and intercepts are those of gains and biases. Only where
     something else was built with the gains (see `fixed_gains`) they stay as they are.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        The model in which the ensemble was built.
-    ens : ~nengo.Ensemble
-        The ensemble.
-    values : callable
-        See `live_value`. Default: the values that signals were built with.
-    loaded : tuple of ndarray, optional
-        Gains, and the scaled encoders that they go with, from a file: these take the
-        place of those of the build.
-
-    Returns
-    -------
-    ~nengo.builder.ensemble.BuiltEnsemble
-        The named tuple that core Nengo gives.
+    ``values``: see `live_value`. Default: the values that signals were built with.
+    ``loaded``: gains, and the scaled encoders that they go with, from a file: these take
+    the place of those of the build. Returns the named tuple that core Nengo gives.
     """
     built = model.params[ens]
     if isinstance(ens.neuron_type, Direct):
@@ -485,15 +429,6 @@ def fixed_gains(model: Model) -> set[Ensemble]:
 
     What connections bring to neurons is multiplied by the gains, and rules that learn
     encoders (Voja) compare them with scaled input. Both were built with the gains.
-
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        The built model.
-
-    Returns
-    -------
-    frozenset of ~nengo.Ensemble
     """
     size, found = _fixed_gains.get(model, (None, None))
     if size != len(model.params):
@@ -523,20 +458,9 @@ def built_connection(
 ) -> Any:
     """A built connection with the present values of its weights.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        The model in which the connection was built.
-    conn : ~nengo.Connection
-        The connection.
-    values : callable
-        See `live_value`. Default: the values that signals were built with.
-
-    Returns
-    -------
-    ~nengo.builder.connection.BuiltConnection
-        The named tuple that core Nengo gives. Its weights are None for a connection
-        without any.
+    ``values``: see `live_value`. Default: the values that signals were built with.
+    Returns the named tuple that core Nengo gives. Its weights are None for a connection
+    without any.
     """
     signal = model.sig[conn].get("weights")
     if signal is None:
@@ -573,20 +497,10 @@ def split(
     what its scaled encoder is longer or shorter by, ``gain = |scaled| radius /
     |encoder|``, and has the sign of the reference. Without a length, the gain is kept.
 
-    Parameters
-    ----------
-    scaled : (n_neurons, dimensions) ndarray
-    radius : float
-        That of the ensemble.
-    reference : Tuning
-        Neurons whose scaled encoders are those of the reference are like it.
-    keep_gain : bool
-        Give everything to the encoders: for what a learning rule changes, which knows the
-        gains of the build.
-
-    Returns
-    -------
-    Tuning
+    ``scaled``: (n_neurons, dimensions) ndarray. ``radius``: that of the ensemble.
+    ``reference``: neurons whose scaled encoders are those of the reference are like it.
+    ``keep_gain``: give everything to the encoders: for what a learning rule changes,
+    which knows the gains of the build.
     """
     changed = differ(scaled, reference.scaled_encoders)
     gain = reference.gain
@@ -623,18 +537,9 @@ def divided(
 ) -> np.ndarray:
     """Encoders before the scaling.
 
-    Parameters
-    ----------
-    scaled : (n_neurons, dimensions) ndarray
-    gain : (n_neurons,) ndarray
-    radius : float
-    reference : Tuning
-        Whose encoders the other neurons have, and those without a gain.
-    changed : (n_neurons,) ndarray of bool
-
-    Returns
-    -------
-    (n_neurons, dimensions) ndarray
+    ``scaled``: (n_neurons, dimensions) ndarray. ``gain``: (n_neurons,) ndarray.
+    ``reference``: whose encoders the other neurons have, and those without a gain.
+    ``changed``: (n_neurons,) ndarray of bool. Returns (n_neurons, dimensions) ndarray.
     """
     scale = (gain / radius)[:, None]
     encoders = np.array(reference.encoders)
@@ -650,16 +555,9 @@ def rates_and_intercepts(
     neurons that fire. Where they differ from the rate at the end of the range, at 1, that
     rate counts: 0 for neurons that never fire.
 
-    Parameters
-    ----------
-    neuron_type : ~nengo.neurons.NeuronType
-    gain, bias : (n_neurons,) ndarray
-
-    Returns
-    -------
-    max_rates, intercepts : (n_neurons,) ndarray or None
-        None, if the neuron type has none. A neuron without a gain that never fires has
-        the intercept ``inf``.
+    ``gain``, ``bias``: (n_neurons,) ndarray. Returns ``max_rates, intercepts``: None, if
+    the neuron type has none. A neuron without a gain that never fires has the intercept
+    ``inf``.
     """
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about neurons that never fire

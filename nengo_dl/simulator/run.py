@@ -41,15 +41,12 @@ class Run:
 
     Parameters
     ----------
-    network : ~nengo.Network or None
     model : ~nengo.builder.Model
         Built from the network.
-    live : LiveState
     logs : dict
         The `ProbeLog` of each probe.
     nodes : dict
         Input node -> name.
-    turns : Turns
     one_item : bool
         Whether data may be without the axis for items.
 
@@ -57,7 +54,6 @@ class Run:
     ----------
     recorded : RecordedSteps
         Of which steps there are probe data.
-    data : SimulationData
     beginning : Beginning
         What Python functions kept when the processes began.
     """
@@ -121,14 +117,7 @@ class Run:
     ) -> None:
         """Advance by a number of steps; see `Simulator.run_steps`.
 
-        Parameters
-        ----------
-        n_steps : int
-        data : array or list or dict or None
-        bar : bool or ~nengo.utils.progress.ProgressBar or None
-        stateful : bool
-        form : Form or None
-            None: as the settings say.
+        ``form``: None: as the settings say.
         """
         arrays = self._by_signal(data, n_steps)
         live, program = self.live, self.live.program
@@ -587,10 +576,6 @@ class Beginning:
 
     Step functions may keep something in variables of their own, which no file can hold;
     functions of nodes in anything that they reach.
-
-    Parameters
-    ----------
-    program : Program
     """
 
     def __init__(self, program: Program) -> None:
@@ -608,9 +593,7 @@ class Beginning:
     def check(self) -> None:
         """Refuse what step functions have changed, and warn of what others have.
 
-        Raises
-        ------
-        ~nengo.exceptions.ValidationError
+        Raises `ValidationError`.
         """
         for host, own in self._own:
             names = dict.fromkeys(name for item in own for name in item.changed())

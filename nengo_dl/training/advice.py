@@ -29,15 +29,7 @@ NAMED = 5
 def spike_training(network: Network | None, model: Model) -> SpikeTraining:
     """What the settings of a network say about training spikes.
 
-    Parameters
-    ----------
-    network : ~nengo.Network or None
-    model : ~nengo.builder.Model
-        Built from the network.
-
-    Returns
-    -------
-    SpikeTraining
+    ``model``: built from the network.
     """
     if network is None:
         return SpikeTraining()
@@ -56,12 +48,7 @@ def spike_training(network: Network | None, model: Model) -> SpikeTraining:
 
 
 def warn_of_spikes_without_rates(model: Model) -> None:
-    """Warn of neurons that spike also where rates are asked for.
-
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-    """
+    """Warn of neurons that spike also where rates are asked for."""
     for op in model.operators:
         if isinstance(op, SimNeurons) and op.neurons.spiking:
             kernel = NeuronKernel.of(op.neurons)
@@ -78,16 +65,8 @@ def warn_of_spikes_without_rates(model: Model) -> None:
 def form_asked_for(model: Model, spiking: Any) -> bool | None:
     """The argument ``spiking`` of a call: True, False or None, as it is.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        What is to run. Neurons without a rate form are warned of.
-    spiking : bool or None
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        If it is anything else.
+    ``model``: what is to run. Neurons without a rate form are warned of. Raises
+    `ValidationError` if it is anything else.
     """
     if spiking is None:
         return None
@@ -103,17 +82,8 @@ def form_asked_for(model: Model, spiking: Any) -> bool | None:
 def seldom_spiking(network: Network | None, model: Model) -> list[Ensemble]:
     """Ensembles whose neurons spike, but not in each step: one step says little.
 
-    Parameters
-    ----------
-    network : ~nengo.Network or None
-    model : ~nengo.builder.Model
-        Built from the network.
-
-    Returns
-    -------
-    list of ~nengo.Ensemble
-        Those that have a rate form, and on average not one spike in a step at their
-        highest rates.
+    ``model``: built from the network. Returns those that have a rate form, and on average
+    not one spike in a step at their highest rates.
     """
     found = []
     for ens in [] if network is None else network.all_ensembles:
@@ -130,17 +100,8 @@ def form_of_validation(
 ) -> bool | None:
     """Whether neurons spike while `Simulator.fit` validates; None: as they do otherwise.
 
-    Parameters
-    ----------
-    network : ~nengo.Network or None
-    model : ~nengo.builder.Model
-        Built from the network.
-    steps : int or None
-        Of the validation data, if there are some and if that is known.
-
-    Returns
-    -------
-    bool or None
+    ``model``: built from the network. ``steps``: of the validation data, if there are
+    some and if that is known.
     """
     choice = get_setting(network, "validation")
     if choice != "auto":
@@ -166,13 +127,7 @@ def form_of_validation(
 def warn_of_one_step(network: Network | None, model: Model, where: str) -> None:
     """Warn of spikes that are looked at for one step only.
 
-    Parameters
-    ----------
-    network : ~nengo.Network or None
-    model : ~nengo.builder.Model
-        Built from the network.
-    where : str
-        The method.
+    ``model``: built from the network. ``where``: the method.
     """
     if get_setting(network, "spiking_training") or get_setting(network, "learning_phase"):
         return
@@ -197,12 +152,7 @@ def warn_before_training(
 ) -> None:
     """Warn of what the user may not expect of training.
 
-    Parameters
-    ----------
-    layer : TensorGraph
-    store : ParameterStore
-    probes : iterable of ~nengo.Probe
-        Those with a loss.
+    ``probes``: those with a loss.
     """
     _warn_of_rules(store)
     _warn_of_merged(store)
@@ -342,21 +292,10 @@ def is_finite(array: np.ndarray) -> bool:
 def check_data(array: np.ndarray, what: str, where: str, way_out: str = "") -> None:
     """Refuse NaN and infinity.
 
-    Parameters
-    ----------
-    array : array
-        ``(items, steps, ...)``, or ``(items,)``.
-    what : str
-        Such as ``"data for Node 'a'"``.
-    where : str
-        The method that they were given to.
-    way_out : str, optional
-        What to do about it, instead of what is said of data.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        Names the item and the step of the first one.
+    ``array``: ``(items, steps, ...)``, or ``(items,)``. ``what``: such as ``"data for
+    Node 'a'"``. ``where``: the method that they were given to. ``way_out``: what to do
+    about it, instead of what is said of data. Raises `ValidationError`: names the item
+    and the step of the first one.
     """
     if is_finite(array):
         return
@@ -379,15 +318,8 @@ def check_data(array: np.ndarray, what: str, where: str, way_out: str = "") -> N
 def way_out_of_overflow(given: np.ndarray, array: np.ndarray) -> str:
     """What to do about numbers that only became infinite in the network's precision.
 
-    Parameters
-    ----------
-    given, array : array
-        As the user gave them, and in that precision.
-
-    Returns
-    -------
-    str
-        Empty if they were no numbers before.
+    ``given``, ``array``: as the user gave them, and in that precision. Returns: empty if
+    they were no numbers before.
     """
     if not is_finite(given):
         return ""
@@ -403,14 +335,8 @@ def check_targets(
 ) -> None:
     """Refuse NaN and infinity in targets, if a loss of Keras is going to read them.
 
-    Parameters
-    ----------
-    array : array
-        ``(items, steps, ...)``.
-    what, where : str
-        See `check_data`.
-    functions : iterable
-        The losses and metrics that compare them with outputs.
+    ``array``: ``(items, steps, ...)``. ``what``, ``where``: see `check_data`.
+    ``functions``: the losses and metrics that compare them with outputs.
 
     Notes
     -----
@@ -447,15 +373,7 @@ def of_keras(function: Any) -> bool:
 def check_parameters(values: Iterable[tuple[Any, np.ndarray]], where: str) -> None:
     """Refuse parameters with NaN or infinity.
 
-    Parameters
-    ----------
-    values : iterable of (Parameter, array)
-    where : str
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        Names all of them.
+    Raises `ValidationError`: names all of them.
     """
     wrong = [parameter for parameter, value in values if not is_finite(value)]
     if wrong:
@@ -473,12 +391,7 @@ def not_finite(parameters: list) -> str:
 def checked(value: Callable, parameters: Iterable, where: str) -> Callable:
     """``value``, which gives signals their values, with a check of what it gives.
 
-    Parameters
-    ----------
-    value : callable
-        ``value(signal) -> array``.
-    parameters : iterable of Parameter
-    where : str
+    ``value``: ``value(signal) -> array``.
     """
     by_base: dict = {}
     for parameter in parameters:

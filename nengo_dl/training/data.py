@@ -58,8 +58,6 @@ class OwnOutputs:
 
     Parameters
     ----------
-    program : Program
-    nodes : list of Node
     batch : int
         Items in a full batch.
     first : int
@@ -100,16 +98,7 @@ class OwnOutputs:
     def __call__(self, items: int, steps: int, number: int = 0) -> dict[Any, np.ndarray]:
         """The outputs of one batch.
 
-        Parameters
-        ----------
-        items, steps : int
-        number : int
-            Of the batch.
-
-        Returns
-        -------
-        dict
-            Node -> array ``(items, steps, size)``.
+        ``number``: of the batch. Returns node -> array ``(items, steps, size)``.
         """
         return self.of_batch(items, steps, number * self.batch)
 
@@ -167,10 +156,8 @@ class TrainingData:
 
     Parameters
     ----------
-    network : ~nengo.Network or None
-    side : KerasSide or ForwardSide
-        The layer and the model that the data are for, or what stands for them.
-    names : ProbeNames
+    side : KerasSide
+        The layer and the model that the data are for.
     seed : int
         Of the simulation: nodes without data draw their random numbers from it.
     first_step : int
@@ -231,19 +218,10 @@ class TrainingData:
     ) -> Given:
         """All checks of data, targets and weights.
 
-        Parameters
-        ----------
-        x, y, weight
-            As given by the user, or with a `Symbol` in the place of each array.
-        n_steps : int or None
-        where : str
-            For error messages.
-        targets : bool
-            Whether targets are expected.
-        steps_known : bool
-            False: the number of steps may be found later.
-        one_item : bool
-            Whether data may be without the axis for items.
+        ``x``, ``y``, ``weight``: as given by the user, or with a `Symbol` in the place of
+        each array. ``where``: for error messages. ``targets``: whether targets are
+        expected. ``steps_known``: False: the number of steps may be found later.
+        ``one_item``: whether data may be without the axis for items.
         """
         probes = self.program.model.probes
         items, found = None, {}
@@ -577,7 +555,6 @@ class ProbeNames(dict[Probe, str]):
 
     Parameters
     ----------
-    probes : iterable of ~nengo.Probe
     network : ~nengo.Network, optional
         It, or networks inside it, may come from a `nengo_dl.Converter`.
 
@@ -605,7 +582,6 @@ class Results(dict[str, Any]):
     ----------
     values : mapping
         By the names that they have today, such as ``dense_output_accuracy``.
-    names : ProbeNames
 
     Examples
     --------

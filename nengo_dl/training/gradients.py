@@ -49,12 +49,7 @@ def check_gradients(
 ) -> None:
     """See `Simulator.check_gradients`.
 
-    Parameters
-    ----------
-    trainer : Trainer
-        Of the network that is looked at.
-    inputs, outputs, atol, rtol
-        See there.
+    ``trainer``: of the network that is looked at.
     """
     side = trainer.side("check_gradients")
     about = trainer.data(side)
@@ -107,10 +102,8 @@ class _Check:
 
     Parameters
     ----------
-    about : TrainingData
     inputs : dict
         Name of a node -> array.
-    n_steps : int
     """
 
     def __init__(self, about: TrainingData, inputs: dict[str, Any], n_steps: int) -> None:
@@ -335,21 +328,10 @@ MOVE, TOLERANCE = 1e-6, 1e-3
 def wrong_kernels(layout: Layout, weights: list, rows: Mapping, items: int) -> list[str]:
     """Descriptions of the kernel calls whose own gradient is wrong, in their order.
 
-    Parameters
-    ----------
-    layout : Layout
-        A step in a single stage.
-    weights : list of ndarray
-        The program's arguments.
-    rows : mapping
-        Source key -> ``(size, items)`` values that the step is given; zeros for others.
-    items : int
-        Number of batch items.
-
-    Returns
-    -------
-    list of str
-        What has no gradient at all (Python functions) is among them.
+    ``layout``: a step in a single stage. ``weights``: the program's arguments. ``rows``:
+    source key -> ``(size, items)`` values that the step is given; zeros for others.
+    ``items``: number of batch items. What has no gradient at all (Python functions) is
+    among them.
     """
     calls: list[_Call] = []
     groups = tuple(replace(g, kernel=_Call(g, calls)) for g in layout.loop.groups)

@@ -43,7 +43,6 @@ class Symbol:
     ----------
     shape : tuple of int or None
         None for an axis whose length is not known.
-    dtype : dtype
     tensor : optional
         What it stands for.
     any_rank : bool
@@ -68,16 +67,8 @@ class Symbol:
 def input_nodes(network: Network | None) -> list[Node]:
     """The nodes that data can be given for.
 
-    Parameters
-    ----------
-    network : ~nengo.Network or None
-        The outermost network.
-
-    Returns
-    -------
-    list of ~nengo.Node
-        All nodes with ``size_in == 0`` and ``size_out > 0`` but `TensorNode`, those of
-        inner networks included, in the order of ``network.all_nodes``.
+    Returns all nodes with ``size_in == 0`` and ``size_out > 0`` but `TensorNode`, those
+    of inner networks included, in the order of ``network.all_nodes``.
     """
     nodes = [] if network is None else network.all_nodes
     return [
@@ -92,19 +83,10 @@ def unique_names(
 ) -> dict[Any, str]:
     """A name for each object, without those characters that Keras does not allow.
 
-    Parameters
-    ----------
-    objects : iterable
-        Nengo objects.
-    default_prefix : str, optional
-        The name of objects without a label. Default: the name of their class, in lower
-        case.
-
-    Returns
-    -------
-    dict
-        The name of each object: its label with ``/`` replaced by ``_``. A name that
-        occurred before gets the first free number: ``probe``, ``probe_1``, ``probe_2``.
+    ``default_prefix``: the name of objects without a label. Default: the name of their
+    class, in lower case. Returns the name of each object: its label with ``/`` replaced
+    by ``_``. A name that occurred before gets the first free number: ``probe``,
+    ``probe_1``, ``probe_2``.
     """
     wanted = {}
     for obj in objects:
@@ -593,20 +575,9 @@ def check_classes(
 ) -> None:
     """Check that numbers of classes are among those that a probe has outputs for.
 
-    Parameters
-    ----------
-    array : array
-        ``(items, steps, 1)``; others are not looked at.
-    size : int
-        That of the probe.
-    what, where : str
-        For error messages.
-    functions : iterable
-        The losses and metrics of the probe.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
+    ``array``: ``(items, steps, 1)``; others are not looked at. ``size``: that of the
+    probe. ``what``, ``where``: for error messages. ``functions``: the losses and metrics
+    of the probe. Raises `ValidationError`.
     """
     loss = sparse_loss(functions)
     if loss is None or size == 1 or array.shape[2:] != (1,):
@@ -632,21 +603,9 @@ def axis_advice(
 ) -> str:
     """Which axis is missing from an array, in Python.
 
-    Parameters
-    ----------
-    value
-        What the user gave.
-    shape : tuple of int
-        Of the array.
-    size, steps : int
-        Expected on the last and on the second axis; None if that is not known.
-    classes : bool
-        Whether numbers of classes are expected.
-
-    Returns
-    -------
-    str
-        A sentence, or nothing.
+    ``value``: what the user gave. ``shape``: of the array. ``size``, ``steps``: expected
+    on the last and on the second axis; None if that is not known. ``classes``: whether
+    numbers of classes are expected. Returns a sentence, or nothing.
     """
     frame = hasattr(value, "values") and hasattr(value, "index")
     name, single = "df.values" if frame else "array", steps in (None, 1)

@@ -71,14 +71,12 @@ class KerasSide:
 
     Parameters
     ----------
-    live : LiveState
     nodes, probes : dict
         Node or probe -> name.
     keep_history : dict
         Probe -> False, if only its last step is given.
     settings : dict
         See `TensorGraph`.
-    turns : Turns
     """
 
     def __init__(
@@ -154,12 +152,8 @@ class KerasSide:
     def compile(self, arguments: dict[str, Any], by_name: set[str]) -> None:
         """Compile the model.
 
-        Parameters
-        ----------
-        arguments : dict
-            Those of ``keras.Model.compile``, by name of probe.
-        by_name : set of str
-            Probes whose losses or metrics were given by name: they need targets.
+        ``arguments``: those of ``keras.Model.compile``, by name of probe. ``by_name``:
+        probes whose losses or metrics were given by name: they need targets.
         """
         check_names(arguments)
         self._compile(arguments)
@@ -216,11 +210,8 @@ class KerasSide:
     def choose_jit(self, fixed_shapes: bool) -> None:
         """Decide before training whether its steps are compiled as a whole.
 
-        Parameters
-        ----------
-        fixed_shapes : bool
-            Whether all batches have one shape, but for the last one. Each shape is
-            compiled anew.
+        ``fixed_shapes``: whether all batches have one shape, but for the last one. Each
+        shape is compiled anew.
         """
         model, jit = self.model, None
         if self.jit == "auto":
@@ -336,16 +327,10 @@ class KerasSide:
     ) -> Iterator[None]:
         """Context of calls of the model: hand the state over, and take it back.
 
-        Parameters
-        ----------
-        stateful : bool
-            Whether the state is carried from call to call and kept. Validation in
-            between always starts from the state at the beginning, and keeps nothing.
-        training : bool
-        losses : bool
-            Whether they are asked for.
-        spiking : bool or None
-            How neurons run where nothing is trained, see `.form_of`.
+        ``stateful``: whether the state is carried from call to call and kept. Validation
+        in between always starts from the state at the beginning, and keeps nothing.
+        ``losses``: whether they are asked for. ``spiking``: how neurons run where nothing
+        is trained, see `.form_of`.
         """
         live = self.live
         live.pull()

@@ -65,8 +65,6 @@ class ProbeLoss:
     ----------
     name : str
         The probe's.
-    loss : str or callable or keras.losses.Loss
-    weight : float or None
     """
 
     def __init__(self, name: str, loss: Any, weight: float | None) -> None:
@@ -217,10 +215,7 @@ class NengoModel(TrainsSome, keras.Model):
 
         Each call of what is written starts from the state of the simulation as it is now.
 
-        Raises
-        ------
-        ~nengo.exceptions.SimulationError
-            If a file could only be used in this process.
+        Raises `SimulationError` if a file could only be used in this process.
         """
         self._begin()
         with self.around_export():
@@ -328,7 +323,6 @@ class FiniteParameters(keras.callbacks.Callback):
 
     Parameters
     ----------
-    side : KerasSide
     stop : bool
         End it with a warning instead of an error, as `keras.callbacks.TerminateOnNaN`
         does.
@@ -357,16 +351,8 @@ class FiniteParameters(keras.callbacks.Callback):
 def with_callbacks(given: Any, first: Callable[[list[Any]], list[Any]]) -> Iterator[Any]:
     """The user's callbacks, behind some more.
 
-    Parameters
-    ----------
-    given : keras.callbacks.Callback or list of them or CallbackList or None
-    first : callable
-        ``first(callbacks)`` makes the list of the others.
-
-    Yields
-    ------
-    list of keras.callbacks.Callback or CallbackList
-        What Keras is to be given.
+    ``first``: ``first(callbacks)`` makes the list of the others. Yields what Keras is to
+    be given.
     """
     lists = isinstance(given, keras.callbacks.CallbackList)
     users = given.callbacks if lists else keras.tree.flatten(given)
@@ -394,15 +380,8 @@ ALIASES = ("mse", "mae", "mape", "msle", "kld", "accuracy", "acc", "crossentropy
 def check_names(arguments: Mapping) -> None:
     """Check that all strings among the arguments of ``compile`` name something.
 
-    Parameters
-    ----------
-    arguments : mapping
-        ``optimizer``, and by name of probe ``loss``, ``metrics``, ``weighted_metrics``.
-
-    Raises
-    ------
-    ~nengo.exceptions.ValidationError
-        It lists the names that are near.
+    ``arguments``: ``optimizer``, and by name of probe ``loss``, ``metrics``,
+    ``weighted_metrics``. Raises `ValidationError`: it lists the names that are near.
     """
     _check(arguments["optimizer"], "optimizer", keras.optimizers)
     for argument in ("loss", "metrics", "weighted_metrics"):

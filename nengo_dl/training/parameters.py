@@ -75,18 +75,11 @@ class Parameter:
 def collect_parameters(model: Model) -> list[Parameter]:
     """All parameters of a built model.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        The model. It need not have been built from a network (``model.toplevel`` may be
-        None); then objects are named by the order in which they were built.
-
-    Returns
-    -------
-    list of Parameter
-        Encoders and biases of all ensembles, then the weights of all connections, then
-        those of decoded probes, each in the order in which they were built. Ensembles
-        in `~nengo.Direct` mode and connections without weights have none.
+    ``model``: the model. It need not have been built from a network (``model.toplevel``
+    may be None); then objects are named by the order in which they were built. Returns:
+    encoders and biases of all ensembles, then the weights of all connections, then those
+    of decoded probes, each in the order in which they were built. Ensembles in
+    `~nengo.Direct` mode and connections without weights have none.
     """
     network = model.toplevel
     names = object_names(model)
@@ -166,15 +159,7 @@ def _is_of_probe(obj):
 def probe_connections(model: Model) -> dict[Probe, Connection]:
     """The connections that were built to decode what probes read.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        The built model.
-
-    Returns
-    -------
-    dict
-        The connection of each decoded `~nengo.Probe`.
+    Returns the connection of each decoded `~nengo.Probe`.
     """
     return {obj.post_obj: obj for obj in model.params if _is_of_probe(obj)}
 
@@ -182,19 +167,11 @@ def probe_connections(model: Model) -> dict[Probe, Connection]:
 def object_names(model: Model) -> dict[Any, str]:
     """Names of the built objects that say where in the network they are.
 
-    Parameters
-    ----------
-    model : ~nengo.builder.Model
-        The built model.
-
-    Returns
-    -------
-    dict
-        Unique names, also of networks. ``networks['memory'].ensembles[2]`` is the third
-        ensemble, without a label, in the network labelled ``memory``. Objects with a
-        label are named by it, connections without one by their ends; where that is not
-        unique, a number is added, ``connections['a -> b'#2]``. Neurons are named
-        ``ensembles['a'].neurons``.
+    Returns: unique names, also of networks. ``networks['memory'].ensembles[2]`` is the
+    third ensemble, without a label, in the network labelled ``memory``. Objects with a
+    label are named by it, connections without one by their ends; where that is not
+    unique, a number is added, ``connections['a -> b'#2]``. Neurons are named
+    ``ensembles['a'].neurons``.
     """
     names = {}
     if model.toplevel is not None:
@@ -254,15 +231,8 @@ def _end_name(end, names):
 def initial_value(signal: Signal) -> np.ndarray:
     """The value that a parameter's signal was built with.
 
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        The signal.
-
-    Returns
-    -------
-    ndarray
-        Its initial value; of a sparse signal, the entries that `sparse_indices` lists.
+    Returns: its initial value; of a sparse signal, the entries that `sparse_indices`
+    lists.
     """
     return entries(signal)[2] if signal.sparse else signal.initial_value
 
@@ -270,16 +240,8 @@ def initial_value(signal: Signal) -> np.ndarray:
 def sparse_indices(signal: Signal) -> np.ndarray:
     """Where the values of a sparse signal stand in the matrix.
 
-    Parameters
-    ----------
-    signal : ~nengo.builder.Signal
-        A sparse signal.
-
-    Returns
-    -------
-    ndarray of int
-        Row and column of each entry, ``(n_nonzero, 2)``, in the order that values of
-        sparse parameters have everywhere in this package.
+    ``signal``: a sparse signal. Returns: row and column of each entry, ``(n_nonzero,
+    2)``, in the order that values of sparse parameters have everywhere in this package.
     """
     rows, columns, _ = entries(signal)
     return np.stack([rows, columns], axis=1)
@@ -293,7 +255,6 @@ class ParameterStore(Mapping[Signal, np.ndarray]):
 
     Parameters
     ----------
-    model : ~nengo.builder.Model
     dtype : dtype
         The simulator's.
 
@@ -451,7 +412,6 @@ class LayerVariables:
 
     Parameters
     ----------
-    model : ~nengo.builder.Model
     entries : list of Parameter
         The parameters of the model; those of layers among them.
 
@@ -477,15 +437,8 @@ class LayerVariables:
     def untrained(self, used: Set[Signal]) -> frozenset[int]:
         """Variables that Keras would train, and the network does not.
 
-        Parameters
-        ----------
-        used : set of Signal
-            Parameters that the probes depend on.
-
-        Returns
-        -------
-        frozenset of int
-            What ``id`` gives for them.
+        ``used``: parameters that the probes depend on. Returns what ``id`` gives for
+        them.
         """
         return frozenset(
             id(variable)
@@ -528,12 +481,6 @@ class LiveState:
     A parameter has its value in up to three places: in the store, in the Keras variables
     that training writes, and, if a learning rule changes it, in the state of the
     simulation. Whoever needs values goes through here, so that the places agree.
-
-    Parameters
-    ----------
-    program : Program
-    parameters : ParameterStore
-    seed : int
 
     Attributes
     ----------
@@ -593,10 +540,7 @@ class LiveState:
     def write(self, values: Mapping[Signal, Any]) -> None:
         """Give parameters other values.
 
-        Parameters
-        ----------
-        values : dict
-            Base signal -> array.
+        ``values``: base signal -> array.
         """
         self.pull()  # or what is in the variables would come back afterwards
         if self.parameters.write(values):

@@ -71,13 +71,7 @@ class Turns:
     def refuse_inside(self, method: str) -> None:
         """An error if a method is called from where its simulator waits for its end.
 
-        Parameters
-        ----------
-        method : str
-
-        Raises
-        ------
-        ~nengo.exceptions.SimulationError
+        Raises `SimulationError`.
         """
         if self.holder is not None:
             inside = self._inside()
@@ -143,10 +137,7 @@ class Turns:
     def taken(self, method: str) -> Iterator[None]:
         """Context of a method whose turn it is; it waits for that.
 
-        Raises
-        ------
-        ~nengo.exceptions.SimulationError
-            If it would be waited for itself.
+        Raises `SimulationError` if it would be waited for itself.
         """
         while not self.lock.acquire(timeout=PATIENCE):
             self.refuse_awaited(method)
@@ -161,13 +152,7 @@ class Turns:
     def refuse_awaited(self, method: str) -> None:
         """An error if the thread that holds the lock waits for the end of this one.
 
-        Parameters
-        ----------
-        method : str
-
-        Raises
-        ------
-        ~nengo.exceptions.SimulationError
+        Raises `SimulationError`.
         """
         me, awaited = threading.current_thread(), False
         for frame in frames(sys._current_frames().get(self.thread or 0)):
@@ -286,12 +271,8 @@ def tensorflow_defaults(device: str | None, dtype: np.dtype) -> Iterator[None]:
     This is for what a user or this package makes there. It takes seconds to import
     TensorFlow and Keras; as long as neither has been imported there is nothing to do.
 
-    Parameters
-    ----------
-    device : str or None
-        None leaves the choice to TensorFlow.
-    dtype : numpy.dtype
-        The type of new Keras variables, losses and metrics.
+    ``device``: None leaves the choice to TensorFlow. ``dtype``: the type of new Keras
+    variables, losses and metrics.
     """
     with contextlib.ExitStack() as stack:
         if device is not None and "tensorflow" in sys.modules:

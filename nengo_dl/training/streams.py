@@ -38,14 +38,10 @@ class Stream:
     ----------
     about : TrainingData
         What each element is checked against, and completed with.
-    source : tf.data.Dataset or iterator or keras.utils.PyDataset
-    n_steps : int or None
-    stateful : bool
     where : str
         For error messages.
     targets : bool
         Whether targets are expected beside the data.
-    class_weight : dict, optional
 
     Attributes
     ----------
@@ -132,13 +128,8 @@ class Stream:
     ) -> Given:
         """Check one element, and complete it.
 
-        Parameters
-        ----------
-        element
-            Arrays, or a `Symbol` in the place of each.
-        where : str, optional
-        symbolic : bool
-            Whether they are symbols.
+        ``element``: arrays, or a `Symbol` in the place of each. ``symbolic``: whether
+        they are symbols.
         """
         x, y, weight = self.parts(element)
         where = where or self.where
@@ -160,12 +151,7 @@ class Stream:
     def element(self, value: Any, number: int) -> tuple[Any, ...]:
         """One element as Keras takes it: dicts of arrays by name.
 
-        Parameters
-        ----------
-        value
-            What the user's generator or dataset gave.
-        number : int
-            Of the element.
+        ``value``: what the user's generator or dataset gave. ``number``: of the element.
         """
         where = f"{self.where} (element {number} of the {self.kind})"
         given = self.check(value, where)
@@ -293,13 +279,7 @@ def _spec(array):
 
 
 class CompletedDataset(keras.utils.PyDataset):
-    """A user's dataset, whose elements are checked and completed.
-
-    Parameters
-    ----------
-    stream : Stream
-    source : keras.utils.PyDataset
-    """
+    """A user's dataset, whose elements are checked and completed."""
 
     def __init__(self, stream: Stream, source: keras.utils.PyDataset) -> None:
         super().__init__(
@@ -351,11 +331,6 @@ class SymbolicStream:
 
     The rest, such as the number of items, is checked as elements come, inside of
     TensorFlow; Python is called only if something does not fit, to say what.
-
-    Parameters
-    ----------
-    stream : Stream
-    source : tf.data.Dataset
     """
 
     def __init__(self, stream: Stream, source: Any) -> None:
@@ -571,8 +546,6 @@ class Order(keras.callbacks.Callback):
     ----------
     live : LiveState
         Counts the epochs of all trainings since the last reset.
-    seed : int
-    items : int
     first : int
         The number of the first epoch, as Keras was told. From 0 on, epochs are counted
         on from those of earlier trainings; else the caller counts.
@@ -598,14 +571,7 @@ class Order(keras.callbacks.Callback):
 def batches(parts: Any, order: Order, items: int, size: int) -> tf.data.Dataset:
     """The batches of an epoch.
 
-    Parameters
-    ----------
-    parts : nested tuples and dicts of array
-        Each ``(items, ...)``.
-    order : Order
-    items : int
-    size : int
-        Of all batches but perhaps the last.
+    ``parts``: each ``(items, ...)``. ``size``: of all batches but perhaps the last.
     """
     whole = items // size
 
@@ -641,21 +607,9 @@ def batches(parts: Any, order: Order, items: int, size: int) -> tf.data.Dataset:
 def split(parts: Any, fraction: float, items: int, where: str) -> tuple[Any, Any, int]:
     """Items for training and for validation, of which the latter are the last ones.
 
-    Parameters
-    ----------
-    parts : nested tuples and dicts of array
-    fraction : float
-        Of the items that are for validation.
-    items : int
-    where : str
-        For error messages.
-
-    Returns
-    -------
-    training, validation : as ``parts``
-        Views of the same arrays.
-    items : int
-        For training.
+    ``fraction``: of the items that are for validation. ``where``: for error messages.
+    Returns ``training, validation``: views of the same arrays. Returns ``items``: for
+    training.
     """
     first = int(np.floor(items * (1.0 - fraction)))
     if first in (0, items):

@@ -54,8 +54,6 @@ class Variant:
 
     Parameters
     ----------
-    program : Program
-    use : Specialization
     settings : dict
         ``jit``, ``checkpoint``, ``truncate``.
     learned : set of Signal
@@ -235,13 +233,8 @@ class Variant:
     def keep(self, following: list[Any], items: Any, n_steps: Any) -> None:
         """Carry the state to the next call, as far as calls are to keep it.
 
-        Parameters
-        ----------
-        following : list of (rows, batch) tensor
-            The state after the call.
-        items : tensor
-            Number of batch items that the call was given; the others stay as they are.
-        n_steps : tensor
+        ``following``: the state after the call. ``items``: number of batch items that the
+        call was given; the others stay as they are.
         """
         given = tf.range(self.program.batch)[None] < items
         started = [tf.stop_gradient(array) for array in self.started.add(self.state)]

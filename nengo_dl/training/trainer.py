@@ -67,15 +67,12 @@ class Trainer:
 
     Parameters
     ----------
-    network : ~nengo.Network or None
     model : ~nengo.builder.Model
         Built from the network.
-    live : LiveState
     nodes : dict
         Input node -> name.
     keep_history : dict
         Probe -> False, if only its last step is given.
-    turns : Turns
     one_item : bool
         Whether data may be without the axis for items.
     progress : callable
@@ -289,14 +286,8 @@ class Trainer:
     def side(self, what: str) -> KerasSide:
         """The layer and the model, made on the first use.
 
-        Parameters
-        ----------
-        what : str
-            The method or attribute of the simulator that needs them.
-
-        Raises
-        ------
-        ~nengo.exceptions.SimulatorClosed
+        ``what``: the method or attribute of the simulator that needs them. Raises
+        `SimulatorClosed`.
         """
         if self.live.closed:
             raise SimulatorClosed(f"Simulator.{what}: the simulator is closed.")
@@ -380,10 +371,7 @@ class Trainer:
     ) -> tuple[dict[str, Any], list[Stream]]:
         """Data as arguments for Keras, and the streams among them.
 
-        Parameters
-        ----------
-        arguments : dict
-            The other arguments for Keras; those about the data are completed.
+        ``arguments``: the other arguments for Keras; those about the data are completed.
         """
         from nengo_dl.training.streams import Stream
 

@@ -81,10 +81,8 @@ class ConvertOperator(LayerConverter):
     def operands(self) -> list[Any]:
         """The two arguments: an `Array`, or a constant with the shape of the output.
 
-        Raises
-        ------
-        ValueError
-            If a constant is not the same for all items of a batch and all steps.
+        Raises `ValueError` if a constant is not the same for all items of a batch and all
+        steps.
         """
         arrays = iter(self.inputs)
         values = [id(value) for value in self.call.inputs]
