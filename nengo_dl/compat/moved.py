@@ -15,9 +15,6 @@ MOVED = {
     "nengo_dl.compiler.simplifications": "nengo_dl.compat.graph_optimizer",
     "nengo_dl.compiler.sorters": "nengo_dl.compat.graph_optimizer",
     "nengo_dl.converter.recurrent": "nengo_dl.converter.layers.recurrent",
-    "nengo_dl.simulator.params_io": "nengo_dl.simulator.objects",
-    "nengo_dl.simulator.summary": "nengo_dl.simulator.data",
-    "nengo_dl.training.probe_names": "nengo_dl.training.data",
 }
 
 #: folder -> module -> the modules that were joined to it
@@ -47,6 +44,25 @@ JOINED = {
         "python_calls": "originals",
         "randomness": "random_numbers",
         "variables": "parameter_banks starting_values",
+    },
+    "simulator": {
+        "archives": "plain",
+        "building": "checks decoder_cache decoders",
+        "data": "signals summary",
+        "files": "host_state numbered_names",
+        "objects": "params_io",
+        "run": "progress",
+        "saving": "pickling",
+    },
+    "training": {
+        "advice": "finite",
+        "data": "probe_names",
+        "gradients": "kernel_gradients",
+        "inputs": "targets",
+        "model": "epochs loss_names",
+        "parameters": "layer_variables live parameter_store",
+        "sharing": "defaults turns",
+        "streams": "shuffling symbolic_streams",
     },
 }
 MOVED |= {

@@ -236,7 +236,7 @@ def _trained(converter, arrays):
         expected = _flat(_call(model, arrays))
         _restore(model, before)
         with _simulator(converter, arrays) as sim:
-            sim._program.draw_as_layers_would()  # pyright: ignore[reportOptionalMemberAccess]  # open
+            sim.tensor_graph.draw_as_layers_would()
             sim.compile(keras.optimizers.SGD(RATE), loss="mse")
             shaped = {
                 probe: y.reshape(len(y), _time(converter, probe, arrays), -1)

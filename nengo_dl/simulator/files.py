@@ -5,27 +5,33 @@ They are written and read by `nengo_dl.simulator.archives`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nengo.exceptions import ValidationError
+
+from nengo_dl.notices import warn
+from nengo_dl.runtime.program import Program
+
+if TYPE_CHECKING:
+    from nengo import Network
+
 import contextlib
 import errno
 import io
 import os
-import re
 import reprlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from nengo import Network
 from nengo.builder import Signal
-from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.exact_callbacks import COUNT, Digits
-from nengo_dl.notices import warn
-from nengo_dl.runtime.program import Program
 from nengo_dl.simulator import archives
-from nengo_dl.simulator.run import host_label
 
 _NUMBERS = "fiubc"  # the kinds of dtype that files may hold
 
@@ -612,3 +618,9 @@ def _by_form(names: Iterable[str], words: frozenset[str]) -> dict[str, list[str]
         numbers = [int(match[2] or 0) for match in pattern.finditer(name)]
         found[pattern.sub(r"\1_*", name)].append((numbers, name))
     return {form: [name for _, name in sorted(v)] for form, v in found.items()}
+
+
+def host_label(host) -> str:
+    """What to call a host, without addresses in memory."""
+    name = host.kind.__name__ if host.kind else host.label
+    return re.sub(r" at 0x[0-9a-f]+", "", name)

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-import re
-import sys
-import threading
-import time
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from html import escape
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nengo import Network
+from nengo.builder import Model
 from nengo.exceptions import ValidationError
+
+from nengo_dl.config import get_setting
+from nengo_dl.notices import warn
+from nengo_dl.simulator.data import ProbeLog
+
+if TYPE_CHECKING:
+    from nengo import Probe
+    from nengo.utils.progress import ProgressBar
+
+    from nengo_dl.simulator.simulator import Simulator
+
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from html import escape
+from typing import TYPE_CHECKING
+
+from nengo.exceptions import SimulatorClosed
 from nengo.rc import rc
 from nengo.utils.progress import NoProgressBar, Progress, ProgressBar, to_progressbar
 
+from nengo_dl.compat.older import older_data
 from nengo_dl.compiler.lowering import source_key
-from nengo_dl.config import get_setting
-from nengo_dl.kernels.captured_state import CapturedState, Contents
-from nengo_dl.notices import warn
+from nengo_dl.runtime.executor import Seen
 from nengo_dl.runtime.forms import Form, forward_form
-from nengo_dl.runtime.interrupts import between_steps
-from nengo_dl.runtime.program import Program
-from nengo_dl.runtime.sampling import Seen
-from nengo_dl.simulator.data import ProbeLog, RecordedSteps, SimulationData
+from nengo_dl.runtime.stepwise import between_steps
+from nengo_dl.simulator.data import RecordedSteps, SimulationData
+from nengo_dl.simulator.saving import Beginning
+from nengo_dl.training.advice import form_asked_for
 from nengo_dl.training.inputs import resolve_data
 from nengo_dl.training.parameters import LiveState
-from nengo_dl.training.sharing import Turns
+from nengo_dl.training.sharing import PATIENCE, Turns
 
 if TYPE_CHECKING:
     from nengo import Network, Node, Probe
     from nengo.builder import Model
-    from nengo.utils.progress import ProgressBar
     from typing_extensions import Self
 
 
+@dataclass(eq=False)
 class Run:
     """A simulation that goes on step by step, and the data of its probes.
 
@@ -58,34 +75,21 @@ class Run:
         What Python functions kept when the processes began.
     """
 
-    beginning: Beginning
+    network: Network | None
+    model: Model
+    live: LiveState
+    logs: dict[Probe, ProbeLog]
+    nodes: dict[Node, str]
+    turns: Turns
+    one_item: bool
+    beginning: Beginning = field(init=False)
 
-    def __init__(
-        self,
-        network: Network | None,
-        model: Model,
-        live: LiveState,
-        logs: dict[Probe, ProbeLog],
-        nodes: dict[Node, str],
-        turns: Turns,
-        one_item: bool,
-    ) -> None:
-        self.network = network
-        self.model = model
-        self.live = live
-        self.logs = logs
-        self.nodes = nodes
-        self.one_item = one_item
-        self.stateful = get_setting(network, "stateful")
+    def __post_init__(self) -> None:
+        live = self.live
+        self.stateful = get_setting(self.network, "stateful")
         self.recorded = RecordedSteps()
-        self.data = SimulationData(
-            model,
-            logs,
-            values=live.value,
-            version=live.version,
-            reading=turns.reading,
-            loaded=live.loaded,
-        )
+        about = (live.value, live.version, self.turns.reading, live.loaded)
+        self.data = SimulationData(self.model, self.logs, *about)
 
     def begin(self, seed: int) -> None:
         """The first state, with processes of a seed: from here on it can run."""
@@ -249,6 +253,81 @@ class Run:
         """The times of the steps that there are probe data of, every so many steps."""
         steps = self.recorded.numbers
         return self.model.dt * steps[steps % period < 1]
+
+
+# what users call ----------------------------------------------------------------
+
+
+def run(sim: Simulator, time_in_seconds: float, arguments: dict[str, Any]) -> None:
+    """See `Simulator.run`; ``arguments`` are for ``run_steps``."""
+    sim._require_open("run")
+    n_steps = steps_of(time_in_seconds, sim.dt, sim)
+    if n_steps == 0:
+        warn(
+            f"{time_in_seconds} results in running for 0 timesteps. Simulator still "
+            f"at time {sim.time}. A step takes {sim.dt} seconds"
+        )
+        return
+    sim.run_steps(n_steps, **arguments)
+
+
+def run_steps(
+    sim: Simulator,
+    n_steps: Any,
+    data: Any,
+    progress_bar: Any,
+    stateful: bool,
+    spiking: bool | None,
+    older: dict[str, Any],
+) -> None:
+    """See `Simulator.run_steps`."""
+    sim._require_open("run")
+    spiking = form_asked_for(sim.model, spiking)
+    form = None if spiking is None else sim._run.form(spiking)
+    n_steps = older.pop("steps", None) if n_steps is None else n_steps
+    steps = whole_steps(n_steps, sim)
+    data = older_data("run_steps", data, older) if older else data
+    shown = sim.progress_bar if progress_bar is None else progress_bar
+    sim._run.run_steps(steps, data, shown, stateful, form)
+
+
+def step(sim: Simulator, arguments: Mapping[str, Any]) -> None:
+    """See `Simulator.step`; ``arguments`` are for ``run_steps``."""
+    if sim.closed:
+        raise SimulatorClosed("Simulator cannot run because it is closed.")
+    # as `in_turn`, without the cost of a wrapper
+    turns = sim._turns
+    if turns.holder is not None:
+        turns.refuse_inside("step")
+    while not turns.lock.acquire(timeout=PATIENCE):
+        turns.refuse_awaited("step")
+    before, turns.holder = turns.holder, "step"
+    turns.thread = threading.get_ident()
+    try:
+        if arguments or not sim._run.step():
+            sim.run_steps(1, **{"progress_bar": False, **arguments})
+    except Exception as error:
+        turns.add_place(error)
+        raise
+    finally:
+        turns.holder = before
+        turns.lock.release()
+
+
+def trange(sim: Simulator, sample_every: float | None, dt: float | None) -> np.ndarray:
+    """See `Simulator.trange`."""
+    if dt is not None:
+        if sample_every is not None:
+            raise ValidationError(
+                "Cannot specify both `dt` and `sample_every`. Use `sample_every` only.",
+                attr="dt",
+                obj=sim,
+            )
+        warn("`dt` is deprecated. Use `sample_every` instead.", DeprecationWarning)
+        sample_every = dt
+    if sample_every is None:
+        return sim._run.times(1)
+    return sim._run.times(period(sample_every, sim) / sim.dt)
 
 
 # showing how far a long task has come -------------------------------------------
@@ -571,66 +650,78 @@ class TerminalBar(DelayedBar):
 # what Python functions keep ------------------------------------------------------
 
 
-class Beginning:
-    """What Python functions kept when they were made, to see later what has changed.
+# how long to run, and how often to look -----------------------------------------
 
-    Step functions may keep something in variables of their own, which no file can hold;
-    functions of nodes in anything that they reach.
+
+def whole_steps(n_steps: Any, obj: Any = None) -> int:
+    """A number of steps: whole and not negative.
+
+    Raises `ValidationError` if it is something else.
     """
-
-    def __init__(self, program: Program) -> None:
-        self._captured = [(host, host.captured()) for host in program.hosts.values()]
-        self._own = [(host, [c.own() for c in states]) for host, states in self._captured]
-        #: of all together, so that what several functions reach is looked at once
-        self._others = self._reached([c for _, states in self._captured for c in states])
-
-    def _reached(self, captured: list[CapturedState]) -> Contents:
-        known = [obj for _, own in self._own for item in own for obj in item.objects]
-        given = [obj for item in captured for obj in item.given.values()]
-        functions = [f for item in captured for f in item.functions]
-        return CapturedState(functions, None, [*known, *given]).others()
-
-    def check(self) -> None:
-        """Refuse what step functions have changed, and warn of what others have.
-
-        Raises `ValidationError`.
-        """
-        for host, own in self._own:
-            names = dict.fromkeys(name for item in own for name in item.changed())
-            if names:
-                raise ValidationError(
-                    f"the state of {host_label(host)} cannot be saved: its step function "
-                    f"keeps {_shown(names)} for itself. {_sentence(host.keep_instead)}, "
-                    "save without include_state, or run the steps before once more "
-                    "instead of loading",
-                    attr="save_params",
-                )
-        changed = set(self._others.changed())
-        for host, captured in self._captured if changed else ():
-            reached = self._reached(captured).names
-            names = [
-                n for n in changed if n in reached or n.rpartition(".")[0] in reached
-            ]
-            if names:
-                warn(
-                    f"Simulator.save_params: {host_label(host)} can reach "
-                    f"{_shown(names)}, which changed since the simulator was made "
-                    f"and is not saved. If its output depends on it, {host.keep_instead}",
-                    once=("not saved", host_label(host), *sorted(names)),
-                )
+    try:
+        steps = int(n_steps)
+    except (TypeError, ValueError, OverflowError):
+        steps = None
+    if steps is None or steps != n_steps or isinstance(n_steps, str | bytes):
+        raise ValidationError(
+            f"expected a whole number of steps, got {n_steps!r}", attr="n_steps", obj=obj
+        )
+    if steps < 0:
+        raise ValidationError(
+            f"must not be negative (got {steps})", attr="n_steps", obj=obj
+        )
+    return steps
 
 
-def host_label(host) -> str:
-    """What to call a host, without addresses in memory."""
-    name = host.kind.__name__ if host.kind else host.label
-    return re.sub(r" at 0x[0-9a-f]+", "", name)
+#: a number of steps beyond which not every step has a time of its own
+MOST_STEPS = 2**53
 
 
-def _shown(names: Iterable[str]) -> str:
-    names = sorted(name or "something" for name in names)
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(repr, names[:5])) + more
+def real_number(value: Any) -> float | None:
+    """A real number as such; None if it is something else."""
+    if isinstance(value, str | bytes) or np.ndim(value):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def steps_of(time_in_seconds: Any, dt: float, obj: Any = None) -> int:
+    """How many steps come nearest to a length of time.
+
+    ``time_in_seconds``: finite, and at least 0. ``dt``: length of a step in seconds.
+    ``obj``: for the message. Raises `ValidationError` if it is anything else.
+
+    Examples
+    --------
+    >>> steps_of(0.0102, dt=0.001)
+    10
+    """
+    seconds, problem = real_number(time_in_seconds), None
+    if seconds is None:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        problem = f"expected a length of time in seconds, got {time_in_seconds!r}"
+    elif seconds < 0:
+        problem = f"must be positive (got {seconds:g})"
+    elif seconds / dt >= MOST_STEPS:
+        problem = f"{seconds:g} seconds are more than {MOST_STEPS:.0e} steps of {dt:g}"
+    if problem is not None:
+        raise ValidationError(problem, attr="time_in_seconds", obj=obj)
+    return int(np.round(seconds / dt))
+
+
+def period(sample_every: Any, obj: Any = None) -> float:
+    """The sampling period of a probe in seconds, as a number.
+
+    Raises `ValidationError` if it is no positive finite number.
+    """
+    value = real_number(sample_every)
+    if value is None or not 0 < value < math.inf:
+        raise ValidationError(
+            f"expected a positive number of seconds; got {sample_every!r}",
+            attr="sample_every",
+            obj=obj,
+        )
+    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +13,18 @@ from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.lowering import signal_index
+from nengo_dl.kernels.callbacks import CapturedState, Contents
 from nengo_dl.notices import warn
+from nengo_dl.runtime.program import Program
 from nengo_dl.simulator import files, objects
 from nengo_dl.simulator.data import RecordedSteps
+from nengo_dl.simulator.files import host_label
 from nengo_dl.simulator.objects import fixed_gains
-from nengo_dl.simulator.run import Run
 from nengo_dl.training.advice import check_parameters, checked
 from nengo_dl.training.parameters import Parameter
 
 if TYPE_CHECKING:
+    from nengo_dl.simulator.run import Run
     from nengo_dl.simulator.simulator import Simulator
 
 #: what the names of arrays end with that tell which entries of a state are not simulated
@@ -229,7 +232,7 @@ def state_of(sim: Simulator) -> dict[str, Any]:
         program.settle()
         values, processes = program.store.copy(), program.snapshot_hosts()
         state.update(state=values, processes=processes, open=program.is_open)
-        state.update(process_seed=live.process_seed, asked=program.asked)
+        state.update(process_seed=live.process_seed, asked=program.chooser.asked)
         state["waiting"] = program.waiting_inputs(live.n_steps)
         state["random"] = program.random_numbers()
     return {
@@ -272,7 +275,7 @@ def set_state(sim: Simulator, state: dict[str, Any]) -> None:
         program.written()
     program.compile()
     run.begin(state["process_seed"])
-    program.asked = state.get("asked", 0)
+    program.chooser.asked = state.get("asked", 0)
     program.store.restore(state["state"])
     program.restore_hosts(state["processes"])
     program.go_on_with_numbers(state.get("random", {}))
@@ -288,3 +291,62 @@ def _last_ones(sim: Simulator, n_steps: int) -> RecordedSteps:
     recorded = RecordedSteps()
     recorded.add(n_steps - count + 1, count)
     return recorded
+
+
+class Beginning:
+    """What Python functions kept when they were made, to see later what has changed.
+
+    Step functions may keep something in variables of their own, which no file can hold;
+    functions of nodes in anything that they reach.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._captured = [(host, host.captured()) for host in program.hosts.values()]
+        self._own = [(host, [c.own() for c in states]) for host, states in self._captured]
+        #: of all together, so that what several functions reach is looked at once
+        self._others = self._reached([c for _, states in self._captured for c in states])
+
+    def _reached(self, captured: list[CapturedState]) -> Contents:
+        known = [obj for _, own in self._own for item in own for obj in item.objects]
+        given = [obj for item in captured for obj in item.given.values()]
+        functions = [f for item in captured for f in item.functions]
+        return CapturedState(functions, None, [*known, *given]).others()
+
+    def check(self) -> None:
+        """Refuse what step functions have changed, and warn of what others have.
+
+        Raises `ValidationError`.
+        """
+        for host, own in self._own:
+            names = dict.fromkeys(name for item in own for name in item.changed())
+            if names:
+                raise ValidationError(
+                    f"the state of {host_label(host)} cannot be saved: its step function "
+                    f"keeps {_shown(names)} for itself. {_sentence(host.keep_instead)}, "
+                    "save without include_state, or run the steps before once more "
+                    "instead of loading",
+                    attr="save_params",
+                )
+        changed = set(self._others.changed())
+        for host, captured in self._captured if changed else ():
+            reached = self._reached(captured).names
+            names = [
+                n for n in changed if n in reached or n.rpartition(".")[0] in reached
+            ]
+            if names:
+                warn(
+                    f"Simulator.save_params: {host_label(host)} can reach "
+                    f"{_shown(names)}, which changed since the simulator was made "
+                    f"and is not saved. If its output depends on it, {host.keep_instead}",
+                    once=("not saved", host_label(host), *sorted(names)),
+                )
+
+
+def _shown(names: Iterable[str]) -> str:
+    names = sorted(name or "something" for name in names)
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from nengo_dl import program_cache
 from nengo_dl.compat.older import (
     OLDER,
     as_keras_optimizer,
-    older_data,
     older_options,
     older_saving,
 )
@@ -39,23 +37,19 @@ from nengo_dl.simulator.building import (
     built_model,
     no_attribute,
     pass_on_advice,
-    period,
     positive_int,
     probe_logs,
     sampling_of,
     seed_number,
-    steps_of,
     strategies,
     warn_of_overflow,
-    whole_steps,
 )
 from nengo_dl.simulator.data import SignalValues, count, summary
-from nengo_dl.simulator.run import Run, progress
+from nengo_dl.simulator.run import Run, progress, run, run_steps, step, trange
 from nengo_dl.simulator.saving import Files, set_state, state_of
-from nengo_dl.training.advice import form_asked_for
 from nengo_dl.training.inputs import input_nodes, nodes_names
 from nengo_dl.training.parameters import LiveState, ParameterStore
-from nengo_dl.training.sharing import PATIENCE, Turns, in_turn, tensorflow_defaults
+from nengo_dl.training.sharing import Turns, in_turn, tensorflow_defaults
 from nengo_dl.training.trainer import ProbeDict, Trainer
 
 if TYPE_CHECKING:
@@ -379,15 +373,7 @@ class Simulator:
             If the time is negative, infinite, or no number.
         ~nengo.exceptions.SimulatorClosed
         """
-        self._require_open("run")
-        n_steps = steps_of(time_in_seconds, self.dt, self)
-        if n_steps == 0:
-            warn(
-                f"{time_in_seconds} results in running for 0 timesteps. Simulator still "
-                f"at time {self.time}. A step takes {self.dt} seconds"
-            )
-            return
-        self.run_steps(n_steps, progress_bar=progress_bar, **kwargs)
+        run(self, time_in_seconds, {"progress_bar": progress_bar, **kwargs})
 
     @in_turn
     def run_steps(
@@ -456,14 +442,7 @@ class Simulator:
         >>> len(np.unique(spikes)), len(np.unique(rates)) > 2
         (2, True)
         """
-        self._require_open("run")
-        spiking = form_asked_for(self.model, spiking)
-        form = None if spiking is None else self._run.form(spiking)
-        n_steps = older.pop("steps", None) if n_steps is None else n_steps
-        steps = whole_steps(n_steps, self)
-        data = older_data("run_steps", data, older) if older else data
-        shown = self.progress_bar if progress_bar is None else progress_bar
-        self._run.run_steps(steps, data, shown, stateful, form)
+        run_steps(self, n_steps, data, progress_bar, stateful, spiking, older)
 
     def step(self, **kwargs: Unpack[StepArguments]) -> None:
         """Advance the simulation by one step (``dt`` seconds).
@@ -473,25 +452,7 @@ class Simulator:
         **kwargs
             See `run_steps`; no progress is shown.
         """
-        if self.closed:
-            raise SimulatorClosed("Simulator cannot run because it is closed.")
-        # as `in_turn`, without the cost of a wrapper
-        turns = self._turns
-        if turns.holder is not None:
-            turns.refuse_inside("step")
-        while not turns.lock.acquire(timeout=PATIENCE):
-            turns.refuse_awaited("step")
-        before, turns.holder = turns.holder, "step"
-        turns.thread = threading.get_ident()
-        try:
-            if kwargs or not self._run.step():
-                self.run_steps(1, **{"progress_bar": False, **kwargs})
-        except Exception as error:
-            turns.add_place(error)
-            raise
-        finally:
-            turns.holder = before
-            turns.lock.release()
+        step(self, kwargs)
 
     @in_turn
     def reset(
@@ -556,19 +517,7 @@ class Simulator:
         ~nengo.exceptions.ValidationError
             If the period is no positive number.
         """
-        if dt is not None:
-            if sample_every is not None:
-                raise ValidationError(
-                    "Cannot specify both `dt` and `sample_every`. Use `sample_every` "
-                    "only.",
-                    attr="dt",
-                    obj=self,
-                )
-            warn("`dt` is deprecated. Use `sample_every` instead.", DeprecationWarning)
-            sample_every = dt
-        if sample_every is None:
-            return self._run.times(1)
-        return self._run.times(period(sample_every, self) / self.dt)
+        return trange(self, sample_every, dt)
 
     def get_name(self, obj: Node | Probe) -> str:
         """The name of an input node or a probe, unique in its network.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from nengo_dl.training.inputs import (
 )
 
 if TYPE_CHECKING:
-    from nengo import Network, Node, Probe
+    from nengo import Node
 
     from nengo_dl.runtime.program import Program
 
@@ -156,8 +157,8 @@ class TrainingData:
 
     Parameters
     ----------
-    side : KerasSide
-        The layer and the model that the data are for.
+    side : KerasSide or ForwardSide
+        The layer and the model that the data are for, or what stands for them.
     seed : int
         Of the simulation: nodes without data draw their random numbers from it.
     first_step : int

@@ -27,7 +27,7 @@ from nengo_dl.training.advice import (
 )
 
 if TYPE_CHECKING:
-    from nengo import Network, Node, Probe
+    from nengo import Network
 
 #: Key by which a dictionary of input data may also hold the number of steps; and the
 #: name of the Keras model's input that tells it, if there is no node that is given data.

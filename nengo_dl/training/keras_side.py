@@ -24,7 +24,7 @@ from nengo_dl.training.sharing import tensorflow_defaults
 from nengo_dl.training.tensor_graph import TensorGraph
 
 if TYPE_CHECKING:
-    from nengo_dl.runtime.hosts_then import HostsThen
+    from nengo_dl.runtime.host import HostsThen
     from nengo_dl.training.parameters import LiveState
     from nengo_dl.training.sharing import Turns
 

@@ -22,15 +22,14 @@ from nengo.connection import LearningRule
 from nengo.ensemble import Neurons
 from nengo.exceptions import SimulatorClosed
 
-from nengo_dl.compiler.memory import entries, signal_index
+from nengo_dl.compiler.lowering import entries, signal_index
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
 from nengo_dl.tensor_node import layer_parameters, layers_of
 
 if TYPE_CHECKING:
-    from nengo_dl.runtime.hosts_then import HostsThen
+    from nengo_dl.runtime.host import HostsThen
     from nengo_dl.runtime.program import Program
-    from nengo_dl.runtime.tensorflow.parameter_banks import ParameterBanks
-    from nengo_dl.runtime.tensorflow.starting_values import StartingValues
+    from nengo_dl.runtime.tensorflow.variables import ParameterBanks, StartingValues
 
 
 @dataclass(frozen=True, eq=False)
@@ -466,7 +465,7 @@ class LayerVariables:
     def _places(self) -> dict[Signal, Any]:
         """Where the values lie, to see quickly which ones were written."""
         if not self._memories and self.variables:
-            from nengo_dl.runtime.tensorflow.parameter_banks import VariableMemory
+            from nengo_dl.runtime.tensorflow.variables import VariableMemory
 
             self._memories = {s: VariableMemory(v) for s, v in self.variables.items()}
         return self._memories

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nengo_dl.runtime.forms import Form
     from nengo_dl.runtime.program import Program
     from nengo_dl.training.data import Given, OwnOutputs, TrainingData
-    from nengo_dl.training.live import LiveState
+    from nengo_dl.training.parameters import LiveState
 
 #: key of what nodes without output do
 EFFECTS = None

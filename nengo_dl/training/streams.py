@@ -18,8 +18,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.tensorflow.originals import Raised
-from nengo_dl.runtime.tensorflow.python_calls import numpy_function, of_generator
+from nengo_dl.runtime.tensorflow.python_calls import Raised, numpy_function, of_generator
 from nengo_dl.training.data import Given, TrainingData
 from nengo_dl.training.inputs import N_STEPS, Symbol, sparse_loss, takes_any_shape
 

@@ -334,6 +334,10 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         unrolled = not self.program.use_loop and self.variant(False).layout.has_loop
         return self.program.unroll if unrolled else None
 
+    def draw_as_layers_would(self) -> None:
+        """Layers inside draw what they would draw next outside of the network."""
+        self.program.draw_as_layers_would()
+
     def variant(self, training: bool | None, losses: bool = True) -> Variant:
         """The compiled network for training, testing or (without losses) predicting."""
         losses = losses and self._adds_losses(training)

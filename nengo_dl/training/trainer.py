@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from nengo_dl.training.data import (
     is_stream,
 )
 from nengo_dl.training.parameters import LiveState
+from nengo_dl.training.predicting import ForwardSide, Prediction, signals_of
 from nengo_dl.training.sharing import Turns
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class ProbeDict(dict[Any, Any]):
         )
 
 
+@dataclass(eq=False)
 class Trainer:
     """Runs the methods of ``keras.Model`` on a network, and takes its state along.
 
@@ -84,28 +87,19 @@ class Trainer:
         The layer and the model, once they were needed.
     """
 
-    def __init__(
-        self,
-        network: Network | None,
-        model: Model,
-        live: LiveState,
-        nodes: dict[Node, str],
-        keep_history: dict[Probe, bool],
-        turns: Turns,
-        one_item: bool,
-        progress: Callable[[bool, str, int], Any],
-    ) -> None:
-        self.progress = progress
-        self.network = network
-        self.model = model
-        self.live = live
-        self.nodes = nodes
-        self.keep_history = keep_history
-        self.turns = turns
-        self.one_item = one_item
-        self.stateful = get_setting(network, "stateful")
-        self.inference_only = get_setting(network, "inference_only")
-        self.keras: KerasSide | None = None
+    network: Network | None
+    model: Model
+    live: LiveState
+    nodes: dict[Node, str]
+    keep_history: dict[Probe, bool]
+    turns: Turns
+    one_item: bool
+    progress: Callable[[bool, str, int], Any]
+    keras: KerasSide | None = None
+
+    def __post_init__(self) -> None:
+        self.stateful = get_setting(self.network, "stateful")
+        self.inference_only = get_setting(self.network, "inference_only")
 
     @property
     def names(self) -> ProbeNames:

@@ -11,7 +11,8 @@ import pytest
 from nengo.exceptions import SimulationError, ValidationError
 
 import nengo_dl
-from nengo_dl.simulator.building import seed_number, step_length, steps_of
+from nengo_dl.simulator.building import seed_number, step_length
+from nengo_dl.simulator.run import steps_of
 from tests.networks import small
 
 
