@@ -71,10 +71,6 @@ def batch(
     neurons_per_d : int
         Neurons per dimension of the learning network; with 0 it is left out.
 
-    Yields
-    ------
-    dict
-
     Raises
     ------
     ~nengo.exceptions.ValidationError
@@ -138,14 +134,7 @@ def lif_parameters() -> Params:
 def bare_lif(neurons: int, items: int, steps: int) -> Callable[[], object]:
     """A compiled loop that updates LIF neurons, and nothing else.
 
-    Parameters
-    ----------
-    neurons, items, steps : int
-
-    Returns
-    -------
-    callable
-        Runs ``steps`` steps.
+    Returns a function: runs ``steps`` steps.
     """
     kernel, parameters = LIFKernel(), lif_parameters()
 
@@ -181,7 +170,6 @@ class MatrixLearning:
         Made by `.pes`.
     items : int
         Items of the batch.
-    dtype : str
     """
 
     def __init__(self, net: nengo.Network, items: int, dtype: str = "float32"):
@@ -237,10 +225,7 @@ class MatrixLearning:
     def run(self, steps: int) -> np.ndarray:
         """Go on for so many steps.
 
-        Returns
-        -------
-        ndarray
-            What the learned connection puts out, ``(steps, d, items)``.
+        Returns what the learned connection puts out, ``(steps, d, items)``.
         """
         times = (np.arange(self.n_steps, self.n_steps + steps) + 1) * DT
         x = np.array([self.function(t) for t in times])[:, :, None]

@@ -121,19 +121,8 @@ def measure_passes(
 ) -> list[Row]:
     """Build, compile and run a network of `.many_ensembles`.
 
-    Parameters
-    ----------
-    n_ensembles, neurons, n_connections : int
-        See there.
-    steps : int
-        Steps of each run.
-    core : bool
-        Whether `nengo.Simulator` does it, too.
-
-    Returns
-    -------
-    list of dict
-        For each phase.
+    ``steps``: steps of each run. ``core``: whether `nengo.Simulator` does it, too.
+    Returns for each phase.
     """
     warm_up(2000)  # so many that TensorFlow is loaded
     gc.freeze()  # what is there already need not be looked at again and again
@@ -209,12 +198,7 @@ class Phases:
 
 @contextlib.contextmanager
 def watched_passes(phases: Phases) -> Iterator[None]:
-    """Inside, Nengo's builder and each pass of the compiler are phases.
-
-    Parameters
-    ----------
-    phases : Phases
-    """
+    """Inside, Nengo's builder and each pass of the compiler are phases."""
 
     def watched(function: Callable) -> Callable:
         @functools.wraps(function)

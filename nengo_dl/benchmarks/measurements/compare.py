@@ -179,15 +179,8 @@ def measure_seed(
 ) -> dict[str, dict]:
     """Everything about one network, for each backend that can build it.
 
-    Parameters
-    ----------
-    net : ~nengo.Network
-        With the probe of its output as ``p``.
-    backends : list of Backend
-    steps, repeats, step_calls : int
-        See `compare`.
-    ours : dict
-        Arguments of `.Simulator`.
+    ``net``: with the probe of its output as ``p``. ``steps``, ``repeats``,
+    ``step_calls``: see `compare`. ``ours``: arguments of `.Simulator`.
     """
     results: dict[str, dict] = {}
     with private_decoder_cache(), contextlib.ExitStack() as stack:
@@ -278,16 +271,8 @@ def _row(name: str, backend: Backend, results: list, core: list | None, items: i
 def memory_of(backend: str, case: Case, steps: int, settings: dict, ours: dict) -> float:
     """MB that build and first run take at most, in a process that does nothing else.
 
-    Parameters
-    ----------
-    backend : str
-        Name of the simulator.
-    case : Case
-    steps : int
-    settings : dict
-        For `.configure_settings`.
-    ours : dict
-        Arguments of `.Simulator`.
+    ``backend``: name of the simulator. ``settings``: for `.configure_settings`. ``ours``:
+    arguments of `.Simulator`.
     """
     simulator = chosen([backend])[-1]
     warm_up(steps, **settings)

@@ -26,14 +26,8 @@ def convolutional(
 ) -> keras.Model:
     """A small convolutional network for grey pictures of ten classes.
 
-    Parameters
-    ----------
-    size : int
-        Pixels of each side.
-    filters : (int, int)
-        Of both convolutions.
-    units : int
-        Of the hidden dense layer.
+    ``size``: pixels of each side. ``filters``: (int, int), of both convolutions.
+    ``units``: of the hidden dense layer.
     """
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -47,13 +41,8 @@ def convolutional(
 def measure_training(model: keras.Model, batch: int, batches: int, repeats: int) -> Row:
     """Training of a converted model beside that of the model.
 
-    Parameters
-    ----------
-    model : keras.Model
-    batch, batches : int
-        Items of a batch, and batches of an epoch.
-    repeats : int
-        Epochs of each.
+    ``batch``, ``batches``: items of a batch, and batches of an epoch. ``repeats``: epochs
+    of each.
     """
     converter, items = Converter(model), batch * batches
     rng = np.random.RandomState(0)
@@ -76,15 +65,8 @@ def measure_training(model: keras.Model, batch: int, batches: int, repeats: int)
 def measure_spikes(model: keras.Model, batch: int, steps: int, repeats: int) -> Row:
     """A step of a converted model with spikes beside a forward pass of the model.
 
-    Parameters
-    ----------
-    model : keras.Model
-    batch : int
-        Items of a batch.
-    steps : int
-        Steps of a run, and forward passes.
-    repeats : int
-        Runs of each.
+    ``batch``: items of a batch. ``steps``: steps of a run, and forward passes.
+    ``repeats``: runs of each.
     """
     converter = Converter(
         model,
@@ -138,10 +120,6 @@ def convert(
         Steps of a run.
     repeats : int
         Rounds.
-
-    Yields
-    ------
-    dict
 
     Raises
     ------

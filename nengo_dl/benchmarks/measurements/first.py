@@ -81,14 +81,7 @@ def first(
 
 
 def first_result(simulator: type, net: nengo.Network, steps: int) -> tuple[float, int]:
-    """Seconds of build and run, and the number of operators.
-
-    Parameters
-    ----------
-    simulator : type
-    net : ~nengo.Network
-    steps : int
-    """
+    """Seconds of build and run, and the number of operators."""
     sims: list = []
 
     def build_and_run():

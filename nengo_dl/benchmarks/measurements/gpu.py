@@ -105,16 +105,8 @@ def measure_devices(
 ) -> Row:
     """A network on two devices.
 
-    Parameters
-    ----------
-    name : str
-    case : Case
-    batch : int
-        Items.
-    pair : tuple of str
-        TensorFlow's names of the devices.
-    steps, repeats : int
-        See `gpu`.
+    ``batch``: items. ``pair``: TensorFlow's names of the devices. ``steps``, ``repeats``:
+    see `gpu`.
     """
     net = built(case, settings={"jit": True})
     with private_decoder_cache(), contextlib.ExitStack() as stack:

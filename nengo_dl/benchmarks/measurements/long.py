@@ -98,15 +98,8 @@ def long(
 def run_in_parts(name: str, network: str, steps: int, keep: bool) -> Iterator[Row]:
     """Run a network for many steps, in parts, and tell the memory of each part.
 
-    Parameters
-    ----------
-    name : str
-        Of the run, for the table.
-    network : str
-    steps : int
-        Of all parts together.
-    keep : bool
-        Whether all probe data are kept.
+    ``name``: of the run, for the table. ``steps``: of all parts together. ``keep``:
+    whether all probe data are kept.
     """
     net = CASES[network]()
     with net:

@@ -48,10 +48,6 @@ def python_functions(
     small : bool
         With few neurons, to try it out.
 
-    Yields
-    ------
-    dict
-
     Raises
     ------
     ~nengo.exceptions.ValidationError

@@ -23,15 +23,8 @@ PERIODS = (1000, 100, 10, 2)
 def network(neurons: int, period: float, learned: bool, jit: bool) -> nengo.Network:
     """Two ensembles, and a probe of the weights between their neurons.
 
-    Parameters
-    ----------
-    neurons : int
-        Of each ensemble.
-    period : float
-        Steps from sample to sample.
-    learned : bool
-        Whether BCM changes the weights.
-    jit : bool
+    ``neurons``: of each ensemble. ``period``: steps from sample to sample. ``learned``:
+    whether BCM changes the weights.
     """
     weights = np.random.RandomState(0).randn(neurons, neurons) * 1e-4
     with nengo.Network(seed=0) as net:
@@ -63,10 +56,6 @@ def sampled(
         Rounds.
     compiled : bool
         Whether to measure the compiled loop, too.
-
-    Yields
-    ------
-    dict
 
     Raises
     ------

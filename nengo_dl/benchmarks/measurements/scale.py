@@ -191,12 +191,7 @@ def scale(
 def measure_size(axis: Axis, size: int, steps: int, repeats: int, core: bool) -> Row:
     """One size of an axis.
 
-    Parameters
-    ----------
-    axis : Axis
-    size : int
-    steps, repeats, core
-        See `scale`.
+    ``steps``, ``repeats``, ``core``: see `scale`.
     """
     net = built(lambda: axis.network(size))
     steps = size if axis.lengthens else steps

@@ -89,11 +89,7 @@ def measure_step(
 def growth_per_step(sim: Any, steps: int) -> float:
     """Bytes by which the process grows with each call of ``step``.
 
-    Parameters
-    ----------
-    sim : simulator
-    steps : int
-        Calls that are watched, after a tenth of so many.
+    ``steps``: calls that are watched, after a tenth of so many.
     """
     for _ in range(steps // 10):
         sim.step()

@@ -78,12 +78,8 @@ class _Stopwatch(keras.callbacks.Callback):
 def epoch(fit: Callable, batches: int) -> Callable[[], float]:
     """A function that runs ``fit``, and returns milliseconds per batch.
 
-    Parameters
-    ----------
-    fit : callable
-        Takes ``epochs``, ``verbose`` and ``callbacks``.
-    batches : int
-        Batches of an epoch.
+    ``fit``: takes ``epochs``, ``verbose`` and ``callbacks``. ``batches``: batches of an
+    epoch.
     """
 
     def run():
@@ -134,20 +130,9 @@ def beside_trained(
 ) -> Row:
     """Measure both in turns, after each has run once; they tell their times themselves.
 
-    Parameters
-    ----------
-    case : str
-        What is trained.
-    n_steps : int
-        Steps of each item.
-    ours, reference : callable
-        See `epoch`.
-    name : str
-        Of the reference.
-    repeats : int
-        Epochs of each.
-    limit : float, optional
-        The ratio to stay below.
+    ``case``: what is trained. ``n_steps``: steps of each item. ``ours``, ``reference``:
+    see `epoch`. ``name``: of the reference. ``repeats``: epochs of each. ``limit``: the
+    ratio to stay below.
     """
     check_positive(repeats=repeats)
     ours()
@@ -171,20 +156,10 @@ def measure_loop(
 ) -> Row:
     """Training through time, beside ``tf.while_loop`` with a gradient tape.
 
-    Parameters
-    ----------
-    n_steps : int
-        Steps of each item.
-    batch : int
-        Items that run side by side.
-    dimensions, neurons_per_d : int
-        Sizes of the `.networks.integrator`.
-    batches : int
-        Batches of an epoch.
-    repeats : int
-        Epochs of each.
-    **settings
-        See `.configure_settings`.
+    ``n_steps``: steps of each item. ``batch``: items that run side by side.
+    ``dimensions``, ``neurons_per_d``: sizes of the `.networks.integrator`. ``batches``:
+    batches of an epoch. ``repeats``: epochs of each. ``**settings``: see
+    `.configure_settings`.
     """
     sizes = (dimensions, neurons_per_d, n_steps, batch, batches)
     _, ours = _loop_trainer(*sizes, False, settings)
@@ -223,10 +198,7 @@ def measure_checkpoints(
 def feed_forward(sizes: tuple[int, ...] = (784, 512, 256, 10)) -> nengo.Network:
     """Layers of rate neurons without synapses, like those of a Keras model.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Of the input, of each layer of rectified linear neurons, and of the output.
+    ``sizes``: of the input, of each layer of rectified linear neurons, and of the output.
     """
     rng = np.random.RandomState(0)
     with nengo.Network(seed=0, label="feed_forward") as net:
@@ -254,12 +226,8 @@ def measure_feed_forward(
 
     In Keras all steps are items of one batch.
 
-    Parameters
-    ----------
-    n_steps, batch, batches, repeats : int
-        See `measure_loop`.
-    sizes : sequence of int
-        See `feed_forward`.
+    ``n_steps``, ``batch``, ``batches``, ``repeats``: see `measure_loop`. ``sizes``: see
+    `feed_forward`.
     """
     rng, items = np.random.RandomState(1), batch * batches
     x = rng.rand(items, n_steps, sizes[0]).astype("float32")
@@ -306,10 +274,6 @@ def train(cases: Names | None = None, repeats: int = 5) -> Iterator[Row]:
         Any of loop, checkpoints, layers, layers20, overhead.
     repeats : int
         Epochs of each.
-
-    Yields
-    ------
-    dict
 
     Raises
     ------

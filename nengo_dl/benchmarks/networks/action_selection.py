@@ -45,16 +45,8 @@ def selecting(
 ) -> nengo.Network:
     """Basal ganglia and thalamus, driven.
 
-    Parameters
-    ----------
-    name : str
-    neuron_type, dimensions, neurons_per_d
-        See `basal_ganglia`.
-
-    Returns
-    -------
-    net, selection, thalamus : ~nengo.Network
-        All of it, and the two in it.
+    ``neuron_type``, ``dimensions``, ``neurons_per_d``: see `basal_ganglia`. Returns
+    ``net, selection, thalamus``: all of it, and the two in it.
     """
     actions, neurons = counts(dimensions=dimensions, neurons_per_d=neurons_per_d)
     with network(name, neuron_type, actions, d=actions, n=neurons) as net:

@@ -182,14 +182,8 @@ def sizes_of(dimensions: int, neurons_per_d: int) -> tuple[int, int]:
 def network(name: str, neuron_type: NeuronType, source: Any, **sizes: Any) -> Any:
     """A network with a seed, whose ensembles have these neurons, and its input node.
 
-    Parameters
-    ----------
-    name : str
-    neuron_type : ~nengo.neurons.NeuronType
-    source : int or callable or array_like
-        How many dimensions of `Waves` the input has; or what else its node puts out.
-    **sizes
-        For the label.
+    ``source``: how many dimensions of `Waves` the input has; or what else its node puts
+    out. ``**sizes``: for the label.
     """
     described = ", ".join(f"{key}={value}" for key, value in sizes.items())
     with nengo.Network(label=f"{name}({described})", seed=SEED) as net:

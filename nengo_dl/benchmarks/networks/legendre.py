@@ -37,17 +37,8 @@ def legendre_delay(order: int, theta: int) -> tuple[np.ndarray, np.ndarray]:
 
     discretized with a zero-order hold over steps of length one.
 
-    Parameters
-    ----------
-    order : int
-        Number of Legendre polynomials.
-    theta : float
-        Length of the window, in steps.
-
-    Returns
-    -------
-    A : (order, order) ndarray
-    B : (order, 1) ndarray
+    ``order``: number of Legendre polynomials. ``theta``: length of the window, in steps.
+    Returns ``A``, (order, order), and ``B``, (order, 1).
 
     References
     ----------
@@ -69,15 +60,8 @@ def legendre_delay(order: int, theta: int) -> tuple[np.ndarray, np.ndarray]:
 def draw_weights(dimensions: int, units: int, order: int) -> dict[str, np.ndarray]:
     """What is learned in an LMU, drawn at random.
 
-    Parameters
-    ----------
-    dimensions, units, order : int
-        See ``lmu``.
-
-    Returns
-    -------
-    dict
-        Name -> matrix ``(rows, columns)``.
+    ``dimensions``, ``units``, ``order``: see ``lmu``. Returns: name -> matrix ``(rows,
+    columns)``.
     """
     rng = np.random.RandomState(SEED)
 
