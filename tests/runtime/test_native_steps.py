@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.runtime.executor import Unsupported
+from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.step import NativeStep
 from nengo_dl.runtime.native.writer import writer_of
 from nengo_dl.runtime.numpy.operations import Copy, Mask, Operation
@@ -332,11 +333,19 @@ def test_a_function_that_fails_ends_the_run_after_whole_steps(rng):
     assert one.python.failure is None
 
 
+class Unknown(Operation):
+    def _compute(self, x):
+        return x
+
+    def _emit(self, code, args, *outs):
+        code.assign(outs[0], args[0])
+
+
 def test_what_there_is_no_code_for_is_refused():
     with pytest.raises(Unsupported, match="no machine code for Mask"):
         writer_of(Mask(np.dtype("f4")))
-    with pytest.raises(Unsupported):
-        writer_of(Operation())
+    with pytest.raises(Unsupported, match="no machine code for Unknown"):
+        writer_of(Unknown())
     with pytest.raises(Unsupported):  # it is part of a loop, and has no code of its own
         writer_of(Copy())
 
@@ -361,3 +370,44 @@ def test_two_threads_run_one_piece_of_machine_code(rng):
     for w, out in zip(weights, outs, strict=True):
         expected, _ = evaluate(step, [np.zeros((4, 3))], xs[:50], w, "float64")
         np.testing.assert_allclose(out[:50], expected, atol=1e-13)
+
+
+# -- many units ------------------------------------------------------------------------
+
+
+def alike(xp, carry, x, weights):
+    """Twenty small populations that do the same, one after the other."""
+    following, out = [], []
+    for k, (state, w) in enumerate(zip(carry, weights, strict=True)):
+        y = xp.matmul(w, xp.tanh(state + x))
+        following.append(xp.where(y > 0.1 * (k % 3), y * 0.5, state - 0.25 * y))
+        out.append(xp.sum(xp.reshape(y, (2, 3, -1)), 0))
+    return following, xp.concat(out)
+
+
+@pytest.mark.parametrize("apart", (10, 10_000))
+def test_units_that_do_the_same_have_their_code_in_common(apart, monkeypatch, rng):
+    monkeypatch.setattr(costs, "UNITS_APART", apart)
+    monkeypatch.setattr(costs, "LONG", 1)
+    carry = [rng.uniform(-1, 1, (6, 1)) for _ in range(20)]
+    weights = [rng.uniform(-1, 1, (6, 6)) for _ in range(20)]
+    xs = rng.uniform(-1, 1, (3, 6, 1))
+    one = assert_agrees(alike, carry, xs, weights, tol=1e-12)
+    assert len(one.plan.units) > 60
+    parts = one.text.count("define internal")
+    assert 3 <= parts <= 12 if apart == 10 else parts == 0
+
+
+def test_loops_have_an_end(monkeypatch, rng):
+    """What has nothing to do with a long loop is left out of it."""
+
+    def step(xp, carry, x, weights):
+        return [xp.tanh(c * 0.5) - c * c + 1 for c in carry], None
+
+    carry = [rng.uniform(-1, 1, (5, 1)) for _ in range(6)]
+    lengths = {}
+    for long in (8, 1000):
+        monkeypatch.setattr(costs, "LONG", long)
+        one = assert_agrees(step, carry, np.zeros((2, 1, 1)), tol=1e-12)
+        lengths[long] = [len(unit.instructions) for unit in one.plan.units]
+    assert len(lengths[1000]) == 1 and len(lengths[8]) == 3

@@ -33,6 +33,10 @@ FILLED = 0.75
 #: loops are joined if the lanes in use are no less than this, relative to before
 AS_FULL = 0.9
 
+#: instructions of a loop from which on it is only joined by what reads its results: what
+#: compilers do with longer ones takes more and more time, and registers run out
+LONG = 40
+
 #: elements that a weight may have after it was repeated
 LARGE = 2**20
 
@@ -57,6 +61,10 @@ def seconds_per_step(plan: Plan) -> float:
                 elements += max(sizes, default=0)
     return max(PRODUCT_SECONDS * products + ELEMENT_SECONDS * elements, 1e-9)
 
+
+#: units of a step beyond which those that do the same have their code in common: calls
+#: of it take 1 to 5 ns, and most networks have no more units than this
+UNITS_APART = 48
 
 #: vectors of rows from which on products are taken from the neurons that spiked
 SPIKED_VECTORS = 2

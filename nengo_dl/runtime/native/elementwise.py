@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from math import prod
 
 from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import functions
@@ -36,7 +35,7 @@ class Operand:
 
 def known(code: Code, view: View) -> Operand | None:
     """An operand that is one constant; None if it is not."""
-    if view.value.kind != "constant" or np.prod(view.value.shape) != 1:
+    if view.value.kind != "constant" or prod(view.value.shape) != 1:
         return None
     assert view.array is not None
     number = view.array.reshape(-1)[0]

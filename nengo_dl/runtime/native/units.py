@@ -152,11 +152,13 @@ class Plan:
         """Put an elementwise instruction into a loop."""
         axes, _ = self.axes(ins)
         size = prod(axes)
-        for view in ins.operands:
-            first = max(first, self.unit_of.get(view.value, -1))
+        made = {self.unit_of.get(view.value, -1) for view in ins.operands}
+        first = max([first, *made])
         for i in self._loops[size, last]:
             unit = self.units[i]
             if i < first or not all(self._readable(v, i, size) for v in ins.operands):
+                continue
+            if len(unit.instructions) >= costs.LONG and i not in made:
                 continue
             common = refined(unit.axes, axes)
             if common is None or not self._full(unit.axes, axes, common):

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from nengo_dl.runtime.executor import Unsupported
-from nengo_dl.runtime.native.code import Code, module_text
+from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native.code import Code, Function, module_text
 from nengo_dl.runtime.native.memory import INPUTS, MEMORY, RESULTS, Places
-from nengo_dl.runtime.native.units import Plan
+from nengo_dl.runtime.native.units import Plan, Unit
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
-from nengo_dl.runtime.numpy.operations import Operation
+from nengo_dl.runtime.numpy.operations import HostCall, Operation
 
 #: the parameters of the function
 PARAMETERS = ("ptr %state", "ptr %memory", "ptr %inputs", "ptr %outputs")
@@ -87,6 +88,8 @@ class Writer:
         self.step: Any = 0
         self._row = row
         self._pointers: dict[str, str] = {}
+        self._parts: dict[str, Function] = {}
+        self._arguments: dict[tuple[str, int], str] | None = None
 
     def text(self, write_loop: Callable[[Writer, Any], None]) -> str:
         """The module.
@@ -102,16 +105,44 @@ class Writer:
             given = 0 if plan.y is None else plan.y.nbytes
             self._pointers[INPUTS] = code.at("%inputs", code.times(loop.i, self._row))
             self._pointers[RESULTS] = code.at("%outputs", code.times(loop.i, given))
+            many = len(plan.units) > costs.UNITS_APART
             for unit in plan.units:
-                if unit.fused:
-                    write_loop(self, unit)
-                else:
-                    (ins,) = unit.instructions
-                    writer_of(ins.operation)(self, ins)
-        return module_text([code.function("run", PARAMETERS, "i64 %steps")])
+                python = isinstance(unit.instructions[0].operation, HostCall)
+                write = self._apart if many and not python else self._unit
+                write(unit, write_loop)
+        run = code.function("run", PARAMETERS, "i64 %steps")
+        return module_text([*self._parts.values(), run])
+
+    def _unit(self, unit: Unit, write_loop: Callable[[Writer, Any], None]) -> None:
+        """Write the code of one unit."""
+        if unit.fused:
+            write_loop(self, unit)
+        else:
+            (ins,) = unit.instructions
+            writer_of(ins.operation)(self, ins)
+
+    def _apart(self, unit: Unit, write_loop: Callable[[Writer, Any], None]) -> None:
+        """Write the code of one unit as a function of the addresses in it.
+
+        Units that do the same elsewhere have that function in common: it is compiled
+        once. A network whose nodes were not merged has many of them.
+        """
+        main, self.code = self.code, Code(self.code.dtype, self.plan.width)
+        self._arguments = {}
+        self._unit(unit, write_loop)
+        names = [f"ptr {name}" for name in self._arguments.values()]
+        text = self.code.function("part", names, private=True).text
+        if text not in self._parts:
+            name = f"part{len(self._parts)}"
+            self._parts[text] = self.code.function(name, names, private=True)
+        places, self._arguments, self.code = self._arguments, None, main
+        name = f"@part{list(self._parts).index(text)}"
+        main.call(name, *(f"ptr {self.pointer(place)}" for place in places))
 
     def pointer(self, place: tuple[str, int]) -> str:
         """The address of a place, see `Places.of`."""
+        if self._arguments is not None:
+            return self._arguments.setdefault(place, f"%a{len(self._arguments)}")
         pointer, offset = place
         return self.code.at(self._pointers.get(pointer, pointer), offset)
 

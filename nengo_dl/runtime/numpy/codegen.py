@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Value:
     @property
     def nbytes(self) -> int:
         """The size of the value in bytes."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return prod(self.shape) * self.dtype.itemsize
 
     def locate(self) -> tuple[Value, int]:
         """The outermost value that this one lies in, and the offset in it."""
@@ -100,7 +101,7 @@ class View:
     @property
     def nbytes(self) -> int:
         """The size of the value in bytes."""
-        return int(np.prod(self.shape)) * self.value.dtype.itemsize
+        return prod(self.shape) * self.value.dtype.itemsize
 
     def overlaps(self, start: int, stop: int) -> bool:
         """Whether the view may touch the bytes ``start`` to ``stop`` of the value."""
