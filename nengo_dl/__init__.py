@@ -41,6 +41,7 @@ if (
     from nengo_dl import neuron_builders as neuron_builders
     from nengo_dl import objectives as objectives
     from nengo_dl import plots as plots
+    from nengo_dl.analysis import readout as readout
     from nengo_dl.converter import Converter as Converter
     from nengo_dl.models import learning_rules as learning_rules
     from nengo_dl.models.neurons import AdaptiveThresholdLIF as AdaptiveThresholdLIF
@@ -70,6 +71,7 @@ __all__ = [
     "learning_rules",
     "losses",
     "plots",
+    "readout",
     "surrogates",
     "tensor_layer",
 ]
@@ -86,6 +88,7 @@ _LAZY_MODULES = (
     "neuron_builders",
     "objectives",
     "plots",
+    "readout",
 )
 
 #: what is found in them

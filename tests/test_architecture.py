@@ -23,7 +23,7 @@ PACKAGE = "nengo_dl"
 FLOORS = (
     ("environment", "version", "surrogates", "notices"),
     ("settings", "program_cache"),
-    ("config", "neurons", "dists", "losses", "models"),
+    ("config", "neurons", "dists", "losses", "models", "analysis"),
     ("compiler",),
     ("kernels",),
     ("builder",),
@@ -47,6 +47,7 @@ THIRD_PARTY = {
     "neurons": {"numpy", "nengo"},
     "dists": {"numpy", "nengo"},
     "models": {"numpy", "nengo"},
+    "analysis": {"numpy", "nengo"},
     "surrogates": {"numpy", "nengo"},
     "compiler": {"numpy", "nengo"},
     "kernels": {"numpy", "nengo"},

@@ -73,7 +73,10 @@ MOVED |= {
 }
 
 #: short path that users import a module by -> the room that it lies in
-PUBLIC = {"nengo_dl.learning_rules": "nengo_dl.models.learning_rules"}
+PUBLIC = {
+    "nengo_dl.learning_rules": "nengo_dl.models.learning_rules",
+    "nengo_dl.readout": "nengo_dl.analysis.readout",
+}
 MOVED |= PUBLIC
 
 

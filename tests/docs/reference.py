@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: modules on the top level that are not for users; docs/layout.rst tells about them
 INTERNAL = {
+    "analysis",
     "compiler",
     "environment",
     "kernels",

@@ -1,0 +1,1 @@
+"""What networks did, looked at afterwards: NumPy only."""
