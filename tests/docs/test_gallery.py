@@ -1,10 +1,12 @@
 """Examples have the form that their pages are made of, and each of them is tested."""
 
 import ast
+import importlib.metadata
 import re
 
 import pytest
 
+from tests.docs import gallery
 from tests.docs.snippets import ROOT
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
@@ -87,3 +89,93 @@ def test_example_is_tested(name):
 
 def test_examples_are_found():
     assert "spiking_digits.py" in EXAMPLES
+
+
+PAGE = """
+.. code-block:: Python
+
+
+    print("accuracy: 0.9")
+
+.. rst-class:: sphx-glr-script-out
+
+ .. code-block:: none
+
+    accuracy: 0.9
+
+       0.1
+    end
+
+
+
+.. code-block:: Python
+
+    figure
+
+.. rst-class:: sphx-glr-script-out
+
+ .. code-block:: none
+
+    saved
+
+
+
+
+
+.. rst-class:: sphx-glr-timing
+
+   **Total running time of the script:** (0 minutes 14.010 seconds)
+"""
+
+
+@pytest.fixture
+def page(tmp_path):
+    """The page of an example that has run, with a picture."""
+    path = tmp_path / EXAMPLES[0]
+    gallery.note(path)
+    path.with_suffix(".rst").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / f"sphx_glr_{path.stem}_001.png").write_bytes(b"picture")
+    return path
+
+
+def test_what_an_example_printed_for_its_page(page):
+    found = gallery.ran(page.name, page.parent)
+    lines = [line for line in found.printed.splitlines() if line]
+    assert lines == ["accuracy: 0.9", "   0.1", "end", "saved"]
+    assert found.picture.read_bytes() == b"picture"
+
+
+@pytest.mark.parametrize(
+    "changed", ("another form", "new package", "not done", "failed anew", "no picture")
+)
+def test_what_ran_in_another_way_runs_again(changed, page, monkeypatch):
+    if changed == "another form":
+        monkeypatch.setenv("NENGO_DL_EXAMPLES_QUICK", "other")
+    elif changed == "new package":
+        installed = [*importlib.metadata.distributions()][1:]
+        monkeypatch.setattr("importlib.metadata.distributions", lambda: installed)
+    elif changed == "not done":
+        page.with_suffix(".rst").unlink()
+    elif changed == "failed anew":
+        gallery.note(page)  # and no page after it
+    else:
+        for picture in page.parent.glob("images/*"):
+            picture.unlink()
+    assert gallery.ran(page.name, page.parent) is None
+
+
+def test_digest_is_of_the_example_and_of_all_sources(monkeypatch, tmp_path):
+    monkeypatch.setattr(gallery, "ROOT", tmp_path)
+    script, source = tmp_path / "examples" / "a.py", tmp_path / "nengo_dl" / "b" / "c.py"
+    for path in (script, source):
+        path.parent.mkdir(parents=True)
+        path.write_text("1")
+    digests = {gallery.digest("a.py")}
+    script.write_text("2")
+    digests.add(gallery.digest("a.py"))
+    source.write_text("2")
+    digests.add(gallery.digest("a.py"))
+    assert len(digests) == 3
+    script.with_name("other.py").write_text("another example")
+    assert gallery.digest("a.py") in digests
