@@ -95,22 +95,22 @@ def test_wrong_gradients_are_found(monkeypatch):
 
 
 def test_unrolled_calls_have_one_number_of_steps(rng, allclose):
-    data = rng.randn(2, 8, 1)
+    data = rng.randn(2, 4, 1)
     results = []
     for use_loop in (True, False):
         net = recurrent(use_loop=use_loop, dtype="float64")
         probe = net.probes_[0]
         with nengo_dl.Simulator(
-            net, minibatch_size=2, unroll_simulation=8, progress_bar=False
+            net, minibatch_size=2, unroll_simulation=4, progress_bar=False
         ) as sim:
             sim.compile("sgd", loss={probe: "mse"})
-            x, y = {net.nodes[0]: data}, {probe: np.ones((2, 8, 2))}
+            x, y = {net.nodes[0]: data}, {probe: np.ones((2, 4, 2))}
             loss = sim.fit(x, y, epochs=3, verbose=0).history["loss"]
             sim.run_steps(11)
             results.append([loss, sim.data[probe]])
             if not use_loop:
-                with pytest.raises(ValidationError, match="got 7 steps.*use_loop=False"):
-                    sim.predict({net.nodes[0]: data[:, :7]})
+                with pytest.raises(ValidationError, match="got 3 steps.*use_loop=False"):
+                    sim.predict({net.nodes[0]: data[:, :3]})
     for a, b in zip(*results, strict=True):
         assert allclose(a, b, atol=1e-10)
 
