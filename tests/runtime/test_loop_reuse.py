@@ -16,12 +16,28 @@ from nengo_dl.surrogates import ArcTan
 from nengo_dl.training.model import NengoModel
 
 
+def kept_in(programs, monkeypatch):
+    """Let programs be kept there and nowhere else."""
+    monkeypatch.setattr("nengo_dl.runtime.tensorflow.executor.programs", programs)
+    monkeypatch.setattr("nengo_dl.training.tensor_graph.programs", programs)
+
+
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """No programs of other tests, and none left behind."""
     programs = Programs()
-    monkeypatch.setattr("nengo_dl.runtime.tensorflow.executor.programs", programs)
-    monkeypatch.setattr("nengo_dl.training.tensor_graph.programs", programs)
+    kept_in(programs, monkeypatch)
+    return programs
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """The programs that are there after the network has run."""
+    programs = Programs()
+    with pytest.MonkeyPatch.context() as patch:
+        kept_in(programs, patch)
+        run(network())
+    assert len(programs) == 1
     return programs
 
 
@@ -43,22 +59,32 @@ def run(net, steps=20, **kwargs):
         return sim.data[net.p]
 
 
-def trained(net, surrogate=None, tensor_node=False, batch=2, **kwargs):
-    """The losses of a network in training, and the loop that it was trained in."""
+def in_training(net, surrogate=None, tensor_node=False, batch=2, **kwargs):
+    """A simulator that is ready to train a network."""
     with net:
         if surrogate is not None:
             nengo_dl.configure_settings(surrogate=surrogate)
         if tensor_node:
             ensemble = net.ensembles[1]
             nengo.Connection(nengo_dl.Layer(tf.tanh)(ensemble), ensemble)
-    targets = np.linspace(-1, 1, 3 * batch * 4 * 2).reshape(-1, 4, 2)
-    with nengo_dl.Simulator(
-        net, minibatch_size=batch, progress_bar=False, **kwargs
-    ) as sim:
-        sim.compile(keras.optimizers.SGD(1e-5), loss="mse")
+    sim = nengo_dl.Simulator(net, minibatch_size=batch, progress_bar=False, **kwargs)
+    sim.compile(keras.optimizers.SGD(1e-5), loss="mse")
+    return sim
+
+
+def loop_of(sim):
+    """The loop that it is trained in, not traced before it is needed."""
+    return sim.tensor_graph.variant(True).scan
+
+
+def trained(net, **kwargs):
+    """The losses of a network in training, and the loop that it was trained in."""
+    with in_training(net, **kwargs) as sim:
+        size = 3 * sim.minibatch_size * 4 * 2
+        targets = np.linspace(-1, 1, size).reshape(-1, 4, 2)
         options = {"epochs": 3, "shuffle": False, "verbose": 0}
         history = sim.fit(n_steps=4, y=targets, **options).history
-        return history["loss"], sim.tensor_graph.variant(True).scan
+        return history["loss"], loop_of(sim)
 
 
 def key(net):
@@ -90,10 +116,10 @@ def test_another_seed_runs_the_same_program(fresh, allclose):
     ),
     ids=str,
 )
-def test_another_structure_is_another_program(other, fresh):
+def test_another_structure_is_another_program(other, fresh, compiled):
     other = dict(other)
     unroll, batch = other.pop("unroll", 1), other.pop("batch", None)
-    run(network())
+    fresh._programs.update(compiled._programs)
     run(network(**other), unroll_simulation=unroll, minibatch_size=batch)
     assert len(fresh) == 2
 
@@ -122,17 +148,13 @@ def test_functions_of_time_do_not_matter(fresh):
 
 def test_training_shares_the_loop(fresh, allclose):
     """Also where the weights are others, and results are as if it did not."""
-    alone = []
-    for seed in (0, 1):
-        fresh.clear()
-        alone.append(trained(network(seed)))
-    assert alone[0][1] is not alone[1][1]
+    expected, alone = trained(network(1))
     fresh.clear()
     shared = [trained(network(seed)) for seed in (0, 1)]
-    assert shared[0][1] is shared[1][1]
-    for (expected, _), (found, _) in zip(alone, shared):
-        assert allclose(found, expected, rtol=1e-5)
-        assert len(set(found)) == 3  # it learns
+    assert shared[0][1] is shared[1][1] is not alone
+    assert allclose(shared[1][0], expected, rtol=1e-5)
+    for losses, _ in shared:
+        assert len(set(losses)) == 3  # it learns
     assert shared[0][0] != shared[1][0]
     assert len(fresh) == 2  # one for inference, whose outputs Keras looks at
 
@@ -160,14 +182,15 @@ def test_what_is_trained_in_another_way_has_a_loop_of_its_own(one, other):
     for settings in (one, other):
         settings = dict(settings)
         options = {n: settings.pop(n) for n in ("surrogate", "batch") if n in settings}
-        loops.append(trained(network(**settings), unroll_simulation=4, **options)[1])
+        with in_training(network(**settings), unroll_simulation=4, **options) as sim:
+            loops.append(loop_of(sim))
     assert loops[0] is not loops[1]
 
 
 def test_networks_with_tensor_nodes_share_nothing(fresh):
     _, first = trained(network(), tensor_node=True)
-    _, second = trained(network(), tensor_node=True)
-    assert first is not second and len(fresh) == 0
+    with in_training(network(), tensor_node=True) as sim:
+        assert loop_of(sim) is not first and len(fresh) == 0
 
 
 def test_what_is_equal_in_python_may_differ_here():
