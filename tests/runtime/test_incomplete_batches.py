@@ -30,72 +30,94 @@ def centred(x):
     return x - tf.reduce_mean(x, 0)
 
 
-def network(function, where):
-    """A function before, in or after a loop over time, or without one."""
+def network(functions, where):
+    """Functions before, in or after a loop over time, or without one."""
     with nengo.Network(seed=0) as net:
         net.inp = nengo.Node(np.zeros(SIZE))
         x = net.inp
         if where == "after":
             x = nengo.Node(size_in=SIZE)
             nengo.Connection(net.inp, x, synapse=0.003)
-        node = nengo_dl.TensorNode(function, shape_in=(SIZE,), pass_time=False)
-        nengo.Connection(x, node, synapse=None)
-        if where == "in":
-            nengo.Connection(node, node, synapse=0.005, transform=0.5)
-        net.p = nengo.Probe(node, synapse=0.004 if where == "before" else None)
+        for name, function in functions.items():
+            node = nengo_dl.TensorNode(function, shape_in=(SIZE,), pass_time=False)
+            nengo.Connection(x, node, synapse=None)
+            if where == "in":
+                nengo.Connection(node, node, synapse=0.005, transform=0.5)
+            synapse = 0.004 if where == "before" else None
+            nengo.Probe(node, synapse=synapse, label=name)
     return net
 
 
-def trained(make, where, places, x, y, parts, **settings):
+MAKE = {"norm": norm, "Centred": Centred, "centred": lambda: centred}
+
+
+def trained(kinds, where, places, x, y, parts):
     """Losses and statistics of a training on batches, and what is given afterwards."""
-    layer = make()
-    net = network(layer, where)
-    with net:
-        nengo_dl.configure_settings(**settings)
+    layers = {kind: MAKE[kind]() for kind in kinds}
+    net = network(layers, where)
     with nengo_dl.Simulator(net, minibatch_size=places, progress_bar=False) as sim:
         sim.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"])
+        names = [f"{kind}_{value}" for kind in kinds for value in ("loss", "mae")]
         losses = []
         for part in parts:
-            history = sim.fit(x[part], y[part], shuffle=False, verbose=0).history
-            losses.append([history["loss"][0], history["probe_mae"][0]])
-        statistics = [v.numpy() for v in getattr(layer, "variables", ())]
-        predicted = sim.predict(x)[net.p]
-    return np.array(losses), statistics, predicted
+            targets = dict.fromkeys(kinds, y[part])
+            history = sim.fit(x[part], targets, shuffle=False, verbose=0).history
+            losses.append({name: history[name][0] for name in ("loss", *names)})
+        statistics = {
+            kind: [v.numpy() for v in getattr(layer, "variables", ())]
+            for kind, layer in layers.items()
+        }
+        predicted = sim.predict(x)
+    return losses, statistics, {p.label: predicted[p] for p in net.probes}
 
 
 WHOLE = [slice(None)]
 
 
-@pytest.mark.parametrize("where", ("alone", "before", "in", "after"))
-@pytest.mark.parametrize("make", (norm, Centred, lambda: centred))
-def test_an_incomplete_batch_is_as_one_of_its_size(make, where, rng, allclose):
+def data(rng):
+    """Inputs of items that differ, and targets."""
     x = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE)) + np.arange(ITEMS)[:, None, None]
-    y = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE))
-    expected = trained(make, where, ITEMS, x, y, WHOLE)
-    found = trained(make, where, 16, x, y, WHOLE)
-    for a, b in zip(expected[1], found[1], strict=True):
+    return x, rng.uniform(-1, 1, (ITEMS, STEPS, SIZE))
+
+
+@pytest.fixture(scope="module", params=("alone", "before", "in", "after"))
+def trainings(request):
+    """All functions in one network, with as many places as items and with more."""
+    x, y = data(np.random.RandomState(0))
+    return [trained(MAKE, request.param, n, x, y, WHOLE) for n in (ITEMS, 16)]
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_an_incomplete_batch_is_as_one_of_its_size(kind, trainings, allclose):
+    expected, found = trainings
+    for a, b in zip(expected[1][kind], found[1][kind], strict=True):
         assert allclose(a, b, rtol=1e-5, atol=1e-6)
-    assert allclose(found[0], expected[0], rtol=1e-5)
-    assert allclose(found[2], expected[2], rtol=1e-5, atol=1e-5)
+    for name in (
+        "loss",
+        f"{kind}_loss",
+        f"{kind}_mae",
+    ):  # penalties too
+        assert allclose(found[0][0][name], expected[0][0][name], rtol=1e-5)
+    assert allclose(found[2][kind], expected[2][kind], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("where", ("before", "in"))
 def test_the_last_batch_of_several(where, rng, allclose):
-    x = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE)) + np.arange(ITEMS)[:, None, None]
-    y = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE))
-    apart = trained(norm, where, 8, x, y, [slice(0, 8), slice(8, None)])
-    at_once = trained(norm, where, 8, x, y, WHOLE)
-    mean = (8 * apart[0][0] + 5 * apart[0][1]) / ITEMS
-    assert allclose(at_once[0][0], mean, rtol=1e-5)
-    for a, b in zip(apart[1], at_once[1], strict=True):
+    x, y = data(rng)
+    apart = trained(["norm"], where, 8, x, y, [slice(0, 8), slice(8, None)])
+    at_once = trained(["norm"], where, 8, x, y, WHOLE)
+    for name in ("loss", "norm_mae"):
+        mean = (8 * apart[0][0][name] + 5 * apart[0][1][name]) / ITEMS
+        assert allclose(at_once[0][0][name], mean, rtol=1e-5)
+    for a, b in zip(apart[1]["norm"], at_once[1]["norm"], strict=True):
         assert allclose(a, b, rtol=1e-6)
 
 
 @pytest.mark.parametrize("places", (16, 8))
 def test_statistics_are_those_of_keras(places, rng, allclose):
-    x = rng.uniform(-1, 1, (ITEMS, STEPS, SIZE)) + np.arange(ITEMS)[:, None, None]
+    x, _ = data(rng)
     layer, reference = norm(), norm()
-    net = network(layer, "before")
+    net = network({"norm": layer}, "before")
     model = keras.Sequential([keras.Input((STEPS, SIZE)), reference])
     options = {"shuffle": False, "verbose": 0, "epochs": 2}
     model.compile(keras.optimizers.SGD(0.0), "mse")
@@ -112,15 +134,15 @@ def test_gradients_in_a_loop_are_those_of_the_items_alone(jit, rng, allclose):
     x = rng.uniform(-1, 1, (5, STEPS, SIZE))
     y = rng.uniform(-1, 1, (5, STEPS, SIZE))
     found = []
-    for places, data in ((5, False), (8, False), (8, True)):
+    for places, streamed in ((5, False), (8, False), (8, True)):
         layer = norm()
-        net = network(layer, "in")
+        net = network({"norm": layer}, "in")
         with net:
             nengo_dl.configure_settings(jit=jit)
         with nengo_dl.Simulator(net, minibatch_size=places, progress_bar=False) as sim:
             sim.compile(keras.optimizers.SGD(0.1), "mse")
             given = (x, y)
-            if data:
+            if streamed:
                 given = (tf.data.Dataset.from_tensor_slices(given).batch(5),)
             sim.fit(*given, shuffle=False, verbose=0)
         found.append([v.numpy() for v in layer.variables])
