@@ -31,14 +31,14 @@ Examples
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
 from nengo_dl.compiler.graph import Graph, Kind
 from nengo_dl.compiler.layout import order_signals
-from nengo_dl.compiler.plan import Agenda, Operation, Plan, greedy_planner
+from nengo_dl.compiler.plan import Agenda, Operation, Plan, Waiting, greedy_planner
 from nengo_dl.compiler.simplify import (
     Simplification,
     alias,
@@ -177,21 +177,15 @@ def noop_planner(operations: Sequence[Operation], pairs: np.ndarray) -> list[lis
 
 
 def _in_order(orders: Sequence[int], edges: Iterable[tuple[int, int]]) -> list[int]:
-    """The order of Kahn (1962): the first in core's order of those that are ready."""
-    followers, waiting = defaultdict(list), Counter()
-    for before, after in edges:
-        followers[before].append(after)
-        waiting[after] += 1
-    heap = [(order, i) for i, order in enumerate(orders) if not waiting[i]]
+    """Again and again the first in core's order of those that are ready."""
+    waiting = Waiting.of_pairs(edges)
+    heap = [(order, i) for i, order in enumerate(orders) if not waiting.number[i]]
     heapq.heapify(heap)
     done = []
     while heap:
-        _, i = heapq.heappop(heap)
-        done.append(i)
-        for follower in followers[i]:
-            waiting[follower] -= 1
-            if not waiting[follower]:
-                heapq.heappush(heap, (orders[follower], follower))
+        done.append(heapq.heappop(heap)[1])
+        for follower in waiting.done(done[-1]):
+            heapq.heappush(heap, (orders[follower], follower))
     return done
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from nengo.exceptions import BuildError, ValidationError
@@ -26,6 +26,44 @@ from nengo.exceptions import BuildError, ValidationError
 from nengo_dl.compiler.graph import Flow, Graph, Kind, Node
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.notices import label_of
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Waiting(Generic[T]):
+    """Who still waits for whom, while one after the other is done (Kahn, CACM 1962).
+
+    Parameters
+    ----------
+    followers : mapping
+        Each thing that somebody waits for -> those that wait for it.
+    """
+
+    def __init__(self, followers: Mapping[T, Iterable[T]]) -> None:
+        self.followers = followers
+        self.number = Counter(chain.from_iterable(followers.values()))
+
+    @classmethod
+    def of_pairs(cls, pairs: Iterable[tuple[T, T]]) -> Waiting[T]:
+        """Of pairs ``(before, after)``."""
+        followers = defaultdict(list)
+        for before, after in pairs:
+            followers[before].append(after)
+        return cls(followers)
+
+    def done(self, thing: T) -> list[T]:
+        """Something is done; returns those that waited for nothing else."""
+        freed = []
+        for follower in self.followers.get(thing, ()):
+            self.number[follower] -= 1
+            if not self.number[follower]:
+                freed.append(follower)
+        return freed
+
+    def put_back(self, thing: T) -> None:
+        """The inverse of `done`."""
+        self.number.update(self.followers.get(thing, ()))
+
 
 # the order of core Nengo --------------------------------------------------------------
 
@@ -57,22 +95,15 @@ def operator_order(operators: Iterable) -> list:
         the same memory.
     """
     successors = dependents(operators)
-    waiting = dict.fromkeys(successors, 0)
-    for op in chain.from_iterable(successors.values()):
-        waiting[op] += 1
-    ready = deque(op for op, number in waiting.items() if not number)
+    waiting = Waiting(successors)
+    ready = deque(op for op in successors if not waiting.number[op])
     ordered = []
     while ready:
-        op = ready.popleft()
-        ordered.append(op)
-        for other in successors[op]:
-            waiting[other] -= 1
-            if not waiting[other]:
-                ready.append(other)
+        ordered.append(ready.popleft())
+        ready.extend(waiting.done(ordered[-1]))
     if len(ordered) < len(successors):
-        raise BuildError(
-            _circle_message({op for op in waiting if waiting[op]}, successors)
-        )
+        stuck = {op for op, number in waiting.number.items() if number}
+        raise BuildError(_circle_message(stuck, successors))
     return ordered
 
 
@@ -372,10 +403,6 @@ def plan(
     planner : callable, optional
         The strategy, see above; by default `greedy_planner`.
 
-    Returns
-    -------
-    Plan
-
     Raises
     ------
     ~nengo.exceptions.ValidationError
@@ -456,14 +483,11 @@ class Agenda:
 
     def __init__(self, operations: Sequence[Operation], pairs: np.ndarray):
         self.operations = operations
-        self.waiting = Counter(pairs[1].tolist())
-        self.followers = defaultdict(list)
-        for before, after in pairs.T.tolist():
-            self.followers[before].append(after)
+        self.waiting = Waiting.of_pairs(pairs.T.tolist())
         self.remaining = Counter(op.key for op in operations)
         self.ready: dict[Hashable, list[int]] = {}
         for i, op in enumerate(operations):
-            if not self.waiting[i]:
+            if not self.waiting.number[i]:
                 self.ready.setdefault(op.key, []).append(i)
 
     def earliest(self, key: Hashable) -> int:
@@ -474,14 +498,10 @@ class Agenda:
         """All that are ready of one kind, and what became ready by that."""
         members = sorted(self.ready.pop(key), key=lambda i: (self.operations[i].order, i))
         self.remaining[key] -= len(members)
-        freed = []
-        for i in members:
-            for follower in self.followers[i]:
-                self.waiting[follower] -= 1
-                if not self.waiting[follower]:
-                    kind = self.operations[follower].key
-                    self.ready.setdefault(kind, []).append(follower)
-                    freed.append(follower)
+        freed = [follower for i in members for follower in self.waiting.done(i)]
+        for follower in freed:
+            kind = self.operations[follower].key
+            self.ready.setdefault(kind, []).append(follower)
         return members, freed
 
     def put_back(self, key: Hashable, members: list[int], freed: list[int]) -> None:
@@ -492,8 +512,7 @@ class Agenda:
             if not self.ready[kind]:
                 del self.ready[kind]
         for i in members:
-            for follower in self.followers[i]:
-                self.waiting[follower] += 1
+            self.waiting.put_back(i)
         self.ready[key] = members
         self.remaining[key] += len(members)
 
