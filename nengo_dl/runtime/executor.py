@@ -286,8 +286,6 @@ class Capability(Flag):
     COMPILES = 8
     #: has the method ``step``, for single steps without the cost of a run
     SINGLE_STEPS = 16
-    #: gradients flow through its namespace
-    GRADIENTS = 32
     #: steps are machine code that is there after milliseconds, so that it does not matter
     #: how many of them there are; the user's setting ``jit=False`` rules it out
     MACHINE_CODE = 64

@@ -27,7 +27,7 @@ class TensorFlowKind(ExecutorKind):
     """The whole simulation as one compiled program."""
 
     name = "tensorflow"
-    capabilities = Capability.STAGES | Capability.COMPILES | Capability.GRADIENTS
+    capabilities = Capability.STAGES | Capability.COMPILES
 
     @property
     def family(self) -> str:
