@@ -20,9 +20,6 @@ from nengo_dl.compiler.traits import Params
 
 # one step -----------------------------------------------------------------------------
 
-#: below this batch size a current that several expressions read is computed only once
-SMALL_BATCH = 8
-
 
 class Emitter:
     """Writes the stages of a layout with an array namespace.
@@ -91,8 +88,7 @@ class Emitter:
             # what is called from outside is called for each item, also where all agree
             if group.kernel.host or group.kernel.tensorflow:
                 x = self._full(x)
-            few = self.batch is not None and self.batch < SMALL_BATCH
-            if k in group.kernel.materialize and few:
+            if k in group.kernel.materialize and x.shape[1] == self.batch:
                 x = self.xp.materialize(x)
             inputs.append(x)
         outputs = group.kernel.step(self.xp, params, *inputs)
@@ -196,11 +192,6 @@ class SequenceStages:
     They are the same kernels with steps and batch items side by side: arrays
     ``(n, steps * batch)``, step by step. The number of steps may be unknown while a
     TensorFlow program is traced.
-
-    Parameters
-    ----------
-    layout : Layout
-    batch : int
     """
 
     #: whether the loop is given ``(steps, batch, n)``
