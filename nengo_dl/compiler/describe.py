@@ -78,10 +78,6 @@ def describe(
         Number of batch items.
     history : iterable of str
         Lines about how often the network was compiled.
-
-    Returns
-    -------
-    str
     """
     summary = summarize(layout, operators, itemsize, batch)
     lines = [f"{operators} operators -> {summary.kernels} kernels"]

@@ -608,10 +608,6 @@ def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:
     sorter : callable, optional
         In which order sums lie, see above; by default
         `order_signals`.
-
-    Returns
-    -------
-    Layout
     """
     return _Maker(plan, ranks(plan, sorter)).make()
 
@@ -666,10 +662,6 @@ def _probe_rows(graph: Graph):
 
 def order_signals(plan: Plan) -> np.ndarray:
     """Order sums as their first readers read them, which is the default.
-
-    Parameters
-    ----------
-    plan : Plan
 
     Returns
     -------

@@ -747,10 +747,6 @@ def lower(model: Any, options: LoweringOptions | None = None) -> Lowered:
         Only read.
     options : LoweringOptions
 
-    Returns
-    -------
-    Lowered
-
     Raises
     ------
     BuildError

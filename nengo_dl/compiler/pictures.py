@@ -63,16 +63,7 @@ def values(*sizes: int) -> str:
 
 
 def picture_of_network(network: Any) -> Drawing:
-    """The objects of a network and its connections.
-
-    Parameters
-    ----------
-    network : nengo.Network
-
-    Returns
-    -------
-    Drawing
-    """
+    """The objects of a network and its connections."""
     boxes = {}
     for kind, objects in (
         ("Node", network.all_nodes),
@@ -111,14 +102,6 @@ def picture_of_operators(model: Any) -> Drawing:
     An arrow leads from what sets a signal to what increments it, and from there to what
     reads it; a dashed one from what updates it at the end of a step to what reads it in
     the next one.
-
-    Parameters
-    ----------
-    model : nengo.builder.Model
-
-    Returns
-    -------
-    Drawing
     """
     order = operator_order(model.operators)
     uses = {kind: defaultdict(list) for kind in ("sets", "incs", "reads", "updates")}
@@ -150,15 +133,6 @@ def picture_of_graph(graph: Graph, title: str = "graph") -> Drawing:
     Sums that were written together are one box. Constants have none; boxes say how many
     of them they read. Arrows tell how many elements they stand for; dashed ones lead to
     the state that takes a value for the next step.
-
-    Parameters
-    ----------
-    graph : Graph
-    title : str
-
-    Returns
-    -------
-    Drawing
     """
     return _GraphPicture(graph).drawing(title).condensed(LIMIT)
 
@@ -275,15 +249,6 @@ def picture_of_layout(layout: Layout, title: str = "step") -> Drawing:
     Arrows tell how many rows are read, and whether they have to be gathered one by one.
     Dashed ones lead to the tensor that is carried to the next step. Dashed boxes are what
     one stage hands to the next: rows for each step.
-
-    Parameters
-    ----------
-    layout : Layout
-    title : str
-
-    Returns
-    -------
-    Drawing
     """
     return _LayoutPicture(layout).drawing(title).condensed(LIMIT)
 

@@ -99,10 +99,6 @@ def compile_model(
     options : LoweringOptions
     passes : tuple of functions from Graph to Graph
         Applied in this order.
-
-    Returns
-    -------
-    Compiled
     """
     checked = os.environ.get("NENGO_DL_VERIFY", "") not in ("", "0")
     started = time.perf_counter()
@@ -169,10 +165,6 @@ def arrange(
         Keep all Python functions in the loop.
     planner, sorter : callable, optional
         Strategies, see `nengo_dl.compiler.plan` and `nengo_dl.compiler.layout`.
-
-    Returns
-    -------
-    Layout
     """
     split = one_stage(graph) if fused else stages(graph, stepwise_python)
     return layout(plan(graph, split, planner), sorter)

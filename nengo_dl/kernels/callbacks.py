@@ -517,10 +517,6 @@ class _Unknown(Exception):
 def reachable(function: Any) -> frozenset | None:
     """What a function can share with others.
 
-    Parameters
-    ----------
-    function : callable
-
     Returns
     -------
     frozenset or None

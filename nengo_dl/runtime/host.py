@@ -520,12 +520,7 @@ class Waiting:
 
 
 class HostsThen:
-    """What the Python functions of a program kept at one moment of this process.
-
-    Parameters
-    ----------
-    program : Program
-    """
+    """What the Python functions of a program kept at one moment of this process."""
 
     def __init__(self, program: Program):
         self._program = program

@@ -30,10 +30,6 @@ WAY_OUT = (
 class Observation:
     """What is known of all signals of a program.
 
-    Parameters
-    ----------
-    program : Program
-
     Attributes
     ----------
     on : bool

@@ -57,11 +57,6 @@ def dropout_of_one_call(layer: Any, training: bool) -> Iterator[None]:
     They keep it until they are told that a sequence ends, and tensors of one call or
     trace cannot be used in another. Older releases of Keras decide it even where nothing
     is dropped; their random numbers would then be a memory that lasts in inference.
-
-    Parameters
-    ----------
-    layer : keras.layers.Layer or None
-    training : bool
     """
     parts = [] if layer is None else layer._flatten_layers()
     cells = [part for part in parts if hasattr(part, "reset_dropout_mask")]

@@ -178,10 +178,6 @@ def measure(xp: Any, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> Me
         The step, a function of lists of tensors.
     specs : list of list of tensor
         Tensors of which the arguments have the shapes and types.
-
-    Returns
-    -------
-    Measure
     """
 
     def trace() -> Measure:

@@ -81,12 +81,7 @@ _watching: list[list[Raised]] = []  # what was raised, for each that watches
 
 
 class Raised:
-    """An exception as it was raised: others may give it another cause.
-
-    Parameters
-    ----------
-    error : BaseException
-    """
+    """An exception as it was raised: others may give it another cause."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
