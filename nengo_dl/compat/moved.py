@@ -39,10 +39,12 @@ JOINED = {
     "runtime.numpy": {"executor": "step"},
     "runtime.tensorflow": {
         "batch_first": "orientation stages",
+        "executor": "chunks sampled staged",
         "loop": "carried_variables either reuse",
         "namespace": "scratch series",
         "python_calls": "originals",
         "randomness": "random_numbers",
+        "switches": "apart",
         "variables": "parameter_banks starting_values",
     },
     "simulator": {

@@ -32,7 +32,7 @@ from nengo_dl.runtime.host import (
     name_of_users_code,
     users_code,
 )
-from nengo_dl.runtime.tensorflow.apart import apart, in_a_program, is_recorded
+from nengo_dl.runtime.tensorflow.switches import apart, in_a_program, is_recorded
 
 Method = TypeVar("Method", bound=Callable)
 

@@ -17,7 +17,6 @@ from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.forms import form_of
 from nengo_dl.runtime.program import Program, Specialization
-from nengo_dl.runtime.tensorflow.apart import apart
 from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,
     BatchFirstNamespace,
@@ -36,7 +35,7 @@ from nengo_dl.runtime.tensorflow.loop import (
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
-from nengo_dl.runtime.tensorflow.switches import may_compile
+from nengo_dl.runtime.tensorflow.switches import apart, may_compile
 from nengo_dl.runtime.tensorflow.variables import (
     ParameterBanks,
     Started,

@@ -1,27 +1,40 @@
-"""The executor that runs a compiled loop, chunk by chunk."""
+"""The executors that run a compiled loop, chunk by chunk or from sample to sample.
+
+A chunk is a fixed number of steps, the size of the buffers for inputs and outputs; how
+many of them are run is an argument of the program. So a run of any length compiles
+once, and the memory on the device does not grow with the length of the run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.runtime.emit import SequenceStages, loop_step
-from nengo_dl.runtime.executor import Look, Seen, Task
-from nengo_dl.runtime.host import Waiting
+from nengo_dl.runtime.executor import Look, Sampling, Seen, Task
+from nengo_dl.runtime.host import InputsInterrupted, Waiting
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.tensorflow.batch_first import (
     TensorStages,
     batch_first_is_faster,
     on_accelerator,
     turn_step,
 )
-from nengo_dl.runtime.tensorflow.chunks import chunk_length, run_chunks
-from nengo_dl.runtime.tensorflow.costs import STEPS
+from nengo_dl.runtime.tensorflow.costs import (
+    CHUNK_BYTES,
+    LONGEST_CHUNK,
+    SHORTEST_CHUNK,
+    STEPS,
+)
 from nengo_dl.runtime.tensorflow.loop import (
     ForwardLoop,
     Kept,
@@ -29,6 +42,204 @@ from nengo_dl.runtime.tensorflow.loop import (
     programs,
     without_numbers,
 )
+
+# chunks -------------------------------------------------------------------------------
+
+
+def chunk_length(
+    n_steps: int,
+    n_in: int,
+    n_out: int,
+    batch: int,
+    itemsize: int,
+    limit_bytes: int = CHUNK_BYTES,
+) -> int:
+    """Number of steps in a chunk: a power of two.
+
+    The first from 64 to 1024 that holds the run, or the last. Each size is a program of
+    its own, compiled when it is first used. All rows of the buffers are filled and, in
+    the stages around the loop, computed on, so they should not be much longer than the
+    run. At 1024 steps the cost of a call is 0.2 to 0.3 us a step.
+
+    If the buffers of that many steps were larger than ``limit_bytes``, it is the
+    largest power of two with which they are not, but at least 1: steps with so many
+    inputs are long themselves.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps of the whole run.
+    n_in, n_out : int
+        Rows of inputs and outputs of one step.
+    batch : int
+        Batch size.
+    itemsize : int
+        Bytes of one number.
+    limit_bytes : int, optional
+        Bytes of both buffers, 4 MiB by default.
+
+    Examples
+    --------
+    >>> chunk_length(100, n_in=1, n_out=1, batch=1, itemsize=4)
+    128
+    >>> chunk_length(1000, n_in=784, n_out=10, batch=64, itemsize=4)
+    16
+    """
+    chunk = SHORTEST_CHUNK
+    while chunk < min(n_steps, LONGEST_CHUNK):
+        chunk *= 2
+    bytes_per_step = (n_in + n_out) * batch * itemsize
+    while chunk > 1 and chunk * bytes_per_step > limit_bytes:
+        chunk //= 2
+    return chunk
+
+
+def run_chunks(
+    loop: ForwardLoop,
+    n_steps: int,
+    chunk: int,
+    carry: Sequence,
+    weights: Sequence,
+    *,
+    batch: int = 1,
+    n_in: int = 0,
+    inputs: Callable[[int, int], np.ndarray] | None = None,
+    overlap: bool = True,
+    device: str | None = None,
+) -> Iterator[tuple[np.ndarray, list[tf.Tensor]]]:
+    """Run any number of steps, and hand the outputs over as they come.
+
+    While the device computes one chunk, in a thread of its own, the inputs of the next
+    one are made here, in the thread of the caller, where Python functions of the user
+    and interrupts belong. They are asked for in order, each step once.
+
+    Parameters
+    ----------
+    loop : ForwardLoop
+        The program.
+    n_steps : int
+        How many steps.
+    chunk : int
+        Steps of a chunk, see `chunk_length`.
+    carry, weights : list of array
+        State before the first step, and parameters.
+    batch : int, optional
+        Batch size ``B``.
+    n_in : int, optional
+        Rows of the inputs.
+    inputs : callable, optional
+        ``inputs(start, k)`` returns the inputs of the steps from number ``start`` (from
+        0 on) to ``start + k - 1``, ``(k, n_in, B)``; they are copied. Not needed if
+        ``n_in`` is 0.
+    overlap : bool, optional
+        If False, inputs are only made when all steps before have been run and their
+        outputs handed over.
+    device : str, optional
+        Where to compute, as for `tf.device`. A device scope of the caller would not
+        reach the other thread.
+
+    Yields
+    ------
+    outputs : (k, n_out, B) ndarray
+        Outputs of the next ``k <= chunk`` steps.
+    carry : list of tensor
+        State after them.
+
+    Raises
+    ------
+    Exception
+        What ``inputs`` raises, after the outputs of all steps before have been yielded.
+        If it raises `.host.InputsInterrupted`, the steps that it holds inputs for count
+        as such, and its cause is raised. What the program raises comes at once. If the
+        caller stops early, the chunk under way is finished and dropped.
+    """
+    scope = partial(tf.device, device) if device is not None else nullcontext
+    overlap = overlap and inputs is not None and n_steps > chunk
+    # kernels must not be traced in another thread, where Keras' settings are not known
+    # and a device scope of the caller is not for others who share the program
+    with tf.device(device):
+        carry, weights = loop.tensors(carry), loop.tensors(weights)
+        run = loop.traced(chunk, n_in, batch, carry, weights)
+
+    def compute(x: np.ndarray, carry: list) -> tuple[np.ndarray, list]:
+        k = len(x)
+        if k < chunk:
+            x = np.concatenate([x, np.zeros((chunk - k, *x.shape[1:]), x.dtype)])
+        with scope(), loop.xp.reraise_host_errors():
+            ys, carry = run(tf.constant(k, tf.int32), tf.constant(x), carry, weights)
+            return ys.numpy()[:k], list(carry)
+
+    chunks = _input_chunks(loop, n_steps, chunk, batch, n_in, inputs)
+    if not overlap:
+        for x in chunks:
+            ys, carry = compute(x, carry)
+            yield ys, carry
+        return
+    with ThreadPoolExecutor(1) as worker:
+        yield from _pipeline(worker, compute, chunks, carry)
+
+
+def _pipeline(
+    worker: ThreadPoolExecutor, compute: Callable, chunks: Iterator, carry: list
+) -> Iterator[tuple[np.ndarray, list[tf.Tensor]]]:
+    """One chunk in the worker, the next one's inputs from ``chunks`` meanwhile."""
+    running: Future | None = None
+    error: BaseException | None = None
+    while error is None:
+        try:
+            x = next(chunks, None)
+        except BaseException as raised:
+            x, error = None, raised
+        done = None
+        if running is not None:
+            done = running.result()
+            carry, running = done[1], None
+        if x is not None:
+            running = worker.submit(compute, x, carry)
+        if done is not None:
+            yield done
+        if x is None:
+            break
+    if error is not None:
+        raise error
+
+
+def _input_chunks(
+    loop: ForwardLoop,
+    n_steps: int,
+    chunk: int,
+    batch: int,
+    n_in: int,
+    inputs: Callable | None,
+) -> Iterator[np.ndarray]:
+    """Inputs of one chunk after the other, until ``inputs`` fails."""
+    dtype = loop.xp.dtype
+    for start in range(0, n_steps, chunk):
+        k = min(chunk, n_steps - start)
+        interrupt = None
+        if inputs is None:
+            x = np.zeros((k, 0, batch), dtype)
+        else:
+            try:
+                x = inputs(start, k)
+            except InputsInterrupted as raised:
+                x, interrupt = raised.partial, raised
+            x = np.array(x, dtype, order="C")
+        expected = (k if interrupt is None else len(x), n_in, batch)
+        if x.shape != expected:
+            raise ValidationError(
+                f"inputs for {k} steps from step {start} on have shape {x.shape}; "
+                f"expected {expected}, which is (steps, size, batch)",
+                attr="inputs",
+                obj=loop,
+            )
+        if len(x):
+            yield x
+        if interrupt is not None:
+            raise interrupt.cause
+
+
+# the loop, chunk by chunk -------------------------------------------------------------
 
 
 class TensorFlowExecutor:
@@ -42,8 +253,6 @@ class TensorFlowExecutor:
         Whether the loop is compiled by XLA.
     """
 
-    #: whether the stages before and after the loop are part of the jitted program
-    stages_on_device = True
     #: steps that a chunk has at most, if that is to be few
     longest: int | None = None
 
@@ -56,7 +265,7 @@ class TensorFlowExecutor:
         if any(group.kernel.tensorflow for group in self.layout.loop.groups):
             self.kept = Kept(self.layout, self.store.dtype)
         options = {"jit": jit, "unroll": task.unroll, "unrolled": not task.use_loop}
-        key = key_of(self.layout) if self.stages_on_device else None
+        key = key_of(self.layout)
         if key is not None:
             store = self.store
             key = (key, store.batch, store.dtype, self.device, *options.values())
@@ -106,7 +315,7 @@ class TensorFlowExecutor:
 
     def _new_program(self, shared: bool, options: dict, turned: bool):
         """A new program, which other networks may use as well if it is ``shared``."""
-        layout, batch, inside = self.layout, self.store.batch, self.stages_on_device
+        layout, batch = self.layout, self.store.batch
         layout = without_numbers(layout) if shared else layout
         stages = self._stages(layout, turned)
         step = loop_step(layout, batch) if layout.has_loop else None
@@ -119,10 +328,16 @@ class TensorFlowExecutor:
             layout.loop.result.size,
             self.store.dtype,
             turned=turned,
-            pre=stages.before if stages.needs_before and inside else None,
-            post=stages.after if stages.needs_after and inside else None,
+            **self._inside(stages),
             **options,
         )
+
+    def _inside(self, stages: SequenceStages) -> dict[str, Callable | None]:
+        """What of the stages before and after the loop is part of its program."""
+        return {
+            "pre": stages.before if stages.needs_before else None,
+            "post": stages.after if stages.needs_after else None,
+        }
 
     def load(self) -> None:
         """See `~nengo_dl.runtime.executor.Executor.load`."""
@@ -213,3 +428,269 @@ class TensorFlowExecutor:
         self.carry = carried[: len(self.layout.carry)]
         if self.kept:
             self.kept.assign(carried[len(self.layout.carry) :])
+
+
+# from sample to sample ----------------------------------------------------------------
+
+#: all probes of a layout are read in each step
+NONE = Sampling({})
+
+
+class SampledExecutor:
+    """The compiled loop, from one sample to the next; the step with it by itself.
+
+    Steps without a sample run in a program that leaves large probes out, steps with one
+    in a program that does not.
+
+    Parameters
+    ----------
+    task : Task
+        With probes that are read at their samples only.
+    jit : bool
+        See `TensorFlowExecutor`.
+    """
+
+    def __init__(self, task: Task, jit: bool = True) -> None:
+        self.layout, self.feed, self.sampling = task.layout, task.feed, task.sampling
+        sampled = frozenset(self.sampling.periods)
+        self.looks = [Look(task.layout, sampled, due) for due in (frozenset(), sampled)]
+        self.between, self.single = (
+            TensorFlowExecutor(replace(task, layout=look.layout, sampling=NONE), jit)
+            for look in self.looks
+        )
+        self.single.longest = 1
+        self._owner = self.between
+
+    def load(self) -> None:
+        """Take the state from the store."""
+        self._owner = self.between
+        self.between.load()
+
+    def save(self) -> None:
+        """Put the state into the store."""
+        self._owner.save()
+
+    def settle(self, step: int) -> None:
+        """See `TensorFlowExecutor`."""
+        self._owner.settle(step)
+
+    def write(self, weights: Sequence) -> None:
+        """Use other values of the parameters from now on."""
+        self.between.write(weights)
+        self.single.write(weights)
+
+    def has_compiled(self, n_steps: int) -> bool:
+        """Whether samples were taken; stretches between them are of any length."""
+        return self.single.has_compiled(1)
+
+    def _hand_over(self, other: TensorFlowExecutor) -> TensorFlowExecutor:
+        """Let one of both have the state."""
+        if other is not self._owner:
+            carry = self._owner.carry
+            if other.turned != self._owner.turned:
+                carry = [tf.transpose(c) for c in carry]
+            other.carry, self._owner = carry, other
+        return other
+
+    def run(self, start: int, n_steps: int) -> Iterator[Seen]:
+        """Advance by ``n_steps`` after step ``start``; yields what probes saw."""
+        done = 0
+        for step, due in self.sampling.samples(start, n_steps):
+            if step > start + done + 1:
+                yield from self._stretch(start + done, step - 1 - start - done)
+            yield from self._sample(step - 1, due)
+            done = step - start
+        if done < n_steps:
+            yield from self._stretch(start + done, n_steps - done)
+
+    def _stretch(self, start: int, n_steps: int) -> Iterator[Seen]:
+        """Steps without a sample."""
+        yield from self._hand_over(self.between).run(start, n_steps)
+
+    def _sample(self, start: int, due: frozenset) -> Iterator[Seen]:
+        """The step with a sample of some probes."""
+        look = self.looks[1]
+        for _, ((rows, _, _),) in self._hand_over(self.single).run(start, 1):
+            samples, probes, _ = look.part(rows)
+            probes = tuple(probe for probe in probes if probe[0] in due)
+            every = (rows[:, : look.n_every], look.every, False)
+            yield Seen(len(rows), (every, (samples, probes, True)))
+
+
+# with Python around the loop ----------------------------------------------------------
+
+
+class SequenceNamespace(NumpyNamespace):
+    """Eager NumPy that goes on with zeros where a Python function fails.
+
+    Parameters
+    ----------
+    dtype : dtype
+    batch : int
+        Columns of one step.
+    returned : dict
+        Function -> what it returned already, from the first column on, and how many
+        columns that is: it is called for the others. What it returns is added.
+
+    Attributes
+    ----------
+    done : int or None
+        Columns before the first failure; None if there was none.
+    error : BaseException or None
+        What was raised.
+    """
+
+    def __init__(self, dtype: Any, batch: int, returned: dict) -> None:
+        super().__init__(dtype)
+        self.batch = batch
+        self.returned = returned
+        self.done: Any = None
+        self.error: BaseException | None = None
+
+    def host_call(self, fn: Any, inputs: Sequence, sizes: Sequence[int]) -> list:
+        """Call for all columns; remember the first that failed.
+
+        After a failure it is called for whole steps before that alone: it would be given
+        zeros for the others.
+        """
+        if not hasattr(fn, "attempt"):
+            return super().host_call(fn, inputs, sizes)
+        inputs = list(inputs)
+        columns = inputs[0].shape[1]
+        if self.error is not None:
+            columns = min(columns, self.done // self.batch * self.batch)
+        begun = self.returned.get(fn)
+        if begun is None or begun[1] < columns:
+            out, done, error = fn.attempt([x[:, :columns] for x in inputs], begun=begun)
+            self.returned[fn] = out, done
+            if error is not None and (self.done is None or done < self.done):
+                self.done, self.error = done, error
+        out, done = self.returned[fn]
+        whole = np.zeros((len(out), inputs[0].shape[1]), out.dtype)
+        done = min(done, columns)
+        whole[:, :done] = out[:, :done]
+        return [np.asarray(result, self.dtype) for result in fn.outputs(whole)]
+
+
+class StagedExecutor(TensorFlowExecutor):
+    """A `TensorFlowExecutor` whose stages around the loop are run in NumPy.
+
+    A function with input that takes no part in feedback does not have to run inside the
+    loop: it can be called for the steps of a chunk before the loop runs them, or after.
+    Everything in the loop stays compiled.
+
+    For layouts with Python in the stages before or after the loop and none in it. If a
+    function raises, the steps before are run and reported, as if it had been called step
+    by step. What functions returned for later steps waits until these are run.
+    """
+
+    #: of the chunks that the loop was compiled for
+    _lengths: frozenset | set = frozenset()
+
+    def __init__(self, task: Task, jit: bool = True) -> None:
+        self._returned: dict = {}
+        self._reached = None
+        super().__init__(task, jit)
+
+    def _stages(self, layout: Layout, turned: bool | None) -> SequenceStages:
+        return SequenceStages(layout, self.store.batch)
+
+    def _inside(self, stages: SequenceStages) -> dict[str, Callable | None]:
+        return {}
+
+    def has_compiled(self, n_steps: int) -> bool:
+        """See `TensorFlowExecutor.has_compiled`."""
+        return self.chunk(n_steps) in self._lengths
+
+    def load(self) -> None:
+        """See `TensorFlowExecutor.load`."""
+        super().load()
+        self._returned, self._reached = {}, None
+
+    def run(self, start: int, n_steps: int) -> Iterator[Seen]:
+        """See `TensorFlowExecutor.run`."""
+        chunk = self.chunk(n_steps)
+        self._lengths = {*self._lengths, chunk}
+        done = 0
+        while done < n_steps:
+            k = min(chunk, n_steps - done)
+            outputs, carry, cause = self._chunk(start + done, k, chunk)
+            done += len(outputs)
+            if len(outputs):
+                self._following = start + done, carry
+                yield Seen(len(outputs), ((outputs, self.every, False),))
+                self.settle(start + done)
+            if cause is not None:
+                raise cause
+
+    def settle(self, step: int) -> None:
+        """The state at the end of step ``step``; outputs of later ones were not taken."""
+        super().settle(step)
+        if self._reached is not None and step > self._reached:
+            columns = (step - self._reached) * self.store.batch
+            self._reached, self._returned = (
+                step,
+                {
+                    fn: (out[:, columns:], done - columns)
+                    for fn, (out, done) in self._returned.items()
+                    if done > columns
+                },
+            )
+
+    def _chunk(self, start: int, k: int, length: int):
+        """Outputs of ``k`` steps, or of those before a failure, and what failed.
+
+        Nothing is changed but what waits: `settle` goes on.
+        """
+        if self._reached != start:
+            self._reached, self._returned = start, {}
+        cause = None
+        try:
+            rows = self.feed.chunk(start, k)
+        except InputsInterrupted as interrupted:
+            rows, cause = interrupted.partial, interrupted.cause
+        try:
+            return self._run_rows(rows, cause, length)
+        finally:
+            self.feed.put_back(start, rows)
+
+    def _namespace(self) -> SequenceNamespace:
+        return SequenceNamespace(self.store.dtype, self.store.batch, self._returned)
+
+    def _run_rows(self, rows, cause, length):
+        """Outputs, what is carried, and what failed; see `_chunk`."""
+        xp = self._namespace()
+        tensors = [rows]
+        if self.stages.needs_before:
+            tensors = self.stages.before(xp, rows, self.arrays)
+        k, cause, tensors = self._until_failure(xp, len(rows), cause, tensors)
+        ys, carry = self._loop(k, tensors[0], length)
+        if not self.stages.needs_after:
+            return ys, carry, cause
+        xp = self._namespace()
+        outputs = self.stages.after(xp, tensors, ys, self.arrays)
+        if xp.error is None:
+            return outputs, carry, cause
+        # the state after the last step that went well
+        k = xp.done // self.store.batch
+        _, carry = self._loop(k, tensors[0], length)
+        return outputs[:k], carry, xp.error
+
+    def _until_failure(self, xp, k, cause, tensors):
+        """Cut what was computed before the loop at the first step that failed."""
+        if xp.error is None:
+            return k, cause, tensors
+        k = xp.done // self.store.batch
+        columns = k * self.store.batch
+        return k, xp.error, [tensors[0][:k], *(t[:, :columns] for t in tensors[1:])]
+
+    def _loop(self, k: int, given: np.ndarray, length: int):
+        """``k`` steps of the loop: what they give, and what is carried after them."""
+        carry = self.carried()
+        if not self.layout.has_loop:
+            return np.zeros((k, 0, self.store.batch), self.store.dtype), carry
+        padded = np.zeros((length, *given.shape[1:]), self.store.dtype)
+        padded[:k] = given[:k]
+        with self.scope():
+            ys, carry = self.loop(k, padded, carry, self.weights)
+        return ys.numpy()[:k], list(carry)

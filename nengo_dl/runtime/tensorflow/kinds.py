@@ -42,8 +42,10 @@ class TensorFlowKind(ExecutorKind):
 
     def make(self, task: Task) -> Executor:
         """See `ExecutorKind.make`; compiled, unless functions of tensors prevent it."""
-        from nengo_dl.runtime.tensorflow.executor import TensorFlowExecutor
-        from nengo_dl.runtime.tensorflow.sampled import SampledExecutor
+        from nengo_dl.runtime.tensorflow.executor import (
+            SampledExecutor,
+            TensorFlowExecutor,
+        )
 
         kind = SampledExecutor if task.sampling.periods else TensorFlowExecutor
         return kind(task, jit=task.xla and self._compilable(task, task.layout.groups()))
@@ -92,7 +94,7 @@ class StagedKind(TensorFlowKind):
 
     def make(self, task: Task) -> Executor:
         """See `ExecutorKind.make`."""
-        from nengo_dl.runtime.tensorflow.staged import StagedExecutor
+        from nengo_dl.runtime.tensorflow.executor import StagedExecutor
 
         return StagedExecutor(
             task, jit=task.xla and self._compilable(task, task.layout.loop.groups)

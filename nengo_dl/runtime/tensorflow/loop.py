@@ -1,7 +1,7 @@
 """The time loop as one compiled program, of as many steps as its buffers hold, or fewer.
 
 How many of the steps are run is an argument of the program, so a run of any length
-compiles once; see `.chunks`.
+compiles once; see `.executor`.
 """
 
 from __future__ import annotations

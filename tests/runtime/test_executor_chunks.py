@@ -8,7 +8,7 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.runtime.host import InputsInterrupted
-from nengo_dl.runtime.tensorflow.chunks import chunk_length, run_chunks
+from nengo_dl.runtime.tensorflow.executor import chunk_length, run_chunks
 from nengo_dl.runtime.tensorflow.loop import ForwardLoop
 from tests.runtime.small_loop import BATCH, N_IN, arguments, reference, step
 
