@@ -70,6 +70,12 @@ def assert_agrees(step, carry, xs, weights=(), width=None, tol=None):
     return one
 
 
+def kinds_of(one):
+    """The names of the operations that a step consists of."""
+    made = [ins for unit in one.plan.units for ins in unit.instructions]
+    return {type(ins.operation).__name__ for ins in made}
+
+
 # -- random steps ----------------------------------------------------------------------
 
 
@@ -251,20 +257,37 @@ def test_weights_in_any_order_and_their_new_values(batch, rng):
     np.testing.assert_allclose(out, expected, atol=1e-13)
 
 
+@pytest.mark.parametrize("weighted", (True, False))
 @pytest.mark.parametrize("batch", (1, 2, 16))
-def test_weighted_sums_of_rows(batch, rng):
+def test_sums_of_rows(batch, weighted, rng):
     index = rng.randint(30, size=(5, 11))
 
     def step(xp, carry, x, weights):
-        terms = xp.reshape(weights[0], (5, 11, 1)) * xp.take(x, index)
+        terms = xp.take(x, index)
+        if weighted:
+            terms = xp.reshape(weights[0], (5, 11, 1)) * terms
         return [carry[0] * 0.5 + xp.sum(terms, 0)], carry[0]
 
     weights = [rng.uniform(-1, 1, (5, 11))]
     xs = rng.uniform(-1, 1, (3, 30, batch))
     one = assert_agrees(step, [np.zeros((11, batch))], xs, weights, tol=1e-13)
-    made = [ins for unit in one.plan.units for ins in unit.instructions]
-    kinds = [type(ins.operation).__name__ for ins in made]
-    assert "Gathered" in kinds and "Take" not in kinds and "Sum" not in kinds
+    assert "Gathered" in kinds_of(one) and not {"Take", "Sum"} & kinds_of(one)
+
+
+def test_sums_that_are_weighted_by_item_are_not_sums_of_rows(rng):
+    """Weights for each batch item, as many as there are rows."""
+
+    def step(xp, carry, x, weights):
+        terms = xp.take(x, np.arange(12).reshape(4, 3))
+        return [carry[0] + xp.sum(xp.reshape(weights[0], (4, 1, 3)) * terms, 0)], None
+
+    xs, weights = rng.uniform(-1, 1, (3, 12, 3)), [rng.uniform(-1, 1, (4, 3))]
+    expected = np.zeros((3, 3))
+    one = NativeStep(step, [expected], 12, 3, weights, "float64")
+    one.advance(xs, one.room(3))
+    for x in xs:
+        expected = expected + (weights[0][:, None] * x.reshape(4, 3, 3)).sum(0)
+    np.testing.assert_allclose(one.carry[0], expected, atol=1e-13)
 
 
 # -- loops -----------------------------------------------------------------------------

@@ -218,35 +218,47 @@ def _gather_sums(program: Program) -> None:
             continue
         found = _weighted_rows(ins.operands[0], ins.operation.axis, only)
         if found is not None:
-            take, product, weights, index = found
+            made, weights, index = found
             ins.operation = Gathered(index)
-            ins.operands = [take.operands[0], weights]
-            gone.update({take, product})
+            ins.operands = [made[0].operands[0], weights]
+            gone.update(made)
     program.instructions = [i for i in program.instructions if i not in gone]
 
 
 def _weighted_rows(
     view: View, axis: int, only: Callable
-) -> tuple[Instruction, Instruction, View, np.ndarray] | None:
-    """Terms of a sum that are weighted rows: what takes and weights them, and which."""
-    product = only(view, Ufunc)
+) -> tuple[list[Instruction], View, np.ndarray] | None:
+    """Terms of a sum that are rows, weighted or not.
+
+    What takes them and, if so, weights them, the weights, and which rows these are.
+    """
     shape = view.shape
     if len(shape) == 4 and shape[0] == 1:
         shape, axis = shape[1:], axis - 1
-    if len(shape) != 3 or axis != 0 or product is None:
-        return None
-    if product.operation.function is not np.multiply:
+    if len(shape) != 3 or axis != 0:
         return None
     terms, n, batch = shape
+    take = only(view, Take)
+    if take is not None and _in_rows(take.operands[0], batch):
+        ones = np.ones((terms, n, 1), view.value.dtype)
+        weights = View.all_of(Value(ones.shape, ones.dtype, "constant", ones))
+        return [take], weights, take.operation.index.reshape(terms, n)
+    product = only(view, Ufunc)
+    if product is None or product.operation.function is not np.multiply:
+        return None
     for rows, weights in (product.operands, product.operands[::-1]):
         take = only(rows, Take)
         if take is None or not is_fixed(weights):
             continue
-        x = take.operands[0]
-        in_rows = len(x.shape) == 2 and x.shape[1] == batch and x.contiguous
-        if in_rows and prod(weights.shape) == terms * n:
-            return take, product, weights, take.operation.index.reshape(terms, n)
+        if _in_rows(take.operands[0], batch) and weights.shape[-3:] == (terms, n, 1):
+            index = take.operation.index.reshape(terms, n)
+            return [take, product], weights, index
     return None
+
+
+def _in_rows(view: View, batch: int) -> bool:
+    """Whether a view is rows of a number for each batch item."""
+    return len(view.shape) == 2 and view.shape[1] == batch and view.contiguous
 
 
 def _straighten(program: Program) -> None:
