@@ -318,6 +318,49 @@ def test_loops_are_not_joined_if_lanes_would_be_empty(rng):
     assert sorted(unit.axes for unit in one.plan.units) == [(10, 5), (50,)]
 
 
+SIZES = [(1, 5, 40), (3, 2, 31), (4, 1, 8), (2, 3, 5)]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("groups, m, k", SIZES)
+def test_a_matrix_is_changed_and_used_in_one_pass(groups, m, k, dtype, rng):
+    """As decoders that learn are."""
+
+    def step(xp, carry, x, weights):
+        matrix, old = carry
+        rate = xp.reshape(x[:k], (1, 1, k))
+        error = xp.reshape(old, (groups, m, 1))
+        matrix = xp.reshape(matrix, (groups, m, k)) + 0.1 * error * rate
+        activities = xp.reshape(xp.broadcast(x[:k], (k, 1)), (1, k, 1))
+        y = xp.reshape(xp.matmul(matrix, activities), (groups * m, 1))
+        return [xp.reshape(matrix, (groups * m * k, 1)), xp.tanh(y)], y
+
+    carry = [rng.uniform(-1, 1, (groups * m * k, 1)), rng.uniform(-1, 1, (groups * m, 1))]
+    carry = [c.astype(dtype) for c in carry]
+    xs = rng.uniform(-1, 1, (4, k + 1, 1)).astype(dtype)
+    one = assert_agrees(step, carry, xs, width=8, tol=20 * TOLERANCE[dtype])
+    assert ("Dot" in kinds_of(one)) == (k >= 8)
+    assert one.plan.copied == 0
+
+
+@pytest.mark.parametrize("groups, k", [(1, 70), (5, 8), (3, 31)])
+def test_sums_over_what_a_loop_computes_need_not_store_it(groups, k, rng):
+    """As decoded values of one dimension are; what is no sum may join them."""
+
+    def step(xp, carry, x, weights):
+        rates = xp.maximum(carry[0] + x, 0)
+        stacked = xp.reshape(rates, (groups, k, 1))
+        y = xp.reshape(xp.matmul(weights[0], stacked), (groups, 1))
+        z = xp.reshape(xp.matmul(weights[1], stacked), (groups, 1))
+        return [rates * 0.5], xp.concat([y, z])
+
+    shape = (groups, 1, k)
+    weights = [rng.uniform(-1, 1, shape), rng.uniform(-1, 1, (1, 1, k))]
+    carry, xs = carries(rng, 1, groups * k, 1), rng.uniform(-1, 1, (4, groups * k, 1))
+    one = assert_agrees(step, carry, xs, weights, width=4, tol=1e-12)
+    assert "Dot" in kinds_of(one)
+
+
 # -- Python, and what there is no code for ---------------------------------------------
 
 

@@ -40,6 +40,10 @@ LONG = 40
 #: elements that a weight may have after it was repeated
 LARGE = 2**20
 
+#: vectors of a sum in a loop that are added up side by side, if no more than so many
+#: instructions are in it
+SUMS_SIDE_BY_SIDE, FEW_INSTRUCTIONS = 4, 6
+
 #: vectors from which on the last, ragged one is written apart from the loop
 RAGGED_APART = 4
 

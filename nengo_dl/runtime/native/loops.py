@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
+from nengo_dl.runtime.native.dots import Dot
 from nengo_dl.runtime.native.elementwise import Operand, compute, known
 from nengo_dl.runtime.native.units import Unit
 from nengo_dl.runtime.native.writer import Writer
@@ -36,7 +37,7 @@ class _Loop:
 
     def __init__(self, writer: Writer, unit: Unit) -> None:
         self.writer, self.code, self.unit = writer, writer.code, unit
-        self.inside = {out for ins in unit.instructions for out in ins.outputs}
+        self.inside = [out for ins in unit.instructions for out in ins.outputs]
         self.keys: dict[tuple[Instruction, int], Key] = {}
         loads: dict[Key, View] = {}
         for ins in unit.instructions:
@@ -49,17 +50,19 @@ class _Loop:
                 self.keys[ins, k] = key
         stored = writer.plan.stored
         self.loads = loads
-        self.stores = [out for ins in unit.instructions for out in ins.outputs]
-        self.stores = [out for out in self.stores if out in stored]
-        own = in_order(unit.axes)
+        self.dots = [ins for ins in unit.instructions if isinstance(ins.operation, Dot)]
+        totals = [ins.outputs[0] for ins in self.dots]
+        self.stores = [out for out in self.inside if out in stored and out not in totals]
+        own, by_row = in_order(unit.axes), (*in_order(unit.axes[:-1]), 0)
         table = [*(key[2] for key in loads), *(own for _ in self.stores)]
-        axes, table = joined(unit.axes, table)
+        axes, table = joined(unit.axes, [*table, *(by_row for _ in totals)])
         if not axes:
             axes, table = (1,), [(0,) for _ in table]
         self.axes, self.table = axes, table
         views = list(loads.values())
         self.items = [view.value.dtype.itemsize for view in views]
-        self.items += [out.dtype.itemsize for out in self.stores]
+        self.items += [out.dtype.itemsize for out in (*self.stores, *totals)]
+        self.totals = totals
 
     def _key(self, view: View, strides: Axes) -> Key:
         return (*self.writer.places.of_view(view), strides, view.value.dtype.str)
@@ -67,7 +70,7 @@ class _Loop:
     def write(self) -> None:
         """Write everything."""
         places = [self.writer.pointer(key[:2]) for key in self.loads]
-        places += [self.writer.result(out) for out in self.stores]
+        places += [self.writer.result(out) for out in (*self.stores, *self.totals)]
         self._nest(0, places)
 
     def _nest(self, d: int, pointers: list[str]) -> None:
@@ -91,6 +94,9 @@ class _Loop:
             for k, (key, view) in enumerate(self.loads.items())
             if strides[k] == 0
         }
+        if self.dots:
+            self._row_with_totals(pointers, fixed)
+            return
         spread = any(s not in (0, 1) for s in strides)
         if full and rest and (full > costs.RAGGED_APART or spread):
             with code.loop(full * width, width) as loop:
@@ -102,14 +108,44 @@ class _Loop:
             with code.loop(n, width) as loop:
                 self._vectors(loop.i, pointers, fixed, n if rest else None)
 
+    def _row_with_totals(self, pointers: list[str], fixed: dict[Key, str]) -> None:
+        """The innermost axis, with sums over it, which begin at 0 for each row.
+
+        Where there is little else to do, some vectors are added up side by side, so that
+        none of the sums has to wait for itself.
+        """
+        code, n, width, many = self.code, self.axes[-1], self.code.width, len(self.dots)
+        few = len(self.unit.instructions) <= costs.FEW_INSTRUCTIONS
+        chains = costs.SUMS_SIDE_BY_SIDE if few else 1
+        sums = [code.const(0.0)] * (many * chains)
+        full = n // (chains * width) * chains * width
+        if full:
+            with code.loop(full, chains * width, sums) as loop:
+                for k in range(0, many * chains, many):
+                    i = code.plus(loop.i, k // many * width)
+                    mine = loop.carried[k : k + many]
+                    loop.next[k : k + many] = self._vectors(
+                        i, pointers, fixed, None, mine
+                    )
+            sums = list(loop.results)
+        for i in range(full, n, width):
+            count = n - i if n - i < width else None
+            sums[:many] = self._vectors(i, pointers, fixed, count, sums[:many])
+        for k, place in enumerate(pointers[len(pointers) - many :]):
+            first, *others = sums[k::many]
+            for other in others:
+                first = code.op("fadd", first, other)
+            code.store_scalar(code.total(first), place)
+
     def _vectors(
         self,
         i: int | str,
         pointers: Sequence[str],
         fixed: dict[Key, str],
         count: int | None,
-    ) -> None:
-        """One vector of everything, from element ``i`` on.
+        sums: Sequence[str] = (),
+    ) -> list[str]:
+        """One vector of everything, from element ``i`` on; returns the sums after it.
 
         ``count`` is None if all lanes are in use; else the number of those that are, or,
         within a loop, the number of elements of the row.
@@ -123,16 +159,24 @@ class _Loop:
             if key not in loaded:
                 lanes = code.width if count is None else min(count, code.width)
                 loaded[key] = self._load(view, pointers[k], self.table[k][-1], i, lanes)
-        values = self._compute(loaded)
+        values, factors = self._compute(loaded)
         for k, out in enumerate(self.stores, len(self.loads)):
             place = code.at(pointers[k], code.times(i, self.items[k]))
             store = code.store_bool if out.dtype == bool else code.store
             store(values[out].name, place, mask)
+        after = []
+        for (a, b), old in zip(factors, sums, strict=True):
+            new = code.fma(a, b, old)
+            after.append(new if mask is None else code.select(mask, new, old))
+        return after
 
-    def _compute(self, loaded: dict[Key, str]) -> dict[Value, Operand]:
-        """What each instruction gives."""
+    def _compute(
+        self, loaded: dict[Key, str]
+    ) -> tuple[dict[Value, Operand], list[list[str]]]:
+        """What each instruction gives, and the factors of each sum."""
         code = self.code
         values: dict[Value, Operand] = {}
+        factors: list[list[str]] = []
         for ins in self.unit.instructions:
             args = []
             for k, view in enumerate(ins.operands):
@@ -142,8 +186,11 @@ class _Loop:
                     found = Operand(name, view.value.dtype == bool)
                 args.append(found)
             out = ins.outputs[0]
-            values[out] = Operand(compute(code, ins, args), out.dtype == bool)
-        return values
+            if isinstance(ins.operation, Dot):
+                factors.append([x.name for x in args])
+            else:
+                values[out] = Operand(compute(code, ins, args), out.dtype == bool)
+        return values, factors
 
     def _repeated(self, view: View, place: str) -> str:
         """One element in all lanes."""

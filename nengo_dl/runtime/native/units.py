@@ -20,6 +20,7 @@ from nengo_dl.runtime.native.axes import (
     joined,
     refined,
 )
+from nengo_dl.runtime.native.dots import Dot, axes_of_dot, computed, dot_of
 from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, prepare
 from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
 from nengo_dl.runtime.numpy.operations import Concat
@@ -38,12 +39,15 @@ class Unit:
         Whether it is a loop of elementwise instructions.
     last : bool
         Whether it writes to carries at the end of the step.
+    row : int or None
+        The elements of the innermost axis, if there are sums over it.
     """
 
     instructions: list[Instruction]
     axes: Axes = ()
     fused: bool = False
     last: bool = False
+    row: int | None = None
 
     @property
     def size(self) -> int:
@@ -101,7 +105,7 @@ class Plan:
             self._concat(ins)
         elif isinstance(ins.operation, ELEMENTWISE):
             self._join(ins)
-        else:
+        elif not self._join_as_dot(ins):
             self._append(Unit([ins]))
 
     def _append(self, unit: Unit) -> None:
@@ -160,14 +164,46 @@ class Plan:
                 continue
             if len(unit.instructions) >= costs.LONG and i not in made:
                 continue
-            common = refined(unit.axes, axes)
-            if common is None or not self._full(unit.axes, axes, common):
-                continue
-            unit.axes = common
-            unit.instructions.append(ins)
-            self.unit_of[ins.outputs[0]] = i
-            return
+            if self._add(unit, ins, axes):
+                self.unit_of[ins.outputs[0]] = i
+                return
         self._append(Unit([ins], axes, True, last))
+
+    def _add(self, unit: Unit, ins: Instruction, axes: Axes) -> bool:
+        """Add an instruction to a loop, unless their axes do not go together."""
+        common = refined(unit.axes, axes)
+        if common is None or not self._full(unit.axes, axes, common):
+            return False
+        if unit.row not in (None, common[-1] if common else 1):
+            return False
+        unit.axes = common
+        unit.instructions.append(ins)
+        return True
+
+    def _join_as_dot(self, ins: Instruction) -> bool:
+        """Let the loop that computes a factor of a product compute the product, too."""
+        dot = dot_of(ins)
+        if dot is None:
+            return False
+        axes, table = axes_of_dot(dot)
+        for view in computed(dot):
+            i = self.unit_of.get(view.value)
+            if i is None or not self.units[i].fused or view.value in self.parts:
+                continue
+            unit = self.units[i]
+            others = [x for x in dot.operands if x is not view]
+            ready = all(self.unit_of.get(x.value, -1) < i for x in others)
+            # axes that split the rows would split the sums
+            whole = refined(unit.axes, axes) or (0,)
+            if not ready or whole[-1] != axes[-1] or axes[-1] < self.width:
+                continue
+            if self._add(unit, dot, axes):
+                unit.row = axes[-1]
+                self._axes[dot] = axes, table
+                self.makers[dot.outputs[0]] = dot
+                self.unit_of[dot.outputs[0]] = i
+                return True
+        return False
 
     def _readable(self, view: View, i: int, size: int) -> bool:
         """Whether loop ``i`` may read an operand."""
@@ -253,7 +289,8 @@ class Plan:
                     if not unit.fused or self.unit_of.get(view.value, -1) != i:
                         yield view.value
                 for out in ins.outputs:
-                    if out.home is not None or not unit.fused:
+                    total = isinstance(ins.operation, Dot)
+                    if out.home is not None or not unit.fused or total:
                         yield out
 
     def _spans(self) -> dict[Value, tuple[int, int]]:
