@@ -1,7 +1,8 @@
 """The methods that a simulator had in NengoDL 0.x to 2.x, as functions of a simulator.
 
-All of them translate into names of today, with a ``DeprecationWarning`` that shows these.
-What cannot be translated raises an error that says what to write instead.
+All of them translate into names of today, and each call warns with a
+``DeprecationWarning`` that shows these. What cannot be translated raises an error that
+says what to write instead.
 
 They stand in one table, `OLDER`, of which `Simulator` takes them.
 """
@@ -67,11 +68,6 @@ def train(sim: Any, *args: Any, **kwargs: Any) -> Any:
         ``"loss"``, and objects for `nengo_dl.callbacks.NengoSummaries`, written to
         the folder that `Simulator` was given as ``tensorboard``.
 
-    Warns
-    -----
-    DeprecationWarning
-        Always; it says what to write instead.
-
     Raises
     ------
     ~nengo.exceptions.ValidationError
@@ -112,11 +108,6 @@ def loss(sim: Any, *args: Any, **kwargs: Any) -> Any:
     -------
     float
         The sum over all probes.
-
-    Warns
-    -----
-    DeprecationWarning
-        Always; it says what to write instead.
 
     Raises
     ------
@@ -201,11 +192,6 @@ def run_batch(sim: Any, *args: Any, **kwargs: Any) -> Any:
     dict
         For each probe, the combined values.
 
-    Warns
-    -----
-    DeprecationWarning
-        Always; it says what to write instead.
-
     Raises
     ------
     ~nengo.exceptions.ValidationError
@@ -267,11 +253,6 @@ def print_params(sim: Any, msg: str | None = None) -> None:
     ----------
     msg : str, optional
         A title.
-
-    Warns
-    -----
-    DeprecationWarning
-        Always; it says what to write instead.
     """
     deprecated("Simulator.print_params", "print(sim.data[obj])")
     print("" if msg is None else f"{msg}:")
@@ -290,11 +271,6 @@ def soft_reset(
         Also give all parameters the values that they were built with.
     include_probes : bool
         Also forget all probe data.
-
-    Warns
-    -----
-    DeprecationWarning
-        Always; it says what to write instead.
     """
     deprecated(
         "Simulator.soft_reset",

@@ -25,18 +25,6 @@ class OlderOptions(TypedDict, total=False):
     step_blocks: Any
 
 
-class StepArguments(TypedDict, total=False):
-    """What ``step`` passes on to ``run_steps``."""
-
-    data: Any
-    stateful: bool
-    spiking: bool | None
-    input_feeds: Any
-    profile: Any
-    extra_feeds: Any
-    progress_bar: bool | ProgressBar | None
-
-
 class RunArguments(TypedDict, total=False):
     """What ``run`` passes on to ``run_steps``."""
 
@@ -46,6 +34,12 @@ class RunArguments(TypedDict, total=False):
     input_feeds: Any
     profile: Any
     extra_feeds: Any
+
+
+class StepArguments(RunArguments, total=False):
+    """What ``step`` passes on to ``run_steps``."""
+
+    progress_bar: bool | ProgressBar | None
 
 
 class CompileArguments(TypedDict, total=False):

@@ -330,14 +330,8 @@ class SimulationData(Mapping[Any, Any]):
         self._cached_version = None
 
     def __copy__(self) -> SimulationData:
-        return type(self)(
-            self._model,
-            self._logs,
-            self._values,
-            self._version,
-            self._reading,
-            self._loaded,
-        )
+        about = (self._model, self._logs, self._values, self._version)
+        return type(self)(*about, self._reading, self._loaded)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything as it is now, without the simulator that would change it."""

@@ -89,30 +89,23 @@ class NengoModel(TrainsSome, keras.Model):
     """
 
     turns: Any = None  # of the simulator, one thread at a time
-    before_calls: Callable[[], None] | None = (
-        None  # called before methods that train, evaluate or predict
-    )
-    around_evaluate: Callable[[], Any] = (
-        contextlib.nullcontext
-    )  # of each call, also of those in `fit`
-    around_export: Callable[[], Any] = (
-        contextlib.nullcontext
-    )  # raises an error if it cannot be exported
+    #: called before methods that train, evaluate or predict
+    before_calls: Callable[[], None] | None = None
+    #: of each call, also of those in `fit`
+    around_evaluate: Callable[[], Any] = contextlib.nullcontext
+    #: raises an error if it cannot be exported
+    around_export: Callable[[], Any] = contextlib.nullcontext
     around_prediction: Callable[[], Any] = contextlib.nullcontext  # of one batch
-    jit_training: bool | None = (
-        None  # whether a training step is compiled as a whole; None: as asked
-    )
+    #: whether a training step is compiled as a whole; None: as asked
+    jit_training: bool | None = None
     compiled_as: object = None  # another object each time
     losses_of_probes: tuple[ProbeLoss, ...] = ()
-    compared: Mapping[str, Any] = MappingProxyType(
-        {}
-    )  # what compares with targets, by names of probes
-    joint_losses: tuple[
-        Any, ...
-    ] = ()  # of several probes: functions of all targets and outputs by name
-    needs_targets: frozenset[str] = (
-        frozenset()
-    )  # the names of probes with a loss or a metric
+    #: what compares with targets, by names of probes
+    compared: Mapping[str, Any] = MappingProxyType({})
+    #: of several probes: functions of all targets and outputs by name
+    joint_losses: tuple[Any, ...] = ()
+    #: the names of probes with a loss or a metric
+    needs_targets: frozenset[str] = frozenset()
 
     @property
     def input_names(self) -> list[str]:
