@@ -615,9 +615,10 @@ def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:
 def _uniform(values: np.ndarray) -> np.ndarray:
     """Values as an array, in the memory of a single one if all are equal."""
     first = values[:1]
-    if values.size < 2 or not np.array_equal(
-        values, np.broadcast_to(first, values.shape), equal_nan=values.dtype.kind == "f"
-    ):
+    equal = values == first
+    if values.dtype.kind == "f":
+        equal |= (values != values) & (first != first)  # NaN
+    if values.size < 2 or not equal.all():
         return values
     return np.broadcast_to(first.copy(), values.shape)
 
