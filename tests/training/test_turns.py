@@ -324,6 +324,30 @@ def test_a_function_may_run_another_simulator():
             assert np.allclose(sim.data[probe], other.data[inner.probe], atol=1e-6)
 
 
+def test_simulators_do_not_wait_for_one_another():
+    inside, other_ran = threading.Event(), threading.Event()
+    in_time = []
+
+    def wait_for_the_other(t):
+        inside.set()
+        in_time.append(other_ran.wait(timeout=60))
+        return t
+
+    with nengo.Network() as net:
+        nengo.Probe(nengo.Node(wait_for_the_other, size_out=1))
+    simulators = [
+        nengo_dl.Simulator(each, progress_bar=False) for each in (net, slow_network())
+    ]
+    with simulators[0] as waiting, simulators[1] as other:
+        thread = threading.Thread(target=waiting.step)
+        thread.start()
+        assert inside.wait(timeout=60)
+        other.step()
+        other_ran.set()
+        thread.join()
+        assert in_time[0] and other.n_steps == 1
+
+
 def test_callbacks_between_batches_may_call(tmp_path):
     with nengo.Network(seed=0) as net:
         node = nengo.Node([0.0])
