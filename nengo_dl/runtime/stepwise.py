@@ -268,6 +268,8 @@ class Journal:
             log.again = list(self._again.pop(first + number, ()))
             log.results = []
             stretch.results.append(log.results)
+            if waiting.came is not None:
+                waiting.check()
 
         program: Any = self._program
         stretch.whole = program.advance(rows, out, begin)

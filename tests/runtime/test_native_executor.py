@@ -12,6 +12,7 @@ import pytest
 from nengo.exceptions import SimulationError
 
 import nengo_dl
+from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native import executor as native
@@ -120,6 +121,27 @@ def test_steps_that_nobody_took_are_run_again_without_calls(allclose):
     expected = plain.run(plain.executor(KINDS["numpy"]), 0, 30)
     assert allclose(found, expected[11:])
     assert len(made) == 3 * 30
+
+
+def test_an_interrupt_waits_for_the_end_of_a_step_and_no_longer(allclose):
+    """Where Python is called in the steps, which may take any time."""
+    made = []
+
+    def first(number):
+        made.append(number)
+        if len(made) == 12:
+            stepwise.waiting.came = 0.0
+
+    calls = dict(dict.fromkeys(("source", "second"), abs), first=first)
+    bench, plain = Bench(python(True, calls)), Bench(python(True))
+    del made[:]
+    executor, rows = bench.executor(KIND), []
+    with stepwise.between_steps(), pytest.raises(KeyboardInterrupt):
+        rows += [row for seen in executor.run(0, 30) for row in bench.rows(seen)]
+    executor.settle(0)  # the caller took nothing
+    found = bench.run(executor, 0, 30)
+    assert allclose(found, plain.run(plain.executor(KINDS["numpy"]), 0, 30))
+    assert len(made) == 30
 
 
 def test_a_simulator_runs_steps_of_all_kinds(allclose):
