@@ -32,7 +32,7 @@ JOINED = {
     "runtime": {
         "emit": "stages",
         "executor": "sampling state",
-        "forms": "history",
+        "choice": "forms history",
         "host": "hosts_then users_code",
         "stepwise": "interrupts journal",
     },

@@ -15,7 +15,15 @@ from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions, overlap, trains_otherwise
 from nengo_dl.compiler.pipeline import Compiled
 from nengo_dl.kernels.callbacks import Callback
-from nengo_dl.runtime.choice import AUTO, Chooser
+from nengo_dl.runtime.choice import (
+    AS_THEY_ARE,
+    AUTO,
+    Chooser,
+    Form,
+    History,
+    Specialization,
+    as_rates,
+)
 from nengo_dl.runtime.executor import (
     Capability,
     Executor,
@@ -27,7 +35,6 @@ from nengo_dl.runtime.executor import (
     Unsupported,
     pack,
 )
-from nengo_dl.runtime.forms import AS_THEY_ARE, Form, History, Specialization, as_rates
 from nengo_dl.runtime.host import HostsThen, InputFeed, InputsInterrupted
 from nengo_dl.runtime.native import executor as _native  # noqa: F401  (registers itself)
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (likewise)

@@ -36,8 +36,8 @@ from nengo.utils.progress import NoProgressBar, Progress, ProgressBar, to_progre
 
 from nengo_dl.compat.older import older_data
 from nengo_dl.compiler.lowering import source_key
+from nengo_dl.runtime.choice import Form, forward_form
 from nengo_dl.runtime.executor import Seen
-from nengo_dl.runtime.forms import Form, forward_form
 from nengo_dl.runtime.stepwise import between_steps
 from nengo_dl.simulator.data import RecordedSteps, SimulationData
 from nengo_dl.simulator.saving import Beginning

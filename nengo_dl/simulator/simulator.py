@@ -24,7 +24,7 @@ from nengo_dl.config import (
     warn_misplaced_settings,
 )
 from nengo_dl.notices import checks_keywords, label_of, warn
-from nengo_dl.runtime.forms import forward_form
+from nengo_dl.runtime.choice import forward_form
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.arguments import (
     CompileArguments,

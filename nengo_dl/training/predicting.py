@@ -14,7 +14,7 @@ from nengo_dl.runtime.stepwise import between_steps
 if TYPE_CHECKING:
     from nengo.builder import Signal
 
-    from nengo_dl.runtime.forms import Form
+    from nengo_dl.runtime.choice import Form
     from nengo_dl.runtime.program import Program
     from nengo_dl.training.data import Given, OwnOutputs, TrainingData
     from nengo_dl.training.parameters import LiveState

@@ -14,8 +14,8 @@ import tensorflow as tf
 from nengo_dl.compiler.exact_callbacks import COUNT, Digits
 from nengo_dl.compiler.lowering import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
+from nengo_dl.runtime.choice import form_of
 from nengo_dl.runtime.emit import loop_step
-from nengo_dl.runtime.forms import form_of
 from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,

@@ -12,7 +12,7 @@ from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.config import get_setting
 from nengo_dl.notices import warn
-from nengo_dl.runtime.forms import forward_form
+from nengo_dl.runtime.choice import forward_form
 from nengo_dl.runtime.tensorflow.switches import apart, in_a_scope
 from nengo_dl.training.advice import (
     form_asked_for,

@@ -12,7 +12,7 @@ import nengo_dl
 from nengo_dl.runtime import executor
 from nengo_dl.runtime import program as rules
 from nengo_dl.runtime.executor import Work
-from nengo_dl.runtime.numpy.costs import seconds_per_step
+from nengo_dl.runtime.numpy.executor import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs, kinds
 from tests import networks
 

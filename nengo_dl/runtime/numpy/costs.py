@@ -4,10 +4,6 @@ Estimates are made from the plan of a step alone, never from a clock: the same c
 in the same way in every process.
 """
 
-from __future__ import annotations
-
-from nengo_dl.compiler.layout import Layout
-
 #: estimated seconds for each kernel of a step, and for each elementary operation
 #: (``python -m nengo_dl.benchmarks first`` measures what comes of them)
 KERNEL_SECONDS, OPERATION_SECONDS = 5e-6, 0.3e-9
@@ -36,20 +32,3 @@ LOOP_COST, ROW_COST, CALL_COST = 8.0, 1.5, 500.0
 
 #: below this number of elements starting an inner loop takes most of its time
 SHORT_LOOP = 64
-
-
-def seconds_per_step(layout: Layout, batch: int) -> float:
-    """About how long one step takes.
-
-    Parameters
-    ----------
-    layout : Layout
-        Of a single stage (``arrange(graph, fused=True)``).
-    batch : int
-        Number of batch items.
-    """
-    assert layout.plan is not None  # only what is kept of programs has none
-    graph = layout.plan.graph
-    operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
-    kernels = len(layout.groups())
-    return KERNEL_SECONDS * kernels + OPERATION_SECONDS * operations * batch

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.namespace import ArrayNamespace
 from nengo_dl.runtime.executor import (
     Capability,
@@ -224,6 +225,23 @@ class _Apart(NumpyStep):
 
 
 # the executor -------------------------------------------------------------------------
+
+
+def seconds_per_step(layout: Layout, batch: int) -> float:
+    """About how long one step takes.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of a single stage (``arrange(graph, fused=True)``).
+    batch : int
+        Number of batch items.
+    """
+    assert layout.plan is not None  # only what is kept of programs has none
+    graph = layout.plan.graph
+    operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
+    kernels = len(layout.groups())
+    return costs.KERNEL_SECONDS * kernels + costs.OPERATION_SECONDS * operations * batch
 
 
 class NumpyKind(ExecutorKind):

@@ -18,7 +18,7 @@ from nengo_dl.runtime.executor import (
     executors,
     pays_to_leave_out,
 )
-from nengo_dl.runtime.numpy.costs import seconds_per_step
+from nengo_dl.runtime.numpy.executor import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs
 from nengo_dl.runtime.tensorflow.switches import may_compile
 
