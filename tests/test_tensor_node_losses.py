@@ -121,7 +121,8 @@ def test_regularizers_and_constraints(rng, allclose):
 @pytest.mark.parametrize("recurrent", (False, True))
 def test_unrolled_steps(recurrent, rng, allclose):
     """Without a loop, layers train as with one, statistics and losses included."""
-    x, y = data(rng), data(rng)
+    n_steps = 3  # each one is traced
+    x, y = data(rng, steps=n_steps), data(rng, steps=n_steps)
     found = []
     for use_loop in (True, False):
         seeded()
@@ -130,7 +131,7 @@ def test_unrolled_steps(recurrent, rng, allclose):
         with net:
             nengo_dl.configure_settings(use_loop=use_loop)
         with nengo_dl.Simulator(
-            net, minibatch_size=BATCH, unroll_simulation=STEPS, progress_bar=False
+            net, minibatch_size=BATCH, unroll_simulation=n_steps, progress_bar=False
         ) as sim:
             before = sim.predict(x, verbose=0)[net.probe]
             fit(sim, x, y)
