@@ -175,32 +175,52 @@ LAYERS = {
 }
 
 
-def trained(make, seed=5, recurrent=False, epochs=2, **settings):
-    """Losses of epochs."""
-    net = network(make(), recurrent, **settings)
+def trained(recurrent, seed=5, **settings):
+    """Losses of the epochs of three calls, the last one after a reset, of each layer."""
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(**settings)
+        inp = nengo.Node(np.zeros(3))
+        for number, make in enumerate(LAYERS.values()):
+            node = nengo_dl.TensorNode(make(), shape_in=(3,), pass_time=False)
+            nengo.Connection(inp, node, synapse=None)
+            if recurrent:
+                nengo.Connection(node, node, synapse=0.005, transform=0.5)
+            nengo.Probe(node, label=f"p{number}")
     x = np.linspace(0.5, 1.5, 6 * 4 * 3).reshape(6, 4, 3)
+    y = {f"p{number}": np.zeros((6, 4, 3)) for number in range(len(LAYERS))}
     with simulator(net, seed) as sim:
         sim.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
-        y = np.zeros((6, 4, 3))
-        fit = {"epochs": epochs, "verbose": 0, "shuffle": False}
-        first = sim.fit(x, y, **fit).history["loss"]
-        second = sim.fit(x, y, **fit).history["loss"]
-        sim.reset()
-        again = sim.fit(x, y, **fit).history["loss"]
-    assert again == first
-    return [*first, *second]
+        calls = []
+        for start_again in (False, False, True):
+            if start_again:
+                sim.reset()
+            history = sim.fit(x, y, epochs=2, verbose=0, shuffle=False).history
+            calls.append([history[f"{name}_loss"] for name in y])
+    return {kind: losses for kind, *losses in zip(LAYERS, *calls, strict=True)}
 
 
-@pytest.mark.parametrize("recurrent", (False, True))
+@pytest.fixture(scope="module", params=(False, True))
+def trainings(request):
+    """All layers in one network, trained with the same seed twice, and with others."""
+    recurrent = request.param
+    found = [trained(recurrent, seed) for seed in (5, 5, 6)]
+    return (*found, trained(recurrent, jit=False) if recurrent else None)
+
+
 @pytest.mark.parametrize("kind", LAYERS)
-def test_noise_in_training_follows_the_seed_and_never_repeats(kind, recurrent, allclose):
-    losses = trained(LAYERS[kind], recurrent=recurrent)
+def test_noise_in_training_follows_the_seed_and_never_repeats(kind, trainings, allclose):
+    first, second, again = trainings[0][kind]
+    assert again == first
+    losses = [*first, *second]
     assert len(set(losses)) == 4  # each epoch, and each call, has other numbers
-    assert not set(losses) & set(trained(LAYERS[kind], 6, recurrent=recurrent))
-    assert trained(LAYERS[kind], recurrent=recurrent) == losses
-    if recurrent:
-        plain = trained(LAYERS[kind], recurrent=True, jit=False)
-        assert allclose(plain, losses, rtol=1e-5)
+    assert trainings[1][kind] == trainings[0][kind]
+    others = trainings[2][kind]
+    assert not set(losses) & {*others[0], *others[1]}
+    assert others[2] == others[0]
+    if trainings[3] is not None:
+        plain = trainings[3][kind]
+        assert allclose([*plain[0], *plain[1]], losses, rtol=1e-5)
+        assert plain[2] == plain[0]
 
 
 def first_weights(seed, own=None):
