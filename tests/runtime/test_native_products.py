@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.runtime.native import costs, matrices, products, spikes
+from nengo_dl.runtime.native.compile import object_code
 from nengo_dl.runtime.native.step import NativeStep
 from tests.runtime.native_code import pytestmark_native
 from tests.runtime.test_native_steps import assert_agrees
@@ -209,3 +210,27 @@ def test_sums_without_terms():
 
     xs = np.ones((2, 3, 1), "f4")
     assert_agrees(step, [], xs, [np.zeros((3, 0), "f4")])
+
+
+@pytest.mark.parametrize(
+    "triple",
+    ("aarch64-unknown-linux-gnu", "arm64-apple-macosx11.0.0", "x86_64-pc-windows-msvc"),
+)
+def test_other_machines_have_code_for_whole_steps(triple, rng):
+    """Compiled, and not run: of all kinds of products, and of functions."""
+    index = rng.randint(0, 50, (4, 30))
+    shapes = (30, 50), (40, 3), (4, 30, 1), (9, 70)
+    weights = [rng.uniform(-1, 1, shape).astype("f4") for shape in shapes]
+
+    def step(xp, carry, x, weights):
+        v, spikes = spiking(xp, carry[0], xp.tanh(x) + xp.exp(-x) + xp.log1p(xp.abs(x)))
+        dense, few, gathered, rows = weights
+        terms = xp.reshape(xp.take(spikes, index.ravel()), (4, 30, -1))
+        wide = xp.concat([spikes, spikes[:20]])
+        parts = xp.matmul(dense, spikes), xp.matmul(few, x[:3]), xp.matmul(rows, wide)
+        return [v], xp.concat([*parts, xp.sum(terms * gathered, 0)])
+
+    for batch in (1, 6):
+        carry = [np.zeros((50, batch), "f4")]
+        one = NativeStep(step, carry, 50, batch, weights, "float32", width=4)
+        assert len(object_code(one.text, triple)) > 2000
