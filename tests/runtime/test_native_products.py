@@ -140,15 +140,19 @@ def test_spikes_of_the_step_before(ways, rng):
     assert ways == ["by_spikes"]
 
 
+@pytest.mark.parametrize("column", (False, True))
 @pytest.mark.parametrize("batch, spiked", ((1, False), (1, True), (11, True)))
-def test_gathered_sums(batch, spiked, ways, rng):
+def test_gathered_sums(batch, spiked, column, ways, rng):
+    """Weights may be one column, which is how those of sparse transforms are."""
     index = rng.randint(0, 50, (4, 30))
-    weights = [rng.uniform(-1, 1, (4, 30, 1))]
+    weights = [rng.uniform(-1, 1, (120, 1) if column else (4, 30, 1))]
 
     def step(xp, carry, x, weights):
         v, rows = spiking(xp, carry[0], x) if spiked else (carry[0], x)
-        terms = xp.reshape(xp.take(rows, index.ravel()), (4, 30, -1))
-        return [v], xp.sum(terms * weights[0], 0)
+        terms = xp.take(rows, index.ravel())
+        if column:
+            return [v], xp.sum(xp.reshape(terms * weights[0], (4, 30, -1)), 0)
+        return [v], xp.sum(xp.reshape(terms, (4, 30, -1)) * weights[0], 0)
 
     carry = [rng.uniform(0, 1, (50, batch))]
     assert_agrees(

@@ -250,7 +250,14 @@ def _weighted_rows(
         take = only(rows, Take)
         if take is None or not is_fixed(weights):
             continue
-        if _in_rows(take.operands[0], batch) and weights.shape[-3:] == (terms, n, 1):
+        # one for each term: as (terms, n, 1), or as one column of all
+        alike = weights.shape[-3:] == (terms, n, 1)
+        alike |= weights.shape == (terms * n, 1)
+        if (
+            _in_rows(take.operands[0], batch)
+            and alike
+            and prod(weights.shape) == terms * n
+        ):
             index = take.operation.index.reshape(terms, n)
             return [take, product], weights, index
     return None
