@@ -379,8 +379,10 @@ def _parts(model, rule, unconnected, operator):
         for trace, (before, _) in operator.TRACES.items()
     }
     model.sig[rule].update(traces)
-    types = (side.ensemble.neuron_type for side in neurons)
-    heights = tuple(float(getattr(kind, "amplitude", 1.0)) for kind in types)
+    first, second = (
+        float(getattr(side.ensemble.neuron_type, "amplitude", 1.0)) for side in neurons
+    )
+    heights = (first, second)
     delta = model.sig[rule]["delta"]
     return pre, post, weights, gate, delta, traces, rule_type, heights
 

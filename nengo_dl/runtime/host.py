@@ -355,7 +355,7 @@ class InputFeed:
         no plain number (an array that the function may go on to change, None) goes into
         the array, which knows what to make of it.
         """
-        calls = [
+        calls: list[Any] = [
             (
                 column.host.advance,
                 buffer,
