@@ -664,6 +664,10 @@ def _probe_rows(graph: Graph):
 def order_signals(plan: Plan) -> np.ndarray:
     """Order sums as their first readers read them, which is the default.
 
+    Parameters
+    ----------
+    plan : Plan
+
     Returns
     -------
     ndarray of int

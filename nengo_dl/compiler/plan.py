@@ -45,7 +45,7 @@ class Waiting(Generic[T]):
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[tuple[T, T]]) -> Waiting[T]:
-        """Of pairs ``(before, after)``."""
+        """The book of what pairs ``(before, after)`` say."""
         followers = defaultdict(list)
         for before, after in pairs:
             followers[before].append(after)

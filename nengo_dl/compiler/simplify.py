@@ -130,6 +130,14 @@ def fold(graph: Graph) -> Graph:
 
     A state that is its own next value never changes, and a node whose outcome is known
     (a fixed matrix times constants, a kernel that keeps zeros zero) is no node.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
     """
     kind, value = graph.kind.copy(), graph.value.copy()
     still = (kind == Kind.STATE) & (graph.next == np.arange(graph.size))
@@ -198,7 +206,16 @@ def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> np.ndarray
 
 
 def alias(graph: Graph) -> Graph:
-    """Read the source of a pure copy instead of the copy."""
+    """Read the source of a pure copy instead of the copy.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
+    """
     copies = np.flatnonzero(
         (graph.kind == Kind.SUM) & (graph.fan_in == 1) & (graph.value == 0)
     )
@@ -218,6 +235,14 @@ def inline(graph: Graph) -> Graph:
     """Put the terms of a sum in place of it, where only sums read it.
 
     A sum of several terms is only moved into a single reader, so no work is doubled.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
     """
     used_by_sums = np.bincount(graph.src, minlength=graph.size)
     exposed = np.zeros(graph.size, bool)
@@ -253,7 +278,16 @@ def inline(graph: Graph) -> Graph:
 
 
 def sparsify(graph: Graph) -> Graph:
-    """Fixed matrices with few nonzeros in each row become sums."""
+    """Fixed matrices with few nonzeros in each row become sums.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
+    """
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size)
     for node in graph.nodes:
@@ -289,6 +323,14 @@ def retime(graph: Graph) -> Graph:
     ``n`` entries is then carried as ``m + n`` numbers instead of ``m * n``. Inputs as
     large as the output must be carried anyhow, such as weights that their own change
     depends on.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    Graph
     """
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size)

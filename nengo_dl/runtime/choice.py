@@ -318,7 +318,7 @@ class Chooser:
         return self._steady[use]
 
     def runs(self, choice: Choice, n_steps: int) -> None:
-        """So many steps are run by what was chosen."""
+        """Note how many steps are run by what was chosen."""
         self.last = choice
         if not choice.steady and n_steps > SHORT_RUN:
             self.asked += n_steps

@@ -80,7 +80,7 @@ class _Column:
             out[..., a:b, :] = to_digits(values)
 
     def put_number(self, out: np.ndarray, value: float) -> None:
-        """The same for the one number of a function, and one step ``(n, batch)``."""
+        """Copy the one number that a function gave for a step into ``(n, batch)``."""
         if self.digits is not None:
             self.put(out, np.full((1, 1), value))
         elif self.rows is not None:

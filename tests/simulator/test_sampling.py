@@ -197,7 +197,7 @@ def test_the_last_step_alone(jit, sampled_always, allclose):
 
 def test_what_is_held_is_bounded_by_bytes(monkeypatch, sampled_always):
     net = network((None, 2))
-    monkeypatch.setattr(stepwise, "CHUNK_BYTES", 20_000)
+    monkeypatch.setattr(stepwise.StepwiseExecutor, "chunk_bytes", 20_000)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         most = 0
         for seen in sim._program.run(0, 100):

@@ -208,7 +208,7 @@ def _ours(name: str, n: int, batch: int, dtype: str, steps: int) -> Callable[[],
 
 
 def _numpy(name: str, n: int, batch: int, dtype: str, steps: int) -> Callable[[], Any]:
-    """As many with NumPy."""
+    """Nanoseconds for a neuron and step with NumPy."""
     step, carry = population(name, n, batch, dtype)
     one = NumpyStep(step, carry, None, batch, [], dtype)
 
@@ -222,7 +222,7 @@ def _numpy(name: str, n: int, batch: int, dtype: str, steps: int) -> Callable[[]
 def _gcc(
     name: str, n: int, batch: int, dtype: str, steps: int
 ) -> Callable[[], Any] | None:
-    """As many in C; None if there is no source, or no compiler."""
+    """Nanoseconds for a neuron and step in C; None without source or compiler."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or name not in C_SOURCES or dtype != "float32":
         return None

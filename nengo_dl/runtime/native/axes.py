@@ -41,7 +41,7 @@ def broadcast_strides(view: View, shape: Sequence[int]) -> Axes:
 
 
 def joined(sizes: Sequence[int], table: Sequence[Axes]) -> tuple[Axes, list[Axes]]:
-    """The same elements over fewer axes: adjacent ones are joined if all strides allow.
+    """Join adjacent axes of the same elements where all strides allow it.
 
     Parameters
     ----------

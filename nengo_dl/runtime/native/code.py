@@ -274,7 +274,7 @@ class Code:
         return self.emit(f"select {self.vector('i1')} {mask}, {kind} {a}, {kind} {b}")
 
     def select_mask(self, mask: str, a: str, b: str) -> str:
-        """As `select`, of two masks."""
+        """Choose between two masks, lane by lane, as `select` does between vectors."""
         kind = self.vector("i1")
         return self.emit(f"select {kind} {mask}, {kind} {a}, {kind} {b}")
 
@@ -552,7 +552,7 @@ class Code:
             self.store_scalar(self.total(vectors[k]), self.at(address, k * self.size))
 
     def _four_totals(self, vectors: Sequence[str]) -> str:
-        """Their sums in four lanes, each in the order of `total`."""
+        """Add up four vectors: four lanes of sums, each in the order of `total`."""
         kind = f"<4 x {self.element}>"
 
         def sums(a: str, b: str, first: str, second: str) -> str:

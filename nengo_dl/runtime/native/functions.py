@@ -186,7 +186,7 @@ def _expm1_of_rest(code: Code, x: str) -> str:
 
 
 def exp(code: Code, x: str) -> str:
-    r""":math:`e^x`."""
+    r"""Compute :math:`e^x`."""
     # beyond, it is infinite or 0
     low, high = (-104.0, 89.0) if code.bits == 24 else (-746.0, 710.0)
     n, n_bits, rest = _multiple_of_ln2(code, code.clamp(x, low, high))
@@ -352,7 +352,7 @@ def absolute(code: Code, x: str) -> str:
 
 
 def negative(code: Code, x: str) -> str:
-    """``-x``."""
+    """Compute ``-x``."""
     return code.neg(x)
 
 

@@ -261,7 +261,7 @@ def gathered_lanes(
 def gathered_rows(
     code: Code, x: str, y: str, terms: int, n: int, batch: int, places: str, weights: str
 ) -> None:
-    """As `gathered_lanes`, of rows of ``batch`` numbers each.
+    """Write what `gathered_lanes` writes, for rows of ``batch`` numbers each.
 
     ``places`` and ``weights`` are ``(n, terms)`` here.
     """

@@ -144,7 +144,7 @@ def test_noise_of_ensembles_does_not_keep_the_loop_from_being_compiled():
     theirs = core(net, 90)
     with simulator(net) as sim:
         program = sim._program
-        program.jit = True
+        program.chooser.jit = True
         sim.run_steps(90)
         ((_, tier),) = program._executors
         assert tier == "tensorflow"
