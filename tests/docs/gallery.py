@@ -37,8 +37,9 @@ def digest(name: str) -> str:
     """Of all that the results of an example depend on, in this environment."""
     found = hashlib.sha256()
     found.update(repr((sys.version, sorted(_settings().items()))).encode())
+    # a set: what lies on the path twice is found twice, and tests have another path
     for distribution in sorted(
-        f"{d.metadata['Name']} {d.version}" for d in importlib.metadata.distributions()
+        {f"{d.metadata['Name']} {d.version}" for d in importlib.metadata.distributions()}
     ):
         found.update(f"{distribution}\n".encode())
     sources = sorted((ROOT / "nengo_dl").rglob("*.py"))

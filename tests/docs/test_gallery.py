@@ -179,3 +179,11 @@ def test_digest_is_of_the_example_and_of_all_sources(monkeypatch, tmp_path):
     assert len(digests) == 3
     script.with_name("other.py").write_text("another example")
     assert gallery.digest("a.py") in digests
+
+
+def test_digest_is_the_same_wherever_packages_are_found(monkeypatch):
+    """Who builds the manual and who runs tests have folders in their path twice."""
+    found = list(importlib.metadata.distributions())
+    once = gallery.digest(EXAMPLES[0])
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: found + found)
+    assert gallery.digest(EXAMPLES[0]) == once
