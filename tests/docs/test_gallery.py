@@ -153,7 +153,8 @@ def test_what_ran_in_another_way_runs_again(changed, page, monkeypatch):
     if changed == "another form":
         monkeypatch.setenv("NENGO_DL_EXAMPLES_QUICK", "other")
     elif changed == "new package":
-        installed = [*importlib.metadata.distributions()][1:]
+        found = importlib.metadata.distributions()
+        installed = [d for d in found if d.metadata["Name"] != "nengo"]
         monkeypatch.setattr("importlib.metadata.distributions", lambda: installed)
     elif changed == "not done":
         page.with_suffix(".rst").unlink()
