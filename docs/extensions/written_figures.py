@@ -17,12 +17,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def scrape(block, block_vars, gallery_conf):
-    """Move the pictures that a block of an example has written; give their RST."""
+    """Move the pictures that a block of an example has written; give their RST.
+
+    They have the name of the example. Others in the folder belong to examples that run at
+    the same time.
+    """
+    page = Path(block_vars["target_file"])
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    importlib.import_module("tests.docs.gallery").note(Path(block_vars["target_file"]))
+    importlib.import_module("tests.docs.gallery").note(page)
     moved = []
-    for written in sorted(Path.cwd().glob("*.png")):
+    for written in sorted(Path.cwd().glob(f"{page.stem}*.png")):
         moved.append(next(block_vars["image_path_iterator"]))
         shutil.move(written, moved[-1])
     return figure_rst(moved, gallery_conf["src_dir"])

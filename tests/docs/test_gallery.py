@@ -1,6 +1,7 @@
 """Examples have the form that their pages are made of, and each of them is tested."""
 
 import ast
+import importlib
 import importlib.metadata
 import re
 
@@ -188,3 +189,20 @@ def test_digest_is_the_same_wherever_packages_are_found(monkeypatch):
     once = gallery.digest(EXAMPLES[0])
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: found + found)
     assert gallery.digest(EXAMPLES[0]) == once
+
+
+def test_pictures_go_to_the_page_of_their_example(monkeypatch, tmp_path):
+    """Two examples run at a time, in one folder."""
+    pytest.importorskip("sphinx_gallery", reason="comes with the extra 'docs'")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
+    scrape = importlib.import_module("written_figures").scrape
+    monkeypatch.chdir(tmp_path)
+    for name in EXAMPLES[:2]:
+        tmp_path.joinpath(name).with_suffix(".png").write_bytes(name.encode())
+    for name in EXAMPLES[1::-1]:
+        target = tmp_path / "page" / name
+        target.parent.mkdir(exist_ok=True)
+        place = target.with_suffix(".moved")
+        block = {"target_file": target, "image_path_iterator": iter([place])}
+        assert scrape(None, block, {"src_dir": tmp_path})
+        assert place.read_bytes() == name.encode()
