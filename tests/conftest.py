@@ -8,6 +8,7 @@ import nengo
 import pytest
 
 from nengo_dl import notices
+from nengo_dl.runtime.executor import executors
 
 # TensorFlow and the BLAS behind NumPy start one thread per core in every process.
 THREAD_VARIABLES = (
@@ -78,3 +79,10 @@ def nothing_said_before():
     """Each test gets all warnings, also those that are given once for a process."""
     notices.forget()
     yield
+
+
+@pytest.fixture
+def no_machine_code(monkeypatch):
+    """As where llvmlite is not installed: the number of steps decides what runs."""
+    kind = executors.find("native")
+    monkeypatch.setattr(kind, "missing", lambda: "llvmlite is left out")

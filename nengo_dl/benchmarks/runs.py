@@ -17,14 +17,19 @@ from nengo_dl.benchmarks.timing import Times, no_collection, seconds, take_turns
 from nengo_dl.config import configure_settings
 from nengo_dl.simulator import Simulator
 
-Tier = Literal["auto", "numpy", "tensorflow"]
+Tier = Literal["auto", "numpy", "native", "tensorflow"]
 """What runs the loop over time."""
 
 LONG_RUN = 1_000_000
 """Steps of a long simulation, a quarter of an hour of simulated time."""
 
-JIT = {"auto": "auto", "numpy": False, "tensorflow": True}
-"""The setting ``jit`` for each tier."""
+TIERS: dict[Tier, dict[str, Any]] = {
+    "auto": {},
+    "numpy": {"jit": False},
+    "native": {"executor": "native"},
+    "tensorflow": {"jit": True},
+}
+"""The settings for each tier."""
 
 Precision = Literal["float32", "float64"]
 

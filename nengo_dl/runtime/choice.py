@@ -378,6 +378,8 @@ class Chooser:
         kind = next(kind for kind in able if kind.pays(work))
         direct = all(Capability.COMPILES not in k.capabilities for k in able)
         steady = direct or work.rival is not None
+        if Capability.MACHINE_CODE in kind.capabilities:
+            passed_over = []
         return Choice(kind, "; ".join([kind.because(work), *passed_over]), steady)
 
     # what kinds can do ---------------------------------------------------------------

@@ -474,6 +474,29 @@ class Work:
         return self.device is not None and "cpu" not in self.device.lower()
 
     @property
+    def operations(self) -> tuple[float, float]:
+        """Elementary operations of a step, of all items: of products, and all others.
+
+        Products are those with matrices, and convolutions.
+        """
+        assert self.layout.plan is not None  # only what is kept of programs has none
+        graph = self.layout.plan.graph
+        products, others = 0.0, float(graph.src.size)
+        for node in graph.nodes:
+            kernel = node.kernel
+            if kernel.matrices or kernel.batch_first is not None:
+                products += kernel.cost(node)
+            else:
+                others += kernel.cost(node)
+        return products * self.batch, others * self.batch
+
+    @property
+    def shares_arrays(self) -> bool:
+        """Whether a Python operator can work in the state itself, without copies."""
+        functions = [g.params.get("function") for g in self.layout.groups()]
+        return any(f.shared() for f in functions if hasattr(f, "shared"))
+
+    @property
     def has_tensors(self) -> bool:
         """Whether functions of TensorFlow tensors are called in a step."""
         return any(group.kernel.tensorflow for group in self.layout.groups())

@@ -43,7 +43,7 @@ def test_compare(minibatch_size, monkeypatch, allclose):
     assert "speedup" not in core and "memory" not in ours
 
 
-def test_runs_are_compared_once_ours_has_settled(monkeypatch):
+def test_runs_are_compared_once_ours_has_settled(monkeypatch, no_machine_code):
     tiny.add_tiny(monkeypatch)
     monkeypatch.setattr(compare, "settle", runs.settle)
     monkeypatch.setattr(costs, "COMPILE_SECONDS", 0.01)
@@ -63,10 +63,10 @@ def test_runs_are_compared_once_ours_has_settled(monkeypatch):
 def test_float32_and_each_tier(monkeypatch):
     tiny.add_tiny(monkeypatch)
     few = {**FEW, "seeds": 1, "repeats": 1}
-    for tier in ("numpy", "tensorflow"):
+    for tier in ("numpy", "native", "tensorflow"):
         _, ours = compare.compare(["tiny"], tier=tier, **few)
         assert 0 < ours["difference"] < 1e-5
-    assert runs.known_tiers() == tuple(runs.JIT)
+    assert runs.known_tiers() == tuple(runs.TIERS)
 
 
 def test_speedup_is_for_as_many_items(monkeypatch, allclose):

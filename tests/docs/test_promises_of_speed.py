@@ -83,8 +83,9 @@ def test_functions_of_connections_are_not_called_in_a_run(net):
 
 @promise(
     SPEED,
-    "Within feedback (its output has an influence on its own later input) the whole "
-    "network runs in NumPy, and the function is called for each step and each item.",
+    "Within feedback (its output has an influence on its own later input) TensorFlow "
+    "cannot compile the loop; machine code and NumPy call the function in each step, for "
+    "each item.",
 )
 def test_functions_in_feedback_are_called_for_each_item():
     calls = []

@@ -8,6 +8,7 @@ from nengo.exceptions import SimulationError, ValidationError
 import nengo_dl
 from nengo_dl.runtime.executor import Capability, Unsupported, Work, executors
 from nengo_dl.runtime.tensorflow import costs
+from tests import networks
 from tests.runtime.eager import EagerKind
 
 
@@ -37,8 +38,8 @@ class Quick(EagerKind):
 
 
 @pytest.fixture
-def quick():
-    """A kind of machine code, the last but NumPy."""
+def quick(no_machine_code):
+    """A kind of machine code, the only one, and the last but NumPy."""
     kind = Quick()
     executors.register(kind, before="numpy")
     try:
@@ -201,3 +202,34 @@ def test_python_around_the_loop_is_for_tensorflow():
     with simulator(net) as sim:
         sim.run_steps(20)
         assert ran(sim) == "staged"
+
+
+# -- what follows from it --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", (None, 3))
+@pytest.mark.parametrize("make", (networks.recurrent, networks.python_functions))
+def test_any_cut_of_a_run_gives_the_same_bits(make, batch):
+    net, found = make(), []
+    for cut in ([40], [1, 17, 22], [16, 17, -7]):
+        with simulator(net, seed=3, minibatch_size=batch) as sim:
+            for n_steps in cut:
+                if n_steps > 0:
+                    sim.run_steps(n_steps)
+                for _ in range(-n_steps):
+                    sim.step()
+            assert ran(sim) == "native" and sim.n_steps == 40
+            found.append([sim.data[probe] for probe in net.all_probes])
+    for others in zip(*found, strict=True):
+        for other in others[1:]:
+            np.testing.assert_array_equal(others[0], other)
+
+
+def test_predicting_gives_the_bits_of_running():
+    with simulator(small(), seed=3, minibatch_size=2) as sim:
+        sim.run_steps(30)
+        ran_so = sim.data[sim.network.probe]
+        sim.reset()
+        parts = [sim.predict(n_steps=n, stateful=True) for n in (10, 20)]
+        found = np.concatenate([part[sim.network.probe] for part in parts], axis=1)
+        np.testing.assert_array_equal(found, ran_so)

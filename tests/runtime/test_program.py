@@ -42,7 +42,7 @@ def estimate(program):
 
 
 @pytest.fixture
-def quick_limit(monkeypatch):
+def quick_limit(monkeypatch, no_machine_code):
     """Compile after a thousand steps of the small network, not after many."""
     monkeypatch.setattr(costs, "COMPILE_SECONDS", 0.05)
     return costs.COMPILE_SECONDS
@@ -144,7 +144,7 @@ def test_the_setting_fixes_the_tier(jit, tier):
             assert active(sim)[0] == tier
 
 
-def test_large_networks_are_compiled_at_once(monkeypatch):
+def test_large_networks_are_compiled_at_once(monkeypatch, no_machine_code):
     with make() as sim:
         monkeypatch.setattr(kinds, "seconds_per_step", lambda layout, batch: 0.3)
         sim.run_steps(20)

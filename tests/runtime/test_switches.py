@@ -68,7 +68,9 @@ def results(neurons, synapse):
 @pytest.mark.parametrize(
     "neurons, synapse", ((nengo.LIF(), 0.01), (nengo.RectifiedLinear(), None))
 )
-def test_auto_steps_back(switch, neurons, synapse, monkeypatch, allclose):
+def test_auto_steps_back(
+    switch, neurons, synapse, monkeypatch, allclose, no_machine_code
+):
     monkeypatch.setattr(costs, "COMPILE_SECONDS", 0.0)
     expected = results(neurons, synapse)
     with switch(), warnings.catch_warnings(record=True) as found:

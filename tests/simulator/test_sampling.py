@@ -9,6 +9,7 @@ from nengo_dl.compiler.layout import looking_at
 from nengo_dl.runtime import executor as contract
 from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.executor import Sampling, executors
+from nengo_dl.runtime.native.executor import NativeExecutor
 from nengo_dl.runtime.numpy import costs as numpy_costs
 from nengo_dl.runtime.program import Specialization
 from nengo_dl.runtime.tensorflow import costs as tensorflow_costs
@@ -197,7 +198,8 @@ def test_the_last_step_alone(jit, sampled_always, allclose):
 
 def test_what_is_held_is_bounded_by_bytes(monkeypatch, sampled_always):
     net = network((None, 2))
-    monkeypatch.setattr(stepwise.StepwiseExecutor, "chunk_bytes", 20_000)
+    for executor in (stepwise.StepwiseExecutor, NativeExecutor):
+        monkeypatch.setattr(executor, "chunk_bytes", 20_000)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         most = 0
         for seen in sim._program.run(0, 100):

@@ -265,16 +265,16 @@ def test_interrupts_at_any_time_lose_nothing():
             probes = [nengo.Probe(x, synapse=0.01) for x in (a, b, node)]
             probes.append(nengo.Probe(conn, "weights", sample_every=0.003))
         with nengo_dl.Simulator(net, progress_bar=False) as sim:
-            sim.run_steps(3000)
+            sim.run_steps(9000)
             expected = [sim.data[p].copy() for p in probes]
             sim.reset()
             count = 0
-            while sim.n_steps < 3000:
+            while sim.n_steps < 9000:
                 seconds = 0.0005 + 0.0005 * (count % 7)
                 other = threading.Thread(target=interrupt, args=(seconds,))
                 try:
                     other.start()
-                    sim.run_steps(min(600, 3000 - sim.n_steps))
+                    sim.run_steps(min(600, 9000 - sim.n_steps))
                     other.join()
                     time.sleep(0.01)
                 except KeyboardInterrupt:
@@ -291,4 +291,4 @@ def test_interrupts_at_any_time_lose_nothing():
         text=True,
         timeout=300,
     )
-    assert run.stdout.split() == ["whole", "3000"], run.stderr[-3000:]
+    assert run.stdout.split() == ["whole", "9000"], run.stderr[-3000:]

@@ -47,7 +47,7 @@ def script(name, settings=None, before="", predict=PREDICT):
 
 
 def test_running_and_predicting_import_no_tensorflow():
-    script("numpy", {"executor": "numpy"})
+    script("native")
 
 
 def test_without_llvmlite_all_goes_on():

@@ -15,7 +15,7 @@ from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
 from nengo_dl.benchmarks.runs import (
     DIFFERENCE_STEPS,
-    JIT,
+    TIERS,
     Precision,
     Tier,
     built,
@@ -149,7 +149,7 @@ def compare(
     """
     cases, found = chosen_cases(networks), chosen(backends)
     check_positive(seeds=seeds, steps=steps, repeats=repeats, step_calls=step_calls)
-    settings = {"jit": JIT[tier], "dtype": dtype}
+    settings = {**TIERS[tier], "dtype": dtype}
     ours = {"minibatch_size": minibatch_size, "device": device}
     warm_up(steps, **settings)
     for name, case in cases.items():

@@ -9,7 +9,7 @@ from nengo_dl.benchmarks import beside, charts
 from nengo_dl.benchmarks.networks import Case, chosen_cases
 from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
-from nengo_dl.benchmarks.runs import JIT, Tier, built, warm_up
+from nengo_dl.benchmarks.runs import TIERS, Tier, built, warm_up
 from nengo_dl.benchmarks.timing import (
     check_positive,
     median,
@@ -95,7 +95,7 @@ def first_result(simulator: type, net: nengo.Network, steps: int) -> tuple[float
 
 def _network(case: Case, seed: int, tier: Tier = "auto") -> nengo.Network:
     """A network with a seed, whose decoders are in Nengo's cache."""
-    net = built(case, seed, {"jit": JIT[tier]})
+    net = built(case, seed, TIERS[tier])
     nengo.Simulator(net, progress_bar=False).close()
     return net
 

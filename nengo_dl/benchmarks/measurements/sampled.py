@@ -8,7 +8,7 @@ import numpy as np
 
 from nengo_dl.benchmarks import beside, charts
 from nengo_dl.benchmarks.registry import Row, measurement
-from nengo_dl.benchmarks.runs import JIT, run_times, warm_up
+from nengo_dl.benchmarks.runs import TIERS, Tier, run_times, warm_up
 from nengo_dl.benchmarks.timing import check_positive
 from nengo_dl.config import configure_settings
 from nengo_dl.simulator import Simulator
@@ -20,7 +20,7 @@ PERIODS = (1000, 100, 10, 2)
 """Steps from sample to sample."""
 
 
-def network(neurons: int, period: float, learned: bool, jit: bool) -> nengo.Network:
+def network(neurons: int, period: float, learned: bool, tier: Tier) -> nengo.Network:
     """Two ensembles, and a probe of the weights between their neurons.
 
     ``neurons``: of each ensemble. ``period``: steps from sample to sample. ``learned``:
@@ -28,7 +28,7 @@ def network(neurons: int, period: float, learned: bool, jit: bool) -> nengo.Netw
     """
     weights = np.random.RandomState(0).randn(neurons, neurons) * 1e-4
     with nengo.Network(seed=0) as net:
-        configure_settings(jit=jit)
+        configure_settings(**TIERS[tier])
         pre, post = nengo.Ensemble(neurons, 1), nengo.Ensemble(neurons, 1)
         nengo.Connection(nengo.Node([0.5]), pre)
         rule = nengo.BCM(1e-12) if learned else None
@@ -67,7 +67,7 @@ def sampled(
     for period in PERIODS:
         for learned in (False, True):
             for tier in ("numpy", "tensorflow") if compiled else ("numpy",):
-                net = network(neurons, period, learned, JIT[tier])
+                net = network(neurons, period, learned, tier)
                 with contextlib.ExitStack() as stack:
                     core, ours = (
                         stack.enter_context(simulator(net, progress_bar=False))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nengo_dl.runtime.numpy.operations import Matmul
 
 if TYPE_CHECKING:
+    from nengo_dl.runtime.executor import Work
     from nengo_dl.runtime.native.units import Plan
 
 #: steps that are run in one call at most, and about how many bytes of inputs and results
@@ -69,6 +70,18 @@ def seconds_per_step(plan: Plan) -> float:
 #: units of a step beyond which those that do the same have their code in common: calls
 #: of it take 1 to 5 ns, and most networks have no more units than this
 UNITS_APART = 48
+
+#: estimated seconds for each kernel of a step, and for each elementary operation beside
+#: products, of a step that has not been planned yet (``compare``, ``batch``)
+KERNEL_SECONDS, OPERATION_SECONDS = 0.1e-6, 0.05e-9
+
+
+def seconds_before_planning(work: Work) -> float:
+    """About how long one step takes that has not been planned yet."""
+    products, others = work.operations
+    kernels = KERNEL_SECONDS * len(work.layout.groups())
+    return kernels + PRODUCT_SECONDS * products + OPERATION_SECONDS * others
+
 
 #: vectors of rows from which on products are taken from the neurons that spiked
 SPIKED_VECTORS = 2

@@ -14,13 +14,14 @@ from nengo_dl.runtime.executor import (
     ExecutorKind,
     Task,
     Unsupported,
+    Work,
     executors,
     pays_to_leave_out,
 )
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.compile import available
 from nengo_dl.runtime.native.step import NativeStep
-from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (it comes before)
+from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (it comes after)
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
 from nengo_dl.runtime.stepwise import StepwiseExecutor
 
@@ -67,7 +68,9 @@ class NativeKind(ExecutorKind):
     """Everything, after some milliseconds, where llvmlite is there."""
 
     name = "native"
-    capabilities = Capability.PYTHON_IN_LOOP | Capability.SINGLE_STEPS
+    capabilities = (
+        Capability.PYTHON_IN_LOOP | Capability.SINGLE_STEPS | Capability.MACHINE_CODE
+    )
 
     def namespace(self, dtype: Any) -> NumpyNamespace:
         """See `ExecutorKind.namespace`; steps are recorded, so that is NumPy's."""
@@ -84,9 +87,27 @@ class NativeKind(ExecutorKind):
         """See `ExecutorKind.missing`; llvmlite is looked for, but not imported."""
         return None if _there() else "llvmlite is not installed"
 
+    def pays(self, work: Work) -> bool:
+        """See `ExecutorKind.pays`: for whatever runs on the CPU, and not as Python."""
+        return not (work.on_accelerator or work.has_tensors or work.shares_arrays)
+
+    def because(self, work: Work) -> str:
+        """See `ExecutorKind.because`."""
+        if work.on_accelerator:
+            return f"it runs on the CPU, and the device {work.device!r} was asked for"
+        if work.has_tensors:
+            return "functions of tensors are called in a step"
+        if work.shares_arrays:
+            return "operators that run as Python work on large arrays, without copies"
+        return "machine code for the CPU"
+
+    def seconds_per_step(self, work: Work) -> float:
+        """See `ExecutorKind.seconds_per_step`."""
+        return costs.seconds_before_planning(work)
+
     def reads_samples_only(self, n_bytes: float, period: float) -> bool:
         """See `ExecutorKind.reads_samples_only`."""
         return pays_to_leave_out(n_bytes, period, costs.SAMPLE_SECONDS)
 
 
-executors.register(NativeKind())
+executors.register(NativeKind(), before="numpy")

@@ -55,13 +55,17 @@ KEEP_BYTES = 2**22
 STEPS, REPEATS, ARRANGED = 64, 3, 256
 
 
-#: seconds that a step has to take for large products to leave machine code, and how many
-#: times faster TensorFlow has to be at them: it runs them on all processors (``rivals``)
+#: seconds that a step has to take here for large products to leave machine code, and how
+#: many times faster they have to be
 LEAST_SECONDS, TIMES_FASTER = 5e-3, 2.0
 
-#: estimated seconds for each kernel of a step, and for each elementary operation
-#: (``rivals``)
-KERNEL_SECONDS, OPERATION_SECONDS = 1e-6, 0.05e-9
+#: estimated seconds for each kernel of a step, and for each elementary operation beside
+#: products (``compare``, ``batch``)
+KERNEL_SECONDS, OPERATION_SECONDS = 1e-6, 0.2e-9
+
+#: the same for one multiplication of a product: in small batches, where the memory that
+#: a matrix takes decides, and in larger ones (``compare``, ``batch``)
+SMALL_PRODUCT_SECONDS, PRODUCT_SECONDS = 0.1e-9, 0.04e-9
 
 
 def seconds_before_compiling(work: Work) -> float:
@@ -72,11 +76,11 @@ def seconds_before_compiling(work: Work) -> float:
 
 def seconds_per_step(work: Work) -> float:
     """About how long one step takes in the compiled loop."""
-    assert work.layout.plan is not None  # only what is kept of programs has none
-    graph = work.layout.plan.graph
-    operations = graph.src.size + sum(n.kernel.cost(n) for n in graph.nodes)
-    kernels = len(work.layout.groups())
-    return KERNEL_SECONDS * kernels + OPERATION_SECONDS * operations * work.batch
+    products, others = work.operations
+    small = work.batch < SMALL_BATCH
+    product = SMALL_PRODUCT_SECONDS if small else PRODUCT_SECONDS
+    kernels = KERNEL_SECONDS * len(work.layout.groups())
+    return kernels + product * products + OPERATION_SECONDS * others
 
 
 def pays_beside(work: Work) -> bool:

@@ -18,6 +18,7 @@ from nengo_dl.runtime.executor import (
     executors,
     pays_to_leave_out,
 )
+from nengo_dl.runtime.native import executor as _native  # noqa: F401  (it comes after)
 from nengo_dl.runtime.numpy.executor import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs
 from nengo_dl.runtime.tensorflow.switches import may_compile
@@ -105,5 +106,5 @@ class StagedKind(TensorFlowKind):
         return False
 
 
-executors.register(TensorFlowKind(), before="numpy")
-executors.register(StagedKind(), before="numpy")
+executors.register(TensorFlowKind(), before="native")
+executors.register(StagedKind(), before="native")
