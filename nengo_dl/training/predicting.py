@@ -124,6 +124,8 @@ class Prediction:
                     tell(count)
         finally:
             if before is not None:
+                for executor in self.program.executors:
+                    executor.feed.use({}, live.n_steps)  # or what waits would be lost
                 live.restore(before)
         return self.outputs
 
