@@ -532,11 +532,18 @@ class HostsThen:
         self._pending = program.pending
         self._changed: dict = {}
 
-    def between_batches(self, first_item: int = 0, noting: bool = True) -> None:
-        """Go back within a call of the Keras model: all but Keras variables."""
+    def between_batches(
+        self, first_item: int = 0, noting: bool = True, sources: bool = True
+    ) -> None:
+        """Go back within a call: all but Keras variables.
+
+        Without ``sources``, the processes of nodes without input are left alone as well.
+        """
         hosts = self._program.hosts
-        tensors = {op for op in self._snapshot if hosts[op].of_tensors}
-        self.put_back(first_item, noting, tensors)
+        but = {op for op in self._snapshot if hosts[op].of_tensors}
+        if not sources:
+            but |= {source.op for source in self._program.sources}
+        self.put_back(first_item, noting, but)
 
     def put_back(
         self, first_item: int = 0, noting: bool = False, but: Collection = ()

@@ -155,7 +155,8 @@ class Prediction:
         if count < program.batch:
             self._leave_alone(values, count)
             if hosts is not None:
-                hosts.between_batches(count, noting=False)
+                # nodes without data have put out something for each place of a batch
+                hosts.between_batches(count, noting=False, sources=False)
         if self.stateful:
             live.n_steps += self.steps
 
