@@ -189,7 +189,9 @@ def test_activities_of_many_steps(rng, allclose):
             for _ in range(2):
                 found = sim.evaluate(*data, verbose=0)["loss"]
                 assert allclose(found, expected, rtol=1e-5)
-                (outputs,) = sim.predict(data[0], stateful=True).values()
+                through_keras = {"callbacks": [keras.callbacks.Callback()]}
+                found = sim.predict(data[0], stateful=True, **through_keras)
+                (outputs,) = found.values()
             assert allclose(outputs[:, 0], model.predict(x, verbose=0), atol=1e-6)
             assert sim.n_steps == 10
             probed = [len(v.layout.probes) for v in sim.tensor_graph.variants]
