@@ -143,7 +143,7 @@ def test_a_python_operator_without_a_warning(allclose, complete):
         found = output(sim)
         assert allclose(found, np.broadcast_to(expected, found.shape), atol=1e-12)
         (name,) = {name for _, name in program._executors}
-        assert name == ("staged" if complete else "numpy")
+        assert name == ("staged" if complete else "native")
 
 
 def test_what_is_registered_twice_warns():

@@ -287,8 +287,8 @@ def test_what_is_learned_online_is_kept():
     found = []
     for isolated in (True, False):
         with nengo_dl.Simulator(net, seed=0, progress_bar=False) as sim:
-            calls = [IsolateState(sim)] if isolated else []
-            sim.predict({net.nodes[0]: x}, stateful=True, callbacks=calls)
+            call = IsolateState(sim) if isolated else keras.callbacks.Callback()
+            sim.predict({net.nodes[0]: x}, stateful=True, callbacks=[call])
             found.append(sim.data[conn].weights)
             assert sim.n_steps == (0 if isolated else 20)
     assert np.abs(found[0]).max() > 0
