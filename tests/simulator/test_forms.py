@@ -114,9 +114,7 @@ def test_spikes_are_what_spiking_training_trains(allclose):
 
 @pytest.mark.parametrize("spiking_training", [False, True])
 def test_both_forms_from_keras(spiking_training, allclose):
-    net = network(
-        nengo.LIF(), spiking_training=spiking_training, executor="tensorflow"
-    )
+    net = network(nengo.LIF(), spiking_training=spiking_training, executor="tensorflow")
     rates, spikes = core(nengo.LIFRate()), core(nengo.LIF())
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         sim.compile(loss={net.decoded: "mse"})
