@@ -494,7 +494,8 @@ class Work:
     def shares_arrays(self) -> bool:
         """Whether a Python operator can work in the state itself, without copies."""
         functions = [g.params.get("function") for g in self.layout.groups()]
-        return any(f.shared() for f in functions if hasattr(f, "shared"))
+        shared = [getattr(function, "shared", None) for function in functions]
+        return any(asks is not None and asks() for asks in shared)
 
     @property
     def has_tensors(self) -> bool:
