@@ -390,3 +390,20 @@ def test_a_shape_that_a_built_layer_does_not_take_is_named():
     layer.build((None, 8, 8, 1))
     with nengo.Network(), pytest.raises(ValidationError, match="items of the shape"):
         nengo_dl.TensorNode(layer, shape_in=(8, 8), pass_time=False)
+
+
+def test_functions_are_given_what_tensorflow_gives():
+    found = []
+
+    def parts(x):
+        first, second = halves = tf.split(x, 2, axis=1)
+        found.append(type(halves))
+        halves[0] = second  # as Keras does with the weights of a GRU on a GPU
+        return halves[0] + first
+
+    with nengo.Network() as net:
+        node = TensorNode(parts, shape_in=(2,), pass_time=False)
+        nengo.Probe(node)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(2)
+    assert set(found) == {list}

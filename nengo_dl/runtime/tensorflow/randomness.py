@@ -253,7 +253,7 @@ class Found:
                     self.generators.append(handle)
             else:
                 self.hidden = True
-        return outputs
+        return list(outputs)  # TensorFlow gives a tuple, and its functions give lists
 
 
 @contextlib.contextmanager
@@ -412,9 +412,9 @@ class RandomStates:
         draw = OF_SEED.get(op_type)
         if draw is None:
             value = of_key(op_type, inputs, outputs[0].dtype) if outputs else None
-            return outputs if value is None else [self._in_shape(value, outputs[0])]
+            return list(outputs) if value is None else [self._in_shape(value, outputs[0])]
         if not _seen_from(graph, self._graph):
-            return outputs
+            return list(outputs)
         seed = self._state + np.array([self._number * SPREAD, 0])
         self._number += 1
         value = draw(inputs, outputs[0].dtype, seed)
@@ -434,7 +434,7 @@ class RandomStates:
                 rest = tf.zeros(place.shape[0] - 1, place.dtype)
                 self._places[id(ours)] = place + tf.concat([[step], rest], 0)
                 return [place]
-        return outputs
+        return list(outputs)
 
 
 def _variable(value: np.ndarray) -> keras.Variable:
