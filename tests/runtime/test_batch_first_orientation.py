@@ -67,6 +67,24 @@ def test_both_ways_are_run_for_real(accelerator, allclose):
     assert allclose(output, core.data[core.model.toplevel.p], atol=1e-12)
 
 
+def test_functions_around_the_loop(accelerator, allclose):
+    net = network()
+    with net:
+        nengo_dl.configure_settings(executor="tensorflow")
+        square = nengo.Node(lambda t, x: x**2, size_in=1)
+        nengo.Connection(net.all_ensembles[0], square, synapse=None)
+        after = nengo.Probe(square)
+    options = {"minibatch_size": 3, "progress_bar": False}
+    with nengo_dl.Simulator(net, **options) as sim:
+        sim.run_steps(50)
+        (tier,) = sim._live.program._executors.values()
+        assert isinstance(tier, executor.StagedExecutor) and not tier.turned
+    with nengo.Simulator(net, progress_bar=False) as core:
+        core.run_steps(50)
+    for probe in (net.p, after):
+        assert allclose(sim.data[probe][2], core.data[probe], atol=1e-12)
+
+
 def test_a_single_item_is_not_measured(accelerator):
     assert simulate(network(), batch=1)[1] is False
     assert len(batch_first._found) == 0

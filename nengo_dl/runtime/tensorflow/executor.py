@@ -595,6 +595,10 @@ class StagedExecutor(TensorFlowExecutor):
     def _stages(self, layout: Layout, turned: bool | None) -> SequenceStages:
         return SequenceStages(layout, self.store.batch)
 
+    def _orientation(self, key, options: dict, weights: Sequence) -> bool | None:
+        """None: arrays in the loop lie as its stages, which are NumPy's, make them."""
+        return None
+
     def _inside(self, stages: SequenceStages) -> dict[str, Callable | None]:
         return {}
 
