@@ -94,6 +94,12 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
         its name (``"fast_sigmoid"``) for that with default parameters; None (default)
         uses the gradient of the rate form. Afterwards ``net.config[ens].surrogate`` sets
         it for one ensemble.
+    tensor_float_32 : bool
+        True: an NVIDIA GPU may round the factors of matrix products and convolutions in
+        float32 to 10 bits (TensorFloat-32), which is faster; results then differ from
+        those of a CPU by about 3e-4 of their size. False (default): float32 is float32.
+        TensorFlow's own default, and its function ``tf.config.experimental.``
+        ``enable_tensor_float_32_execution``, apply outside of simulators.
     executor : str
         What runs forward steps (``run``, ``step``, ``predict`` of arrays): ``"native"``,
         ``"numpy"`` or ``"tensorflow"``. With ``"auto"`` (default) it follows from the

@@ -168,6 +168,7 @@ SETTINGS = {
         _word,
     ),
     "jit": Setting("auto", "'auto', True or False", _word_or(("auto",), _flag)),
+    "tensor_float_32": Setting(False, "True or False", _flag),
     "checkpoint": Setting(
         "auto",
         "'auto', None or an integer of at least 1",
@@ -201,6 +202,7 @@ class Settings(TypedDict, total=False):
     surrogate: Surrogate | type[Surrogate] | str | None
     executor: Literal["auto", "native", "numpy", "tensorflow"] | str
     jit: bool | Literal["auto"]
+    tensor_float_32: bool
     checkpoint: int | Literal["auto"] | None
     truncate: int | None
 

@@ -1,6 +1,7 @@
 """What all tests share: how many threads a test process may use, and no windows."""
 
 import gc
+import glob
 import os
 import sys
 
@@ -32,6 +33,21 @@ def pytest_configure(config):
     threads = max(1, (os.cpu_count() or 1) // processes)
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, str(threads))
+    # where there is a GPU, all test processes share its memory
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def single_precision():
+    """Let Keras compute in float32 on a GPU, too, where tests compare with it."""
+    if not glob.glob("/dev/nvidia[0-9]*"):
+        yield  # and do not wait for TensorFlow
+        return
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nengo_dl.runtime.tensorflow.switches import tensor_float_32
 from nengo_dl.simulator import Simulator
 
 __all__ = ["largest_differences", "verify"]
@@ -30,6 +31,7 @@ MOST_ROUNDING = 1e-2
 EPOCHS, RATE = 2, 0.1
 
 
+@tensor_float_32.being(False)  # in Keras as in the network
 def verify(
     converter: Any,
     training: bool = False,
@@ -61,6 +63,7 @@ def verify(
     return True
 
 
+@tensor_float_32.being(False)
 def largest_differences(
     actual: np.ndarray,
     expected: np.ndarray,

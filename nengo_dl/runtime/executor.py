@@ -328,6 +328,8 @@ class Task:
         The device that the user asked for, as for `tf.device`.
     xla : bool
         False: the user's setting ``jit`` rules out that XLA compiles anything.
+    tensor_float_32 : bool
+        Whether a GPU may round the factors of products to 10 bits, which is faster.
     """
 
     layout: Layout
@@ -339,6 +341,7 @@ class Task:
     use_loop: bool = True
     device: str | None = None
     xla: bool = True
+    tensor_float_32: bool = False
 
 
 class Executor(Protocol):

@@ -103,6 +103,8 @@ class Program:
         In which form the network runs if a call does not say it.
     executor : str
         What runs forward steps; "auto" chooses by the rule of `.choice.Chooser`.
+    tensor_float_32 : bool
+        Whether a GPU may round the factors of products to 10 bits.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Program:
         observed: frozenset = frozenset(),
         form: Form = AS_THEY_ARE,
         executor: str = AUTO,
+        tensor_float_32: bool = False,
     ) -> None:
         self.model = model
         self.parameters = parameters
@@ -126,6 +129,7 @@ class Program:
         self.batch = batch
         self.unroll = unroll
         self.device = device
+        self.tensor_float_32 = tensor_float_32
         self.use_loop = use_loop
         self.strategies = strategies
         self.observed = self.written_outside = observed
@@ -503,6 +507,7 @@ class Program:
             self.use_loop,
             self.device,
             self.chooser.xla,
+            self.tensor_float_32,
         )
         return kind.make(task)
 

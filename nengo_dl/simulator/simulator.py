@@ -210,6 +210,7 @@ class Simulator:
             observed=parameters.learned,
             form=forward_form(phase, trains_spikes),
             executor=get_setting(network, "executor"),
+            tensor_float_32=get_setting(network, "tensor_float_32"),
         )
 
     # state -----------------------------------------------------------------------

@@ -111,6 +111,8 @@ class KerasSide:
         self.model.output_names = list(probes.values())
         self.model.untrained = self.layer.untrained
         self.model.turns = turns
+        self.model.tf32 = self.program.tensor_float_32
+        self.model.jit_compile = False  # until it is compiled, too
         self.model.before_calls = self._before_calls
         self.model.around_evaluate = self._aside
         self.model.around_prediction = self.layer.without_losses

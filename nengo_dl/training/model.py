@@ -16,6 +16,7 @@ import tensorflow as tf
 from nengo.exceptions import SimulationError, ValidationError
 
 from nengo_dl.notices import warn
+from nengo_dl.runtime.tensorflow.switches import tensor_float_32
 from nengo_dl.tensor_node import TrainsSome
 from nengo_dl.training.advice import WAY_OUT, not_finite
 
@@ -89,6 +90,7 @@ class NengoModel(TrainsSome, keras.Model):
     """
 
     turns: Any = None  # of the simulator, one thread at a time
+    tf32: bool = False  # see `.switches.tensor_float_32`
     #: called before methods that train, evaluate or predict
     before_calls: Callable[[], None] | None = None
     #: of each call, also of those in `fit`
@@ -172,7 +174,7 @@ class NengoModel(TrainsSome, keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.fit``."""
-        return self.turns.call("keras_model.fit", super().fit, *args, **kwargs)
+        return self._call("fit", super().fit, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.evaluate``."""
@@ -182,26 +184,28 @@ class NengoModel(TrainsSome, keras.Model):
             with self.around_evaluate():
                 return method(*args, **kwargs)
 
-        return self.turns.call("keras_model.evaluate", evaluate)
+        return self._call("evaluate", evaluate)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.predict``."""
-        return self.turns.call("keras_model.predict", super().predict, *args, **kwargs)
+        return self._call("predict", super().predict, *args, **kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.train_on_batch``."""
-        method = super().train_on_batch
-        return self.turns.call("keras_model.train_on_batch", method, *args, **kwargs)
+        return self._call("train_on_batch", super().train_on_batch, *args, **kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.test_on_batch``."""
-        method = super().test_on_batch
-        return self.turns.call("keras_model.test_on_batch", method, *args, **kwargs)
+        return self._call("test_on_batch", super().test_on_batch, *args, **kwargs)
 
     def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.predict_on_batch``."""
-        method = super().predict_on_batch
-        return self.turns.call("keras_model.predict_on_batch", method, *args, **kwargs)
+        return self._call("predict_on_batch", super().predict_on_batch, *args, **kwargs)
+
+    def _call(self, name: str, method: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of Keras when it is this thread's turn, in our precision."""
+        with tensor_float_32.being(self.tf32):
+            return self.turns.call(f"keras_model.{name}", method, *args, **kwargs)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """See ``keras.Model.export``; not of networks that call Python functions.

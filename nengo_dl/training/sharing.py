@@ -32,7 +32,12 @@ from nengo_dl.runtime.host import (
     name_of_users_code,
     users_code,
 )
-from nengo_dl.runtime.tensorflow.switches import apart, in_a_program, is_recorded
+from nengo_dl.runtime.tensorflow.switches import (
+    Shared,
+    apart,
+    in_a_program,
+    is_recorded,
+)
 
 Method = TypeVar("Method", bound=Callable)
 
@@ -203,45 +208,6 @@ def in_turn(method: Method) -> Method:
 
 
 # what TensorFlow and Keras do by default ----------------------------------------
-#
-# These are settings of the process, which several simulators may want to have at a
-# time, in ``with`` blocks that do not end in the order in which they began. So their
-# users are counted: the one that came last has its way, and when all are gone
-# everything is as before.
-
-
-class Shared:
-    """A setting that several users want to have in their own way.
-
-    Parameters
-    ----------
-    get, set : callable
-        Read and write it.
-    """
-
-    def __init__(self, get: Callable[[], Any], set: Callable[[Any], None]) -> None:
-        self._get, self._set = get, set
-        self._uses: list[list] = []
-        self._before: Any = None
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def being(self, value: Any) -> Iterator[None]:
-        """Inside, it has a value, unless somebody who came later wants another one."""
-        use = [value]
-        with self._lock:
-            if not self._uses:
-                self._before = self._get()
-            self._uses.append(use)
-            self._set(value)
-        try:
-            yield
-        finally:
-            with self._lock:
-                last = self._uses[-1] is use
-                self._uses = [other for other in self._uses if other is not use]
-                if last:
-                    self._set(self._uses[-1][0] if self._uses else self._before)
 
 
 class _OfThread(threading.local):

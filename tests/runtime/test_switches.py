@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 
+import keras
 import nengo
 import numpy as np
 import pytest
@@ -91,3 +92,56 @@ def test_nothing_is_tried_as_long_as_there_is_no_reason(monkeypatch):
         assert switches.may_compile(True)
         with pytest.warns(UserWarning, match="enable_check_numerics"):
             assert not switches.may_compile("auto")
+
+
+@pytest.fixture
+def enabled():
+    """Whether TensorFlow rounds to TensorFloat-32, which is what it does by default."""
+    is_enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    before = is_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    yield is_enabled
+    tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+@pytest.mark.parametrize("allowed", (False, True))
+def test_float32_is_float32_in_calls_of_a_simulator(allowed, enabled):
+    found = []
+
+    class Looks(keras.callbacks.Callback):
+        def on_batch_end(self, batch, logs=None):
+            found.append(enabled())
+
+    def look(x):
+        seen = tf.py_function(lambda x: found.append(enabled()) or x, [x], x.dtype)
+        return tf.ensure_shape(seen, x.shape)
+
+    net = network(nengo.RectifiedLinear(), 0.01)
+    with net:
+        nengo_dl.configure_settings(
+            executor="tensorflow", jit=False, tensor_float_32=allowed
+        )
+        node = nengo_dl.TensorNode(look, shape_in=(1,), pass_time=False)
+        nengo.Connection(net.all_ensembles[0], node)
+        nengo.Probe(node)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        found.clear()
+        sim.run_steps(2)
+        assert found and set(found) == {allowed}
+        found.clear()
+        sim.compile("sgd", loss="mse")
+        sim.fit(X[:1], {net.p: X[:1]}, verbose=0, callbacks=[Looks()])
+        assert found and set(found) == {allowed}
+        assert enabled()
+
+
+def test_a_precision_holds_until_its_last_user_has_gone(enabled):
+    first, second = (switches.tensor_float_32.being(value) for value in (False, True))
+    with first:
+        second.__enter__()
+        assert enabled()
+    assert enabled()
+    second.__exit__(None, None, None)
+    with switches.tensor_float_32.being(False):
+        assert not enabled()
+    assert enabled()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ from nengo_dl.runtime.tensorflow.loop import (
     programs,
     without_numbers,
 )
+from nengo_dl.runtime.tensorflow.switches import tensor_float_32
 
 # chunks -------------------------------------------------------------------------------
 
@@ -106,6 +107,7 @@ def run_chunks(
     inputs: Callable[[int, int], np.ndarray] | None = None,
     overlap: bool = True,
     device: str | None = None,
+    tf32: bool = False,
 ) -> Iterator[tuple[np.ndarray, list[tf.Tensor]]]:
     """Run any number of steps, and hand the outputs over as they come.
 
@@ -137,6 +139,8 @@ def run_chunks(
     device : str, optional
         Where to compute, as for `tf.device`. A device scope of the caller would not
         reach the other thread.
+    tf32 : bool
+        See `.switches.tensor_float_32`.
 
     Yields
     ------
@@ -165,7 +169,8 @@ def run_chunks(
         k = len(x)
         if k < chunk:
             x = np.concatenate([x, np.zeros((chunk - k, *x.shape[1:]), x.dtype)])
-        with scope(), loop.xp.reraise_host_errors():
+        rounded = tensor_float_32.being(tf32)
+        with scope(), rounded, loop.xp.reraise_host_errors():
             ys, carry = run(tf.constant(k, tf.int32), tf.constant(x), carry, weights)
             return ys.numpy()[:k], list(carry)
 
@@ -258,7 +263,7 @@ class TensorFlowExecutor:
 
     def __init__(self, task: Task, jit: bool = True) -> None:
         self.layout, self.feed, self.store = task.layout, task.feed, task.store
-        self.device = task.device
+        self.device, self.tf32 = task.device, task.tensor_float_32
         self.unrolled = None if task.use_loop else task.unroll
         self.every = Look(task.layout, frozenset(), frozenset()).every
         self.kept = None
@@ -267,8 +272,8 @@ class TensorFlowExecutor:
         options = {"jit": jit, "unroll": task.unroll, "unrolled": not task.use_loop}
         key = key_of(self.layout)
         if key is not None:
-            store = self.store
-            key = (key, store.batch, store.dtype, self.device, *options.values())
+            store, kind = self.store, type(self)  # which put other parts into a program
+            key = (kind, key, store.batch, store.dtype, self.device, *options.values())
         turned = self._orientation(key, options, task.weights)
         self.stages = self._stages(self.layout, turned)
         self.turned = self.stages.loop_turned
@@ -359,9 +364,12 @@ class TensorFlowExecutor:
         with self.scope():
             self.weights = self.loop.tensors(weights)
 
-    def scope(self) -> AbstractContextManager:
-        """Where TensorFlow puts what is made inside."""
-        return nullcontext() if self.device is None else tf.device(self.device)
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Where, and how precisely, TensorFlow computes what is called inside."""
+        device = nullcontext() if self.device is None else tf.device(self.device)
+        with device, tensor_float_32.being(self.tf32):
+            yield
 
     def chunk(self, n_steps: int) -> int:
         """Steps of a chunk for a run of this length: a power of two, if there is a loop.
@@ -403,6 +411,7 @@ class TensorFlowExecutor:
                 n_in=self.layout.n_inputs,
                 inputs=waiting.chunk,
                 device=self.device,
+                tf32=self.tf32,
             ):
                 done += len(outputs)
                 self._following = start + done, carry

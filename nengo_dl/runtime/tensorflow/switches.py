@@ -7,9 +7,10 @@ With ``tf.config.experimental.enable_op_determinism`` Keras compiles no training
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from nengo_dl.notices import warn
@@ -82,6 +83,64 @@ def _looked_into() -> bool:
         return bool(context.context().op_callbacks)
     except (ImportError, AttributeError):
         return True
+
+
+# settings that several users share ------------------------------------------------------
+#
+# These are settings of the process, which several simulators may want to have at a
+# time, in ``with`` blocks that do not end in the order in which they began. So their
+# users are counted: the one that came last has its way, and when all are gone
+# everything is as before.
+
+
+class Shared:
+    """A setting that several users want to have in their own way.
+
+    Parameters
+    ----------
+    get, set : callable
+        Read and write it.
+    """
+
+    def __init__(self, get: Callable[[], Any], set: Callable[[Any], None]) -> None:
+        self._get, self._set = get, set
+        self._uses: list[list] = []
+        self._before: Any = None
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def being(self, value: Any) -> Iterator[None]:
+        """Inside, it has a value, unless somebody who came later wants another one."""
+        use = [value]
+        with self._lock:
+            if not self._uses:
+                self._before = self._get()
+            self._uses.append(use)
+            self._set(value)
+        try:
+            yield
+        finally:
+            with self._lock:
+                last = self._uses[-1] is use
+                self._uses = [other for other in self._uses if other is not use]
+                if last:
+                    self._set(self._uses[-1][0] if self._uses else self._before)
+
+
+def _precision() -> Any:
+    import tensorflow as tf
+
+    return tf.config.experimental
+
+
+#: Whether products and convolutions of float32 numbers may be rounded to TensorFloat-32,
+#: which has a mantissa of 10 bits, not 23: on NVIDIA GPUs since Ampere they are by
+#: default, and results then differ from those of a CPU by some 3e-4 of their size (NVIDIA
+#: A100 Tensor Core GPU Architecture, 2020, "TensorFloat-32").
+tensor_float_32 = Shared(
+    lambda: _precision().tensor_float_32_execution_enabled(),
+    lambda value: _precision().enable_tensor_float_32_execution(value),
+)
 
 
 # for a thread -------------------------------------------------------------------------
