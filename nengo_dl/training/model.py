@@ -121,7 +121,13 @@ class NengoModel(TrainsSome, keras.Model):
         loss_weights: Any = None,
         **kwargs: Any,
     ) -> None:
-        """See ``keras.Model.compile``; losses may be given by the names of probes."""
+        """See ``keras.Model.compile``; losses may be given by the names of probes.
+
+        The loop over time is compiled by itself, so ``jit_compile="auto"`` asks XLA for
+        nothing more. Keras would take that for True where there is a GPU.
+        """
+        if kwargs.get("jit_compile", "auto") == "auto":
+            kwargs["jit_compile"] = False
         super().compile(
             optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs
         )

@@ -302,7 +302,12 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
         self.fed = program.fed_among(self.signals.values())
-        used = used_signals(program.compiled(self._use()).graph)
+        graph = program.compiled(self._use()).graph
+        #: XLA cannot compile what calls Python, as Keras asks it to where there is a GPU
+        self.supports_jit = not (
+            program.hosts or any(node.kernel.host for node in graph.nodes)
+        )
+        used = used_signals(graph)
         self.banks = ParameterBanks(self, store, used)
         #: what is trained although rules change it
         self.starting = StartingValues(

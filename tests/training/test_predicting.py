@@ -1,8 +1,11 @@
 """Predicting: it agrees with running, from call to call and for any data."""
 
+import types
+
 import nengo
 import numpy as np
 import pytest
+import tensorflow as tf
 from nengo.exceptions import SimulatorClosed, ValidationError
 
 import nengo_dl
@@ -321,3 +324,23 @@ def test_more_items_than_places_and_wrong_arguments(rng):
         sim.close()
         with pytest.raises(SimulatorClosed):
             sim.predict(x)
+
+
+def test_keras_is_not_asked_to_compile_what_calls_python(monkeypatch):
+    gpu = types.SimpleNamespace(device_type="GPU")  # with which Keras asks for it
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [gpu])
+    with nengo.Network() as net:
+        inp = nengo.Node([0.0])
+        node = nengo.Node(lambda t, x: x + 1, size_in=1)
+        nengo.Connection(inp, node, synapse=None)
+        probe = nengo.Probe(node)
+    x = np.ones((1, 3, 1))
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        model = sim.keras_model
+        assert model.jit_compile is False
+        assert np.all(model.predict(x, verbose=0)["probe"] == 2)
+        model.compile("sgd", loss="mse")
+        assert model.jit_compile is False
+        assert sim.predict(x, callbacks=[keras.callbacks.Callback()])[probe].max() == 2
+        around = keras.Model(model.inputs, model(model.inputs))
+        assert not around.jit_compile
