@@ -66,6 +66,7 @@ def fit(sim, x, y):
 
 def fit_keras(model, x, y):
     """The same for a Keras model, to which all steps are items."""
-    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    # with a GPU Keras would have it compiled, with other numbers for dropout
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", jit_compile=False)
     flat = x.reshape(-1, SIZE), y.reshape(-1, SIZE)
     model.fit(*flat, batch_size=BATCH * STEPS, shuffle=False, verbose=0)

@@ -196,7 +196,8 @@ def test_a_loop_equals_core(rng, allclose):
     with net:
         nengo_dl.configure_settings(dtype="float64", jit=True)
     x = rng.normal(size=(3, 40, 36))
-    with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+    options = {"device": "/cpu:0", "progress_bar": False}  # where there is a rule
+    with nengo_dl.Simulator(net, minibatch_size=3, **options) as sim:
         sim.run_steps(15, data={net.inp: x[:, :15]})
         sim.run_steps(25, data={net.inp: x[:, 15:]})
         ours = [sim.data[net.p], sim.data[net.spikes]]

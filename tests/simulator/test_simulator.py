@@ -221,13 +221,14 @@ with nengo_dl.Simulator(net, device="/cpu:0", progress_bar=False) as sim:
 print([name for name in ("tensorflow", "keras") if name in sys.modules])
 """
     package = Path(nengo_dl.__file__).parent.parent
+    path = os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])
     found = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         check=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(package)},
+        env={**os.environ, "PYTHONPATH": path},
     )
     assert found.stdout.strip() == "[]"
 
