@@ -90,8 +90,8 @@ class Program:
     jit : bool or "auto"
         Whether XLA may compile the loop over time; see also `.choice.Chooser`.
     unroll : int
-    device : str, optional
-        TensorFlow device for what is compiled.
+    device, tensor_float_32 : str, optional, and bool
+        TensorFlow device for what is compiled; whether a GPU may round to 10 bits.
     use_loop : bool
         False: ``unroll`` steps without a loop.
     strategies : pipeline.Strategies
@@ -103,8 +103,6 @@ class Program:
         In which form the network runs if a call does not say it.
     executor : str
         What runs forward steps; "auto" chooses by the rule of `.choice.Chooser`.
-    tensor_float_32 : bool
-        Whether a GPU may round the factors of products to 10 bits.
     """
 
     def __init__(
@@ -128,8 +126,7 @@ class Program:
         self.dtype = np.dtype(dtype)
         self.batch = batch
         self.unroll = unroll
-        self.device = device
-        self.tensor_float_32 = tensor_float_32
+        self.device, self.tensor_float_32 = device, tensor_float_32
         self.use_loop = use_loop
         self.strategies = strategies
         self.observed = self.written_outside = observed
