@@ -109,7 +109,7 @@ def compile_model(
     if checked:
         verify(graph, "lower")
     named = [(transform.__name__, transform) for transform in passes]
-    if options.single:
+    if options.single and any(node.kernel.host for node in graph.nodes):
         functions = {s.signal for s in lowered.sources if s.signal is not s.op}
         last = partial(add_digits, given=functions - {None})
         named.append((add_digits.__name__, last))

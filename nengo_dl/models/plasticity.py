@@ -323,7 +323,7 @@ def _check_bounds(conn, rule_type, weights):
 def refuse_transforms(network: Any) -> None:
     """Refuse rules of `.learning_rules` on weights that are no matrix.
 
-    Nengo would say so, too, but not of which connection.
+    Nengo says so, too, but not of which connection.
 
     Raises
     ------

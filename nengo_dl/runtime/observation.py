@@ -28,38 +28,23 @@ WAY_OUT = (
 
 
 class Observation:
-    """What is known of all signals of a program.
+    """What is known of all signals of a program, all of which it keeps from now on.
 
-    Attributes
+    Parameters
     ----------
-    on : bool
-        Whether everything is computed and kept.
+    program : Program
+    n_steps : int
+        Number of steps that were run without.
     """
 
-    def __init__(self, program: Any) -> None:
+    def __init__(self, program: Any, n_steps: int) -> None:
         self.program = program
-        self.on = False
-        self._unknown: dict = {}
-        self._stale: frozenset = frozenset()
-        self._stale_at = 0
         operators = program.model.operators
-        self.written = {s.base for op in operators for s in _written_by(op)}
-
-    def switch_on(self, n_steps: int) -> None:
-        """Keep everything from now on.
-
-        Parameters
-        ----------
-        n_steps : int
-            Number of steps that were run without.
-        """
-        if self.on:
-            return
-        program = self.program
+        self.written = {
+            s.base for op in operators for s in (*op.sets, *op.incs, *op.updates)
+        }
         program.settle()
         before = program.compiled(program.last_use).graph
-        self.on = True
-        operators = program.model.operators
         program.observe(frozenset(s.base for op in operators for s in op.all_signals))
         self.forget(n_steps)
         if not n_steps:
@@ -69,9 +54,9 @@ class Observation:
 
     def forget(self, n_steps: int) -> None:
         """The state is another one, after this number of steps."""
-        self._unknown = {}
+        self._unknown: dict = {}
         self._stale, self._stale_at = frozenset(), n_steps
-        if self.on and n_steps:
+        if n_steps:
             lasting = self.program.compiled(self.program.last_use).lasting
             self._stale = frozenset(self.written.difference(lasting))
 
@@ -215,10 +200,6 @@ class Observation:
             f"there is no value of {base}: what writes it in core Nengo has a native "
             "form here, which keeps its state in another way; its output is there"
         )
-
-
-def _written_by(op):
-    return (*op.sets, *op.incs, *op.updates)
 
 
 def first_value(signal: Any) -> np.ndarray:

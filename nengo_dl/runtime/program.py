@@ -132,7 +132,8 @@ class Program:
         self.observed = self.written_outside = observed
         self.form = form
         self.last_use = Specialization()  # what ran last
-        self.observation = Observation(self)
+        #: what is known of all signals, once somebody has looked at one
+        self.observation: Observation | None = None
         self.store = StateStore(batch, dtype)
         self.hosts: dict = {}
         self._first: list[dict] = [{} for _ in range(batch)]
@@ -649,7 +650,8 @@ class Program:
             self._reset_processes(seed)
         if state:
             self._store_first()
-            self.observation.forget(0)
+            if self.observation is not None:
+                self.observation.forget(0)
 
     def _reset_processes(self, seed: int) -> None:
         self.compiled(Specialization(self.is_open))  # so that the hosts are there

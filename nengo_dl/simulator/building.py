@@ -115,8 +115,6 @@ def built_model(
     `BuildError` if rules that learn from spikes are to change weights that are no matrix.
     """
     check_network(network, model)
-    if network is not None:
-        refuse_transforms(network)
     built: Any = model
     if model is None:
         built = PortableModel(
@@ -129,7 +127,11 @@ def built_model(
         # the builder enters the task, as soon as it has counted the objects
         task = progress(progress_bar, "Building", last=False, slow_steps=True)
         with solved_once(built, network):
-            built.build(network, progress=task)
+            try:
+                built.build(network, progress=task)
+            except NotImplementedError:  # Nengo does not say of which connection
+                refuse_transforms(network)
+                raise
     return built
 
 

@@ -526,6 +526,7 @@ class SignalValues(Mapping[Any, Any]):
         live.pull()
         if signal.base in live.parameters:
             return self._of_parameter(signal)
+        assert observation is not None  # there is one since the first look
         value = observation.value(signal, live.n_steps)
         if signal.sparse:
             return live_matrix(

@@ -90,7 +90,8 @@ class Files:
         live.write_learned({s: signals[s] for s in learned})
         if include_state:
             self._load_state(values)
-            program.observation.forget(live.n_steps)
+            if program.observation is not None:
+                program.observation.forget(live.n_steps)
         self._load_gains(values)
         program.state_written()
         self.run.data.reset()

@@ -25,6 +25,7 @@ from nengo_dl.config import (
 )
 from nengo_dl.notices import checks_keywords, label_of, warn
 from nengo_dl.runtime.choice import forward_form
+from nengo_dl.runtime.observation import Observation
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.arguments import (
     CompileArguments,
@@ -275,13 +276,13 @@ class Simulator:
     def signals(self) -> SignalValues:
         """(SignalValues) Present values of all signals; see there for what it costs."""
         self._require_open("look at signals")
-        if not self._program.observation.on:
+        if self._program.observation is None:
             self._turns.call("signals", self._observe)
         return self._signals
 
     def _observe(self) -> None:
         self._live.pull()
-        self._program.observation.switch_on(self.n_steps)
+        self._program.observation = Observation(self._program, self.n_steps)
         self._signals = SignalValues(self)
 
     @property
