@@ -21,14 +21,12 @@ from typing import Any
 import numpy as np
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.costs import LONGEST_CONCAT
 from nengo_dl.compiler.graph import INDEX, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.plan import Batch, Plan, Stage
 from nengo_dl.compiler.traits import structural
 
 # what a layout consists of ------------------------------------------------------------
-
-#: a read of at most this many runs is put together from slices
-LONGEST_CONCAT = 6
 
 #: rows per batch item that a read of -1 finds: a tensor that is always zero
 ZERO = -1

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from nengo.exceptions import BuildError, ValidationError
 
+from nengo_dl.compiler.costs import CHEAP, LONG_SUM
 from nengo_dl.compiler.graph import Flow, Graph, Kind, Node
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.notices import label_of
@@ -239,9 +240,6 @@ def _names(ops: list) -> str:
 
 # stages -------------------------------------------------------------------------------
 
-#: multiplications for each element that cost about as much as to write and read it
-CHEAP = 8
-
 
 class Stage(IntEnum):
     """When something is computed: before the loop over time, in it, or after it."""
@@ -334,9 +332,6 @@ def one_stage(graph: Graph) -> Stages:
 
 
 # merging ------------------------------------------------------------------------------
-
-#: sums at least this long are kernels of their own: gathering them costs more than a call
-LONG_SUM = 4096
 
 
 @dataclass

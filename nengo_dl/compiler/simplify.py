@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from nengo.exceptions import BuildError, ValidationError
 
+from nengo_dl.compiler.costs import COUNTERS, SPARSE_ROW
 from nengo_dl.compiler.graph import (
     Graph,
     GraphBuilder,
@@ -26,9 +27,6 @@ from nengo_dl.compiler.graph import (
 Simplification = Callable[[Graph], Graph]
 
 NODE = int(Kind.NODE)  # the name of an enumeration's member costs more than a comparison
-
-#: a row of a matrix with at most this many nonzeros is cheaper as a sum
-SPARSE_ROW = 4
 
 
 def simplify(
@@ -491,10 +489,6 @@ def share(graph: Graph) -> Graph:
     del classes, refiner, alike, inverse  # as much memory as several graphs
     graph = graph.rename(mapping)
     return prune(graph)
-
-
-#: at most so many counters, which stay in the cache
-COUNTERS = 2**20
 
 
 def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from nengo_dl.compiler.graph import Node
 
 
-#: elements of an elementwise kernel from which on it is better off alone
-LARGE = 4096
-
-
 class Kernel(ABC):
     """Base of everything that is not affine: its traits, and its code for one step.
 

@@ -23,6 +23,7 @@ from nengo.builder.probe import SimProbe
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
+from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params, structural
 from nengo_dl.notices import label_of
@@ -131,7 +132,7 @@ class VaryingMatVec(Kernel):
 
     def merge_key(self, node: Node) -> Hashable:
         """Matrices so large that reading them dominates stay where they are."""
-        alone = node.inputs[0].size > 8192
+        alone = node.inputs[0].size > LARGE_MATRIX
         return (self.name, id(node)) if alone else super().merge_key(node)
 
     def step(

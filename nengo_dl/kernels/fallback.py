@@ -28,6 +28,7 @@ from nengo.builder.operator import Operator
 from nengo.builder.signal import Signal, SignalDict
 from nengo.exceptions import BuildError
 
+from nengo_dl.compiler.costs import FEW_BYTES, KEPT_BYTES, LARGE_BYTES, LARGE_SIGNAL
 from nengo_dl.compiler.lowering import OperatorRule, signal_index, unknown_operator
 from nengo_dl.compiler.traits import operators
 from nengo_dl.kernels.callbacks import Callback, CapturedState, reachable, reached
@@ -46,16 +47,6 @@ from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
-
-#: signals of so many entries have inputs and outputs of their own
-LARGE = 1024
-
-#: results of so many bytes are written into arrays that are used in turn; of what they
-#: hold others keep at most so many bytes, or one
-LARGE_BYTES, KEPT_BYTES = 2**16, 2**24
-
-#: so many bytes are copied in less time than a call takes
-FEW_BYTES = 2**14
 
 
 class _Arrays(SignalDict):
@@ -296,7 +287,7 @@ class OperatorCall(HostFunction):
         bool
             Whether it is large, and has an input of its own.
         """
-        large = signal.size >= LARGE
+        large = signal.size >= LARGE_SIGNAL
         whole = np.issubdtype(signal.base.initial_value.dtype, np.integer)
         if large:
             self._n_large += 1
@@ -320,7 +311,7 @@ class OperatorCall(HostFunction):
         rows = slice(self.size, self.size + size)
         self.size += size
         self._results.append((signal.base, positions, rows))
-        small = size < LARGE
+        small = size < LARGE_SIGNAL
         if small and self._small:
             self._pieces[-1] = slice(self._pieces[-1].start, self.size)
         elif size:
@@ -677,7 +668,7 @@ class UnknownOperator(PythonRule):
         ]
         size = sum(signal.size for signal in signals)
         own = [s for s in (*self.carries(op), *op.updates) if _is_own(op, s, low)]
-        return 8 * (size - sum(s.size for s in own if s.size >= LARGE))
+        return 8 * (size - sum(s.size for s in own if s.size >= LARGE_SIGNAL))
 
 
 def copied(size: int) -> str:

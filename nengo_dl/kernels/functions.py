@@ -13,6 +13,7 @@ from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
 from nengo.utils.numpy import is_array_like
 
+from nengo_dl.compiler.costs import FEW_COLUMNS
 from nengo_dl.compiler.exact_callbacks import COUNT, from_digits, to_digits
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
@@ -59,9 +60,6 @@ class Python(Kernel):
 
 
 PYTHON = Python()
-
-#: for fewer columns than this Python is quicker than NumPy
-FEW_COLUMNS = 16
 
 
 def step_times(time: np.ndarray, dt: float) -> list[float]:

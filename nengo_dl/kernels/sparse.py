@@ -19,6 +19,7 @@ import numpy as np
 from nengo.builder.operator import BsrDotInc, SparseDotInc
 from nengo.exceptions import BuildError
 
+from nengo_dl.compiler.costs import DENSE_FROM
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.lowering import OperatorRule, entries, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
@@ -27,12 +28,6 @@ from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
-
-DENSE_FROM = 1 / 16
-"""From this share of entries on, a constant matrix is multiplied as a dense one.
-
-A dense product needs about a tenth of the time for each entry, less with batches.
-"""
 
 
 class WeightedSum(Kernel):

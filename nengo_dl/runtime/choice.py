@@ -17,8 +17,8 @@ from nengo.exceptions import SimulationError, ValidationError
 from nengo_dl.compiler import pipeline
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.pipeline import Compiled
+from nengo_dl.runtime.costs import SHORT_RUN
 from nengo_dl.runtime.executor import (
-    SHORT_RUN,
     Capability,
     ExecutorKind,
     Unsupported,

@@ -27,6 +27,7 @@ import numpy as np
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Layout, StateSlot, Weight, looking_at
 from nengo_dl.compiler.namespace import ArrayNamespace
+from nengo_dl.runtime.costs import BYTE_SECONDS, LEAST_BYTES, WINDOW
 from nengo_dl.runtime.host import InputFeed
 
 # sampling -----------------------------------------------------------------------------
@@ -35,13 +36,6 @@ from nengo_dl.runtime.host import InputFeed
 # To read it in all of them takes longer than the steps themselves, so a program runs
 # the steps in between without it. Small probes are read each step: that costs less than
 # it takes to ask whether to.
-
-#: steps that are looked through at once for samples
-WINDOW = 4096
-
-#: estimated seconds for reading a probe, for each byte; one of fewer bytes is never worth
-#: a program of its own (``python -m nengo_dl.benchmarks sampled``)
-BYTE_SECONDS, LEAST_BYTES = 1e-9, 4096
 
 
 def pays_to_leave_out(n_bytes: float, period: float, seconds: float) -> bool:
@@ -263,10 +257,6 @@ class StateStore:
 
 
 # the contract -------------------------------------------------------------------------
-
-#: runs so short that handing them to a compiled loop costs more than they do (``python -m
-#: nengo_dl.benchmarks first``); they do not count when it is asked whether that pays
-SHORT_RUN = 16
 
 
 class Capability(Flag):

@@ -19,6 +19,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from nengo_dl.notices import of_libraries, of_package
+from nengo_dl.runtime.costs import (
+    CHUNK_BYTES,
+    CHUNK_STEPS,
+    JOURNAL_BYTES,
+    JOURNAL_STEPS,
+    SETS,
+)
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.executor import Look, Seen, Task
 from nengo_dl.runtime.host import InputsInterrupted
@@ -109,12 +116,6 @@ def between_steps() -> Iterator[Interrupts]:
 # and what Python functions returned to them. That is enough to run them again, bit by
 # bit, without calling anything: from the copy to any step since.
 
-#: steps after which the state is copied at the latest
-MOST_STEPS = 256
-
-#: bytes that are kept of the steps since
-MOST_BYTES = 2**24
-
 
 class HostLog:
     """What the Python functions of a step returned, so that it can be run once more.
@@ -182,12 +183,12 @@ class Journal:
         Steps between two copies.
     """
 
-    def __init__(self, program: StepProgram, most_steps: int = MOST_STEPS) -> None:
+    def __init__(self, program: StepProgram, most_steps: int = JOURNAL_STEPS) -> None:
         self._program = program
         self._log = program.host_log
         given = 0 if program.x is None else program.x.nbytes
         size = given + self._log.columns * program.dtype.itemsize
-        self.most = int(np.clip(MOST_BYTES // max(size, 1), 1, most_steps))
+        self.most = int(np.clip(JOURNAL_BYTES // max(size, 1), 1, most_steps))
         self._spare: list[np.ndarray] | None = None
         self.forget()
 
@@ -329,13 +330,6 @@ class Journal:
 
 
 # executors that go step by step -------------------------------------------------------
-
-#: steps whose probe data are handed over at once, and about how many bytes at most (one
-#: step may have more)
-CHUNK_STEPS, CHUNK_BYTES = 256, 2**22
-
-#: so many sets of probes that are read together get a program of their own
-SETS = 8
 
 
 class StepProgram(Protocol):

@@ -4,9 +4,10 @@ import nengo
 import numpy as np
 import pytest
 
+from nengo_dl.compiler.costs import LONG_SUM
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef
 from nengo_dl.compiler.pipeline import PASSES
-from nengo_dl.compiler.plan import LONG_SUM, Stage, one_stage, plan, stages
+from nengo_dl.compiler.plan import Stage, one_stage, plan, stages
 from nengo_dl.compiler.simplify import share
 from tests.compiler.helpers import (
     NETWORKS,

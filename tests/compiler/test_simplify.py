@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from nengo_dl.compiler.costs import SPARSE_ROW
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading, verify
 from nengo_dl.compiler.simplify import (
     DEFAULT_RULES,
-    SPARSE_ROW,
     alias,
     fold,
     inline,

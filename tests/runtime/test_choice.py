@@ -7,7 +7,7 @@ from nengo.exceptions import SimulationError, ValidationError
 
 import nengo_dl
 from nengo_dl.runtime.executor import Capability, Unsupported, Work, executors
-from nengo_dl.runtime.tensorflow import costs
+from nengo_dl.runtime.tensorflow import costs, kinds
 from tests import networks
 from tests.runtime.eager import EagerKind
 
@@ -97,9 +97,9 @@ def test_large_products_leave_machine_code(quick, monkeypatch, steps):
     monkeypatch.setattr(quick, "seconds", 1.0)
     work = Work(None, 1, 40, 40, rival=1.0)
     for ours, faster in ((0.6, False), (0.4, True), (1e-3, False)):
-        monkeypatch.setattr(costs, "seconds_per_step", lambda work, ours=ours: ours)
-        assert costs.pays_beside(work) == faster
-    monkeypatch.setattr(costs, "seconds_per_step", lambda work: 0.4)
+        monkeypatch.setattr(kinds, "seconds_compiled", lambda work, ours=ours: ours)
+        assert kinds.pays_beside(work) == faster
+    monkeypatch.setattr(kinds, "seconds_compiled", lambda work: 0.4)
     with simulator(small()) as sim:
         for n_steps in steps:
             sim.run_steps(n_steps)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import nengo_dl
-from nengo_dl.runtime import executor
 from nengo_dl.runtime import program as rules
+from nengo_dl.runtime.costs import SHORT_RUN
 from nengo_dl.runtime.executor import Work
 from nengo_dl.runtime.numpy.executor import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs, kinds
@@ -56,7 +56,7 @@ def test_auto_goes_by_the_steps_since_the_last_reset(quick_limit):
         assert active(sim)[0] == "numpy"
         sim.run_steps(100)
         assert active(sim)[0] == "tensorflow"
-        sim.run_steps(executor.SHORT_RUN)
+        sim.run_steps(SHORT_RUN)
         assert active(sim)[0] == "numpy"
         sim.step()
         assert active(sim)[0] == "numpy"
@@ -129,7 +129,7 @@ def test_the_limit_is_lower_where_tensorflow_is_imported_anyway():
         tensors = sim._program.layout(rules.Specialization(), fused=True)
 
     def limit(layout, device):
-        return costs.seconds_before_compiling(Work(layout, 1, 100, 100, device))
+        return kinds.seconds_before_compiling(Work(layout, 1, 100, 100, device))
 
     assert limit(layout, None) == limit(layout, "/cpu:0") == costs.COMPILE_SECONDS
     assert limit(layout, "/gpu:0") == costs.IMPORTED_SECONDS

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from nengo_dl.runtime.costs import JOURNAL_BYTES, JOURNAL_STEPS
 from nengo_dl.runtime.numpy.executor import NumpyStep
-from nengo_dl.runtime.stepwise import MOST_BYTES, MOST_STEPS, Journal
+from nengo_dl.runtime.stepwise import Journal
 
 
 def stepper(batch=1, most=None):
@@ -98,8 +99,8 @@ def test_after_a_change_from_outside_nothing_is_undone(rng):
 
 def test_what_is_kept_is_bounded():
     program, journal, _ = stepper()
-    assert journal.most == MOST_STEPS
-    for i in range(3 * MOST_STEPS):
+    assert journal.most == JOURNAL_STEPS
+    for i in range(3 * JOURNAL_STEPS):
         run(program, journal, i, np.ones((1, 2, 1)))
-    assert len(journal._steps) <= MOST_STEPS
-    assert stepper(batch=MOST_BYTES // 64)[1].most == 1
+    assert len(journal._steps) <= JOURNAL_STEPS
+    assert stepper(batch=JOURNAL_BYTES // 64)[1].most == 1

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from nengo.builder.learning_rules import SimBCM
 
+from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
-from nengo_dl.kernels.learning.outer import LARGE, columns, flat, rows, spread
+from nengo_dl.kernels.learning.outer import columns, flat, rows, spread
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class BCMDelta(Kernel):
     name = "BCM"
     zero_preserving = True
     zero_inputs = (0,)
-    merge_limit = LARGE
+    merge_limit = LARGE_MATRIX
 
     def step(
         self, xp: ArrayNamespace, p: Params, post: Array, theta: Array, pre: Array

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
-from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows
+from nengo_dl.kernels.learning.outer import columns, flat, matrices, rows
 from nengo_dl.models.plasticity import SimNormalize
 from nengo_dl.notices import label_of
 
@@ -53,7 +54,7 @@ class NormalizeDelta(Kernel):
     name = "normalize"
     zero_preserving = True
     zero_inputs = (1,)
-    merge_limit = LARGE
+    merge_limit = LARGE_MATRIX
     operations = 4
     materialize = (0,)
 

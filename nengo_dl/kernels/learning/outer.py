@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 from nengo.exceptions import BuildError
 
+from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.notices import label_of
-
-#: from this number of entries on, a rule's matrix is not put beside others
-LARGE = 8192
 
 
 def columns(xp: ArrayNamespace, p: Params, x: Array) -> Array:
@@ -61,7 +59,7 @@ class OuterProduct(Kernel):
 
     name = "outer_product"
     zero_preserving = True
-    merge_limit = LARGE
+    merge_limit = LARGE_MATRIX
 
     def step(
         self, xp: ArrayNamespace, p: Params, column: Array, row: Array

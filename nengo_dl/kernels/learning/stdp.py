@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import PRODUCT
-from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows
+from nengo_dl.kernels.learning.outer import columns, flat, matrices, rows
 from nengo_dl.models.plasticity import SimModulatedSTDP, SimSTDP, SimTripletSTDP, inside
 from nengo_dl.notices import label_of, warn
 
@@ -72,7 +73,7 @@ class STDPDelta(Kernel):
     name = "STDP"
     zero_preserving = True
     zero_inputs = (0, 1)
-    merge_limit = LARGE
+    merge_limit = LARGE_MATRIX
     operations = 8
     materialize = (4,)
 
@@ -223,7 +224,7 @@ class RewardedDelta(Kernel):
     name = "rewarded change"
     zero_preserving = True
     zero_inputs = (0,)
-    merge_limit = LARGE
+    merge_limit = LARGE_MATRIX
     operations = 4
     materialize = (2,)
 

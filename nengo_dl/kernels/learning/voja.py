@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from nengo.builder.learning_rules import SimVoja
 
+from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
-from nengo_dl.kernels.learning.outer import LARGE, columns, flat, matrices, rows, spread
+from nengo_dl.kernels.learning.outer import columns, flat, matrices, rows, spread
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class VojaDelta(Kernel):
     vectors = ("scale",)
     zero_preserving = True
     zero_inputs = (0,)
-    merge_limit = LARGE
+    merge_limit = LARGE_MATRIX
     operations = 5
 
     def step(

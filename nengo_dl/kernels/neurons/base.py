@@ -9,9 +9,9 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.builder.signal import Signal
 
+from nengo_dl.compiler.costs import LONG_ARRAY
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import (
-    LARGE,
     Array,
     ArrayNamespace,
     Kernel,
@@ -75,7 +75,7 @@ class NeuronKernel(Kernel):
     draws: type | None = None
     operations = 20  # transcendental functions count for several
     materialize = (0,)
-    merge_limit = LARGE
+    merge_limit = LONG_ARRAY
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

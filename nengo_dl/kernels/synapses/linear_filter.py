@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from nengo.synapses import LinearFilter
 
-from nengo_dl.compiler.traits import LARGE, Array, ArrayNamespace, Kernel, Params
+from nengo_dl.compiler.costs import LONG_ARRAY, WRITTEN_OUT
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.processes.base import process_rules
 from nengo_dl.notices import label_of
 
@@ -27,7 +28,7 @@ class OneStateFilter(Kernel):
     name = "filter"
     vectors = ("a", "b")
     zero_preserving = True
-    merge_limit = LARGE
+    merge_limit = LONG_ARRAY
 
     def step(
         self, xp: ArrayNamespace, p: Params, u: Array, y: Array
@@ -54,7 +55,7 @@ class StateSpaceFilter(Kernel):
 
     name = "state_space_filter"
     zero_preserving = True
-    merge_limit = LARGE
+    merge_limit = LONG_ARRAY
 
     def step(
         self, xp: ArrayNamespace, p: Params, u: Array, *x: Array
@@ -115,9 +116,6 @@ def _combination(factors, arrays):
 ONE_STATE = OneStateFilter()
 STATE_SPACE = StateSpaceFilter()
 DENSE = DenseFilter()
-
-#: state variables that a filter may have to be written out, one product after the other
-WRITTEN_OUT = 3
 
 #: how far rounding may move a filter's poles, relative to the distance of the outermost
 #: one from the unit circle, which is about the relative error of its output

@@ -1,16 +1,8 @@
-"""When a loop compiled by TensorFlow pays: every figure that this executor decides by.
+"""What steps cost in TensorFlow: every figure that these executors decide by.
 
-A simulation in NumPy starts at once. A compiled loop first costs the import of
-TensorFlow, 2 to 5 seconds and some 650 MB, and then the compiling. So it has to be worth
-that. ``python -m nengo_dl.benchmarks NAME`` shows what a figure does, with the name that
-stands behind it in brackets.
+``python -m nengo_dl.benchmarks NAME`` shows what a figure does, with the name that stands
+behind it in brackets.
 """
-
-from __future__ import annotations
-
-import math
-
-from nengo_dl.runtime.executor import Work
 
 #: steps since the last reset that NumPy would spend more seconds on are compiled
 #: (``first``)
@@ -54,7 +46,6 @@ KEEP_BYTES = 2**22
 #: (``gpu``)
 STEPS, REPEATS, ARRANGED = 64, 3, 256
 
-
 #: seconds that a step has to take here for large products to leave machine code, and how
 #: many times faster they have to be
 LEAST_SECONDS, TIMES_FASTER = 5e-3, 2.0
@@ -66,25 +57,3 @@ KERNEL_SECONDS, OPERATION_SECONDS = 1e-6, 0.2e-9
 #: the same for one multiplication of a product: in small batches, where the memory that
 #: a matrix takes decides, and in larger ones (``compare``, ``batch``)
 SMALL_PRODUCT_SECONDS, PRODUCT_SECONDS = 0.1e-9, 0.04e-9
-
-
-def seconds_before_compiling(work: Work) -> float:
-    """How much time in NumPy is taken before a loop is compiled."""
-    imported = work.on_accelerator or work.has_tensors
-    return IMPORTED_SECONDS if imported else COMPILE_SECONDS
-
-
-def seconds_per_step(work: Work) -> float:
-    """About how long one step takes in the compiled loop."""
-    products, others = work.operations
-    small = work.batch < SMALL_BATCH
-    product = SMALL_PRODUCT_SECONDS if small else PRODUCT_SECONDS
-    kernels = KERNEL_SECONDS * len(work.layout.groups())
-    return kernels + product * products + OPERATION_SECONDS * others
-
-
-def pays_beside(work: Work) -> bool:
-    """Whether a step is much faster than in machine code, and long enough to matter."""
-    ours = seconds_per_step(work)
-    rival = math.inf if work.rival is None else work.rival
-    return ours > LEAST_SECONDS and TIMES_FASTER * ours <= rival

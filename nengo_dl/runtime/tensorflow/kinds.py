@@ -1,15 +1,18 @@
-"""The two kinds of executors that compile a loop: with Python around it, and without.
+"""The two kinds of executors that compile a loop, with Python around it and without.
 
-TensorFlow itself is only imported when one is made.
+A simulation in NumPy starts at once. A compiled loop first costs the import of
+TensorFlow, 2 to 5 seconds and some 650 MB, and then the compiling. So it has to be worth
+that. TensorFlow itself is only imported when an executor is made.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from nengo_dl.compiler.namespace import ArrayNamespace
+from nengo_dl.runtime.costs import SHORT_RUN
 from nengo_dl.runtime.executor import (
-    SHORT_RUN,
     Capability,
     Executor,
     ExecutorKind,
@@ -22,6 +25,28 @@ from nengo_dl.runtime.native import executor as _native  # noqa: F401  (it comes
 from nengo_dl.runtime.numpy.executor import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs
 from nengo_dl.runtime.tensorflow.switches import may_compile
+
+
+def seconds_before_compiling(work: Work) -> float:
+    """How much time in NumPy is taken before a loop is compiled."""
+    imported = work.on_accelerator or work.has_tensors
+    return costs.IMPORTED_SECONDS if imported else costs.COMPILE_SECONDS
+
+
+def seconds_compiled(work: Work) -> float:
+    """About how long one step takes in the compiled loop."""
+    products, others = work.operations
+    small = work.batch < costs.SMALL_BATCH
+    product = costs.SMALL_PRODUCT_SECONDS if small else costs.PRODUCT_SECONDS
+    kernels = costs.KERNEL_SECONDS * len(work.layout.groups())
+    return kernels + product * products + costs.OPERATION_SECONDS * others
+
+
+def pays_beside(work: Work) -> bool:
+    """Whether a step is much faster than in machine code, and long enough to matter."""
+    ours = seconds_compiled(work)
+    rival = math.inf if work.rival is None else work.rival
+    return ours > costs.LEAST_SECONDS and costs.TIMES_FASTER * ours <= rival
 
 
 class TensorFlowKind(ExecutorKind):
@@ -54,23 +79,23 @@ class TensorFlowKind(ExecutorKind):
     def pays(self, work: Work) -> bool:
         """See `ExecutorKind.pays`."""
         if work.rival is not None:
-            return costs.pays_beside(work) and may_compile("auto")
+            return pays_beside(work) and may_compile("auto")
         if work.n_steps <= SHORT_RUN:
             return False
         seconds = seconds_per_step(work.layout, work.batch) * work.asked
-        return seconds > costs.seconds_before_compiling(work) and may_compile("auto")
+        return seconds > seconds_before_compiling(work) and may_compile("auto")
 
     def because(self, work: Work) -> str:
         """See `ExecutorKind.because`."""
         if work.rival is not None:
-            ours = costs.seconds_per_step(work)
+            ours = seconds_compiled(work)
             return (
                 f"a step is estimated to take {1e3 * ours:.1f} ms in TensorFlow, and "
                 f"{1e3 * work.rival:.1f} ms in machine code"
             )
         return (
             "the steps since the last reset are estimated to take more than "
-            f"{costs.seconds_before_compiling(work):g} s in NumPy"
+            f"{seconds_before_compiling(work):g} s in NumPy"
         )
 
     def reads_samples_only(self, n_bytes: float, period: float) -> bool:
