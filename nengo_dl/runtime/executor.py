@@ -256,6 +256,33 @@ class StateStore:
         self.values = {**values, **kept}
 
 
+def first_of(base, first: Mapping) -> np.ndarray:
+    """What a base signal starts with, flat."""
+    return np.ravel(first.get(base, base.initial_value))
+
+
+def start_equal(items: Sequence[Mapping], others: Sequence[Mapping]) -> bool:
+    """Whether signals start with the same values."""
+    return all(
+        a.keys() == b.keys() and all(_same(a[base], b[base]) for base in a)
+        for a, b in zip(items, others)
+    )
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def individual(items: Sequence[Mapping]) -> frozenset:
+    """The base signals that batch items start with different values of."""
+    bases = {base for first in items for base in first}
+    return frozenset(
+        base
+        for base in bases
+        if any(not _same(first_of(base, items[0]), first_of(base, i)) for i in items)
+    )
+
+
 # the contract -------------------------------------------------------------------------
 
 

@@ -33,7 +33,10 @@ from nengo_dl.runtime.executor import (
     StateStore,
     Task,
     Unsupported,
+    first_of,
+    individual,
     pack,
+    start_equal,
 )
 from nengo_dl.runtime.host import HostsThen, InputFeed, InputsInterrupted
 from nengo_dl.runtime.native import executor as _native  # noqa: F401  (registers itself)
@@ -47,33 +50,6 @@ NOTHING = Callback()
 
 #: the compiler does as it sees fit
 NO_CHOICE = pipeline.Strategies()
-
-
-def _first_of(base, first: Mapping) -> np.ndarray:
-    """What a base signal starts with, flat."""
-    return np.ravel(first.get(base, base.initial_value))
-
-
-def _equal(items: Sequence[Mapping], others: Sequence[Mapping]) -> bool:
-    """Whether signals start with the same values."""
-    return all(
-        a.keys() == b.keys() and all(_same(a[base], b[base]) for base in a)
-        for a, b in zip(items, others)
-    )
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-
-
-def _individual(items: Sequence[Mapping]) -> frozenset:
-    """The base signals that batch items start with different values of."""
-    bases = {base for first in items for base in first}
-    return frozenset(
-        base
-        for base in bases
-        if any(not _same(_first_of(base, items[0]), _first_of(base, i)) for i in items)
-    )
 
 
 class Program:
@@ -660,8 +636,8 @@ class Program:
         self._seed_processes(self.hosts, seed, self.batch)
         written = {base for first in self._first for base in first}
         # parameters of which the values are no longer those that others know
-        self._individual = _individual(self._first) | written & set(self.parameters)
-        if self._individual != known or not _equal(before, self._first):
+        self._individual = individual(self._first) | written & set(self.parameters)
+        if self._individual != known or not start_equal(before, self._first):
             self._forget_programs("operators start with other values")
 
     def observe(self, signals: frozenset) -> None:
@@ -686,7 +662,7 @@ class Program:
         """Signals start with what operators wrote to them as they made their steps."""
         written = {base for first in self._first for base in first}
         for base in written:
-            values = np.stack([_first_of(base, first) for first in self._first], axis=1)
+            values = np.stack([first_of(base, first) for first in self._first], axis=1)
             self.store.values[base] = values.astype(self.dtype)
         if written:
             self.state_written()
