@@ -19,6 +19,7 @@ from nengo_dl.notices import warn
 from nengo_dl.runtime.tensorflow.switches import tensor_float_32
 from nengo_dl.tensor_node import TrainsSome
 from nengo_dl.training.advice import WAY_OUT, not_finite
+from nengo_dl.training.feed import StepOnBatches
 
 if TYPE_CHECKING:
     pass
@@ -164,14 +165,31 @@ class NengoModel(TrainsSome, keras.Model):
         if self.jit_training is not None:
             self.jit_compile = self.jit_training and not self.run_eagerly
         try:
-            return super().make_train_function(force)
+            super().make_train_function(force)
+            self.train_function = self._on_batches(self.train_step, self.train_function)
         finally:
             self.jit_compile = asked
+        return self.train_function
 
     def make_test_function(self, force: bool = False) -> Any:
         """See ``keras.Model``."""
         self._begin()
-        return super().make_test_function(force)
+        super().make_test_function(force)
+        self.test_function = self._on_batches(self.test_step, self.test_function)
+        return self.test_function
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether batches may be handed over one by one, in no ``tf.data`` pipeline."""
+        alone = not tf.distribute.has_strategy()
+        alone = alone and self.distribute_strategy is tf.distribute.get_strategy()
+        return alone and getattr(self, "steps_per_execution", 1) == 1
+
+    def _on_batches(self, step, of_keras):
+        """Keras' function for a step, which also takes the batches of a `Feed`."""
+        if self.run_eagerly or isinstance(of_keras, StepOnBatches):
+            return of_keras
+        return StepOnBatches(step, of_keras, self.jit_compile)
 
     def make_predict_function(self, force: bool = False) -> Any:
         """See ``keras.Model``."""

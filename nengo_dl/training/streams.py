@@ -567,10 +567,13 @@ class Order(keras.callbacks.Callback):
         return rng.permutation(self._items)
 
 
-def batches(parts: Any, order: Order, items: int, size: int) -> tf.data.Dataset:
-    """The batches of an epoch.
+def batches(
+    parts: Any, order: Order, items: int, size: int, dtype: np.dtype
+) -> tf.data.Dataset:
+    """The batches of an epoch as a data set, where a `Feed` will not do.
 
     ``parts``: each ``(items, ...)``. ``size``: of all batches but perhaps the last.
+    ``dtype``: what arrays of floating point numbers become.
     """
     whole = items // size
 
@@ -583,11 +586,9 @@ def batches(parts: Any, order: Order, items: int, size: int) -> tf.data.Dataset:
             data = data.concatenate(rest)
         return data
 
-    floatx = keras.config.floatx()
-
     def pick(array, numbers):
-        chosen = tf.gather(array, numbers)  # in the type that Keras gives to arrays
-        return tf.cast(chosen, floatx) if chosen.dtype.is_floating else chosen
+        chosen = tf.gather(array, numbers)
+        return tf.cast(chosen, dtype) if chosen.dtype.is_floating else chosen
 
     def picked(numbers, parts):
         return tf.nest.map_structure(lambda array: pick(array, numbers), parts)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nengo import Network, Node, Probe
     from nengo.builder import Model
 
+    from nengo_dl.training.feed import Feed
     from nengo_dl.training.keras_side import KerasSide
     from nengo_dl.training.streams import Order, Stream
 
@@ -160,8 +161,9 @@ class Trainer:
         side.warn_before_training()
         side.choose_jit(one_shape)
         order = None
-        if one_shape and arguments["shuffle"]:
-            data, order = self._shuffled(data, arguments)
+        if one_shape:
+            data, order = self._in_batches(side, data, arguments)
+        self._feed_validation(side, arguments)
         callbacks = _callbacks(side, arguments.pop("callbacks", None), order)
         calls = self._calls(side, stateful, streams, training=True, spiking=spiking)
         with callbacks as all_callbacks, calls:
@@ -185,6 +187,8 @@ class Trainer:
         spiking = form_asked_for(self.model, spiking)
         data, streams = self._checked(x, y, n_steps, stateful, where, arguments)
         self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
+        if not streams and side.model.takes_batches:
+            data = {"x": self._feed(_parts(data), arguments.pop("batch_size"))}
         with self._calls(side, stateful, streams, spiking=spiking):
             results = side.model.evaluate(**data, **{**arguments, "return_dict": True})
         values = {k: v if np.ndim(v) else float(v) for k, v in results.items()}
@@ -426,15 +430,13 @@ class Trainer:
             )
         return streams
 
-    def _shuffled(
-        self, data: dict[str, Any], arguments: dict[str, Any]
-    ) -> tuple[dict[str, Any], Order]:
-        """Arrays as batches in an order of our own, and that order."""
+    def _in_batches(
+        self, side: KerasSide, data: dict[str, Any], arguments: dict[str, Any]
+    ) -> tuple[dict[str, Any], Order | None]:
+        """Arrays as batches, in an order of our own where they are to be shuffled."""
         from nengo_dl.training.streams import Order, batches, split
 
-        parts = data["x"], data["y"]
-        parts += () if data["sample_weight"] is None else (data["sample_weight"],)
-        size = arguments.pop("batch_size")
+        parts, size = _parts(data), arguments.pop("batch_size")
         items = len(next(iter(data["x"].values())))
         fraction = arguments.pop("validation_split", None)
         if not arguments.get("validation_batch_size"):
@@ -443,10 +445,30 @@ class Trainer:
             parts, arguments["validation_data"], items = split(
                 parts, fraction, items, "Simulator.fit"
             )
-        first = arguments.get("initial_epoch") or 0
-        order = Order(self.live, self.live.seed, items, first)
-        arguments["shuffle"] = False
-        return {"x": batches(parts, order, items, size)}, order
+        order = None
+        if arguments["shuffle"]:
+            first = arguments.get("initial_epoch") or 0
+            order = Order(self.live, self.live.seed, items, first)
+        if side.model.takes_batches:
+            return {"x": self._feed(parts, size, order)}, order
+        if order is not None:
+            arguments["shuffle"] = False
+            dtype = self.live.program.dtype
+            return {"x": batches(parts, order, items, size, dtype)}, order
+        return {**_named(parts), "batch_size": size}, None
+
+    def _feed_validation(self, side: KerasSide, arguments: dict[str, Any]) -> None:
+        """Have arrays for validation come in batches, too."""
+        given = arguments.get("validation_data")
+        if isinstance(given, tuple) and side.model.takes_batches:
+            size = arguments["validation_batch_size"]
+            arguments["validation_data"] = self._feed(given, size)
+
+    def _feed(self, parts: Any, size: int, order: Order | None = None) -> Feed:
+        from nengo_dl.training.feed import Feed
+
+        numbers = None if order is None else order.numbers
+        return Feed(parts, size, self.live.program.dtype, numbers)
 
     def _warn_of_one_step(
         self,
@@ -471,6 +493,16 @@ class Trainer:
                 )
         names = self.names
         return ProbeDict({p: outputs[name] for p, name in names.items()}, names)
+
+
+def _parts(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Data, targets and weights as one tuple, as far as there are any."""
+    return tuple(part for part in data.values() if part is not None)
+
+
+def _named(parts: tuple[Any, ...]) -> dict[str, Any]:
+    """The same as arguments for Keras."""
+    return dict(zip(("x", "y", "sample_weight"), parts, strict=False))
 
 
 def _require_compiled(side: KerasSide, method: str) -> None:

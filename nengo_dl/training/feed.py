@@ -1,0 +1,160 @@
+"""Arrays for Keras, batch by batch, without a copy of all of them.
+
+Keras would make a ``tf.data`` pipeline of arrays: a copy of all data, functions that are
+traced in each call, and an iterator in each epoch, which takes longer than training a
+small network. Here a batch is cut out of the arrays when it is its turn, and a step is
+called with it. Imported when it is first needed, because importing Keras takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+
+class Batches(Iterator):
+    """The batches of one epoch.
+
+    Parameters
+    ----------
+    feed : Feed
+        What they are cut out of.
+
+    Attributes
+    ----------
+    next : int
+        Number of items that were given so far.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.next = 0
+        self._numbers: Any = None
+
+    def __next__(self) -> Any:
+        feed, first = self.feed, self.next
+        if first >= feed.items:
+            raise StopIteration
+        if feed.order is not None and self._numbers is None:
+            self._numbers = feed.order()  # as the epoch begins, and not before
+        self.next = min(first + feed.size, feed.items)
+        chosen: Any = slice(first, self.next)
+        if self._numbers is not None:
+            chosen = self._numbers[chosen]
+        with np.errstate(over="ignore"):  # the numbers were checked, in their own types
+            return tuple(
+                {name: _tensor(array[chosen], kind) for name, (array, kind) in part}
+                for part in feed.parts
+            )
+
+
+def _tensor(array: np.ndarray, dtype: np.dtype) -> tf.Tensor:
+    return tf.constant(array.astype(dtype, copy=False))
+
+
+class Feed(DataAdapter):
+    """Arrays as Keras takes them in the place of a data set.
+
+    Parameters
+    ----------
+    parts : tuple of dict
+        Data, targets and weights: arrays ``(items, ...)`` by name.
+    size : int
+        Number of items of all batches but perhaps the last.
+    dtype : dtype
+        The type that batches have where arrays are of floating point numbers.
+    order : callable, optional
+        Gives the numbers of all items in the order of the present epoch. Default: as they
+        are.
+    """
+
+    def __init__(
+        self,
+        parts: tuple[dict[str, np.ndarray], ...],
+        size: int,
+        dtype: np.dtype,
+        order: Callable[[], np.ndarray] | None = None,
+    ) -> None:
+        self.size, self.order = size, order
+        self.items = len(next(iter(parts[0].values())))
+        self.parts = tuple(
+            [(n, (a, dtype if a.dtype.kind == "f" else a.dtype)) for n, a in part.items()]
+            for part in parts
+        )
+
+    @property
+    def spec(self) -> Any:
+        """What batches are like, with any number of items."""
+        return tuple(
+            {
+                name: tf.TensorSpec((None, *array.shape[1:]), dtype)
+                for name, (array, dtype) in part
+            }
+            for part in self.parts
+        )
+
+    # what Keras asks for ----------------------------------------------------------
+
+    def get_tf_dataset(self) -> Any:
+        """What gives an iterator for each epoch."""
+        return self
+
+    def __iter__(self) -> Batches:
+        return Batches(self)
+
+    @property
+    def num_batches(self) -> int:
+        """Number of batches of an epoch."""
+        return -(-self.items // self.size)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of items of all batches but perhaps the last."""
+        return self.size
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether the last batch has fewer items."""
+        return self.items % self.size > 0
+
+    @property
+    def partial_batch_size(self) -> int | None:
+        """Number of items of the last batch, if it has fewer."""
+        return self.items % self.size or None
+
+
+class StepOnBatches:
+    """A training or testing step as Keras calls it, with a short way for a `Feed`.
+
+    Parameters
+    ----------
+    step : callable
+        Of the parts of a batch.
+    of_keras : callable
+        Keras' own function for it, which takes any iterator.
+    jit : bool
+        Whether XLA compiles the step as a whole.
+    """
+
+    def __init__(self, step: Callable, of_keras: Callable, jit: Any) -> None:
+        self._of_keras = of_keras
+        self._step: Any = tf.function(
+            tf.autograph.experimental.do_not_convert(step),
+            autograph=False,
+            reduce_retracing=True,
+            jit_compile=jit,
+        )
+
+    def __call__(self, iterator: Any) -> Any:
+        """Take the next batch, and give what the step gives."""
+        if not isinstance(iterator, Batches):
+            return self._of_keras(iterator)
+        feed = iterator.feed
+        if feed.has_partial_batch and not iterator.next:
+            # else the last batch would be traced by itself
+            self._step.get_concrete_function(feed.spec)
+        return self._step(next(iterator))
