@@ -105,23 +105,23 @@ def measure_devices(
 ) -> Row:
     """A network on two devices.
 
-    ``batch``: items. ``pair``: TensorFlow's names of the devices. ``steps``, ``repeats``:
-    see `gpu`.
+    ``batch``: items. ``pair``: TensorFlow's names of the devices, of which the second one
+    runs what it runs by default. ``steps``, ``repeats``: see `gpu`.
     """
-    net = built(case, settings={"jit": True})
+    nets = [built(case, settings={"jit": True}), built(case)]
     with private_decoder_cache(), contextlib.ExitStack() as stack:
         sims = [
             stack.enter_context(
                 Simulator(net, minibatch_size=batch, device=device, progress_bar=False)
             )
-            for device in pair
+            for net, device in zip(nets, pair, strict=True)
         ]
         run_times(sims, steps, 1)  # compiles
         ours, other = run_times(sims, steps, repeats)
         memory = device_memory(pair[0])
     case_name = f"{name}, {batch} items, {pair[0]}"
     row = beside.beside_row(case_name, ours, pair[1], other, "us/step", scale=1e6)
-    count = net.n_neurons * batch / 1e3
+    count = nets[0].n_neurons * batch / 1e3
     ns = {"ns": row["ours"] / count, "cpu_ns": row["theirs"] / count}
     return {**row, **ns, "memory": memory}
 
@@ -131,7 +131,7 @@ def device_memory(device: str) -> float | None:
     import tensorflow as tf
 
     try:
-        info = tf.config.experimental.get_memory_info(device.strip("/"))
+        info = tf.config.experimental.get_memory_info(device.strip("/").upper())
     except ValueError:  # the CPU
         return None
     return info["peak"] / 2**20
