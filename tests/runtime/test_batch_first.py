@@ -201,7 +201,7 @@ def test_a_loop_equals_core(rng, allclose):
         sim.run_steps(15, data={net.inp: x[:, :15]})
         sim.run_steps(25, data={net.inp: x[:, 15:]})
         ours = [sim.data[net.p], sim.data[net.spikes]]
-        assert all(t.turned for t in sim._live.program._executors.values())
+        assert all(t.compiled.turned for t in sim._live.program._executors.values())
     for item in range(3):
         with pictures_with(x[item]) as (core_net, core):
             core.run_steps(40)
@@ -254,7 +254,8 @@ def test_learned_matrices_equal_core(batch, monkeypatch, allclose):
         sim.run_steps(30)
         sim.run_steps(70)
         (tier,) = (t for t in sim._live.program._executors.values())
-        assert tier.turned and max(c.shape[-1] for c in tier.carry) >= 240
+        loop = tier.compiled
+        assert loop.turned and max(c.shape[-1] for c in loop.carry) >= 240
         ours = [sim.data[model.probe], sim.data[model.weights]]
     with nengo.Simulator(model.net, progress_bar=False) as core:
         core.run_steps(100)

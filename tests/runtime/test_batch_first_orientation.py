@@ -27,7 +27,7 @@ def simulate(net, batch=3, **options):
         sim.run_steps(30)
         sim.run_steps(20)
         (tier,) = sim._live.program._executors.values()
-        return sim.data[net.p].reshape(-1, 50, 1)[0], tier.turned
+        return sim.data[net.p].reshape(-1, 50, 1)[0], tier.compiled.turned
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_functions_around_the_loop(accelerator, allclose):
     with nengo_dl.Simulator(net, **options) as sim:
         sim.run_steps(50)
         (tier,) = sim._live.program._executors.values()
-        assert isinstance(tier, executor.StagedExecutor) and not tier.turned
+        assert isinstance(tier, executor.StagedExecutor) and not tier.compiled.turned
     with nengo.Simulator(net, progress_bar=False) as core:
         core.run_steps(50)
     for probe in (net.p, after):

@@ -165,7 +165,7 @@ def test_tensorflow_without_xla():
     with simulator(small(executor="tensorflow", jit=False)) as sim:
         sim.run_steps(20)
         assert ran(sim) == "tensorflow"
-        assert not sim._program.executors[0].loop.jit
+        assert not sim._program.executors[0].compiled.loop.jit
 
 
 def test_a_setting_that_names_nothing():

@@ -247,22 +247,36 @@ def _input_chunks(
 # the loop, chunk by chunk -------------------------------------------------------------
 
 
-class TensorFlowExecutor:
-    """The jitted loop, with stages for all steps at once before and after it.
+class CompiledLoop:
+    """The program of the loop over time, and what it carries from chunk to chunk.
 
     Parameters
     ----------
     task : Task
         With all probes read in each step.
     jit : bool
-        Whether the loop is compiled by XLA.
+        Whether XLA compiles it.
+    whole : bool
+        Whether the stages before and after the loop are a part of the program. If not,
+        whoever holds it runs them in NumPy.
+
+    Attributes
+    ----------
+    stages : SequenceStages
+        What is computed for all steps of a chunk at once.
+    turned : bool
+        Whether arrays in the loop lie batch first.
+    arrays, weights : list of ndarray, list of tensor
+        The parameters.
+    carry : list of tensor
+        The state.
     """
 
     #: steps that a chunk has at most, if that is to be few
     longest: int | None = None
 
-    def __init__(self, task: Task, jit: bool = True) -> None:
-        self.layout, self.feed, self.store = task.layout, task.feed, task.store
+    def __init__(self, task: Task, jit: bool, whole: bool) -> None:
+        self.layout, self.store, self.whole = task.layout, task.store, whole
         self.device, self.tf32 = task.device, task.tensor_float_32
         self.unrolled = None if task.use_loop else task.unroll
         self.every = Look(task.layout, frozenset(), frozenset()).every
@@ -272,8 +286,8 @@ class TensorFlowExecutor:
         options = {"jit": jit, "unroll": task.unroll, "unrolled": not task.use_loop}
         key = key_of(self.layout)
         if key is not None:
-            store, kind = self.store, type(self)  # which put other parts into a program
-            key = (kind, key, store.batch, store.dtype, self.device, *options.values())
+            store = self.store
+            key = (whole, key, store.batch, store.dtype, self.device, *options.values())
         turned = self._orientation(key, options, task.weights)
         self.stages = self._stages(self.layout, turned)
         self.turned = self.stages.loop_turned
@@ -285,12 +299,19 @@ class TensorFlowExecutor:
         self._chunks: set[int] = set()
 
     def _stages(self, layout: Layout, turned: bool | None) -> SequenceStages:
-        return TensorStages(layout, self.store.batch, turned)
+        batch = self.store.batch
+        if self.whole:
+            return TensorStages(layout, batch, turned)
+        return SequenceStages(layout, batch)
 
     def _orientation(self, key, options: dict, weights: Sequence) -> bool | None:
-        """Whether the loop's arrays lie batch first; None leaves it to the rule."""
+        """Whether the loop's arrays lie batch first; None leaves it to the rule.
+
+        Where stages are NumPy's, arrays in the loop lie as these make them.
+        """
         layout, batch, dtype = self.layout, self.store.batch, self.store.dtype
         loops = layout.has_loop and self.unrolled is None and options["jit"]
+        loops = loops and self.whole
         if key is None or batch == 1 or not loops or not on_accelerator(self.device):
             return None
 
@@ -333,16 +354,10 @@ class TensorFlowExecutor:
             layout.loop.result.size,
             self.store.dtype,
             turned=turned,
-            **self._inside(stages),
+            pre=stages.before if self.whole and stages.needs_before else None,
+            post=stages.after if self.whole and stages.needs_after else None,
             **options,
         )
-
-    def _inside(self, stages: SequenceStages) -> dict[str, Callable | None]:
-        """What of the stages before and after the loop is part of its program."""
-        return {
-            "pre": stages.before if stages.needs_before else None,
-            "post": stages.after if stages.needs_after else None,
-        }
 
     def load(self) -> None:
         """See `~nengo_dl.runtime.executor.Executor.load`."""
@@ -371,6 +386,12 @@ class TensorFlowExecutor:
         with device, tensor_float_32.being(self.tf32):
             yield
 
+    def begin(self, n_steps: int) -> int:
+        """Steps of a chunk for a run of this length, for which it is compiled now."""
+        chunk = self.chunk(n_steps)
+        self._chunks.add(chunk)
+        return chunk
+
     def chunk(self, n_steps: int) -> int:
         """Steps of a chunk for a run of this length: a power of two, if there is a loop.
 
@@ -394,39 +415,15 @@ class TensorFlowExecutor:
         """Whether so many steps can be run without compiling anything."""
         return self.chunk(n_steps) in self._chunks
 
-    def run(self, start: int, n_steps: int) -> Iterator[Seen]:
-        """See `~nengo_dl.runtime.executor.Executor.run`."""
-        chunk = self.chunk(n_steps)
-        self._chunks.add(chunk)
-        waiting = Waiting(self.feed, start)
-        done = 0
-        try:
-            for outputs, carry in run_chunks(
-                self.loop,
-                n_steps,
-                chunk,
-                self.carried(),
-                self.weights,
-                batch=self.store.batch,
-                n_in=self.layout.n_inputs,
-                inputs=waiting.chunk,
-                device=self.device,
-                tf32=self.tf32,
-            ):
-                done += len(outputs)
-                self._following = start + done, carry
-                yield Seen(len(outputs), ((outputs, self.every, False),))
-                self.take(carry)
-                waiting.done(len(outputs))
-        finally:
-            waiting.put_back()
+    def reaches(self, step: int, carry: list) -> None:
+        """Outputs up to this step are being handed over; see `settle`."""
+        self._following = step, carry
 
     def settle(self, step: int) -> None:
         """The state at the end of step ``step``; outputs of later ones were not taken."""
         (following, carry), self._following = self._following, (None, None)
         if following == step:
             self.take(carry)
-        self.feed.skip(step)
 
     def carried(self) -> list:
         """What the loop carries: the state, and variables of Keras layers."""
@@ -437,6 +434,68 @@ class TensorFlowExecutor:
         self.carry = carried[: len(self.layout.carry)]
         if self.kept:
             self.kept.assign(carried[len(self.layout.carry) :])
+
+
+class TensorFlowExecutor:
+    """All of the step compiled: a loop, and stages before and after it.
+
+    Parameters
+    ----------
+    task : Task
+        With all probes read in each step.
+    jit : bool
+        Whether XLA compiles it.
+    """
+
+    def __init__(self, task: Task, jit: bool = True) -> None:
+        self.layout, self.feed = task.layout, task.feed
+        self.compiled = CompiledLoop(task, jit, whole=True)
+
+    def load(self) -> None:
+        """See `~nengo_dl.runtime.executor.Executor.load`."""
+        self.compiled.load()
+
+    def save(self) -> None:
+        """See `~nengo_dl.runtime.executor.Executor.save`."""
+        self.compiled.save()
+
+    def write(self, weights: Sequence) -> None:
+        """See `~nengo_dl.runtime.executor.Executor.write`."""
+        self.compiled.write(weights)
+
+    def has_compiled(self, n_steps: int) -> bool:
+        """See `~nengo_dl.runtime.executor.Executor.has_compiled`."""
+        return self.compiled.has_compiled(n_steps)
+
+    def run(self, start: int, n_steps: int) -> Iterator[Seen]:
+        """See `~nengo_dl.runtime.executor.Executor.run`."""
+        compiled, waiting, done = self.compiled, Waiting(self.feed, start), 0
+        chunk = compiled.begin(n_steps)
+        try:
+            for outputs, carry in run_chunks(
+                compiled.loop,
+                n_steps,
+                chunk,
+                compiled.carried(),
+                compiled.weights,
+                batch=compiled.store.batch,
+                n_in=compiled.layout.n_inputs,
+                inputs=waiting.chunk,
+                device=compiled.device,
+                tf32=compiled.tf32,
+            ):
+                done += len(outputs)
+                compiled.reaches(start + done, carry)
+                yield Seen(len(outputs), ((outputs, compiled.every, False),))
+                compiled.take(carry)
+                waiting.done(len(outputs))
+        finally:
+            waiting.put_back()
+
+    def settle(self, step: int) -> None:
+        """See `~nengo_dl.runtime.executor.Executor.settle`."""
+        self.compiled.settle(step)
+        self.feed.skip(step)
 
 
 # from sample to sample ----------------------------------------------------------------
@@ -467,7 +526,7 @@ class SampledExecutor:
             TensorFlowExecutor(replace(task, layout=look.layout, sampling=NONE), jit)
             for look in self.looks
         )
-        self.single.longest = 1
+        self.single.compiled.longest = 1
         self._owner = self.between
 
     def load(self) -> None:
@@ -495,10 +554,11 @@ class SampledExecutor:
     def _hand_over(self, other: TensorFlowExecutor) -> TensorFlowExecutor:
         """Let one of both have the state."""
         if other is not self._owner:
-            carry = self._owner.carry
-            if other.turned != self._owner.turned:
-                carry = [tf.transpose(c) for c in carry]
-            other.carry, self._owner = carry, other
+            mine, theirs = self._owner.compiled, other.compiled
+            theirs.carry = mine.carry
+            if theirs.turned != mine.turned:
+                theirs.carry = [tf.transpose(c) for c in mine.carry]
+            self._owner = other
         return other
 
     def run(self, start: int, n_steps: int) -> Iterator[Seen]:
@@ -581,8 +641,8 @@ class SequenceNamespace(NumpyNamespace):
         return [np.asarray(result, self.dtype) for result in fn.outputs(whole)]
 
 
-class StagedExecutor(TensorFlowExecutor):
-    """A `TensorFlowExecutor` whose stages around the loop are run in NumPy.
+class StagedExecutor:
+    """A compiled loop with stages around it that are run in NumPy.
 
     A function with input that takes no part in feedback does not have to run inside the
     loop: it can be called for the steps of a chunk before the loop runs them, or after.
@@ -591,54 +651,60 @@ class StagedExecutor(TensorFlowExecutor):
     For layouts with Python in the stages before or after the loop and none in it. If a
     function raises, the steps before are run and reported, as if it had been called step
     by step. What functions returned for later steps waits until these are run.
+
+    Parameters
+    ----------
+    task : Task
+        With all probes read in each step.
+    jit : bool
+        Whether XLA compiles the loop.
     """
 
-    #: of the chunks that the loop was compiled for
-    _lengths: frozenset | set = frozenset()
-
     def __init__(self, task: Task, jit: bool = True) -> None:
+        self.layout, self.feed, self.store = task.layout, task.feed, task.store
+        self.compiled = CompiledLoop(task, jit, whole=False)
+        self._forget()
+
+    def _forget(self) -> None:
+        """What functions returned for later steps is for another time."""
         self._returned: dict = {}
-        self._reached = None
-        super().__init__(task, jit)
-
-    def _stages(self, layout: Layout, turned: bool | None) -> SequenceStages:
-        return SequenceStages(layout, self.store.batch)
-
-    def _orientation(self, key, options: dict, weights: Sequence) -> bool | None:
-        """None: arrays in the loop lie as its stages, which are NumPy's, make them."""
-        return None
-
-    def _inside(self, stages: SequenceStages) -> dict[str, Callable | None]:
-        return {}
-
-    def has_compiled(self, n_steps: int) -> bool:
-        """See `TensorFlowExecutor.has_compiled`."""
-        return self.chunk(n_steps) in self._lengths
+        self._reached: int | None = None
 
     def load(self) -> None:
-        """See `TensorFlowExecutor.load`."""
-        super().load()
-        self._returned, self._reached = {}, None
+        """See `~nengo_dl.runtime.executor.Executor.load`."""
+        self.compiled.load()
+        self._forget()
+
+    def save(self) -> None:
+        """See `~nengo_dl.runtime.executor.Executor.save`."""
+        self.compiled.save()
+
+    def write(self, weights: Sequence) -> None:
+        """See `~nengo_dl.runtime.executor.Executor.write`."""
+        self.compiled.write(weights)
+
+    def has_compiled(self, n_steps: int) -> bool:
+        """See `~nengo_dl.runtime.executor.Executor.has_compiled`."""
+        return self.compiled.has_compiled(n_steps)
 
     def run(self, start: int, n_steps: int) -> Iterator[Seen]:
-        """See `TensorFlowExecutor.run`."""
-        chunk = self.chunk(n_steps)
-        self._lengths = {*self._lengths, chunk}
-        done = 0
+        """See `~nengo_dl.runtime.executor.Executor.run`."""
+        chunk, done = self.compiled.begin(n_steps), 0
         while done < n_steps:
             k = min(chunk, n_steps - done)
             outputs, carry, cause = self._chunk(start + done, k, chunk)
             done += len(outputs)
             if len(outputs):
-                self._following = start + done, carry
-                yield Seen(len(outputs), ((outputs, self.every, False),))
+                self.compiled.reaches(start + done, carry)
+                yield Seen(len(outputs), ((outputs, self.compiled.every, False),))
                 self.settle(start + done)
             if cause is not None:
                 raise cause
 
     def settle(self, step: int) -> None:
-        """The state at the end of step ``step``; outputs of later ones were not taken."""
-        super().settle(step)
+        """See `~nengo_dl.runtime.executor.Executor.settle`."""
+        self.compiled.settle(step)
+        self.feed.skip(step)
         if self._reached is not None and step > self._reached:
             columns = (step - self._reached) * self.store.batch
             self._reached, self._returned = (
@@ -672,16 +738,16 @@ class StagedExecutor(TensorFlowExecutor):
 
     def _run_rows(self, rows, cause, length):
         """Outputs, what is carried, and what failed; see `_chunk`."""
-        xp = self._namespace()
+        xp, stages = self._namespace(), self.compiled.stages
         tensors = [rows]
-        if self.stages.needs_before:
-            tensors = self.stages.before(xp, rows, self.arrays)
+        if stages.needs_before:
+            tensors = stages.before(xp, rows, self.compiled.arrays)
         k, cause, tensors = self._until_failure(xp, len(rows), cause, tensors)
         ys, carry = self._loop(k, tensors[0], length)
-        if not self.stages.needs_after:
+        if not stages.needs_after:
             return ys, carry, cause
         xp = self._namespace()
-        outputs = self.stages.after(xp, tensors, ys, self.arrays)
+        outputs = stages.after(xp, tensors, ys, self.compiled.arrays)
         if xp.error is None:
             return outputs, carry, cause
         # the state after the last step that went well
@@ -699,11 +765,11 @@ class StagedExecutor(TensorFlowExecutor):
 
     def _loop(self, k: int, given: np.ndarray, length: int):
         """``k`` steps of the loop: what they give, and what is carried after them."""
-        carry = self.carried()
+        compiled, carry = self.compiled, self.compiled.carried()
         if not self.layout.has_loop:
             return np.zeros((k, 0, self.store.batch), self.store.dtype), carry
         padded = np.zeros((length, *given.shape[1:]), self.store.dtype)
         padded[:k] = given[:k]
-        with self.scope():
-            ys, carry = self.loop(k, padded, carry, self.weights)
+        with compiled.scope():
+            ys, carry = compiled.loop(k, padded, carry, compiled.weights)
         return ys.numpy()[:k], list(carry)
