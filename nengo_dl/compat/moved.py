@@ -36,7 +36,7 @@ JOINED = {
         "host": "hosts_then users_code",
         "stepwise": "interrupts journal",
     },
-    "runtime.numpy": {"executor": "step"},
+    "runtime.numpy": {"executor": "step", "namespace": "operations"},
     "runtime.tensorflow": {
         "batch_first": "orientation stages",
         "executor": "chunks sampled staged",

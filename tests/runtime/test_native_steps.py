@@ -9,7 +9,7 @@ from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.step import NativeStep
 from nengo_dl.runtime.native.writer import writer_of
-from nengo_dl.runtime.numpy.operations import Copy, Mask, Operation
+from nengo_dl.runtime.numpy.namespace import Copy, Mask, Operation
 from tests.runtime.namespace_cases import CASES
 from tests.runtime.numpy_harness import carries, evaluate
 from tests.runtime.test_numpy_codegen import REARRANGED, random_step

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from nengo_dl.runtime.numpy.operations import Matmul
+from nengo_dl.runtime.numpy.namespace import Matmul
 
 if TYPE_CHECKING:
     from nengo_dl.runtime.executor import Work

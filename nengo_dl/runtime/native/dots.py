@@ -16,7 +16,7 @@ import numpy as np
 
 from nengo_dl.runtime.native.axes import Axes, broadcast_strides, in_order, joined
 from nengo_dl.runtime.numpy.codegen import Instruction, View
-from nengo_dl.runtime.numpy.operations import Code, Matmul, Operation
+from nengo_dl.runtime.numpy.namespace import Code, Matmul, Operation
 
 
 class Dot(Operation):

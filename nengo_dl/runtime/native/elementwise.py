@@ -11,7 +11,7 @@ from nengo_dl.runtime.native import functions
 from nengo_dl.runtime.native.code import Code
 from nengo_dl.runtime.native.recorder import Bounded
 from nengo_dl.runtime.numpy.codegen import Instruction, View
-from nengo_dl.runtime.numpy.operations import Copy, Select
+from nengo_dl.runtime.numpy.namespace import Copy, Select
 
 
 @dataclass(frozen=True)

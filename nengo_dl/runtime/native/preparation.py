@@ -27,7 +27,7 @@ from nengo_dl.runtime.numpy.codegen import (
     View,
     remove_dead,
 )
-from nengo_dl.runtime.numpy.operations import (
+from nengo_dl.runtime.numpy.namespace import (
     Code,
     Copy,
     Embed,

@@ -17,7 +17,7 @@ from nengo_dl.runtime.native.preparation import Gathered, is_fixed
 from nengo_dl.runtime.native.units import Plan
 from nengo_dl.runtime.native.writer import Writer, writes
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
-from nengo_dl.runtime.numpy.operations import Copy, Matmul, Select, Take, Ufunc
+from nengo_dl.runtime.numpy.namespace import Copy, Matmul, Select, Take, Ufunc
 
 #: what writes one product: addresses of both operands and of the result
 Way = Callable[[str, str, str], None]

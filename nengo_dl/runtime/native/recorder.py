@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.runtime.numpy.namespace import NumpyNamespace
-from nengo_dl.runtime.numpy.operations import Operation
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace, Operation
 from nengo_dl.runtime.numpy.recorder import NumpyRecorder, Slot
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from nengo_dl.runtime.native.axes import in_order, joined
 from nengo_dl.runtime.native.writer import Writer, writes
 from nengo_dl.runtime.numpy.codegen import Instruction
-from nengo_dl.runtime.numpy.operations import Embed, HostCall, Sum, Take
+from nengo_dl.runtime.numpy.namespace import Embed, HostCall, Sum, Take
 
 #: single numbers that are moved in one round of a loop
 MOVED = 8

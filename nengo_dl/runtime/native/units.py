@@ -23,7 +23,7 @@ from nengo_dl.runtime.native.axes import (
 from nengo_dl.runtime.native.dots import Dot, axes_of_dot, computed, dot_of
 from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, prepare
 from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
-from nengo_dl.runtime.numpy.operations import Concat
+from nengo_dl.runtime.numpy.namespace import Concat
 
 
 @dataclass(eq=False)

@@ -20,7 +20,7 @@ from nengo_dl.runtime.native.code import Code, Function, module_text
 from nengo_dl.runtime.native.memory import INPUTS, MEMORY, RESULTS, Places
 from nengo_dl.runtime.native.units import Plan, Unit
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
-from nengo_dl.runtime.numpy.operations import HostCall, Operation
+from nengo_dl.runtime.numpy.namespace import HostCall, Operation
 
 #: the parameters of the function
 PARAMETERS = ("ptr %state", "ptr %memory", "ptr %inputs", "ptr %outputs")

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.runtime.numpy.operations import Concat, Copy, Operation
+from nengo_dl.runtime.numpy.namespace import Concat, Copy, Operation
 
 
 @dataclass(eq=False)

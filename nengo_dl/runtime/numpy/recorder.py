@@ -19,16 +19,17 @@ from nengo_dl.runtime.numpy.costs import (
     SMALL,
     SUM_BY_ADDS,
 )
-from nengo_dl.runtime.numpy.namespace import NumpyNamespace, is_bool
-from nengo_dl.runtime.numpy.operations import (
+from nengo_dl.runtime.numpy.namespace import (
     BitKeep,
     BitSelect,
     Copy,
     HostCall,
     HostLog,
     Mask,
+    NumpyNamespace,
     Operation,
     Select,
+    is_bool,
 )
 
 NEUTRAL = {np.multiply: 1, np.divide: 1, np.power: 1}

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.numpy.operations import HostCall
+from nengo_dl.runtime.numpy.namespace import HostCall
 from nengo_dl.runtime.tensorflow import convolution
 from nengo_dl.runtime.tensorflow.costs import MAX_DEGREE, SMALL_BATCH
 from nengo_dl.runtime.tensorflow.gather import fan_out, gather, regular
