@@ -339,7 +339,7 @@ def test_a_matrix_is_changed_and_used_in_one_pass(groups, m, k, dtype, rng):
     carry = [c.astype(dtype) for c in carry]
     xs = rng.uniform(-1, 1, (4, k + 1, 1)).astype(dtype)
     one = assert_agrees(step, carry, xs, width=8, tol=20 * TOLERANCE[dtype])
-    assert ("Dot" in kinds_of(one)) == (k >= 8)
+    assert ("Total" in kinds_of(one)) == (k >= 8)
     assert one.plan.copied == 0
 
 
@@ -358,7 +358,7 @@ def test_sums_over_what_a_loop_computes_need_not_store_it(groups, k, rng):
     weights = [rng.uniform(-1, 1, shape), rng.uniform(-1, 1, (1, 1, k))]
     carry, xs = carries(rng, 1, groups * k, 1), rng.uniform(-1, 1, (4, groups * k, 1))
     one = assert_agrees(step, carry, xs, weights, width=4, tol=1e-12)
-    assert "Dot" in kinds_of(one)
+    assert "Total" in kinds_of(one)
 
 
 # -- Python, and what there is no code for ---------------------------------------------

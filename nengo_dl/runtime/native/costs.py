@@ -45,6 +45,11 @@ LARGE = 2**20
 #: instructions are in it
 SUMS_SIDE_BY_SIDE, FEW_INSTRUCTIONS = 4, 6
 
+#: elements between two terms of a sum up to which the loop that computes the terms adds
+#: them up, too; vectors of such sums that are kept in registers, and instructions that
+#: are written one after the other for them
+BETWEEN_TERMS, SUMS_IN_REGISTERS, UNROLLED = 1024, 8, 64
+
 #: vectors from which on the last, ragged one is written apart from the loop
 RAGGED_APART = 4
 

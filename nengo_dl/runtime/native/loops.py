@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
-from nengo_dl.runtime.native.dots import Dot
+from nengo_dl.runtime.native.code import Index
+from nengo_dl.runtime.native.dots import Total
 from nengo_dl.runtime.native.elementwise import Operand, compute, known
+from nengo_dl.runtime.native.matrices import in_vectors
 from nengo_dl.runtime.native.units import Unit
 from nengo_dl.runtime.native.writer import Writer
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
@@ -24,6 +26,13 @@ Key = tuple[str, int, Axes, str]
 def write_loop(writer: Writer, unit: Unit) -> None:
     """Write the code of a unit of elementwise instructions."""
     _Loop(writer, unit).write()
+
+
+def _strides_of_totals(unit: Unit) -> Axes:
+    """The strides of the results of sums along the axes of their loop."""
+    first = len(unit.axes) - max(1, len(unit.tail))
+    own = in_order((*unit.axes[:first], *unit.axes[first + 1 :]))
+    return (*own[:first], 0, *own[first:])
 
 
 class _Loop:
@@ -50,10 +59,11 @@ class _Loop:
                 self.keys[ins, k] = key
         stored = writer.plan.stored
         self.loads = loads
-        self.dots = [ins for ins in unit.instructions if isinstance(ins.operation, Dot)]
-        totals = [ins.outputs[0] for ins in self.dots]
+        sums = (ins for ins in unit.instructions if isinstance(ins.operation, Total))
+        totals = [ins.outputs[0] for ins in sums]
         self.stores = [out for out in self.inside if out in stored and out not in totals]
-        own, by_row = in_order(unit.axes), (*in_order(unit.axes[:-1]), 0)
+        own = in_order(unit.axes)
+        by_row = _strides_of_totals(unit)
         table = [*(key[2] for key in loads), *(own for _ in self.stores)]
         axes, table = joined(unit.axes, [*table, *(by_row for _ in totals)])
         if not axes:
@@ -75,8 +85,11 @@ class _Loop:
 
     def _nest(self, d: int, pointers: list[str]) -> None:
         """Loops from axis ``d`` on; ``pointers`` are where operands and results begin."""
-        if d == len(self.axes) - 1:
-            self._row(pointers)
+        if d == len(self.axes) - max(1, len(self.unit.tail)):
+            if len(self.unit.tail) == 2:
+                self._rows_with_totals(pointers)
+            else:
+                self._row(pointers)
             return
         code = self.code
         with code.loop(self.axes[d]) as loop:
@@ -94,7 +107,7 @@ class _Loop:
             for k, (key, view) in enumerate(self.loads.items())
             if strides[k] == 0
         }
-        if self.dots:
+        if self.totals:
             self._row_with_totals(pointers, fixed)
             return
         spread = any(s not in (0, 1) for s in strides)
@@ -114,7 +127,7 @@ class _Loop:
         Where there is little else to do, some vectors are added up side by side, so that
         none of the sums has to wait for itself.
         """
-        code, n, width, many = self.code, self.axes[-1], self.code.width, len(self.dots)
+        code, n, width, many = self.code, self.axes[-1], self.code.width, len(self.totals)
         few = len(self.unit.instructions) <= costs.FEW_INSTRUCTIONS
         chains = costs.SUMS_SIDE_BY_SIDE if few else 1
         sums = [code.const(0.0)] * (many * chains)
@@ -136,6 +149,78 @@ class _Loop:
             for other in others:
                 first = code.op("fadd", first, other)
             code.store_scalar(code.total(first), place)
+
+    def _rows_with_totals(self, pointers: list[str]) -> None:
+        """The last two axes, with sums over the first of them, one in each lane."""
+        size = len(self.unit.instructions)
+        vectors = min(costs.SUMS_IN_REGISTERS, max(1, costs.UNROLLED // size))
+        in_vectors(
+            self.code,
+            self.axes[-1],
+            vectors,
+            lambda start, count, _: self._tile(pointers, start, count),
+        )
+
+    def _tile(self, pointers: list[str], start: Index, vectors: int) -> None:
+        """Some vectors of the last axis, for all elements of the one before it."""
+        code, (n, inner), many = self.code, self.axes[-2:], len(self.totals)
+        rows = zip(pointers, self.table, self.items, strict=True)
+        first = [code.at(p, code.times(start, s[-1] * size)) for p, s, size in rows]
+        # ragged vectors only come last, where the start is known
+        left = inner - start if isinstance(start, int) else inner
+        lanes = [left - v * code.width for v in range(vectors)]
+        counts = [c if c < code.width else None for c in lanes]
+        fixed = [self._same_for_all(first, v * code.width, c) for v, c in enumerate(counts)]
+        few = vectors * len(self.unit.instructions) <= costs.FEW_INSTRUCTIONS
+        chains = costs.SUMS_SIDE_BY_SIDE if few and n >= costs.SUMS_SIDE_BY_SIDE else 1
+        sums = [code.const(0.0)] * (vectors * many * chains)
+
+        def term(i: Index, chain: int, before: list[str]) -> None:
+            """Add to the sums of one chain what has the index ``i``."""
+            moved = zip(first, self.table, self.items, strict=True)
+            here = [code.at(p, code.times(i, s[-2] * size)) for p, s, size in moved]
+            loaded = {
+                key: self._repeated(view, here[k])
+                for k, (key, view) in enumerate(self.loads.items())
+                if self.table[k][-1] == 0
+            }
+            for v, count in enumerate(counts):
+                k = (chain * vectors + v) * many
+                before[k : k + many] = self._vectors(
+                    *(v * code.width, here, loaded | fixed[v], count),
+                    before[k : k + many],
+                )
+
+        full = n // chains * chains
+        with code.loop(full, chains, sums) as loop:
+            for chain in range(chains):
+                term(code.plus(loop.i, chain), chain, loop.next)
+        sums = list(loop.results)
+        for i in range(full, n):
+            term(i, 0, sums)
+        for k in range(vectors * many):
+            v, q = divmod(k, many)
+            total, *others = sums[k :: vectors * many]
+            for other in others:
+                total = code.op("fadd", total, other)
+            place = first[len(first) - many + q]
+            mask = None if counts[v] is None else code.fixed_mask(counts[v])
+            code.store(total, code.at(place, v * code.width * code.size), mask)
+
+    def _same_for_all(
+        self, pointers: list[str], i: int, count: int | None
+    ) -> dict[Key, str]:
+        """What is loaded once for all terms of the sums."""
+        lanes = self.code.width if count is None else count
+        found = {}
+        for k, (key, view) in enumerate(self.loads.items()):
+            if self.table[k][-2] == 0:
+                stride = self.table[k][-1]
+                if stride:
+                    found[key] = self._load(view, pointers[k], stride, i, lanes)
+                else:
+                    found[key] = self._repeated(view, pointers[k])
+        return found
 
     def _vectors(
         self,
@@ -165,15 +250,15 @@ class _Loop:
             store = code.store_bool if out.dtype == bool else code.store
             store(values[out].name, place, mask)
         after = []
-        for (a, b), old in zip(factors, sums, strict=True):
-            new = code.fma(a, b, old)
+        for terms, old in zip(factors, sums, strict=True):
+            new = code.fma(*terms, old) if terms[1:] else code.op("fadd", *terms, old)
             after.append(new if mask is None else code.select(mask, new, old))
         return after
 
     def _compute(
         self, loaded: dict[Key, str]
     ) -> tuple[dict[Value, Operand], list[list[str]]]:
-        """What each instruction gives, and the factors of each sum."""
+        """What each instruction gives, and the factors of the terms of each sum."""
         code = self.code
         values: dict[Value, Operand] = {}
         factors: list[list[str]] = []
@@ -186,7 +271,7 @@ class _Loop:
                     found = Operand(name, view.value.dtype == bool)
                 args.append(found)
             out = ins.outputs[0]
-            if isinstance(ins.operation, Dot):
+            if isinstance(ins.operation, Total):
                 factors.append([x.name for x in args])
             else:
                 values[out] = Operand(compute(code, ins, args), out.dtype == bool)

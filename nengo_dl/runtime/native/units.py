@@ -20,7 +20,7 @@ from nengo_dl.runtime.native.axes import (
     joined,
     refined,
 )
-from nengo_dl.runtime.native.dots import Dot, axes_of_dot, computed, dot_of
+from nengo_dl.runtime.native.dots import Total, axes_of_total, computed, total_of
 from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, prepare
 from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
 from nengo_dl.runtime.numpy.namespace import Concat
@@ -39,15 +39,15 @@ class Unit:
         Whether it is a loop of elementwise instructions.
     last : bool
         Whether it writes to carries at the end of the step.
-    row : int or None
-        The elements of the innermost axis, if there are sums over it.
+    tail : tuple of int
+        The innermost axes, if there are sums over them, see `Total`; else empty.
     """
 
     instructions: list[Instruction]
     axes: Axes = ()
     fused: bool = False
     last: bool = False
-    row: int | None = None
+    tail: Axes = ()
 
     @property
     def size(self) -> int:
@@ -105,7 +105,7 @@ class Plan:
             self._concat(ins)
         elif isinstance(ins.operation, ELEMENTWISE):
             self._join(ins)
-        elif not self._join_as_dot(ins):
+        elif not self._join_as_total(ins):
             self._append(Unit([ins]))
 
     def _append(self, unit: Unit) -> None:
@@ -174,34 +174,37 @@ class Plan:
         common = refined(unit.axes, axes)
         if common is None or not self._full(unit.axes, axes, common):
             return False
-        if unit.row not in (None, common[-1] if common else 1):
+        if unit.tail and common[-len(unit.tail) :] != unit.tail:
             return False
         unit.axes = common
         unit.instructions.append(ins)
         return True
 
-    def _join_as_dot(self, ins: Instruction) -> bool:
-        """Let the loop that computes a factor of a product compute the product, too."""
-        dot = dot_of(ins)
-        if dot is None:
+    def _join_as_total(self, ins: Instruction) -> bool:
+        """Let the loop that computes terms of sums compute the sums, too."""
+        total = total_of(ins)
+        if total is None:
             return False
-        axes, table = axes_of_dot(dot)
-        for view in computed(dot):
+        axes, table = axes_of_total(total)
+        tail = total.operation.tail
+        for view in computed(total):
             i = self.unit_of.get(view.value)
             if i is None or not self.units[i].fused or view.value in self.parts:
                 continue
             unit = self.units[i]
-            others = [x for x in dot.operands if x is not view]
+            others = [x for x in total.operands if x is not view]
             ready = all(self.unit_of.get(x.value, -1) < i for x in others)
-            # axes that split the rows would split the sums
-            whole = refined(unit.axes, axes) or (0,)
-            if not ready or whole[-1] != axes[-1] or axes[-1] < self.width:
+            # axes that split the terms would split the sums
+            whole = refined(unit.axes, axes) or ()
+            if not ready or whole[-len(tail) :] != tail or unit.tail not in ((), tail):
                 continue
-            if self._add(unit, dot, axes):
-                unit.row = axes[-1]
-                self._axes[dot] = axes, table
-                self.makers[dot.outputs[0]] = dot
-                self.unit_of[dot.outputs[0]] = i
+            if len(tail) == 1 and tail[0] < self.width:
+                continue
+            if self._add(unit, total, axes):
+                unit.tail = tail
+                self._axes[total] = axes, table
+                self.makers[total.outputs[0]] = total
+                self.unit_of[total.outputs[0]] = i
                 return True
         return False
 
@@ -289,7 +292,7 @@ class Plan:
                     if not unit.fused or self.unit_of.get(view.value, -1) != i:
                         yield view.value
                 for out in ins.outputs:
-                    total = isinstance(ins.operation, Dot)
+                    total = isinstance(ins.operation, Total)
                     if out.home is not None or not unit.fused or total:
                         yield out
 
