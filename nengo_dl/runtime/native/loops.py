@@ -7,14 +7,14 @@ before the loop along it. The last, ragged vector of a row leaves alone what lie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
 from nengo_dl.runtime.native.code import Index
 from nengo_dl.runtime.native.dots import Total
 from nengo_dl.runtime.native.elementwise import Operand, compute, known
-from nengo_dl.runtime.native.matrices import in_vectors
+from nengo_dl.runtime.native.matrices import in_tiles, in_vectors
 from nengo_dl.runtime.native.units import Unit
 from nengo_dl.runtime.native.writer import Writer
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
@@ -85,17 +85,14 @@ class _Loop:
 
     def _nest(self, d: int, pointers: list[str]) -> None:
         """Loops from axis ``d`` on; ``pointers`` are where operands and results begin."""
-        if d == len(self.axes) - max(1, len(self.unit.tail)):
-            if len(self.unit.tail) == 2:
-                self._rows_with_totals(pointers)
-            else:
-                self._row(pointers)
-            return
-        code = self.code
-        with code.loop(self.axes[d]) as loop:
-            rows = zip(pointers, self.table, self.items, strict=True)
-            deeper = [code.at(p, code.times(loop.i, s[d] * n)) for p, s, n in rows]
-            self._nest(d + 1, deeper)
+        across = len(self.unit.tail) == 2
+        if across and len(self.axes) - d <= 3:
+            self._rows_with_totals(d, pointers)
+        elif d == len(self.axes) - 1:
+            self._row(pointers)
+        else:
+            with self.code.loop(self.axes[d]) as loop:
+                self._nest(d + 1, self._moved(pointers, d, loop.i))
 
     def _row(self, pointers: list[str]) -> None:
         """The innermost axis."""
@@ -150,76 +147,103 @@ class _Loop:
                 first = code.op("fadd", first, other)
             code.store_scalar(code.total(first), place)
 
-    def _rows_with_totals(self, pointers: list[str]) -> None:
-        """The last two axes, with sums over the first of them, one in each lane."""
-        size = len(self.unit.instructions)
-        vectors = min(costs.SUMS_IN_REGISTERS, max(1, costs.UNROLLED // size))
-        in_vectors(
-            self.code,
-            self.axes[-1],
-            vectors,
-            lambda start, count, _: self._tile(pointers, start, count),
-        )
+    def _rows_with_totals(self, d: int, pointers: list[str]) -> None:
+        """The last two axes, with sums over the first of them, one in each lane.
 
-    def _tile(self, pointers: list[str], start: Index, vectors: int) -> None:
-        """Some vectors of the last axis, for all elements of the one before it."""
-        code, (n, inner), many = self.code, self.axes[-2:], len(self.totals)
+        Some steps of the axis before them, if there is one (then it is axis ``d``), are
+        done side by side, so that what is the same for all of them is loaded once.
+        """
+        code, width = self.code, self.code.width
+        least = max(1, costs.UNROLLED // len(self.unit.instructions))
+        vectors = min(costs.SUMS_IN_REGISTERS, least, -(-self.axes[-1] // width))
+        outer = self.axes[d] if len(self.axes) - d == 3 else 1
+
+        def rows(first: Index, count: int) -> None:
+            here = []
+            for r in range(count):
+                at = code.plus(first, r)
+                here.append(self._moved(pointers, d, at) if outer > 1 else pointers)
+            in_vectors(
+                code, self.axes[-1], vectors, lambda i, many, _: self._tile(here, i, many)
+            )
+
+        in_tiles(code, outer, min(least, costs.SUMS_IN_REGISTERS) // vectors, rows)
+
+    def _moved(self, pointers: list[str], d: int, i: Index) -> list[str]:
+        """Where operands and results are, ``i`` steps along axis ``d`` on."""
+        code = self.code
         rows = zip(pointers, self.table, self.items, strict=True)
-        first = [code.at(p, code.times(start, s[-1] * size)) for p, s, size in rows]
+        return [code.at(p, code.times(i, strides[d] * n)) for p, strides, n in rows]
+
+    def _tile(self, rows: list[list[str]], start: Index, vectors: int) -> None:
+        """Some vectors of the last axis, for all elements of the one before it.
+
+        ``rows`` are the places of operands and results for some steps of the axis before
+        these two.
+        """
+        code, (n, inner), many = self.code, self.axes[-2:], len(self.totals)
+        rows = [self._moved(pointers, -1, start) for pointers in rows]
         # ragged vectors only come last, where the start is known
         left = inner - start if isinstance(start, int) else inner
         lanes = [left - v * code.width for v in range(vectors)]
         counts = [c if c < code.width else None for c in lanes]
-        fixed = [self._same_for_all(first, v * code.width, c) for v, c in enumerate(counts)]
-        few = vectors * len(self.unit.instructions) <= costs.FEW_INSTRUCTIONS
-        chains = costs.SUMS_SIDE_BY_SIDE if few and n >= costs.SUMS_SIDE_BY_SIDE else 1
-        sums = [code.const(0.0)] * (vectors * many * chains)
+        first = [self._same(pointers, -2, counts, {}) for pointers in rows]
+        tile = len(rows) * vectors * many
+        chains = max(1, min(costs.SUMS_SIDE_BY_SIDE // tile, n))
 
-        def term(i: Index, chain: int, before: list[str]) -> None:
+        def term(i: Index, sums: list[str]) -> None:
             """Add to the sums of one chain what has the index ``i``."""
-            moved = zip(first, self.table, self.items, strict=True)
-            here = [code.at(p, code.times(i, s[-2] * size)) for p, s, size in moved]
-            loaded = {
-                key: self._repeated(view, here[k])
-                for k, (key, view) in enumerate(self.loads.items())
-                if self.table[k][-1] == 0
-            }
-            for v, count in enumerate(counts):
-                k = (chain * vectors + v) * many
-                before[k : k + many] = self._vectors(
-                    *(v * code.width, here, loaded | fixed[v], count),
-                    before[k : k + many],
-                )
+            known: dict = {}
+            for r, pointers in enumerate(rows):
+                here = self._moved(pointers, -2, i)
+                if r == 0 and len(rows) > 1:
+                    known = self._same(here, -3, counts, first[0])
+                for v, count in enumerate(counts):
+                    k = (r * vectors + v) * many
+                    fixed = known.get(v, {}) | first[r][v]
+                    sums[k : k + many] = self._vectors(
+                        v * code.width, here, fixed, count, sums[k : k + many]
+                    )
 
         full = n // chains * chains
-        with code.loop(full, chains, sums) as loop:
-            for chain in range(chains):
-                term(code.plus(loop.i, chain), chain, loop.next)
+        with code.loop(full, chains, [code.const(0.0)] * (tile * chains)) as loop:
+            for k in range(chains):
+                mine = loop.next[k * tile : (k + 1) * tile]
+                term(code.plus(loop.i, k), mine)
+                loop.next[k * tile : (k + 1) * tile] = mine
         sums = list(loop.results)
         for i in range(full, n):
-            term(i, 0, sums)
-        for k in range(vectors * many):
-            v, q = divmod(k, many)
-            total, *others = sums[k :: vectors * many]
+            mine = sums[:tile]
+            term(i, mine)
+            sums[:tile] = mine
+        for k in range(tile):
+            place, q = divmod(k, many)
+            r, v = divmod(place, vectors)
+            total, *others = sums[k::tile]
             for other in others:
                 total = code.op("fadd", total, other)
-            place = first[len(first) - many + q]
-            mask = None if counts[v] is None else code.fixed_mask(counts[v])
-            code.store(total, code.at(place, v * code.width * code.size), mask)
+            there = code.at(rows[r][q - many], v * code.width * code.size)
+            count = counts[v]
+            code.store(total, there, None if count is None else code.fixed_mask(count))
 
-    def _same_for_all(
-        self, pointers: list[str], i: int, count: int | None
-    ) -> dict[Key, str]:
-        """What is loaded once for all terms of the sums."""
-        lanes = self.code.width if count is None else count
-        found = {}
+    def _same(
+        self,
+        pointers: list[str],
+        d: int,
+        counts: Sequence[int | None],
+        known: Mapping[int, Mapping[Key, str]],
+    ) -> dict[int, dict[Key, str]]:
+        """What is the same all along axis ``d``: loaded, for each vector."""
+        found: dict[int, dict[Key, str]] = {v: {} for v in range(len(counts))}
         for k, (key, view) in enumerate(self.loads.items()):
-            if self.table[k][-2] == 0:
-                stride = self.table[k][-1]
-                if stride:
-                    found[key] = self._load(view, pointers[k], stride, i, lanes)
-                else:
-                    found[key] = self._repeated(view, pointers[k])
+            if self.table[k][d]:
+                continue
+            for v, count in enumerate(counts):
+                if key in known.get(v, {}):
+                    continue
+                lanes = self.code.width if count is None else count
+                i = v * self.code.width
+                found[v][key] = self._load(view, pointers[k], self.table[k][-1], i, lanes)
         return found
 
     def _vectors(
@@ -286,6 +310,8 @@ class _Loop:
 
     def _load(self, view: View, place: str, stride: int, i: int | str, lanes: int) -> str:
         """Elements at equal distances, no more than there are."""
+        if stride == 0:
+            return self._repeated(view, place)
         code, item = self.code, view.value.dtype.itemsize
         place = code.at(place, code.times(i, stride * item))
         truth = view.value.dtype == bool
