@@ -379,20 +379,25 @@ class StepwiseExecutor:
     beside : callable
         ``beside(step, weights, main)`` returns one that takes the place of another
         program, ``main``, now and then: both have one state, one input and one log.
+    items : int, optional
+        For how many items step functions are; by default, for all of the batch.
     """
 
     chunk_steps, chunk_bytes = CHUNK_STEPS, CHUNK_BYTES
 
-    def __init__(self, task: Task, make: Callable, beside: Callable) -> None:
+    def __init__(
+        self, task: Task, make: Callable, beside: Callable, items: int | None = None
+    ) -> None:
         self.feed, self.store = task.feed, task.store
         self.weights = list(task.weights)
         self.sampling = task.sampling
+        self.items = items or self.store.batch
         self.sampled = frozenset(self.sampling.periods)
         self.whole = task.layout
         self.between = Look(task.layout, self.sampled, frozenset())
         self.layout = layout = self.between.layout
         self.program: StepProgram = make(
-            whole_step(layout, self.store.batch),
+            whole_step(layout, self.items),
             self.store.load(layout.states, layout.carry),
             layout.n_inputs or None,
             self.store.batch,
@@ -444,7 +449,7 @@ class StepwiseExecutor:
             if len(self._looks) >= SETS:
                 due = self.sampled
             look = Look(self.whole, self.sampled, due)
-            step = whole_step(look.layout, self.store.batch)
+            step = whole_step(look.layout, self.items)
             self._looks[due] = look, self._beside(step, self.weights, self.program)
         return self._looks[due]
 

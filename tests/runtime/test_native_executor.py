@@ -32,7 +32,7 @@ def calls_of(executor, monkeypatch):
     counts, run = [], executor.program._run
 
     def counted(*args):
-        counts.append(args[4])
+        counts.append(args[5])
         return run(*args)
 
     monkeypatch.setattr(executor.program, "_run", counted)

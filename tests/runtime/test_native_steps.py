@@ -24,9 +24,19 @@ def gaps(block):
     return list(zip(ends, starts, strict=True))
 
 
+def blocks_of(one):
+    """Places in each stretch of memory of a step, and its bytes."""
+    places = one.places
+    return [
+        (places.state, one.state),
+        (places.memory, one.memory),
+        (places.fixed, one.fixed),
+    ]
+
+
 def poison(one):
     """Whatever is read beyond the end of a value is NaN."""
-    for block, memory in ((one.places.state, one.state), (one.places.memory, one.memory)):
+    for block, memory in blocks_of(one):
         for start, stop in gaps(block):
             memory[start:stop] = 0xFF
 
@@ -35,10 +45,7 @@ def is_poisoned(one):
     """Whether nothing was written beyond the end of a value."""
     return all(
         (memory[start:stop] == 0xFF).all()
-        for block, memory in (
-            (one.places.state, one.state),
-            (one.places.memory, one.memory),
-        )
+        for block, memory in blocks_of(one)
         for start, stop in gaps(block)
     )
 

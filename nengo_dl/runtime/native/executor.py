@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,7 +19,7 @@ from nengo_dl.runtime.executor import (
     pays_to_leave_out,
 )
 from nengo_dl.runtime.native import costs
-from nengo_dl.runtime.native.compile import available
+from nengo_dl.runtime.native.compile import available, host_width
 from nengo_dl.runtime.native.step import NativeStep
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (it comes after)
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
@@ -43,9 +43,12 @@ class NativeExecutor(StepwiseExecutor):
     chunk_steps, chunk_bytes = costs.CHUNK_STEPS, costs.CHUNK_BYTES
 
     def __init__(self, task: Task) -> None:
-        super().__init__(task, NativeStep, NativeStep.beside_it)
-        seconds = costs.seconds_per_step(self.program.plan)
-        self.longest = min(self.longest, max(1, int(costs.CALL_SECONDS / seconds)))
+        batch, dtype = task.store.batch, np.dtype(task.store.dtype)
+        items = costs.items_of_block(task.layout, batch, dtype, host_width(dtype))
+        make = partial(NativeStep, items=items)
+        super().__init__(task, make, NativeStep.beside_it, items)
+        longest = max(1, int(costs.CALL_SECONDS / self.program.seconds))
+        self.longest = min(self.longest, longest)
 
     def _room(self, steps: int) -> np.ndarray:
         return self.program.room(steps)

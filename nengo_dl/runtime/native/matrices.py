@@ -20,6 +20,10 @@ SIDE_BY_SIDE = 8
 #: columns up to which what they are multiplied with is kept in registers
 FEW = 12
 
+#: sums that are kept in registers, and vectors of columns of them: for processors whose
+#: vectors have 64 bytes (32 registers), and for all others (16)
+TILES = {True: (24, 4), False: (12, 2)}
+
 #: bytes of ``x`` that are read again and again while they are in the first cache
 BLOCK_BYTES = 2**14
 
@@ -231,8 +235,9 @@ def by_blocks(code: Code, a: str, x: str, y: str, m: int, k: int, n: int) -> Non
     m, k, n : int
         Sizes.
     """
-    vectors = -(-n // code.width)
-    depth = max(16, BLOCK_BYTES // (min(4, vectors) * code.width * code.size))
+    nbytes = code.width * code.size
+    vectors = min(TILES[nbytes == 64][1], -(-n // code.width))
+    depth = max(16, BLOCK_BYTES // (vectors * nbytes))
     if k <= 2 * depth:
         _column_blocks(code, a, x, y, (m, k, n), k, True)
         return
@@ -259,12 +264,11 @@ def _column_blocks(
 ) -> None:
     """A product over ``depth`` columns of ``a``: put into ``y``, or added to it."""
     m, k, n = sizes
-    nbytes = code.width * code.size
+    registers, most = TILES[code.width * code.size == 64]
 
     def columns(start: Index, count: int, mask: str | None) -> None:
         shift = code.times(start, code.size)
         here, there = code.at(x, shift), code.at(y, shift)
-        registers = 24 if nbytes == 64 else 12
 
         def rows(first: Index, many: int) -> None:
             place = code.at(a, code.times(first, k * code.size))
@@ -273,7 +277,7 @@ def _column_blocks(
 
         in_tiles(code, m, min(8, registers // count), rows)
 
-    in_vectors(code, n, 4, columns)
+    in_vectors(code, n, most, columns)
 
 
 def _block(

@@ -18,9 +18,9 @@ from nengo_dl.runtime.numpy.codegen import Value, View
 #: bytes behind every value that may be read, and where values begin
 ROOM, ALIGNMENT = 128, 64
 
-#: the pointers that the code is given: what is carried; everything else that lasts; the
-#: inputs and results of the present step
-STATE, MEMORY, INPUTS, RESULTS = "%state", "%memory", "%x", "%y"
+#: the pointers that the code is given: what is carried; what is computed in a step; what
+#: only changes with the weights; the inputs and results of the present step
+STATE, MEMORY, FIXED, INPUTS, RESULTS = "%state", "%memory", "%fixed", "%x", "%y"
 
 
 def aligned(nbytes: int) -> np.ndarray:
@@ -62,15 +62,16 @@ class Places:
 
     Attributes
     ----------
-    state, memory : Block
-        What is carried from step to step, and everything else that lasts.
+    state, memory, fixed : Block
+        What is carried from step to step, what is computed in each step, and what only
+        changes with the weights.
     tables : list of tuple
-        What is in memory before the first step: the first byte, and a function that
-        gives the present values.
+        What is in ``fixed``: the first byte, and a function that gives the present
+        values.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.state, self.memory = Block(), Block()
+        self.state, self.memory, self.fixed = Block(), Block(), Block()
         self.tables: list[tuple[int, Callable[[], np.ndarray]]] = []
         self._tables: dict[Hashable, int] = {}
         self._places: dict[Value, tuple[str, int]] = {}
@@ -104,7 +105,7 @@ class Places:
         if root.kind in ("weight", "constant"):
             array = root.array
             assert array is not None  # only what is computed in a step has none
-            return MEMORY, offset + self.table(root, lambda: array)
+            return FIXED, offset + self.table(root, lambda: array)
         pointer, start = self._places[root]
         return pointer, start + offset
 
@@ -114,7 +115,7 @@ class Places:
         return pointer, start + view.offset
 
     def table(self, key: Hashable, make: Callable[[], np.ndarray]) -> int:
-        """The first byte in `memory` of values that only change with the weights.
+        """The first byte in `fixed` of values that only change with the weights.
 
         Parameters
         ----------
@@ -124,7 +125,7 @@ class Places:
             Gives the present values, an array in the type that it has in memory.
         """
         if key not in self._tables:
-            self._tables[key] = self.memory.take(make().nbytes)
+            self._tables[key] = self.fixed.take(make().nbytes)
             self.tables.append((self._tables[key], make))
         return self._tables[key]
 

@@ -75,7 +75,7 @@ def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[str | None, 
         return None, lambda a, x, y: matrices.by_blocks(code, a, x, y, m, k, n)
     if is_fixed(a):
         if m >= costs.SPIKED_VECTORS * code.width and mostly_zero(writer.plan, x):
-            room = writer.table(("room", k), lambda: np.zeros(k, np.uint32))
+            room = writer.room(4 * k)
             return _columns(writer, a), lambda a, x, y: spikes.by_spikes(
                 code, a, x, y, m, k, stride, room
             )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from ctypes import c_int32, c_int64, c_void_p
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
 
-from nengo_dl.runtime.native import products  # noqa: F401  (makes itself known)
+from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native import products as _products  # noqa: F401  (makes itself known)
+from nengo_dl.runtime.native.axes import in_order
+from nengo_dl.runtime.native.blocks import Division, in_threads, processors
 from nengo_dl.runtime.native.compile import compile_text, host_width
 from nengo_dl.runtime.native.loops import write_loop
 from nengo_dl.runtime.native.memory import ROOM, Places, aligned
@@ -17,13 +21,14 @@ from nengo_dl.runtime.native.recorder import NativeRecorder
 from nengo_dl.runtime.native.rows import WENT_WELL
 from nengo_dl.runtime.native.units import Plan
 from nengo_dl.runtime.native.writer import Writer
-from nengo_dl.runtime.numpy.codegen import View
+from nengo_dl.runtime.numpy.codegen import Value, View
 
 #: what the machine code calls for a Python function: its number, and that of the step
 CALLBACK = ctypes.CFUNCTYPE(c_int32, c_int32, c_int64)
 
-#: arguments of the machine code: state, memory, inputs, outputs, steps, the callback
-ARGUMENTS = [c_void_p, c_void_p, c_void_p, c_void_p, c_int64, CALLBACK]
+#: arguments of the machine code: state, memory, what is fixed, inputs, outputs, steps, the
+#: callback
+ARGUMENTS = [*[c_void_p] * 5, c_int64, CALLBACK]
 
 
 class _Calls:
@@ -78,6 +83,39 @@ class Python:
         raise failure
 
 
+class Workplace:
+    """What one thread computes with.
+
+    Parameters
+    ----------
+    nbytes : int
+        Of the values of a step.
+
+    Attributes
+    ----------
+    memory, inputs, outputs : ndarray
+        Bytes: of the values of a step, and what some steps are given and give.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self.memory, self.inputs, self.outputs = aligned(nbytes), aligned(0), aligned(0)
+
+    def given(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Place for what some steps are given."""
+        self.inputs = _enough(self.inputs, prod(shape) * dtype.itemsize)
+        return np.ndarray(shape, dtype, self.inputs)
+
+    def results(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Place for what some steps give."""
+        self.outputs = _enough(self.outputs, prod(shape) * dtype.itemsize)
+        return np.ndarray(shape, dtype, self.outputs)
+
+
+def _enough(block: np.ndarray, nbytes: int) -> np.ndarray:
+    """So many bytes and some room: these, if there are enough."""
+    return block if block.nbytes >= nbytes + ROOM else aligned(nbytes)
+
+
 class NativeStep:
     """One time step, and many of them in one call, as machine code.
 
@@ -85,7 +123,7 @@ class NativeStep:
     ----------
     step : callable
         ``step(xp, carry, x, weights) -> (next_carry, y)``. It is called once, here, with
-        lists of recorded arrays (``x`` is None if ``n_in`` is).
+        lists of recorded arrays (``x`` is None if ``n_in`` is) for one block of items.
     carry : sequence of array
         Initial state. The next carry has the same shapes.
     n_in : int or None
@@ -101,17 +139,22 @@ class NativeStep:
         one input and one log. ``carry`` is empty then.
     width : int, optional
         Numbers in a vector; by default as many as this machine has.
+    items : int, optional
+        Items of a block, see `Division`; all of them by default. Only a single block may
+        call Python functions.
 
     Attributes
     ----------
-    x, y, carry, dtype, host_log
+    x, y, dtype, host_log
         See `~nengo_dl.runtime.stepwise.StepProgram`.
     plan : Plan
         What was compiled.
     places : Places
-        Where everything lies in the blocks ``state`` and ``memory``.
+        Where everything lies in the blocks ``state``, ``memory`` and ``fixed``.
     text : str
         Its code in LLVM's language.
+    seconds : float
+        About how long a step takes.
 
     Raises
     ------
@@ -141,14 +184,17 @@ class NativeStep:
         dtype: Any,
         beside: NativeStep | None = None,
         width: int | None = None,
+        items: int | None = None,
     ) -> None:
-        recorder = NativeRecorder(dtype, batch)
+        size = items or batch
+        recorder = NativeRecorder(dtype, size)
         self.dtype, self.batch = recorder.dtype, batch
+        self.division = Division(batch, size)
         if beside is not None:
             carry, recorder.host_log = beside.carry, beside.host_log
         self.host_log = recorder.host_log
-        first = [np.array(c, dtype=self.dtype, order="C") for c in carry]
-        given = np.zeros((n_in or 0, batch), self.dtype)
+        first = [self._of_first_block(np.asarray(values)) for values in carry]
+        given = np.zeros((n_in or 0, size), self.dtype)
         _, y = recorder.take_down(step, first, None if n_in is None else given, weights)
         if y is not None:
             recorder.program.y = recorder.view(y)
@@ -157,30 +203,50 @@ class NativeStep:
         writer = Writer(self.plan, self.dtype, self._row)
         self.text = writer.text(write_loop)
         self.places = writer.places
+        self.seconds = self.division.count * costs.seconds_per_step(self.plan)
         self._make_memory(writer.places, given.shape, beside)
         if beside is None:
-            self.set_carry(first)
+            self.set_carry(carry)
         self._bind(writer)
         self.refresh()
+
+    def _of_first_block(self, values: np.ndarray) -> np.ndarray:
+        """The items of the first block, ``(..., size)``, of the ``(..., batch)`` given."""
+        if self._in_place:
+            return np.array(values, self.dtype, order="C")
+        block = np.empty((*values.shape[:-1], self.division.size), self.dtype)
+        self.division.put(values, 0, block)
+        return block
 
     def _make_memory(
         self, places: Places, given: tuple[int, ...], beside: NativeStep | None
     ) -> None:
         """Memory for everything."""
-        y = self.plan.y
-        self._y_shape = (0, self.batch) if y is None else y.shape
-        self.memory = aligned(places.memory.size)
+        y, count = self.plan.y, self.division.count
+        self._y_shape = (0, self.division.size) if y is None else y.shape
+        self._workplaces = [Workplace(places.memory.size)]
+        self.memory, self.fixed = self._workplaces[0].memory, aligned(places.fixed.size)
         self._result = aligned(0 if y is None else y.nbytes)
-        self.y = np.ndarray(self._y_shape, self.dtype, self._result)
+        self._stride = places.state.size
         if beside is not None:
-            self.state, self.carry = beside.state, beside.carry
+            self.state, self._carries = beside.state, beside._carries
             self._given, self.x = beside._given, beside.x
         else:
-            self.state, self._given = aligned(places.state.size), aligned(self._row)
-            views = [View.all_of(value) for value in self.plan.program.carry]
-            self.carry = [places.array(v, self.state, self.memory) for v in views]
-            self.x = np.ndarray(given, self.dtype, self._given) if self._row else None
-        self._chunk = self._given
+            self.state, self._given = aligned(count * self._stride), aligned(self._row)
+            self._carries = [self._carried(value) for value in self.plan.program.carry]
+            shape = (given[0], self.batch)
+            block = self._given if self._in_place else None
+            self.x = np.ndarray(shape, self.dtype, block) if self._row else None
+        if self._in_place:
+            self.y = np.ndarray(self._y_shape, self.dtype, self._result)
+        else:
+            self.y = np.empty((self._y_shape[0], self.batch), self.dtype)
+
+    def _carried(self, value: Value) -> np.ndarray:
+        """What is carried under one name, ``(blocks, rows, items)``."""
+        strides = (self._stride, *(s * value.dtype.itemsize for s in in_order(value.shape)))
+        shape, (_, start) = (self.division.count, *value.shape), self.places.of(value)
+        return np.ndarray(shape, value.dtype, self.state, start, strides)
 
     def _bind(self, writer: Writer) -> None:
         """Compile, and bind the calls of Python functions to memory."""
@@ -194,14 +260,24 @@ class NativeStep:
             ins.operation.emit(calls, args, *outs)
         self.python = Python(calls.functions)
         self._callback = CALLBACK(self.python) if calls.functions else CALLBACK()
-        self._blocks = self.state.ctypes.data, self.memory.ctypes.data
-        places = self._given.ctypes.data, self._result.ctypes.data
-        self._single = (*self._blocks, *places, 1, self._callback)
+        blocks = self.state, self.memory, self.fixed, self._given, self._result
+        places = (block.ctypes.data for block in blocks)
+        self._single = (*places, 1, self._callback)
+
+    @property
+    def carry(self) -> list[np.ndarray]:
+        """The state, ``(n_i, batch)`` each: itself if there is one block, else copies."""
+        if self._in_place:
+            return [blocks[0] for blocks in self._carries]
+        return [self.division.collected(blocks) for blocks in self._carries]
 
     def set_carry(self, values: Sequence[np.ndarray]) -> None:
         """Copy values into the state."""
-        for mine, value in zip(self.carry, values, strict=True):
-            mine[...] = value
+        for mine, value in zip(self._carries, values, strict=True):
+            if self._in_place:
+                mine[0] = value
+            else:
+                self.division.spread(np.asarray(value), mine)
 
     def refresh(self) -> None:
         """Compute again what depends on weights alone, after they were changed."""
@@ -213,17 +289,25 @@ class NativeStep:
         for start, make in self.places.tables:
             values = np.ascontiguousarray(make())
             stop = start + values.nbytes
-            self.memory[start:stop] = values.reshape(-1).view(np.uint8)
+            self.fixed[start:stop] = values.reshape(-1).view(np.uint8)
 
     def __call__(self) -> None:
         """Run one step, from `x` to `y`."""
-        if self._run(*self._single) != 1:
+        if not self._in_place:
+            x = np.empty((0, self.batch)) if self.x is None else self.x
+            self.advance(x[None], self.y[None])
+        elif self._run(*self._single) != 1:
             self.python.raise_failure()
+
+    @property
+    def _in_place(self) -> bool:
+        """Whether inputs and results lie as the machine code has them."""
+        return self.division.size == self.batch
 
     def room(self, steps: int) -> np.ndarray:
         """Memory for what some steps give, ``(steps, *y.shape)``."""
         block = aligned(steps * self.y.nbytes)
-        return np.ndarray((steps, *self._y_shape), self.dtype, block)
+        return np.ndarray((steps, *self.y.shape), self.dtype, block)
 
     def advance(
         self,
@@ -248,22 +332,51 @@ class NativeStep:
             How many steps came to their end. If they are not all, ``python.failure`` is
             what the next one raised.
         """
+        if not self._in_place:
+            return self._advance_blocks(rows, out)
+        given = self._workplaces[0].given(rows.shape if self._row else (0,), self.dtype)
         if self._row:
-            if self._chunk.nbytes < rows.nbytes + ROOM:
-                self._chunk = aligned(rows.nbytes)
-            np.ndarray(rows.shape, self.dtype, self._chunk)[...] = rows
+            given[...] = rows
         python = self.python
         python.begin = begin
-        places = self._chunk.ctypes.data, out.ctypes.data
+        blocks = *self._single[:3], given.ctypes.data, out.ctypes.data
         try:
-            return self._run(*self._blocks, *places, len(rows), self._callback)
+            return self._run(*blocks, len(rows), self._callback)
         finally:
             python.begin = None
+
+    def _advance_blocks(self, rows: np.ndarray, out: np.ndarray) -> int:
+        """Run many steps of each block, in threads if there is enough to do."""
+        steps, (state, _, fixed, *_) = len(rows), self._single
+        division, size = self.division, self.division.size
+
+        def run(k: int, thread: int) -> None:
+            place = self._workplaces[thread]
+            given = place.given((steps, rows.shape[1] if self._row else 0, size), self.dtype)
+            results = place.results((steps, *self._y_shape), self.dtype)
+            if self._row:
+                division.put(rows, k, given)
+            self._run(
+                *(state + k * self._stride, place.memory.ctypes.data, fixed),
+                *(given.ctypes.data, results.ctypes.data, steps, self._callback),
+            )
+            items = division.items(k)
+            out[..., items] = results[..., : items.stop - items.start]
+
+        threads = 1
+        if steps * self.seconds >= costs.THREADS_SECONDS:
+            threads = min(division.count, processors())
+        while len(self._workplaces) < threads:
+            self._workplaces.append(Workplace(self.places.memory.size))
+        in_threads(division.count, threads, run)
+        return steps
 
     @classmethod
     def beside_it(
         cls, step: Callable, weights: Sequence[np.ndarray], main: NativeStep
     ) -> NativeStep:
         """A step with the state and the input of another one, ``main``."""
-        n_in = None if main.x is None else len(main.x)
-        return cls(step, [], n_in, main.batch, weights, main.dtype, beside=main)
+        n_in, items = None if main.x is None else len(main.x), main.division.size
+        return cls(
+            step, [], n_in, main.batch, weights, main.dtype, beside=main, items=items
+        )

@@ -1,7 +1,7 @@
 """From a plan to the text of a function that runs many steps.
 
-``i64 run(ptr state, ptr memory, ptr inputs, ptr outputs, i64 steps, ptr call)`` returns
-how many steps came to their end: fewer than asked for if a Python function failed.
+``i64 run(ptr state, ptr memory, ptr fixed, ptr inputs, ptr outputs, i64 steps, ptr call)``
+returns how many steps came to their end: fewer than asked for if a Python function failed.
 
 Each kind of instruction has one function that writes its code, and makes itself known
 with `writes`; `.loops` writes what is fused.
@@ -17,13 +17,13 @@ import numpy as np
 from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.code import Code, Function, module_text
-from nengo_dl.runtime.native.memory import INPUTS, MEMORY, RESULTS, Places
+from nengo_dl.runtime.native.memory import FIXED, INPUTS, MEMORY, RESULTS, Places
 from nengo_dl.runtime.native.units import Plan, Unit
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
 from nengo_dl.runtime.numpy.namespace import HostCall, Operation
 
 #: the parameters of the function
-PARAMETERS = ("ptr %state", "ptr %memory", "ptr %inputs", "ptr %outputs")
+PARAMETERS = ("ptr %state", "ptr %memory", "ptr %fixed", "ptr %inputs", "ptr %outputs")
 PARAMETERS += ("i64 %steps", "ptr %call")
 
 _WRITERS: dict[type[Operation], Callable[[Writer, Instruction], None]] = {}
@@ -88,6 +88,7 @@ class Writer:
         self.step: Any = 0
         self._row = row
         self._pointers: dict[str, str] = {}
+        self._rooms: dict[int, int] = {}
         self._parts: dict[str, Function] = {}
         self._arguments: dict[tuple[str, int], str] | None = None
 
@@ -156,4 +157,10 @@ class Writer:
 
     def table(self, key: Hashable, make: Callable[[], np.ndarray]) -> str:
         """The address of what only changes with the weights, see `Places.table`."""
-        return self.pointer((MEMORY, self.places.table(key, make)))
+        return self.pointer((FIXED, self.places.table(key, make)))
+
+    def room(self, nbytes: int) -> str:
+        """The address of bytes to work with while an instruction is carried out."""
+        if nbytes not in self._rooms:
+            self._rooms[nbytes] = self.places.memory.take(nbytes)
+        return self.pointer((MEMORY, self._rooms[nbytes]))
