@@ -497,14 +497,16 @@ class Work:
     def operations(self) -> tuple[float, float]:
         """Elementary operations of a step, of all items: of products, and all others.
 
-        Products are those with matrices, and convolutions.
+        Products are those with matrices that all items have in common, convolutions
+        included. Matrices that each item has of its own, because they learn, are read
+        once for every item: memory decides, as with elementwise operations.
         """
         assert self.layout.plan is not None  # only what is kept of programs has none
         graph = self.layout.plan.graph
         products, others = 0.0, float(graph.src.size)
         for node in graph.nodes:
             kernel = node.kernel
-            if kernel.matrices or kernel.batch_first is not None:
+            if kernel.matrices:
                 products += kernel.cost(node)
             else:
                 others += kernel.cost(node)

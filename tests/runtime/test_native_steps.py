@@ -368,6 +368,54 @@ def test_sums_over_what_a_loop_computes_need_not_store_it(groups, k, rng):
     assert "Total" in kinds_of(one)
 
 
+LEARNED = [(1, 5, 40), (3, 2, 31), (2, 1, 3), (1, 9, 2)]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("batch, width", [(2, 4), (3, 8), (8, 8), (17, 4), (40, 4)])
+def test_each_item_s_matrix_is_changed_and_used_in_one_pass(batch, width, dtype, rng):
+    for groups, m, k in LEARNED:
+
+        def step(xp, carry, x, weights, shape=(groups, m, k)):
+            groups, m, k = shape
+            matrix, old = carry
+            error = xp.reshape(old, (groups, m, 1, -1)) * weights[0]
+            change = error * xp.reshape(x[:k], (1, 1, k, -1))
+            matrix = xp.reshape(matrix, (groups, m, k, -1)) + change
+            y = xp.matvec(matrix, xp.reshape(x[1:], (groups, k, -1)))
+            y = xp.reshape(y, (groups * m, -1))
+            return [xp.reshape(matrix, (groups * m * k, -1)), xp.tanh(y)], y
+
+        carry = carries(rng, 1, groups * m * k, batch) + carries(
+            rng, 1, groups * m, batch
+        )
+        carry = [c.astype(dtype) for c in carry]
+        xs = rng.uniform(-1, 1, (3, groups * k + 1, batch)).astype(dtype)
+        weights = [rng.uniform(-0.1, 0.1, (m, 1, 1)).astype(dtype)]
+        tol = 20 * TOLERANCE[dtype]
+        one = assert_agrees(step, carry, xs, weights, width, tol)
+        full = batch % width == 0
+        assert one.plan.copied == 0 and ("Total" in kinds_of(one)) >= full
+
+
+@pytest.mark.parametrize("shape, axis", [((4, 6, 8), 1), ((9, 16), 0), ((2, 3, 40), 1)])
+def test_several_sums_across_rows_of_one_loop(shape, axis, rng):
+    """With truth values and rows that are the same for all terms."""
+
+    def step(xp, carry, x, weights):
+        values = xp.tanh(xp.reshape(x, shape) + weights[0])
+        positive = xp.where(values > 0, values, 0)
+        sums = [xp.sum(v, axis) for v in (values, positive, values * positive)]
+        return [carry[0] + x], xp.concat([xp.reshape(s, (-1, shape[-1])) for s in sums])
+
+    size = int(np.prod(shape))
+    xs = rng.uniform(-1, 1, (2, size // shape[-1], shape[-1]))
+    row = rng.uniform(-1, 1, shape[-1:])
+    carry = carries(rng, 1, size // shape[-1], shape[-1])
+    one = assert_agrees(step, carry, xs, [row], width=8, tol=1e-13)
+    assert "Total" in kinds_of(one)
+
+
 # -- Python, and what there is no code for ---------------------------------------------
 
 

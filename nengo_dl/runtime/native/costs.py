@@ -28,6 +28,9 @@ CALL_SECONDS = 0.1
 #: element of a loop: on the safe side
 PRODUCT_SECONDS, ELEMENT_SECONDS = 0.1e-9, 0.2e-9
 
+#: the same for products of matrices that several items have in common (``batch``)
+SHARED_PRODUCT_SECONDS, SHARED_BY = 0.04e-9, 8
+
 #: seconds for leaving a probe out until its next sample, for each sample: one more call
 SAMPLE_SECONDS = 5e-6
 
@@ -64,15 +67,28 @@ def seconds_per_step(plan: Plan) -> float:
     ----------
     plan : Plan
     """
-    products = elements = 0
+    products = elements = 0.0
     for unit in plan.units:
         for ins in unit.instructions:
             if isinstance(ins.operation, Matmul):
-                products += prod(ins.outputs[0].shape) * ins.operands[0].shape[-1]
+                shape = ins.outputs[0].shape
+                each = product_seconds(shape[-1])
+                products += prod(shape) * ins.operands[0].shape[-1] * each
             else:
                 sizes = (prod(view.shape) for view in (*ins.operands, *ins.outputs))
                 elements += max(sizes, default=0)
-    return max(PRODUCT_SECONDS * products + ELEMENT_SECONDS * elements, 1e-9)
+    return max(products + ELEMENT_SECONDS * elements, 1e-9)
+
+
+def product_seconds(columns: int) -> float:
+    """About how long a multiplication with an entry of a matrix takes.
+
+    Parameters
+    ----------
+    columns : int
+        How many vectors the matrix is multiplied with at a time.
+    """
+    return SHARED_PRODUCT_SECONDS if columns >= SHARED_BY else PRODUCT_SECONDS
 
 
 #: units of a step beyond which those that do the same have their code in common: calls
@@ -88,11 +104,13 @@ def seconds_before_planning(work: Work) -> float:
     """About how long one step takes that has not been planned yet."""
     products, others = work.operations
     kernels = KERNEL_SECONDS * len(work.layout.groups())
-    return kernels + PRODUCT_SECONDS * products + OPERATION_SECONDS * others
+    each = product_seconds(work.batch)
+    return kernels + each * products + OPERATION_SECONDS * others
 
 
-#: seconds of a call from which on its blocks are run in several threads
-THREADS_SECONDS = 0.5e-3
+#: estimated seconds of a call from which on its blocks are run in several threads: to
+#: start and to await a second one takes 0.11 to 0.16 ms
+THREADS_SECONDS = 1e-3
 
 #: bytes of a row of a block at most, a cache line: what a block of more items carries is
 #: less often in the caches

@@ -26,8 +26,8 @@ from nengo_dl.runtime.numpy.codegen import Value, View
 #: what the machine code calls for a Python function: its number, and that of the step
 CALLBACK = ctypes.CFUNCTYPE(c_int32, c_int32, c_int64)
 
-#: arguments of the machine code: state, memory, what is fixed, inputs, outputs, steps, the
-#: callback
+#: arguments of the machine code: state, memory, what is fixed, inputs, outputs, steps,
+#: the callback
 ARGUMENTS = [*[c_void_p] * 5, c_int64, CALLBACK]
 
 
@@ -211,7 +211,7 @@ class NativeStep:
         self.refresh()
 
     def _of_first_block(self, values: np.ndarray) -> np.ndarray:
-        """The items of the first block, ``(..., size)``, of the ``(..., batch)`` given."""
+        """Of values ``(..., batch)``, those of the first block, ``(..., size)``."""
         if self._in_place:
             return np.array(values, self.dtype, order="C")
         block = np.empty((*values.shape[:-1], self.division.size), self.dtype)
@@ -244,7 +244,10 @@ class NativeStep:
 
     def _carried(self, value: Value) -> np.ndarray:
         """What is carried under one name, ``(blocks, rows, items)``."""
-        strides = (self._stride, *(s * value.dtype.itemsize for s in in_order(value.shape)))
+        strides = (
+            self._stride,
+            *(s * value.dtype.itemsize for s in in_order(value.shape)),
+        )
         shape, (_, start) = (self.division.count, *value.shape), self.places.of(value)
         return np.ndarray(shape, value.dtype, self.state, start, strides)
 
@@ -352,7 +355,9 @@ class NativeStep:
 
         def run(k: int, thread: int) -> None:
             place = self._workplaces[thread]
-            given = place.given((steps, rows.shape[1] if self._row else 0, size), self.dtype)
+            given = place.given(
+                (steps, rows.shape[1] if self._row else 0, size), self.dtype
+            )
             results = place.results((steps, *self._y_shape), self.dtype)
             if self._row:
                 division.put(rows, k, given)

@@ -1,7 +1,8 @@
 """From a plan to the text of a function that runs many steps.
 
-``i64 run(ptr state, ptr memory, ptr fixed, ptr inputs, ptr outputs, i64 steps, ptr call)``
-returns how many steps came to their end: fewer than asked for if a Python function failed.
+``i64 run(ptr state, ptr memory, ptr fixed, ptr inputs, ptr outputs, i64 steps, ptr
+call)`` returns how many steps came to their end: fewer than asked for if a Python
+function failed.
 
 Each kind of instruction has one function that writes its code, and makes itself known
 with `writes`; `.loops` writes what is fused.
