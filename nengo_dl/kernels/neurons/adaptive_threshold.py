@@ -9,6 +9,7 @@ import numpy as np
 
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
+from nengo_dl.kernels.neurons.lif import leaked
 from nengo_dl.models.neurons import AdaptiveThresholdLIF, AdaptiveThresholdLIFRate
 
 
@@ -126,9 +127,7 @@ class AdaptiveThresholdLIFKernel(NeuronKernel):
         theta = xp.materialize(theta * p.kept)
         threshold = theta + 1
         refractory_time = self.detached(xp, p, refractory_time) - p.dt
-        active = xp.clip(p.dt - refractory_time, 0, p.dt)
-        decay = xp.expm1(active * p.minus_rate, bound=p.largest_exponent)
-        voltage = xp.materialize(voltage - (current - voltage) * decay)
+        voltage = leaked(xp, p, current, voltage, refractory_time)
         spiked = voltage > threshold
         zero, one = xp.zeros_like(voltage), xp.ones_like(voltage)
         # which part of the way to the current lies above the threshold; a voltage that

@@ -16,7 +16,7 @@ from nengo.builder.signal import Signal
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.algebra import with_gradients
 from nengo_dl.kernels.neurons.base import NeuronKernel, neuron_kernels
-from nengo_dl.kernels.neurons.lif import LIFKernel
+from nengo_dl.kernels.neurons.lif import LIFKernel, leaked
 from nengo_dl.neurons import SoftLIFRate
 from nengo_dl.notices import label_of, warn
 
@@ -188,9 +188,7 @@ class LoihiLIFKernel(LIFKernel):
     ) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         refractory_time = self.detached(xp, p, refractory_time) - p.dt
-        active = xp.clip(p.dt - refractory_time, 0, p.dt)
-        decay = xp.expm1(active * p.minus_rate, bound=p.largest_exponent)
-        voltage = xp.materialize(voltage - (current - voltage) * decay)
+        voltage = leaked(xp, p, current, voltage, refractory_time)
         spiked = voltage > 1
         zero = xp.zeros_like(voltage)
         spikes = xp.where(spiked, zero + p.spike, zero)
