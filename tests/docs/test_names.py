@@ -29,6 +29,9 @@ WRITTEN = ("docs/_build", "docs/benchmarks/")
 
 FOLDERS = "docs|examples|nengo_dl|tests"
 
+#: where pages that name a file of Python mean it to be
+FOUND_IN = ("", "nengo_dl", "examples")
+
 
 def text_of(page):
     """A page without its blocks of code."""
@@ -70,6 +73,9 @@ def missing_files(page, text):
     for path in re.findall(rf"``((?:{FOLDERS})/[\w./*]+)``", text):
         if not path.startswith(WRITTEN) and not list(ROOT.glob(path.rstrip("/"))):
             yield path
+    for path in re.findall(r"``([\w/]+\.py)``", text):
+        if not any((ROOT / folder / path).exists() for folder in FOUND_IN):
+            yield path
     for target in re.findall(r"`[^`<]+ <([^>]+)>`__?", text):
         if target.startswith("https://") or target in anchors(text):
             continue
@@ -96,5 +102,7 @@ def test_problems_are_found():
     assert list(unknown_names(text)) == ["nengo_dl.nothing", "sim.fitt"]
     text = "``docs/no.rst`` ``docs/*.rst`` `a <b.rst>`_ `c <https://c.d>`_"
     assert list(missing_files("page", text)) == ["docs/no.rst", "b.rst"]
+    text = "``compiler/plan.py`` ``compiler/plans.py`` ``noxfile.py``"
+    assert list(missing_files("page", text)) == ["compiler/plans.py"]
     text = "A title\n=======\n\n`a <#a-title>`_, `b <#b-title>`_"
     assert list(missing_files("page", text)) == ["#b-title"]
