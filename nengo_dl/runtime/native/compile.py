@@ -73,7 +73,7 @@ class Module:
         ctypes function
             It keeps the machine code alive.
         """
-        function = ctypes.CFUNCTYPE(result, *arguments)(self.address(name))
+        function: Any = ctypes.CFUNCTYPE(result, *arguments)(self.address(name))
         function.module = self
         return function
 

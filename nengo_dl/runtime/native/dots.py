@@ -74,18 +74,20 @@ def total_of(ins: Instruction) -> Instruction | None:
     return Instruction(Total(shape, len(shape) - 1), [a, b], ins.outputs)
 
 
-def axes_of_total(ins: Instruction) -> tuple[Axes, list[Axes]]:
-    """The axes of a `Total`, those of its tail apart, and the strides of its operands."""
+def axes_of_total(ins: Instruction) -> tuple[Axes, list[Axes], Axes]:
+    """The axes of a `Total`, those of its tail apart; strides of operands; the tail."""
     total = ins.operation
+    assert isinstance(total, Total)
     shape, axis = total.shape, total.axis
     table = [broadcast_strides(view, shape) for view in ins.operands]
     own = in_order((*shape[:axis], 1, *shape[axis + 1 :]))
     own = (*own[:axis], 0, *own[axis + 1 :])
     axes, table = joined(shape, [*table, own])
-    return axes, table[:-1]
+    return axes, table[:-1], total.tail
 
 
 def computed(ins: Instruction) -> list[View]:
     """The operands of which each element is used once: they may be in registers."""
+    assert isinstance(ins.operation, Total)
     size = prod(ins.operation.shape)
     return [view for view in ins.operands if view.whole and prod(view.shape) == size]

@@ -11,7 +11,7 @@ from nengo_dl.runtime.native import functions
 from nengo_dl.runtime.native.code import Code
 from nengo_dl.runtime.native.recorder import Bounded
 from nengo_dl.runtime.numpy.codegen import Instruction, View
-from nengo_dl.runtime.numpy.namespace import Copy, Select
+from nengo_dl.runtime.numpy.namespace import Copy, Select, Ufunc
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def compute(code: Code, ins: Instruction, args: Sequence[Operand]) -> str:
         condition, a, b = args
         choose = code.select_mask if a.truth and b.truth else code.select
         return choose(_truth(code, condition), a.name, b.name)
+    assert isinstance(operation, Ufunc)  # there are no others
     function = operation.function
     name = function.__name__
     if isinstance(function, Bounded):
@@ -67,7 +68,8 @@ def compute(code: Code, ins: Instruction, args: Sequence[Operand]) -> str:
     if name in EXTREMES:
         if args[0].is_number:
             names.reverse()
-        return EXTREMES[name](code, *names, any(x.is_number for x in args))
+        a, b = names
+        return EXTREMES[name](code, a, b, any(x.is_number for x in args))
     if name not in UFUNCS:
         raise Unsupported(f"there is no machine code for numpy.{name}")
     return UFUNCS[name](code, *names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,18 +47,20 @@ class NativeExecutor(StepwiseExecutor):
         items = costs.items_of_block(task.layout, batch, dtype, host_width(dtype))
         make = partial(NativeStep, items=items)
         super().__init__(task, make, NativeStep.beside_it, items)
-        longest = max(1, int(costs.CALL_SECONDS / self.program.seconds))
+        #: the program, as what it is
+        self._native = cast(NativeStep, self.program)
+        longest = max(1, int(costs.CALL_SECONDS / self._native.seconds))
         self.longest = min(self.longest, longest)
 
     def _room(self, steps: int) -> np.ndarray:
-        return self.program.room(steps)
+        return self._native.room(steps)
 
     def _stretch(self, rows: np.ndarray, out: np.ndarray) -> None:
         if stepwise.waiting.came is not None:
             stepwise.waiting.check()
         self._done += self.journal.advance(rows, out)
-        if self.program.python.failure is not None:
-            self.program.python.raise_failure()
+        if self._native.python.failure is not None:
+            self._native.python.raise_failure()
 
 
 @cache

@@ -68,7 +68,8 @@ class _Loop:
         axes, table = joined(unit.axes, [*table, *(by_row for _ in totals)])
         if not axes:
             axes, table = (1,), [(0,) for _ in table]
-        self.axes, self.table = axes, table
+        self.axes: Axes = axes
+        self.table: list[Axes] = table
         views = list(loads.values())
         self.items = [view.value.dtype.itemsize for view in views]
         self.items += [out.dtype.itemsize for out in (*self.stores, *totals)]
@@ -181,7 +182,8 @@ class _Loop:
         ``rows`` are the places of operands and results for some steps of the axis before
         these two.
         """
-        code, (n, inner), many = self.code, self.axes[-2:], len(self.totals)
+        code, many = self.code, len(self.totals)
+        n, inner = self.axes[-2], self.axes[-1]
         rows = [self._moved(pointers, -1, start) for pointers in rows]
         # ragged vectors only come last, where the start is known
         left = inner - start if isinstance(start, int) else inner
@@ -275,7 +277,11 @@ class _Loop:
             store(values[out].name, place, mask)
         after = []
         for terms, old in zip(factors, sums, strict=True):
-            new = code.fma(*terms, old) if terms[1:] else code.op("fadd", *terms, old)
+            first, *others = terms
+            if others:
+                new = code.fma(first, others[0], old)
+            else:
+                new = code.op("fadd", first, old)
             after.append(new if mask is None else code.select(mask, new, old))
         return after
 

@@ -209,8 +209,9 @@ def _gather_sums(program: Program) -> None:
     def only(view: View, kind: type[Operation]) -> Instruction | None:
         """What computes a view, if nothing else reads it."""
         ins = makers.get(view.value)
-        fits = ins is not None and uses[view.value] == 1 and view.whole
-        return ins if fits and isinstance(ins.operation, kind) else None
+        if ins is None or uses[view.value] > 1 or not view.whole:
+            return None
+        return ins if isinstance(ins.operation, kind) else None
 
     gone: set[Instruction] = set()
     for ins in program.instructions:

@@ -103,6 +103,7 @@ def _columns(writer: Writer, a: View) -> str:
 def gather(writer: Writer, ins: Instruction) -> None:
     """Weighted sums of rows."""
     x, weights = ins.operands
+    assert isinstance(ins.operation, Gathered)
     index, (out,) = ins.operation.index, ins.outputs
     code, (terms, n) = writer.code, index.shape
     if not out.nbytes:

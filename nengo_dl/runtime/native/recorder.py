@@ -31,6 +31,11 @@ class Bounded:
         return self.function(*args)
 
 
+def _bounded(function: np.ufunc, bound: float | None) -> Any:
+    """A function, for arguments of a known size if there is a bound."""
+    return function if bound is None else Bounded(function, bound)
+
+
 class NativeRecorder(NumpyRecorder):
     """Takes down what a step does, in the form that machine code is made of.
 
@@ -44,11 +49,11 @@ class NativeRecorder(NumpyRecorder):
 
     def expm1(self, x: Any, bound: float | None = None) -> Any:
         """See `.ArrayNamespace.expm1`."""
-        return self._ufunc(np.expm1 if bound is None else Bounded(np.expm1, bound), x)
+        return self._ufunc(_bounded(np.expm1, bound), x)
 
     def log1p(self, x: Any, bound: float | None = None) -> Any:
         """See `.ArrayNamespace.log1p`."""
-        return self._ufunc(np.log1p if bound is None else Bounded(np.log1p, bound), x)
+        return self._ufunc(_bounded(np.log1p, bound), x)
 
     def _select(self, condition: Any, a: Any, b: Any) -> Any:
         return NumpyNamespace._select(self, condition, a, b)

@@ -25,6 +25,7 @@ WENT_WELL = 1
 def take(writer: Writer, ins: Instruction) -> None:
     """Copy rows, by a table of where they begin."""
     (view,), (out,) = ins.operands, ins.outputs
+    assert isinstance(ins.operation, Take)
     code, index = writer.code, ins.operation.index
     row = prod(view.shape[1:]) * out.dtype.itemsize
     begin = np.ascontiguousarray(index.ravel() * row, np.uint32)
@@ -56,6 +57,7 @@ def embed(writer: Writer, ins: Instruction) -> None:
     """Zeros everywhere, then the operand in its place."""
     (view,), (out,) = ins.operands, ins.outputs
     code, item = writer.code, out.dtype.itemsize
+    assert isinstance(ins.operation, Embed)
     numbers = np.arange(prod(out.shape)).reshape(out.shape)[ins.operation.place]
     theirs = tuple(s // numbers.itemsize for s in numbers.strides)
     axes, (source, target) = joined(numbers.shape, [in_order(numbers.shape), theirs])
@@ -79,6 +81,7 @@ def embed(writer: Writer, ins: Instruction) -> None:
 def add_up(writer: Writer, ins: Instruction) -> None:
     """Sums over one axis: along vectors if it is the last one, else across them."""
     (view,), (out,) = ins.operands, ins.outputs
+    assert isinstance(ins.operation, Sum)
     code, axis, shape = writer.code, ins.operation.axis, view.shape
     outer, n, inner = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
     source, target = writer.operand(view), writer.result(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from ctypes import c_int32, c_int64, c_void_p
+from functools import partial
 from math import prod
 from typing import Any, NoReturn
 
@@ -39,7 +40,11 @@ class _Calls:
 
     def call(self, function: Callable, *args: Any) -> None:
         """Add a function."""
-        self.functions.append(function)
+        self.functions.append(partial(function, *args) if args else function)
+
+    def assign(self, target: np.ndarray, source: np.ndarray) -> None:
+        """Add a function that copies an array."""
+        self.functions.append(lambda: np.copyto(target, source))
 
 
 class Python:

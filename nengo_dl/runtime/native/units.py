@@ -185,8 +185,7 @@ class Plan:
         total = total_of(ins)
         if total is None:
             return False
-        axes, table = axes_of_total(total)
-        tail = total.operation.tail
+        axes, table, tail = axes_of_total(total)
         for view in computed(total):
             i = self.unit_of.get(view.value)
             if i is None or not self.units[i].fused or view.value in self.parts:
