@@ -9,7 +9,7 @@ import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +34,9 @@ from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import get_setting, resolve_keep_history
 from nengo_dl.models.plasticity import refuse_transforms
 from nengo_dl.notices import label_of, warn
+from nengo_dl.runtime.choice import forward_form
 from nengo_dl.runtime.executor import Sampling
+from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.run import progress, real_number
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from nengo import Probe
     from nengo.utils.progress import ProgressBar
 
+    from nengo_dl.simulator.simulator import Simulator
     from nengo_dl.training.parameters import ParameterStore
 
 #: a device as TensorFlow writes it: kind and number of "/job:x/task:0/device:GPU:1"
@@ -180,6 +183,30 @@ def strategies(network: Network | None) -> Strategies:
     """The settings of a network that choose among strategies of the compiler."""
     names = ("planner", "sorter", "simplifications")
     return Strategies(**{name: get_setting(network, name) for name in names})
+
+
+def new_program(
+    sim: Simulator, parameters: ParameterStore, logs: dict[Probe, ProbeLog]
+) -> Program:
+    """The built network of a simulator, to be compiled as its settings say."""
+    setting = partial(get_setting, sim.network)
+    program = Program(
+        sim.model,
+        parameters,
+        sim.minibatch_size or 1,
+        sim.dtype,
+        jit=setting("jit"),
+        unroll=sim.unroll_simulation,
+        device=sim.device,
+        use_loop=setting("use_loop"),
+        strategies=strategies(sim.network),
+        observed=parameters.learned,
+        form=forward_form(setting("learning_phase"), setting("spiking_training")),
+        executor=setting("executor"),
+        tensor_float_32=setting("tensor_float_32"),
+    )
+    program.sampling = sampling_of(logs)
+    return program
 
 
 def available_device(device: str | None) -> str | None:

@@ -24,9 +24,7 @@ from nengo_dl.config import (
     warn_misplaced_settings,
 )
 from nengo_dl.notices import checks_keywords, label_of, warn
-from nengo_dl.runtime.choice import forward_form
 from nengo_dl.runtime.observation import Observation
-from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.arguments import (
     CompileArguments,
     EvaluateArguments,
@@ -36,13 +34,12 @@ from nengo_dl.simulator.arguments import (
 from nengo_dl.simulator.building import (
     available_device,
     built_model,
+    new_program,
     no_attribute,
     pass_on_advice,
     positive_int,
     probe_logs,
-    sampling_of,
     seed_number,
-    strategies,
     warn_of_overflow,
 )
 from nengo_dl.simulator.data import SignalValues, count, summary
@@ -60,6 +57,7 @@ if TYPE_CHECKING:
     from nengo.utils.progress import ProgressBar
     from typing_extensions import Self, Unpack
 
+    from nengo_dl.runtime.program import Program
     from nengo_dl.simulator.arguments import OlderOptions, RunArguments, StepArguments
     from nengo_dl.training.tensor_graph import TensorGraph
 
@@ -180,8 +178,7 @@ class Simulator:
         logs = probe_logs(model, network, batch, self.dtype)
         nodes = nodes_names(input_nodes(network))
         self._turns = Turns(model)
-        program = self._new_program(parameters)
-        program.sampling = sampling_of(logs)
+        program = new_program(self, parameters, logs)
         self._live = LiveState(program, parameters, seed)
         about = (network, model, self._live)
         self._run = Run(*about, logs, nodes, self._turns, batch is None)
@@ -191,28 +188,6 @@ class Simulator:
         self._trainer = Trainer(*about, nodes, *more)
         self._files = Files(self._run)
         self._defaults = contextlib.ExitStack()
-
-    def _new_program(self, parameters: ParameterStore) -> Program:
-        """The network, to be compiled as its settings say."""
-        network = self.network
-        phase, trains_spikes = (
-            get_setting(network, name) for name in ("learning_phase", "spiking_training")
-        )
-        return Program(
-            self.model,
-            parameters,
-            self.minibatch_size or 1,
-            self.dtype,
-            jit=get_setting(network, "jit"),
-            unroll=self.unroll_simulation,
-            device=self.device,
-            use_loop=get_setting(network, "use_loop"),
-            strategies=strategies(network),
-            observed=parameters.learned,
-            form=forward_form(phase, trains_spikes),
-            executor=get_setting(network, "executor"),
-            tensor_float_32=get_setting(network, "tensor_float_32"),
-        )
 
     # state -----------------------------------------------------------------------
 

@@ -188,7 +188,7 @@ def test_progress_bars_are_closed_if_something_fails(monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("in the build")
 
-    for name in ("nengo.builder.Model.build", "nengo_dl.simulator.simulator.Program"):
+    for name in ("nengo.builder.Model.build", "nengo_dl.simulator.building.Program"):
         bar = Strict()
         with monkeypatch.context() as patch:
             patch.setattr(name, fail)
