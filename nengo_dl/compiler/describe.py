@@ -192,19 +192,11 @@ def page(
 
     Parameters
     ----------
-    layout : Layout
+    layout, reports, operators, itemsize, batch, history
+        As for `describe`.
     graph : Graph
         What the layout was made of.
-    reports : sequence of PassReport
-    operators : int
-        Number of operators of the Nengo model.
-    itemsize : int
-        Bytes of one number.
-    batch : int
-        Number of batch items.
     title : str
-    history : iterable of str
-        Lines about how often the network was compiled.
 
     Returns
     -------

@@ -46,6 +46,20 @@ def test_python_around_the_loop_agrees_with_core(minibatch_size, allclose):
             assert all(allclose(item, core.data[probe], atol=1e-9) for item in items)
 
 
+def test_a_shorter_run_takes_the_loop_that_was_compiled(allclose):
+    net = network()
+    with nengo.Simulator(net, progress_bar=False) as core:
+        core.run_steps(300)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(200)
+        (executor,) = sim._program.executors
+        assert executor.has_compiled(200) and executor.has_compiled(100)
+        assert not executor.has_compiled(1000)
+        sim.run_steps(100)
+        assert executor.compiled.chunk(100) == executor.compiled.chunk(200) == 256
+        assert allclose(sim.data[net.last], core.data[net.last], atol=1e-9)
+
+
 def failing(at, calls):
     """A function that raises at one step, and notes the times of its calls."""
 
