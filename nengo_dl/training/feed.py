@@ -23,26 +23,21 @@ class Batches(Iterator):
     ----------
     feed : Feed
         What they are cut out of.
-
-    Attributes
-    ----------
-    next : int
-        Number of items that were given so far.
     """
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self.next = 0
+        self._next = 0
         self._numbers: Any = None
 
     def __next__(self) -> Any:
-        feed, first = self.feed, self.next
+        feed, first = self.feed, self._next
         if first >= feed.items:
             raise StopIteration
         if feed.order is not None and self._numbers is None:
             self._numbers = feed.order()  # as the epoch begins, and not before
-        self.next = min(first + feed.size, feed.items)
-        chosen: Any = slice(first, self.next)
+        self._next = min(first + feed.size, feed.items)
+        chosen: Any = slice(first, self._next)
         if self._numbers is not None:
             chosen = self._numbers[chosen]
         with np.errstate(over="ignore"):  # the numbers were checked, in their own types
@@ -70,6 +65,11 @@ class Feed(DataAdapter):
     order : callable, optional
         Gives the numbers of all items in the order of the present epoch. Default: as they
         are.
+
+    Attributes
+    ----------
+    step, program : callable or None
+        The step that batches went to last, and its program for them.
     """
 
     def __init__(
@@ -80,6 +80,8 @@ class Feed(DataAdapter):
         order: Callable[[], np.ndarray] | None = None,
     ) -> None:
         self.size, self.order = size, order
+        self.step: Any = None
+        self.program: Any = None
         self.items = len(next(iter(parts[0].values())))
         self.parts = tuple(
             [(n, (a, dtype if a.dtype.kind == "f" else a.dtype)) for n, a in part.items()]
@@ -88,10 +90,11 @@ class Feed(DataAdapter):
 
     @property
     def spec(self) -> Any:
-        """What batches are like, with any number of items."""
+        """What all batches are like, with any number of items if the last has fewer."""
+        items = None if self.has_partial_batch else self.size
         return tuple(
             {
-                name: tf.TensorSpec((None, *array.shape[1:]), dtype)
+                name: tf.TensorSpec((items, *array.shape[1:]), dtype)
                 for name, (array, dtype) in part
             }
             for part in self.parts
@@ -154,7 +157,7 @@ class StepOnBatches:
         if not isinstance(iterator, Batches):
             return self._of_keras(iterator)
         feed = iterator.feed
-        if feed.has_partial_batch and not iterator.next:
-            # else the last batch would be traced by itself
-            self._step.get_concrete_function(feed.spec)
-        return self._step(next(iterator))
+        if feed.step is not self:  # found once, and not for each batch
+            feed.step = self
+            feed.program = self._step.get_concrete_function(feed.spec)
+        return feed.program(next(iterator))
