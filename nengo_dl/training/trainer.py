@@ -230,6 +230,8 @@ class Trainer:
             _check_one_batch(count, side.program.batch, where)
             del arguments["batch_size"]
         self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
+        if method == "predict" and not streams and side.model.takes_batches:
+            data = {"x": self._feed(_parts(data), arguments.pop("batch_size"))}
         with self._calls(side, stateful, streams, losses=False, spiking=spiking):
             outputs = getattr(side.model, method)(**data, **arguments)
         return self._by_probe(outputs, where)
