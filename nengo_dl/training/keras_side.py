@@ -326,13 +326,14 @@ class KerasSide:
         training: bool = False,
         losses: bool = True,
         spiking: bool | None = None,
+        tests: bool = True,
     ) -> Iterator[None]:
         """Context of calls of the model: hand the state over, and take it back.
 
         ``stateful``: whether the state is carried from call to call and kept. Validation
         in between always starts from the state at the beginning, and keeps nothing.
         ``losses``: whether they are asked for. ``spiking``: how neurons run where nothing
-        is trained, see `.form_of`.
+        is trained, see `.form_of`. ``tests``: whether it may be tested while it trains.
         """
         live = self.live
         live.pull()
@@ -348,7 +349,7 @@ class KerasSide:
             stack.enter_context(without_warnings_of_retracing())
             stack.enter_context(self.form(spiking))
             variant = self.layer.variant(training, losses)
-            others = [self.layer.variant(False)] if training else []
+            others = [self.layer.variant(False)] if training and tests else []
             for each in [variant, *others]:
                 each.begin(live.n_steps, stateful and each is variant)
                 stack.enter_context(each.xp.reraise_host_errors())

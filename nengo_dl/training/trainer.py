@@ -164,8 +164,13 @@ class Trainer:
         if one_shape:
             data, order = self._in_batches(side, data, arguments)
         self._feed_validation(side, arguments)
-        callbacks = _callbacks(side, arguments.pop("callbacks", None), order)
-        calls = self._calls(side, stateful, streams, training=True, spiking=spiking)
+        given = arguments.pop("callbacks", None)
+        # callbacks may evaluate
+        tests = bool(given) or arguments.get("validation_data") is not None
+        callbacks = _callbacks(side, given, order)
+        calls = self._calls(
+            side, stateful, streams, training=True, spiking=spiking, tests=tests
+        )
         with callbacks as all_callbacks, calls:
             history = side.model.fit(**data, callbacks=all_callbacks, **arguments)
         history.history = Results(history.history, self.names)
@@ -329,13 +334,14 @@ class Trainer:
         training: bool = False,
         losses: bool = True,
         spiking: bool | None = None,
+        tests: bool = True,
     ) -> Iterator[None]:
-        """Context of a call of Keras."""
+        """Context of a call of Keras, see `KerasSide.calls`."""
         self.live.parameters.version += 1  # learned values may change
         with contextlib.ExitStack() as stack:
             for stream in streams:
                 stack.enter_context(stream.errors())
-            with side.calls(stateful, training, losses, spiking):
+            with side.calls(stateful, training, losses, spiking, tests):
                 yield
         for stream in streams:
             if stream.stateful:
