@@ -60,6 +60,28 @@ def as_loss(loss: Any) -> Any:
     return FunctionLoss(found, name if name.isidentifier() else "loss")
 
 
+class MeanLoss(keras.metrics.Mean):
+    """The mean of numbers, each of a batch and weighted by its items.
+
+    The same numbers as those of the class above, from a third of its operations: that one
+    asks of each value how its shape goes with that of the weights.
+    """
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Add the value of a batch."""
+        values = tf.convert_to_tensor(values)
+        if sample_weight is None or values.shape.rank != 0:
+            super().update_state(values, sample_weight)
+            return
+        weight = tf.cast(sample_weight, self.dtype)
+        self.total.assign_add(tf.cast(values, self.dtype) * weight)
+        self.count.assign_add(weight)
+
+    def result(self) -> Any:
+        """The mean so far."""
+        return tf.math.divide_no_nan(self.total.value, self.count.value)
+
+
 class ProbeLoss:
     """The loss of one probe, its weight in the sum, and its mean over the batches.
 
@@ -73,7 +95,7 @@ class ProbeLoss:
         self.name = name
         self.loss = as_loss(loss)
         self.weight = 1.0 if weight is None else weight
-        self.mean = keras.metrics.Mean(name=f"{name}_loss")
+        self.mean = MeanLoss(name=f"{name}_loss")
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The weighted loss of one batch, as a scalar; the mean is of the unweighted."""
@@ -132,6 +154,7 @@ class NengoModel(TrainsSome, keras.Model):
         super().compile(
             optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs
         )
+        self._loss_tracker = MeanLoss(name="loss")
         losses, weights = self._by_probe(loss), self._by_probe(loss_weights)
         compared = {}
         for values in (losses, kwargs.get("metrics"), kwargs.get("weighted_metrics")):

@@ -235,16 +235,20 @@ class Variant:
         ``following``: the state after the call. ``items``: number of batch items that the
         call was given; the others stay as they are.
         """
-        given = tf.range(self.program.batch)[None] < items
+        batch, given = self.program.batch, None
+        if not isinstance(items, int) or items < batch:
+            given = tf.range(batch)[None] < items
+        carrying = tf.convert_to_tensor(self.carrying)
         started = [tf.stop_gradient(array) for array in self.started.add(self.state)]
         for variable, new, before, learned in zip(
             self.state, following, started, self.learned, strict=True
         ):
-            kept = tf.logical_and(tf.logical_or(self.carrying, learned), given)
+            kept = tf.logical_or(carrying, learned) if learned.any() else carrying
+            kept = kept if given is None else tf.logical_and(kept, given)
             variable.assign(tf.where(kept, tf.stop_gradient(new), before))
         self.started.took()
         n_steps = tf.cast(n_steps, tf.int64)
-        self.first_step.assign_add(tf.where(self.carrying, n_steps, 0))
+        self.first_step.assign_add(tf.where(carrying, n_steps, 0))
 
 
 def _digits(x):
@@ -441,26 +445,29 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         )
         self._check_items(some.shape[0], items)
         outputs: Any
-        following = []
+        following, whole = [], some.shape[0] == self.program.batch
         if variant.feed_forward:
             outputs = self._feed_forward(variant, inputs)
         else:
             weights = [self.banks.pack(w) for w in variant.layout.weights]
             rows = self._given(variant, inputs, items)
-            whole = some.shape[0] == self.program.batch
             given = None if whole or not variant.batchwise else items
             outputs, following = self._run(variant, rows, weights, bool(training), given)
         variant.keep(following, items, n_steps)
         result = {}
         for probe, first, shape in variant.layout.probes:
-            rows = slice(first, first + int(np.prod(shape)))
+            size = int(np.prod(shape))
+            columns = outputs
+            if outputs.shape[1] != size:
+                columns = outputs[:, first : first + size]
             every = self.keep_history.get(probe, True)
             if variant.feed_forward:
-                y = tf.reshape(outputs[:, rows], (items, n_steps, *shape))
+                y = tf.reshape(columns, (items, n_steps, *shape))
                 y = y if every else y[:, -1:]
             else:
-                y = outputs if every else outputs[-1:]
-                y = tf.transpose(y[:, rows], (2, 0, 1))[:items]
+                y = columns if every else columns[-1:]
+                y = tf.transpose(y, (2, 0, 1))
+                y = y if whole else y[:items]
                 y = tf.reshape(y, (items, n_steps if every else 1, *shape))
             y.set_shape((None, some.shape[1] if every else 1, *shape))
             if probe in self.probe_names:
@@ -520,7 +527,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             parts.append(tf.ensure_shape(x, (some.shape[1], source.size, batch)))
         if not parts:
             return tf.zeros((n_steps, 0, batch), dtype)
-        return tf.concat(parts, 1)
+        return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
 
     def _check_items(self, known, items):
         batch = self.program.batch

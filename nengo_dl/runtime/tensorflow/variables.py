@@ -109,13 +109,13 @@ class ParameterBanks:
     def tensor(self, ref: ParameterRef) -> tf.Tensor:
         """A parameter, or a part of it, as a differentiable tensor."""
         number, i = self.place[ref.key]
-        value = dense(tf.convert_to_tensor(self.variables[number].value))
+        value = tf.convert_to_tensor(self.variables[number].value)
         value = tf.cast(value, self.store.dtype)
         if len(self.signals[number]) > 1:
             value = value[i]
         if ref.index is not None:
             value = tf.gather(tf.reshape(value, [-1]), ref.index.ravel())
-        return tf.reshape(value, ref.shape)
+        return tf.reshape(value, ref.shape)  # which makes it `dense`
 
     def pack(self, weight: Weight) -> tf.Tensor:
         """A program's argument as a differentiable tensor."""
@@ -128,7 +128,7 @@ class ParameterBanks:
             else:
                 rows = [self.place[item.key][1] for item in items]
                 several = [self._slices(bank, rows)]
-            parts += [tf.reshape(part, shape) for part in several]
+            parts += [_reshaped(part, shape) for part in several]
         return parts[0] if len(parts) == 1 else tf.concat(parts, 0)
 
     def _bank(self, item):
@@ -150,6 +150,14 @@ class ParameterBanks:
         if rows != list(range(first, stop)):
             return tf.gather(bank, rows)
         return bank if stop - first == bank.shape[0] else bank[first:stop]
+
+
+def _reshaped(value: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
+    """A value of a shape with one -1, as it is if that is its own."""
+    size = value.shape.num_elements()
+    rest = int(np.prod(shape[1:]))
+    same = size is not None and value.shape == (size // max(rest, 1), *shape[1:])
+    return value if same else tf.reshape(value, shape)
 
 
 def dense(value: tf.Tensor) -> tf.Tensor:
