@@ -89,6 +89,13 @@ def test_of_generators(sim, kind):
     check(raised(sim, kind, x=batches(), y=None), kind)
 
 
+def test_nothing_tunes_how_generators_are_read():
+    data = originals.of_generator(lambda: iter([1, 2]), tf.TensorSpec((), tf.int64))
+    assert data.options().autotune.enabled is False
+    assert data.prefetch(1).options().autotune.enabled is False
+    assert [int(value) for value in data] == [1, 2]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_datasets(sim, kind):
     x = tf.ones((2, 1, 1))

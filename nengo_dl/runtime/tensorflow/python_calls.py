@@ -66,6 +66,12 @@ def of_generator(elements: Callable[[], Iterator], signature: Any) -> tf.data.Da
     """
     held = _Held(elements)
     data: Any = tf.data.Dataset.from_generator(_weakly(held), output_signature=signature)
+    # Nothing here runs in parallel and could be tuned. The thread that would tune it may
+    # miss that its iterator ends, and lets what deletes the iterator, the garbage
+    # collector perhaps, wait for as long as the data have been read, up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    data = data.with_options(options)
     data._nengo_dl_elements = held
     return data
 
