@@ -21,11 +21,15 @@ THREAD_VARIABLES = (
 
 
 def pytest_configure(config):
-    """Share the cores among the test processes.
+    """Share the cores among the test processes, and collect garbage seldom.
 
     The main process runs this before it starts the workers, and they inherit its
     environment, so it is in time even for libraries that a pytest plugin imports.
+
+    The garbage collector is to look less often: imports and traces make millions of
+    objects that stay. What is left of a module of tests is collected at its end.
     """
+    gc.set_threshold(50_000, 20, 50)
     if hasattr(config, "workerinput"):
         return
     os.environ.setdefault("MPLBACKEND", "Agg")  # figures without windows
@@ -78,6 +82,30 @@ def one_stack_for_all_operations():
     stack = tf_stack.extract_stack()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf_stack, "extract_stack", lambda stacklevel=1: stack)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_tunes_data():
+    """Let no thread of TensorFlow tune how the data of a test are read.
+
+    Each iterator over data has one, which sleeps between its looks at them: twice as long
+    each time, up to a minute. It is woken when the iterator is deleted, but may look for
+    the reason before that is written, and then sleeps on. What deletes the iterator waits
+    for it, mostly the garbage collector in a later test: for two minutes on busy cores.
+    """
+    dataset_ops = sys.modules.get("tensorflow.python.data.ops.dataset_ops")
+    data = getattr(dataset_ops, "DatasetV2", None)
+    if not hasattr(data, "_apply_debug_options"):
+        yield  # not imported, or another release has it elsewhere
+        return
+    as_read = data._apply_debug_options
+    options = dataset_ops.options_lib.Options()
+    options.autotune.enabled = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            data, "_apply_debug_options", lambda self: as_read(self).with_options(options)
+        )
         yield
 
 
