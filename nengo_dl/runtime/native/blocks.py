@@ -64,17 +64,40 @@ class Division:
         if many < self.size:
             block[..., many:] = items[..., -1:]
 
+    def pairs(self, values: np.ndarray, blocks: np.ndarray) -> list[tuple]:
+        """Views of ``(..., batch)`` and ``(count, ..., size)`` on the same items.
+
+        Each is a pair of arrays of one shape.
+        """
+        lead, (full, rest) = values.shape[:-1], divmod(self.batch, self.size)
+        found = []
+        if full:
+            many = values[..., : full * self.size].reshape(*lead, full, self.size)
+            n = len(lead)
+            found.append((many.transpose(n, *range(n), n + 1), blocks[:full]))
+        if rest:
+            found.append((values[..., full * self.size :], blocks[full][..., :rest]))
+        return found
+
+    def padding(self, values: np.ndarray, blocks: np.ndarray) -> list[tuple]:
+        """The same for places beyond the batch, which have what the last item has."""
+        rest = self.batch % self.size
+        return [(values[..., -1:], blocks[-1][..., rest:])] if rest else []
+
     def spread(self, values: np.ndarray, blocks: np.ndarray) -> None:
         """Copy ``(..., batch)`` to ``(count, ..., size)``."""
-        for k, block in enumerate(blocks):
-            self.put(values, k, block)
+        for items, places in self.pairs(values, blocks) + self.padding(values, blocks):
+            places[...] = items
+
+    def collect(self, blocks: np.ndarray, values: np.ndarray) -> None:
+        """Copy ``(count, ..., size)`` to ``(..., batch)``."""
+        for items, places in self.pairs(values, blocks):
+            items[...] = places
 
     def collected(self, blocks: np.ndarray) -> np.ndarray:
         """The items of ``(count, ..., size)`` as ``(..., batch)``, a copy."""
         values = np.empty((*blocks.shape[1:-1], self.batch), blocks.dtype)
-        for k, block in enumerate(blocks):
-            items = self.items(k)
-            values[..., items] = block[..., : items.stop - items.start]
+        self.collect(blocks, values)
         return values
 
 

@@ -31,6 +31,9 @@ CALLBACK = ctypes.CFUNCTYPE(c_int32, c_int32, c_int64)
 #: the callback
 ARGUMENTS = [*[c_void_p] * 5, c_int64, CALLBACK]
 
+#: and, for all blocks, how many they are, and bytes between their states, inputs, results
+OF_BLOCKS = [*ARGUMENTS, *[c_int64] * 4]
+
 
 class _Calls:
     """What `HostCall.emit` writes to: a list of functions without arguments."""
@@ -231,13 +234,17 @@ class NativeStep:
         self._y_shape = (0, self.division.size) if y is None else y.shape
         self._workplaces = [Workplace(places.memory.size)]
         self.memory, self.fixed = self._workplaces[0].memory, aligned(places.fixed.size)
-        self._result = aligned(0 if y is None else y.nbytes)
+        self._given_back = 0 if y is None else y.nbytes
+        self._result = aligned(count * self._given_back)
         self._stride = places.state.size
         if beside is not None:
             self.state, self._carries = beside.state, beside._carries
             self._given, self.x = beside._given, beside.x
         else:
-            self.state, self._given = aligned(count * self._stride), aligned(self._row)
+            self.state, self._given = (
+                aligned(count * self._stride),
+                aligned(count * self._row),
+            )
             self._carries = [self._carried(value) for value in self.plan.program.carry]
             shape = (given[0], self.batch)
             block = self._given if self._in_place else None
@@ -246,6 +253,16 @@ class NativeStep:
             self.y = np.ndarray(self._y_shape, self.dtype, self._result)
         else:
             self.y = np.empty((self._y_shape[0], self.batch), self.dtype)
+            self._to_blocks, self._from_blocks = self._copies(given)
+
+    def _copies(self, given: tuple[int, ...]) -> tuple[list[tuple], list[tuple]]:
+        """What is copied before and after a single step: from where, and where to."""
+        division, inputs = self.division, []
+        if self.x is not None:
+            blocks = np.ndarray((division.count, *given), self.dtype, self._given)
+            inputs = division.pairs(self.x, blocks) + division.padding(self.x, blocks)
+        blocks = np.ndarray((division.count, *self._y_shape), self.dtype, self._result)
+        return inputs, [pair[::-1] for pair in division.pairs(self.y, blocks)]
 
     def _carried(self, value: Value) -> np.ndarray:
         """What is carried under one name, ``(blocks, rows, items)``."""
@@ -258,7 +275,9 @@ class NativeStep:
 
     def _bind(self, writer: Writer) -> None:
         """Compile, and bind the calls of Python functions to memory."""
-        self._run = compile_text(self.text).function("run", c_int64, ARGUMENTS)
+        module = compile_text(self.text)
+        self._run = module.function("run", c_int64, ARGUMENTS)
+        self._run_blocks = module.function("blocks", None, OF_BLOCKS)
         calls = _Calls()
         for ins in writer.hosts:
             args, outs = (
@@ -271,6 +290,8 @@ class NativeStep:
         blocks = self.state, self.memory, self.fixed, self._given, self._result
         places = (block.ctypes.data for block in blocks)
         self._single = (*places, 1, self._callback)
+        apart = self._stride, self._row, self._given_back
+        self._single_blocks = (*self._single, self.division.count, *apart)
 
     @property
     def carry(self) -> list[np.ndarray]:
@@ -301,9 +322,15 @@ class NativeStep:
 
     def __call__(self) -> None:
         """Run one step, from `x` to `y`."""
-        if not self._in_place:
-            x = np.empty((0, self.batch)) if self.x is None else self.x
-            self.advance(x[None], self.y[None])
+        if not self._in_place and self.seconds >= costs.THREADS_SECONDS:
+            x = np.empty((0, self.batch), self.dtype) if self.x is None else self.x
+            self._advance_blocks(x[None], self.y[None])
+        elif not self._in_place:
+            for source, target in self._to_blocks:
+                target[...] = source
+            self._run_blocks(*self._single_blocks)
+            for source, target in self._from_blocks:
+                target[...] = source
         elif self._run(*self._single) != 1:
             self.python.raise_failure()
 
@@ -355,15 +382,19 @@ class NativeStep:
 
     def _advance_blocks(self, rows: np.ndarray, out: np.ndarray) -> int:
         """Run many steps of each block, in threads if there is enough to do."""
-        steps, (state, _, fixed, *_) = len(rows), self._single
-        division, size = self.division, self.division.size
+        threads, steps = 1, len(rows)
+        if steps * self.seconds >= costs.THREADS_SECONDS:
+            threads = min(self.division.count, processors())
+        if threads == 1:
+            self._advance_in_order(rows, out)
+            return steps
+        while len(self._workplaces) < threads:
+            self._workplaces.append(Workplace(self.places.memory.size))
+        (state, _, fixed, *_), division = self._single, self.division
 
         def run(k: int, thread: int) -> None:
             place = self._workplaces[thread]
-            given = place.given(
-                (steps, rows.shape[1] if self._row else 0, size), self.dtype
-            )
-            results = place.results((steps, *self._y_shape), self.dtype)
+            given, results = self._rooms(place, steps, ())
             if self._row:
                 division.put(rows, k, given)
             self._run(
@@ -373,13 +404,27 @@ class NativeStep:
             items = division.items(k)
             out[..., items] = results[..., : items.stop - items.start]
 
-        threads = 1
-        if steps * self.seconds >= costs.THREADS_SECONDS:
-            threads = min(division.count, processors())
-        while len(self._workplaces) < threads:
-            self._workplaces.append(Workplace(self.places.memory.size))
         in_threads(division.count, threads, run)
         return steps
+
+    def _advance_in_order(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Run many steps of one block after the other."""
+        division, steps = self.division, len(rows)
+        given, results = self._rooms(self._workplaces[0], steps, (division.count,))
+        if self._row:
+            division.spread(rows, given)
+        places = given.ctypes.data, results.ctypes.data, steps, self._callback
+        apart = self._stride, steps * self._row, steps * self._given_back
+        self._run_blocks(*self._single[:3], *places, division.count, *apart)
+        division.collect(results, out)
+
+    def _rooms(
+        self, place: Workplace, steps: int, lead: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """For what some steps of blocks are given, and for what they give."""
+        n_in = 0 if self.x is None else len(self.x)
+        given = place.given((*lead, steps, n_in, self.division.size), self.dtype)
+        return given, place.results((*lead, steps, *self._y_shape), self.dtype)
 
     @classmethod
     def beside_it(

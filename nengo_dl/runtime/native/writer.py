@@ -2,7 +2,9 @@
 
 ``i64 run(ptr state, ptr memory, ptr fixed, ptr inputs, ptr outputs, i64 steps, ptr
 call)`` returns how many steps came to their end: fewer than asked for if a Python
-function failed.
+function failed. ``void blocks(..., i64 count, i64 apart, i64 in, i64 out)`` has the same
+parameters, the number of blocks, and how many bytes their states, inputs and outputs are
+apart: it calls ``run`` for one block after the other.
 
 Each kind of instruction has one function that writes its code, and makes itself known
 with `writes`; `.loops` writes what is fused.
@@ -26,6 +28,9 @@ from nengo_dl.runtime.numpy.namespace import HostCall, Operation
 #: the parameters of the function
 PARAMETERS = ("ptr %state", "ptr %memory", "ptr %fixed", "ptr %inputs", "ptr %outputs")
 PARAMETERS += ("i64 %steps", "ptr %call")
+
+#: and those of the other one
+OF_BLOCKS = (*PARAMETERS, "i64 %count", "i64 %apart", "i64 %in", "i64 %out")
 
 _WRITERS: dict[type[Operation], Callable[[Writer, Instruction], None]] = {}
 
@@ -113,7 +118,22 @@ class Writer:
                 write = self._apart if many and not python else self._unit
                 write(unit, write_loop)
         run = code.function("run", PARAMETERS, "i64 %steps")
-        return module_text([*self._parts.values(), run])
+        return module_text([*self._parts.values(), run, self._blocks()])
+
+    def _blocks(self) -> Function:
+        """The function that runs one block after the other."""
+        code = Code(self.code.dtype, self.plan.width)
+        with code.loop("%count") as loop:
+            strides = {"%state": "%apart", "%inputs": "%in", "%outputs": "%out"}
+            arguments = []
+            for parameter in PARAMETERS:
+                kind, name = parameter.split()
+                if name in strides:
+                    shift = code.emit(f"mul nsw i64 {loop.i}, {strides[name]}")
+                    name = code.at(name, shift)
+                arguments.append(f"{kind} {name}")
+            code.call("@run", *arguments, result="i64")
+        return code.function("blocks", OF_BLOCKS)
 
     def _unit(self, unit: Unit, write_loop: Callable[[Writer, Any], None]) -> None:
         """Write the code of one unit."""
