@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
+from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import blocks, costs
 from nengo_dl.runtime.native import step as steps
 from nengo_dl.runtime.native.blocks import Division, in_threads, processors
@@ -95,6 +96,14 @@ def test_steps_without_inputs_or_results(rng, allclose):
     one()
     assert one.advance(np.empty((2, 0, 5)), one.room(2)) == 2
     assert allclose(one.carry[0], state / 8)
+
+
+def test_functions_are_not_called_block_by_block():
+    def calls(xp, carry, x, weights):
+        return carry, xp.host_call(lambda arrays: [arrays[0]], [carry[0]], [2])[0]
+
+    with pytest.raises(Unsupported, match="all of a batch at once"):
+        NativeStep(calls, [np.zeros((2, 5))], None, 5, [], "float64", items=2)
 
 
 @pytest.mark.parametrize("threads", (2, 3, 7))
@@ -199,10 +208,9 @@ def test_processors_that_may_be_used(limit, count, monkeypatch):
 # -- simulators ------------------------------------------------------------------------
 
 
-def layout(host=False):
-    return SimpleNamespace(
-        groups=lambda: [SimpleNamespace(kernel=SimpleNamespace(host=host))]
-    )
+def layout(host=False, tensorflow=False):
+    group = SimpleNamespace(kernel=SimpleNamespace(host=host, tensorflow=tensorflow))
+    return SimpleNamespace(groups=lambda: [group])
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,8 @@ def test_items_of_a_block(batch, width, items):
     """A function of network and batch; where Python is called they stay together."""
     single = np.dtype("float32")
     assert costs.items_of_block(layout(), batch, single, width) == items
-    assert costs.items_of_block(layout(host=True), batch, single, width) == batch
+    for calls in (layout(host=True), layout(tensorflow=True)):
+        assert costs.items_of_block(calls, batch, single, width) == batch
 
 
 @pytest.mark.parametrize("batch", (3, 20))

@@ -138,7 +138,8 @@ def items_of_block(layout: Layout, batch: int, dtype: np.dtype, width: int) -> i
     width : int
         Numbers in a vector.
     """
-    if any(group.kernel.host for group in layout.groups()):
+    kernels = [group.kernel for group in layout.groups()]
+    if any(kernel.host or kernel.tensorflow for kernel in kernels):
         return batch
     most = max(width, ROW_BYTES // dtype.itemsize)
     prices = {1: ALONE * batch}

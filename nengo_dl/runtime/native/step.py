@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native import products as _products  # noqa: F401  (makes itself known)
 from nengo_dl.runtime.native.axes import in_order
@@ -210,6 +211,8 @@ class NativeStep:
         self.plan = Plan(recorder.program, width or host_width(self.dtype))
         writer = Writer(self.plan, self.dtype, self._row)
         self.text = writer.text(write_loop)
+        if writer.hosts and not self._in_place:
+            raise Unsupported("Python functions are called for all of a batch at once")
         self.places = writer.places
         self.seconds = self.division.count * costs.seconds_per_step(self.plan)
         self._make_memory(writer.places, given.shape, beside)
