@@ -40,6 +40,9 @@ from nengo_dl.compiler.traits import Kernel
 #: of numbers of elements: half the memory of what NumPy takes by itself
 INDEX = np.int32
 
+#: from how many elements on it is worth a look whether they are all equal
+MANY = 1024
+
 
 class Kind(IntEnum):
     """What an element is; see the table in this module's docstring."""
@@ -279,8 +282,9 @@ class Graph:
         ):
             chosen = self.kind == kind
             owner[chosen] = numbers[owner[chosen]] if numbers.size else -1
-        terms = np.repeat(elements, self.fan_in)
-        ptr = np.append(INDEX(0), np.cumsum(self.fan_in[elements], dtype=INDEX))
+        fan_in = self.fan_in
+        terms = np.repeat(elements, fan_in)
+        ptr = np.append(INDEX(0), np.cumsum(fan_in[elements], dtype=INDEX))
         return replace(
             self,
             kind=self.kind[elements],
@@ -381,8 +385,11 @@ class GraphBuilder:
         return elements
 
     def constant(self, values: ArrayLike) -> np.ndarray:
-        """Elements that hold ``values`` (flattened)."""
+        """Elements that hold ``values`` (flattened); one for many that are equal."""
         values = np.asarray(values, np.float64).ravel()
+        bits = values.view(np.int64)
+        if bits.size >= MANY and (bits == bits[0]).all():
+            return np.full(bits.size, self.constant(values[:1])[0], INDEX)
         return self._add(Kind.CONSTANT, values.size, value=values)
 
     def state(
@@ -416,7 +423,9 @@ class GraphBuilder:
         self.counter += 1
         block = self.counter if order is None else order
         elements = self._add(Kind.SUM, bias.size, value=bias, block=block)
-        self._terms.append((rows + elements[0] if bias.size else rows, src, scale))
+        rows = np.array(rows, INDEX)  # a copy
+        rows += elements[0] if bias.size else 0
+        self._terms.append((rows, np.asarray(src, INDEX), scale))
         return elements
 
     def node(
@@ -464,13 +473,7 @@ class GraphBuilder:
         next_elements = self._column("next", INDEX)
         for elements, successors in next_states:
             next_elements[elements] = successors
-        base = self._base
-        rows = [t[0] for t in self._terms]
-        src, scale = [t[1] for t in self._terms], [t[2] for t in self._terms]
-        if base is not None:
-            rows, src = [base.term_owner, *rows], [base.src, *src]
-            scale = [base.scale, *scale]
-        empty = np.zeros(0, INDEX)
+        base, empty = self._base, np.zeros(0, INDEX)
         graph = Graph(
             kind=self._column("kind", np.int8),
             owner=self._column("owner", INDEX),
@@ -487,11 +490,14 @@ class GraphBuilder:
             states=tuple(states) or (base.states if base is not None else ()),
             notes=base.notes if base is not None else (),
         )
-        return graph.with_terms(
-            np.concatenate([empty, *rows]).astype(INDEX, copy=False),
-            np.concatenate([empty, *src]).astype(INDEX, copy=False),
-            np.concatenate([np.zeros(0), *scale]),
-        )
+        self._runs.clear()  # of large networks they are as large as the graph
+        terms = [(empty, empty, np.zeros(0)), *self._terms]
+        self._terms.clear()
+        if base is not None:
+            terms.insert(0, (base.term_owner, base.src, base.scale))
+        rows, src, scale = map(list, zip(*terms))
+        del terms
+        return graph.with_terms(*(_joined(parts) for parts in (rows, src, scale)))
 
     def _column(self, name: str, dtype) -> np.ndarray:
         """One per-element array out of the collected runs."""
@@ -504,6 +510,13 @@ class GraphBuilder:
             out[first : first + run.size] = getattr(run, name)
             first += run.size
         return out
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Arrays one after the other, which are not held any longer."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 # which elements depend on which -------------------------------------------------------

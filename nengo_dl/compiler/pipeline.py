@@ -115,7 +115,9 @@ def compile_model(
         named.append((add_digits.__name__, last))
     for name, transform in named:
         started = time.perf_counter()
-        graph = transform(graph)
+        held = [graph]
+        del graph  # a pass holds it as long as it needs it, and no longer
+        graph = transform(held.pop())
         reports.append(PassReport.of(name, graph, time.perf_counter() - started))
         logger.debug("%s", reports[-1])
         if checked:

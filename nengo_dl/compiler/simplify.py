@@ -15,6 +15,7 @@ from nengo.exceptions import BuildError, ValidationError
 
 from nengo_dl.compiler.costs import COUNTERS, SPARSE_ROW
 from nengo_dl.compiler.graph import (
+    INDEX,
     Graph,
     GraphBuilder,
     GraphError,
@@ -66,12 +67,13 @@ def prune(graph: Graph) -> Graph:
     frontier += [r.elements[r.elements >= 0] for r in graph.states if r.observed]
     _visit_nodes(graph, effects, node_seen, frontier)
     sources = (*graph.inputs, *graph.parameters)
-    place = np.zeros(graph.size, np.int64)
+    place = np.zeros(graph.size, INDEX)
     while frontier:  # each round costs what it reaches, however large the graph is
         fresh = np.concatenate(frontier)
         fresh = fresh[~needed[fresh]]
-        place[fresh] = np.arange(fresh.size)
-        fresh = fresh[place[fresh] == np.arange(fresh.size)]  # each of them once
+        number = np.arange(fresh.size, dtype=INDEX)
+        place[fresh] = number
+        fresh = fresh[place[fresh] == number]  # each of them once
         needed[fresh] = True
         frontier = []
         kind = graph.kind[fresh]
@@ -93,6 +95,7 @@ def prune(graph: Graph) -> Graph:
     for source in sources:  # as a whole
         here = slice(source.start, source.start + source.size)
         needed[here] = needed[here].any()
+    del place, frontier
     complete = needed.all() and node_seen.all()
     return graph if complete else graph.keep(needed)
 

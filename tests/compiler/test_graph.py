@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.compiler.graph import (
+    MANY,
     Graph,
     GraphBuilder,
     Kind,
@@ -111,6 +112,19 @@ def test_values_are_flattened():
     b = GraphBuilder()
     c, s = b.constant([[1, 2], [3, 4]]), b.state(np.full((2, 1), 5))
     assert np.array_equal(b.build(next_states=[(s, c[:2])]).value, [1, 2, 3, 4, 5, 5])
+
+
+def test_many_equal_constants_are_one_element():
+    builder = GraphBuilder()
+    equal = np.full(MANY, 0.5)
+    signed = np.where(np.arange(MANY) == 7, -0.0, 0.0)
+    elements = [builder.constant(equal), builder.constant(signed)]
+    few = builder.constant(equal[:-1])
+    assert [e.size for e in (*elements, few)] == [MANY, MANY, MANY - 1]
+    assert builder.size == 1 + MANY + MANY - 1
+    graph = builder.build()
+    for found, values in zip(elements, (equal, signed), strict=True):
+        assert graph.value[found].tobytes() == values.tobytes()
 
 
 def test_empty_builder_gives_an_empty_graph():

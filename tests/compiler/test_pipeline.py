@@ -1,6 +1,8 @@
 """The whole compiler: passes in their order, checked where that is asked for."""
 
 import logging
+import weakref
+from dataclasses import replace
 
 import nengo
 import numpy as np
@@ -181,3 +183,20 @@ def test_training_form_compiles(allclose):
     got = run_split(arrange(compiled.graph), {source.signal: x}, 20)
     agree(allclose, got[:, :, 0], expected)
     assert got.max() > 0
+
+
+def test_graphs_of_earlier_passes_are_let_go():
+    """Of large networks each takes hundreds of MB."""
+    seen = []
+
+    def first(graph):
+        seen.append(weakref.ref(graph))
+        return replace(graph)
+
+    def second(graph):
+        assert seen[0]() is None and graph is not None
+        return graph
+
+    model = Model()
+    model.build(networks.processes())
+    assert compile_model(model, passes=(first, second)).graph.size > 0
