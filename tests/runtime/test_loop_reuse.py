@@ -158,7 +158,7 @@ def test_training_shares_the_loop(fresh, allclose):
     for losses, _ in shared:
         assert len(set(losses)) == 3  # it learns
     assert shared[0][0] != shared[1][0]
-    assert len(fresh) == 2  # one for inference, whose outputs Keras looks at
+    assert len(fresh) == 1  # none for tests, which nobody asked for
 
 
 SPIKES = {"spiking_training": True}
