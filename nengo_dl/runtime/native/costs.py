@@ -109,8 +109,9 @@ def seconds_before_planning(work: Work) -> float:
 
 
 #: estimated seconds of a call from which on its blocks are run in several threads: to
-#: start and to await a second one takes 0.11 to 0.16 ms
-THREADS_SECONDS = 1e-3
+#: start and to await a second one takes 0.11 to 0.16 ms, and 0.3 to 0.5 ms where other
+#: processes want the processors, too
+THREADS_SECONDS = 3e-3
 
 #: bytes of a row of a block at most, a cache line: what a block of more items carries is
 #: less often in the caches
