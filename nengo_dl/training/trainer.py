@@ -509,7 +509,7 @@ def _parts(data: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _named(parts: tuple[Any, ...]) -> dict[str, Any]:
-    """The same as arguments for Keras."""
+    """Name data, targets and weights as the arguments of Keras are named."""
     return dict(zip(("x", "y", "sample_weight"), parts, strict=False))
 
 

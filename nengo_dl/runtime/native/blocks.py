@@ -80,7 +80,10 @@ class Division:
         return found
 
     def padding(self, values: np.ndarray, blocks: np.ndarray) -> list[tuple]:
-        """The same for places beyond the batch, which have what the last item has."""
+        """Views of the last item and of places beyond the batch, which have what it has.
+
+        They are pairs of arrays that broadcast, see `pairs`.
+        """
         rest = self.batch % self.size
         return [(values[..., -1:], blocks[-1][..., rest:])] if rest else []
 

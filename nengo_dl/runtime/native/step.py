@@ -121,7 +121,7 @@ class Workplace:
 
 
 def _enough(block: np.ndarray, nbytes: int) -> np.ndarray:
-    """So many bytes and some room: these, if there are enough."""
+    """A block of so many bytes and some room: the one at hand, if it is large enough."""
     return block if block.nbytes >= nbytes + ROOM else aligned(nbytes)
 
 
@@ -222,7 +222,7 @@ class NativeStep:
         self.refresh()
 
     def _of_first_block(self, values: np.ndarray) -> np.ndarray:
-        """Of values ``(..., batch)``, those of the first block, ``(..., size)``."""
+        """Take the first block, ``(..., size)``, out of values ``(..., batch)``."""
         if self._in_place:
             return np.array(values, self.dtype, order="C")
         block = np.empty((*values.shape[:-1], self.division.size), self.dtype)
