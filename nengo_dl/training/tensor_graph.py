@@ -309,7 +309,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         graph = program.compiled(self._use()).graph
         #: XLA cannot compile what calls Python, as Keras asks it to where there is a GPU
         self.supports_jit = not (
-            program.hosts or any(node.kernel.host for node in graph.nodes)
+            any(source.key in program.hosts for source in graph.inputs)
+            or any(node.kernel.host for node in graph.nodes)
         )
         used = used_signals(graph)
         self.banks = ParameterBanks(self, store, used)

@@ -344,3 +344,17 @@ def test_keras_is_not_asked_to_compile_what_calls_python(monkeypatch):
         assert sim.predict(x, callbacks=[keras.callbacks.Callback()])[probe].max() == 2
         around = keras.Model(model.inputs, model(model.inputs))
         assert not around.jit_compile
+
+
+def test_functions_that_nothing_depends_on_do_not_keep_keras_from_compiling():
+    with nengo.Network() as net:
+        inp = nengo.Node([0.0])
+        nengo.Node(lambda t: t)
+        nengo.Connection(inp, nengo.Node(lambda t, x: None, size_in=1), synapse=None)
+        nengo.Probe(inp)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        assert not sim.tensor_graph.supports_jit  # one of them is called
+    net.nodes.pop()
+    net.connections.clear()
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        assert sim.tensor_graph.supports_jit
