@@ -22,7 +22,7 @@ PACKAGE = "nengo_dl"
 # folder. What stands side by side on a floor does not know of each other.
 FLOORS = (
     ("environment", "version", "surrogates", "notices"),
-    ("settings", "program_cache"),
+    ("settings", "program_cache", "archives"),
     ("config", "neurons", "dists", "losses", "models", "analysis"),
     ("compiler",),
     ("kernels",),
@@ -42,6 +42,7 @@ FLOORS = (
 # and the kernels get their array functions handed in, so TensorFlow is not among them.
 THIRD_PARTY = {
     "environment": set(),
+    "archives": {"numpy"},
     "program_cache": set(),
     "version": set(),
     "neurons": {"numpy", "nengo"},

@@ -11,6 +11,9 @@ from types import ModuleType
 
 #: path of a module in files of older releases -> where its names are now
 MOVED = {
+    "nengo_dl.simulator.archives": "nengo_dl.archives",
+    "nengo_dl.simulator.host_state": "nengo_dl.runtime.python_state",
+    "nengo_dl.simulator.plain": "nengo_dl.archives",
     "nengo_dl.compiler.planners": "nengo_dl.compat.graph_optimizer",
     "nengo_dl.compiler.simplifications": "nengo_dl.compat.graph_optimizer",
     "nengo_dl.compiler.sorters": "nengo_dl.compat.graph_optimizer",
@@ -48,10 +51,9 @@ JOINED = {
         "variables": "parameter_banks starting_values",
     },
     "simulator": {
-        "archives": "plain",
         "building": "checks decoder_cache decoders",
         "data": "signals summary",
-        "files": "host_state numbered_names",
+        "files": "numbered_names",
         "objects": "params_io",
         "run": "progress",
         "saving": "pickling",

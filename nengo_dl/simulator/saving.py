@@ -16,9 +16,13 @@ from nengo_dl.compiler.lowering import signal_index
 from nengo_dl.kernels.callbacks import CapturedState, Contents
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Program
+from nengo_dl.runtime.python_state import (
+    host_label,
+    python_state,
+    restore_python_state,
+)
 from nengo_dl.simulator import files, objects
 from nengo_dl.simulator.data import RecordedSteps
-from nengo_dl.simulator.files import host_label
 from nengo_dl.simulator.objects import fixed_gains
 from nengo_dl.training.advice import check_parameters, checked
 from nengo_dl.training.parameters import Parameter
@@ -62,7 +66,7 @@ class Files:
             values.update(self._state_by_name())
             values.update(self._idle_by_name())
             about = (self.live.process_seed, self.live.n_steps)
-            values.update(files.python_state(self.live.program, *about))
+            values.update(python_state(self.live.program, *about))
         files.save(path, values)
 
     def load(self, path: Any, include_state: bool) -> None:
@@ -79,7 +83,7 @@ class Files:
         if include_state:
             self._require_simulated(values)
             steps = int(values[files.STEPS][0])
-            seed = files.restore_python_state(program, values, path, steps)
+            seed = restore_python_state(program, values, path, steps)
             if seed is not None:
                 live.process_seed = seed
                 self.run.look_at_processes()

@@ -16,7 +16,7 @@ import pytest
 from nengo.exceptions import ValidationError
 
 import nengo_dl
-from nengo_dl.simulator import archives
+from nengo_dl import archives
 from nengo_dl.simulator.files import load, save
 from tests import networks
 
@@ -154,7 +154,7 @@ def test_errors_name_the_file_of_the_user(tmp_path, monkeypatch):
 KILLED = """
 import os, shutil, signal, sys
 import numpy as np
-from nengo_dl.simulator import archives
+from nengo_dl import archives
 
 def kill(*args):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from nengo_dl.simulator.archives import NotPlain, difference, from_arrays, to_arrays
+from nengo_dl.archives import NotPlain, difference, from_arrays, to_arrays
 
 DATA = [
     None,
