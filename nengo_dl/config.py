@@ -56,6 +56,13 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
     keep_history : bool
         False keeps only the last step of a probe's data (default: True). Afterwards
         ``net.config[probe].keep_history`` sets it for one probe.
+    shared_learning : "sum", "mean" or None
+        What online learning rules do with the items of a batch. With None (default) each
+        item learns by itself. Otherwise all items have the same weights, and each step
+        changes them by the sum (or the mean) of what the items ask for: so a batch of
+        examples is learned from at once, by products of matrices. Afterwards
+        ``net.config[conn].shared_learning`` sets it for one connection; None there stands
+        above the network's setting. Batches have to be full.
     inference_only : bool
         True: the network will never be trained, so parameters may be folded and shared
         (default: False).
@@ -336,6 +343,26 @@ def resolve_penalties(network: nengo.Network, name: str) -> Any:
     choices = _choices(network, _own_objects, name)
     found = {obj: [*own, *by_class, None][0] for obj, own, by_class in choices}
     return {obj: function for obj, function in found.items() if function is not None}
+
+
+def resolve_shared_learning(network: nengo.Network) -> Any:
+    """``"sum"`` or ``"mean"`` by connection whose rules all items of a batch share.
+
+    A setting of the connection comes before one of its class; None is one, too.
+    """
+    found = {}
+    if not _is_given(network, "shared_learning"):
+        return found
+    for chain in _with_ancestors(network):
+        for conn in chain[0].connections:
+            own = [_object_setting(net, conn, "shared_learning") for net in chain]
+            of_class = [
+                _class_setting(net, type(conn), "shared_learning") for net in chain
+            ]
+            chosen = [value for values in (*own, *of_class) for value in values]
+            if conn.learning_rule_type is not None and chosen and chosen[0] is not None:
+                found[conn] = chosen[0]
+    return found
 
 
 def resolve_surrogates(network: nengo.Network) -> Any:

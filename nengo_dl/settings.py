@@ -136,6 +136,12 @@ SETTINGS = {
         None, "None or a function", _optional(_function), PENALIZED_CLASSES
     ),
     "keep_history": Setting(True, "True or False", _flag, (Probe,)),
+    "shared_learning": Setting(
+        None,
+        "None, 'sum' or 'mean'",
+        _optional(_word_or(("sum", "mean"), _no_other)),
+        (Connection,),
+    ),
     "inference_only": Setting(False, "True or False", _flag),
     "dtype": Setting("float32", "'float32' or 'float64'", _dtype),
     "stateful": Setting(True, "True or False", _flag),
@@ -188,6 +194,7 @@ class Settings(TypedDict, total=False):
     regularizer: Callable[..., Any] | None
     constraint: Callable[..., Any] | None
     keep_history: bool
+    shared_learning: Literal["sum", "mean"] | None
     inference_only: bool
     dtype: Literal["float32", "float64"]
     stateful: bool

@@ -164,7 +164,8 @@ class Reading:
 
     For a state, an entry is -1 where no element holds it any more. A state that is
     ``observed`` is looked at from outside whether or not a probe depends on it. One that
-    is ``written`` may be given other values from outside between two steps.
+    is ``written`` may be given other values from outside between two steps. One that is
+    ``common`` has one value for all items of a batch.
     """
 
     key: Hashable
@@ -172,6 +173,7 @@ class Reading:
     shape: tuple[int, ...]
     observed: bool = False
     written: bool = False
+    common: bool = False
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
     held = elements >= 0
     if not held.all():
         moved[~held] = -1
-    return Reading(reading.key, moved, reading.shape, reading.observed, reading.written)
+    return replace(reading, elements=moved)
 
 
 def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:

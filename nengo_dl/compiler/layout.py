@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import LONGEST_CONCAT
 from nengo_dl.compiler.graph import INDEX, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.plan import Batch, Plan, Stage
@@ -120,13 +121,22 @@ class StageLayout:
 
 @dataclass(frozen=True)
 class StateSlot:
-    """Where one signal's state is: carried array and row of each entry (-1: nowhere)."""
+    """Where one signal's state is: carried array and row of each entry (-1: nowhere).
+
+    One that is ``common`` to all items of a batch is in carried arrays of one column.
+    """
 
     key: Any
     shape: tuple[int, ...]
     carry: np.ndarray
     row: np.ndarray
     constant: np.ndarray
+    common: bool = False
+
+    @property
+    def carries(self) -> list[int]:
+        """The numbers of the carried arrays that it is in."""
+        return np.unique(self.carry[self.carry >= 0]).tolist()
 
 
 @dataclass(frozen=True)
@@ -295,11 +305,11 @@ class _Maker:
         self._place_inputs()
         outputs = {s: self._output_tensors(s) for s in Stage}
         carry, slots, copied = self._carry(outputs[Stage.LOOP])
-        fed = self._loop_input(copied[1], wanted)
+        fed = self._loop_input(copied, wanted)
         self._stage_groups(Stage.BEFORE, outputs)
         before = self._finish(Stage.BEFORE, self.views[Stage.BEFORE].read(fed))
         self._stage_groups(Stage.LOOP, outputs)
-        next_state = self._next_state(outputs[Stage.LOOP], carry, copied)
+        next_state = self._next_state(carry)
         reported = self._loop_output(wanted)
         result = self.views[Stage.LOOP].read(reported)
         loop = self._finish(Stage.LOOP, result, next_state)
@@ -396,16 +406,18 @@ class _Maker:
             view.tensor[states[mine]] = number_of[t]
             view.row[states[mine]] = row[mine]
         rest = states[~adopts]
-        if rest.size:
-            self._carried(carry, None, graph.value[rest], rest)
-        return carry, self._slots(carry), (rest, graph.next[rest])
+        once = common_elements(graph)[rest]
+        for copied in (rest[~once], rest[once]):
+            if copied.size:
+                self._carried(carry, copied, graph.value[copied])
+        return carry, self._slots(carry), graph.next[rest]
 
-    def _carried(self, carry, tensor, initial, elements=None) -> int:
+    def _carried(self, carry, tensor, initial) -> int:
         number = self.tensor(initial.size)
         self.sources[Stage.LOOP][("carry", len(carry))] = number
         carry.append((tensor, initial))
-        if elements is not None:
-            self.views[Stage.LOOP].place(elements, number)
+        if isinstance(tensor, np.ndarray):  # elements that are copied
+            self.views[Stage.LOOP].place(tensor, number)
         return number
 
     def _slots(self, carry) -> tuple[StateSlot, ...]:
@@ -431,7 +443,8 @@ class _Maker:
             fixed = graph.kind[e] == Kind.CONSTANT
             constant[held[fixed]] = graph.value[e[fixed]]
             carry, constant = _uniform(carry), _uniform(constant)
-            slots.append(StateSlot(reading.key, reading.shape, carry, row, constant))
+            key, shape, common = reading.key, reading.shape, reading.common
+            slots.append(StateSlot(key, shape, carry, row, constant, common))
         return tuple(slots)
 
     # between the stages ------------------------------------------------------------
@@ -466,12 +479,12 @@ class _Maker:
         """Whether everything happens in the loop, probes included."""
         return bool((self.plan.stages.element == Stage.LOOP).all())
 
-    def _next_state(self, tensors, carry, copied) -> tuple[Read, ...]:
-        """What each carried array becomes at the end of the step."""
-        reads = []
+    def _next_state(self, carry) -> tuple[Read, ...]:
+        """What each carried array becomes: a tensor, or copies of elements."""
+        view, reads = self.views[Stage.LOOP], []
         for tensor, initial in carry:
-            if tensor is None:
-                reads.append(self.views[Stage.LOOP].read(copied[1]))
+            if isinstance(tensor, np.ndarray):
+                reads.append(view.read(self.graph.next[tensor]))
             else:
                 reads.append(Read(((tensor, 0, initial.size),), None, initial.size))
         return tuple(reads)

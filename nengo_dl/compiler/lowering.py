@@ -27,6 +27,7 @@ from nengo.exceptions import BuildError
 from nengo.utils.numpy import is_spmatrix
 from numpy.typing import ArrayLike
 
+from nengo_dl.compiler.common import check_common
 from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef, Reading
 from nengo_dl.compiler.plan import operator_order
 from nengo_dl.compiler.traits import Kernel, refuse_abstract
@@ -364,6 +365,8 @@ class LoweringOptions:
         Those that operators write are states of the graph, and stay in it.
     written : frozenset of Signal
         Base signals among those whose state is given other values between two steps.
+    common : mapping
+        Base signal -> `Common`: what is learned of all items of a batch together.
     """
 
     training: bool = False
@@ -377,6 +380,7 @@ class LoweringOptions:
     individual: frozenset = frozenset()
     observed: frozenset = frozenset()
     written: frozenset = frozenset()
+    common: Mapping = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -433,6 +437,7 @@ class Lowering:
         #: is this matrix times the state. None: it is kept in quite another form
         self.turned: dict[Signal, np.ndarray | None] = {}
         self._memo: dict[Hashable, Any] = {}
+        self._common = dict(options.common)
         self._given = defaultdict(list)
         for key in options.inputs:
             self._given[key.base].append(key)
@@ -540,7 +545,20 @@ class Lowering:
         self._current(signal.base)
         return self._states[signal.base][signal_index(signal)]
 
+    def joined(self, signal: Signal) -> str | None:
+        """How the items of a batch change a signal that they have in common.
+
+        ``"sum"``, ``"mean"``, or None: each item has a value of its own.
+        """
+        common = self._common.get(signal.base)
+        return None if common is None else common.how
+
     # writing ---------------------------------------------------------------------
+
+    def share(self, signal: Signal, like: Signal) -> None:
+        """A state is common to all items of a batch if another one is."""
+        if like.base in self._common:
+            self._common[signal.base] = self._common[like.base]
 
     def set(self, signal: Signal, elements: np.ndarray, index: Any = None) -> None:
         """A region of a signal takes the values of ``elements``."""
@@ -715,6 +733,7 @@ class Lowering:
                     base.shape,
                     observed=base in self._observed,
                     written=base in self.options.written,
+                    common=base in self._common,
                 )
                 for base, elements in self._states.items()
             ],
@@ -723,6 +742,7 @@ class Lowering:
                 for base, elements in self._states.items()
             ],
         )
+        check_common(graph, self._common)
         return Lowered(
             graph,
             tuple(self.sources),

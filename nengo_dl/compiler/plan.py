@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from nengo.exceptions import BuildError, ValidationError
 
+from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import CHEAP, LONG_SUM
 from nengo_dl.compiler.graph import Flow, Graph, Kind, Node
 from nengo_dl.compiler.traits import Kernel
@@ -278,7 +279,9 @@ def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
     pinned = [
         i
         for i, n in enumerate(graph.nodes)
-        if n.kernel.stepwise or (n.kernel.host and stepwise_python)
+        if n.kernel.stepwise
+        or n.kernel.joins_items
+        or (n.kernel.host and stepwise_python)
     ]
     for i in pinned:
         for start, size in graph.nodes[i].outputs:
@@ -426,12 +429,15 @@ def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:
     """Nodes, and pieces of sum blocks of one stage and level; which one owns what.
 
     Elements of a block may lie on different levels once equal values are shared. Pieces
-    of one level cannot depend on each other, so pieces have no cycles.
+    of one level cannot depend on each other, so pieces have no cycles. What all items of
+    a batch have in common is apart from the rest: it is computed once.
     """
     units: list[Operation] = []
     unit_of = np.full(graph.size, -1, np.int64)
+    common = common_elements(graph)
     for number, node in enumerate(graph.nodes):
-        key = ("node", node.kernel.merge_key(node))
+        once = bool(node.outputs) and bool(common[node.outputs[0][0]])
+        key = ("node", node.kernel.merge_key(node), once)
         units.append(Operation(key, node.order, int(split.node[number]), node))
         for start, size in node.outputs:
             unit_of[start : start + size] = number
@@ -439,13 +445,15 @@ def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:
     sums = np.flatnonzero(graph.kind == Kind.SUM)
     highest = int(level.max(initial=0)) + 1
     label = (graph.block[sums].astype(np.int64) * highest + level[sums]) * len(Stage)
-    _, piece = np.unique(label + split.element[sums], return_inverse=True)
+    label = (label + split.element[sums]) * 2 + common[sums]
+    _, piece = np.unique(label, return_inverse=True)
     order = np.argsort(piece, kind="stable")
     cuts = np.flatnonzero(np.diff(piece[order])) + 1
     for members in np.split(sums[order], cuts) if sums.size else ():
         unit_of[members] = len(units)
-        key = ("sum", len(units) if members.size >= LONG_SUM else -1)
         first = members[0]
+        apart = len(units) if members.size >= LONG_SUM else -1
+        key = ("sum", apart, bool(common[first]))
         unit = Operation(key, int(graph.block[first]), int(split.element[first]))
         unit.sums = members
         units.append(unit)

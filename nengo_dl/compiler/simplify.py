@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from nengo.exceptions import BuildError, ValidationError
 
+from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import COUNTERS, SPARSE_ROW
 from nengo_dl.compiler.graph import (
     INDEX,
@@ -337,6 +338,7 @@ def retime(graph: Graph) -> Graph:
     mapping = np.arange(graph.size)
     next_states, states = [], []
     held = np.full(graph.size, -1)  # the state that holds an element one step later
+    common = common_elements(graph)
     carried = np.flatnonzero(graph.next >= 0)[::-1]
     held[graph.next[carried]] = carried
     for reading in graph.states:
@@ -359,7 +361,13 @@ def retime(graph: Graph) -> Graph:
             state = builder.state(np.zeros(inputs.size))
             next_states.append((state, inputs))
             states.append(
-                replace(reading, key=(reading.key, k), elements=state, shape=inputs.shape)
+                replace(
+                    reading,
+                    key=(reading.key, k),
+                    elements=state,
+                    shape=inputs.shape,
+                    common=reading.common and bool(common[inputs].all()),
+                )
             )
             delayed.append(state)
         (out,) = builder.node(

@@ -65,6 +65,11 @@ class Kernel(ABC):
         Elementary operations for each output element, about.
     materialize : tuple of int
         Inputs that `step` reads more than once; see ``xp.materialize``.
+    joins_items : tuple of int
+        Inputs of which the items of a batch are put together: they have a column for each
+        item, and the outputs have one for all. All other inputs have one column, too, and
+        what is put together are whole batches of single steps, in the loop over time.
+        Empty for all but a few kernels.
     """
 
     name = "kernel"
@@ -83,6 +88,12 @@ class Kernel(ABC):
     merge_limit: int | None = None
     operations = 2
     materialize: tuple[int, ...] = ()
+    joins_items: tuple[int, ...] = ()
+
+    @property
+    def called_for_each(self) -> bool:
+        """Whether it calls something from outside, which has a column for each item."""
+        return self.host or self.tensorflow
 
     def static(self, node: Node) -> tuple[tuple[str, Hashable], ...]:
         """The parameters of a node that are neither vectors nor matrices."""

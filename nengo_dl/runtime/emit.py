@@ -86,7 +86,7 @@ class Emitter:
         for k, read in enumerate(group.reads):
             x = self.read(read, tensors)
             # what is called from outside is called for each item, also where all agree
-            if group.kernel.host or group.kernel.tensorflow:
+            if group.kernel.called_for_each or k in group.kernel.joins_items:
                 x = self._full(x)
             if k in group.kernel.materialize and x.shape[1] == self.batch:
                 x = self.xp.materialize(x)
@@ -99,13 +99,17 @@ class Emitter:
         return self.weights[value.number] if isinstance(value, WeightRef) else value
 
     def read(self, read: Read, tensors: Mapping[int, Any]) -> Any:
-        """Rows of one or several tensors as one array ``(n, batch)``."""
+        """Rows of one or several tensors as one array ``(n, batch)``.
+
+        It is ``(n, 1)`` if all items of the batch have them in common.
+        """
         xp = self.xp
-        parts = [self._part(t, a, b, tensors) for t, a, b in read.parts]
+        once = all(t == ZERO or tensors[t].shape[1] == 1 for t, _, _ in read.parts)
+        parts = [self._part(t, a, b, tensors, once) for t, a, b in read.parts]
         if len(parts) == 1:
             x = parts[0]
         else:
-            x = xp.concat([self._full(part) for part in parts])
+            x = xp.concat(parts if once else [self._full(part) for part in parts])
         if read.index is not None:
             x = xp.take(x, read.index.astype(np.int32))
         return x
@@ -130,9 +134,9 @@ class Emitter:
             return self.xp.zeros_like(self.like)
         return self.xp.zeros((1, self.batch))
 
-    def _part(self, tensor: int, start: int, stop: int, tensors):
+    def _part(self, tensor: int, start: int, stop: int, tensors, once: bool):
         if tensor == ZERO:
-            return self._zeros()
+            return self.xp.zeros((1, 1)) if once else self._zeros()
         x = tensors[tensor]
         if start == 0 and stop == self.layout.sizes[tensor]:
             return x
@@ -159,7 +163,11 @@ def loop_step(layout: Layout, batch: int) -> Callable:
         if "inputs" in stage.sources:
             sources[stage.sources["inputs"]] = x
         tensors = emitter.stage(stage, sources)
-        next_state = [emitter.rows(read, tensors) for read in stage.next_state]
+        next_state = []
+        for read, before in zip(stage.next_state, carry, strict=True):
+            # what all items have in common has one column
+            rows = emitter.read if before.shape[1] == 1 else emitter.rows
+            next_state.append(rows(read, tensors))
         return next_state, emitter.rows(stage.result, tensors)
 
     return step

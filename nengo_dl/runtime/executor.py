@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from nengo_dl.compiler.common import columns_of
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Layout, StateSlot, Weight, looking_at
 from nengo_dl.compiler.namespace import ArrayNamespace
@@ -170,7 +171,8 @@ class StateStore:
     """State of the simulation by signal, independent of any program's layout.
 
     A program that is about to run takes its carried arrays from here, and gives them
-    back when another one takes over. Values are arrays ``(size, batch)``.
+    back when another one takes over. Values are arrays ``(size, batch)``; ``(size, 1)``
+    of what all items have in common.
     """
 
     def __init__(self, batch: int, dtype: Any) -> None:
@@ -185,7 +187,10 @@ class StateStore:
     def load(
         self, slots: Iterable[StateSlot], initial: Iterable[np.ndarray]
     ) -> list[np.ndarray]:
-        """Carried arrays ``(rows, batch)`` for a layout.
+        """Carried arrays for a layout.
+
+        They are ``(rows, batch)``; ``(rows, 1)`` of what all items have in common, which
+        is what the first one has, if they differ.
 
         Parameters
         ----------
@@ -194,17 +199,19 @@ class StateStore:
         initial : iterable of ndarray
             First values of each carried array, for what was never stored.
         """
+        slots, initial = list(slots), list(initial)
+        columns = columns_of(slots, len(initial), self.batch)
         carry = [
-            np.repeat(values.astype(self.dtype)[:, None], self.batch, axis=1)
-            for values in initial
+            np.repeat(values.astype(self.dtype)[:, None], n, axis=1)
+            for values, n in zip(initial, columns, strict=True)
         ]
         for slot in slots:
             stored = self.values.get(slot.key)
             if stored is None:
                 continue
-            for number in np.unique(slot.carry[slot.carry >= 0]).tolist():
+            for number in slot.carries:
                 mine = slot.carry == number
-                carry[number][slot.row[mine]] = stored[mine]
+                carry[number][slot.row[mine]] = stored[mine][:, : columns[number]]
         return carry
 
     def save(self, slots: Iterable[StateSlot], carry: list[np.ndarray]) -> None:
@@ -218,12 +225,13 @@ class StateStore:
                 continue
             value = self.values.get(slot.key)
             if value is None:
-                value = np.zeros((slot.carry.size, self.batch), self.dtype)
+                columns = 1 if slot.common else self.batch
+                value = np.zeros((slot.carry.size, columns), self.dtype)
                 value[~np.isnan(slot.constant)] = slot.constant[
                     ~np.isnan(slot.constant), None
                 ]
-            value = value.copy()
-            for number in np.unique(slot.carry[held]).tolist():
+            value = value[:, :1].copy() if slot.common else value.copy()
+            for number in slot.carries:
                 mine = slot.carry == number
                 value[mine] = carry[number][slot.row[mine]]
             self.values[slot.key] = value
@@ -240,7 +248,7 @@ class StateStore:
             constant = slot.constant[fixed, None].astype(self.dtype)
             if (stored[fixed] != constant).any():
                 return False
-            for number in np.unique(slot.carry[slot.carry >= 0]).tolist():
+            for number in slot.carries:
                 mine = slot.carry == number
                 if (carry[number][slot.row[mine]] != stored[mine]).any():
                     return False
@@ -506,7 +514,7 @@ class Work:
         products, others = 0.0, float(graph.src.size)
         for node in graph.nodes:
             kernel = node.kernel
-            if kernel.matrices:
+            if kernel.matrices or kernel.joins_items:
                 products += kernel.cost(node)
             else:
                 others += kernel.cost(node)

@@ -185,7 +185,9 @@ class Observation:
         turn = compiled.turned.get(base)
         if turn is not None:  # the state is kept in other coordinates
             value = turn @ value.reshape(len(turn), -1)
-        return value.reshape(-1, program.batch)
+        columns = value.shape[1]  # one, if all items have it in common
+        value = value.reshape(-1, columns)
+        return np.broadcast_to(value, (len(value), program.batch))
 
     def _of_python(self, base: Any, index: np.ndarray) -> np.ndarray | None:
         """What a process keeps by itself; None if nothing changes it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,8 @@ class Program:
         In which form the network runs if a call does not say it.
     executor : str
         What runs forward steps; "auto" chooses by the rule of `.choice.Chooser`.
+    common : mapping
+        What is learned of all items of a batch together, see `.LoweringOptions`.
     """
 
     def __init__(
@@ -96,8 +99,9 @@ class Program:
         form: Form = AS_THEY_ARE,
         executor: str = AUTO,
         tensor_float_32: bool = False,
+        common: Mapping = MappingProxyType({}),
     ) -> None:
-        self.model = model
+        self.model, self.common = model, common
         self.parameters = parameters
         self.dtype = np.dtype(dtype)
         self.batch = batch
@@ -164,6 +168,7 @@ class Program:
                 first=self._first[0],
                 individual=self._individual,
                 written=self.written_outside,
+                common=self.common,
             )
             passes = self.strategies.passes(use.open)
             self._compiled[use] = pipeline.compile_model(self.model, options, passes)
@@ -703,7 +708,10 @@ class Program:
     # looking ---------------------------------------------------------------------
 
     def state(self, signal: Any) -> np.ndarray | None:
-        """A signal's present state, ``(size, batch)``; None if it has none."""
+        """A signal's present state, ``(size, batch)``; None if it has none.
+
+        Of what all items have in common ``(size, 1)``.
+        """
         if self._active is not None:
             executor = self._executors[self._active]
             if any(slot.key is signal for slot in executor.layout.states):
@@ -716,7 +724,7 @@ class Program:
         Returns
         -------
         dict
-            Name -> (key in the store, array ``(size, batch)``), in a fixed order. Names
+            Name -> (key in the store, array as in the store), in a fixed order. Names
             only depend on the network: on the order in which signals are written.
         """
         self.settle()
@@ -730,7 +738,8 @@ class Program:
                 factor = isinstance(slot.key, tuple)
                 first = np.zeros(slot.shape) if factor else slot.key.initial_value
                 first = np.ravel(first).astype(self.dtype)
-                value = np.repeat(first[:, None], self.batch, axis=1)
+                columns = 1 if slot.common else self.batch
+                value = np.repeat(first[:, None], columns, axis=1)
             states[name] = (slot.key, value)
         return states
 

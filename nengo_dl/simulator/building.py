@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,13 @@ from nengo.rc import rc
 from nengo.utils import least_squares_solvers as least_squares
 
 from nengo_dl.builder import NengoBuilder
+from nengo_dl.compiler.common import Common
 from nengo_dl.compiler.pipeline import Strategies
-from nengo_dl.config import get_setting, resolve_keep_history
+from nengo_dl.config import (
+    get_setting,
+    resolve_keep_history,
+    resolve_shared_learning,
+)
 from nengo_dl.models.plasticity import refuse_transforms
 from nengo_dl.notices import label_of, warn
 from nengo_dl.runtime.choice import forward_form
@@ -204,9 +209,28 @@ def new_program(
         form=forward_form(setting("learning_phase"), setting("spiking_training")),
         executor=setting("executor"),
         tensor_float_32=setting("tensor_float_32"),
+        common=learned_together(sim.model, sim.network),
     )
     program.sampling = sampling_of(logs)
     return program
+
+
+def learned_together(model: Model, network: Network | None) -> dict[Any, Common]:
+    """What rules change that all items of a batch share, by base signal.
+
+    Those are the weights (or encoders), and the changes that each rule asks for.
+    """
+    found = {}
+    shared = {} if network is None else resolve_shared_learning(network)
+    for conn, how in shared.items():
+        rules = conn.learning_rule
+        rules = rules.values() if isinstance(rules, dict) else rules
+        for rule in rules if isinstance(rules, Iterable) else [rules]:
+            encoders = rule.learning_rule_type.modifies == "encoders"
+            obj, attr = (conn.post_obj, "encoders") if encoders else (conn, "weights")
+            for signal in (model.sig[obj][attr], model.sig[rule]["delta"]):
+                found[signal.base] = Common(how, conn)
+    return found
 
 
 def available_device(device: str | None) -> str | None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from nengo import Probe
 from nengo.exceptions import SimulationError, ValidationError
 
+from nengo_dl.compiler.common import columns_of
 from nengo_dl.compiler.layout import Group, Layout, WeightRef
 from nengo_dl.compiler.lowering import source_key
 from nengo_dl.compiler.traits import Params
@@ -288,6 +289,7 @@ def _in_float64(about: TrainingData) -> TensorGraph:
         device=own.device,
         use_loop=own.use_loop,
         strategies=own.strategies,
+        common=own.common,
     )
     program.reset(about.seed)
     program.written()
@@ -340,7 +342,8 @@ def wrong_kernels(layout: Layout, weights: list, rows: Mapping, items: int) -> l
     none = [np.zeros((source.size, items)) for source in layout.inputs]
     given = [rows.get(s.key, zero) for s, zero in zip(layout.inputs, none, strict=True)]
     x = tf.constant(np.concatenate([np.zeros((0, items)), *given]))
-    shapes = [(len(first), items) for first in layout.carry]
+    columns = columns_of(layout.states, len(layout.carry), items)
+    shapes = [(len(first), n) for first, n in zip(layout.carry, columns, strict=True)]
     carry = [
         tf.constant(np.broadcast_to(first.reshape(len(first), -1), shape))
         for first, shape in zip(layout.carry, shapes, strict=True)

@@ -48,6 +48,13 @@ if TYPE_CHECKING:
     from nengo_dl.training.parameters import ParameterStore
 
 
+#: of batches in which items are missing
+INCOMPLETE = (
+    "the items of a batch learn together (shared_learning), so that batches have to be "
+    "full: give a multiple of {batch} items (minibatch_size), or batches of {batch}"
+)
+
+
 class Variant:
     """One compiled use of the network on the Keras side, with a state of its own.
 
@@ -117,7 +124,7 @@ class Variant:
         #: for each carried array, which rows are learned ``(rows, 1)``
         self.learned = [np.zeros((v.shape[0], 1), bool) for v in self.state]
         for slot in self._learned_slots:
-            for number in np.unique(slot.carry[slot.carry >= 0]):
+            for number in slot.carries:
                 self.learned[number][slot.row[slot.carry == number]] = True
 
     @property
@@ -200,7 +207,7 @@ class Variant:
         """During calls: what is learned online, of which a value is NaN or infinite."""
         found = []
         for slot in self._learned_slots:
-            for number in np.unique(slot.carry[slot.carry >= 0]):
+            for number in slot.carries:
                 rows = slot.row[slot.carry == number]
                 if not np.isfinite(self.state[number].numpy()[rows]).all():
                     found.append(slot.key)
@@ -244,7 +251,9 @@ class Variant:
             self.state, following, started, self.learned, strict=True
         ):
             kept = tf.logical_or(carrying, learned) if learned.any() else carrying
-            kept = kept if given is None else tf.logical_and(kept, given)
+            one_for_all = variable.shape[1] == 1  # then batches are full
+            if given is not None and not one_for_all:
+                kept = tf.logical_and(kept, given)
             variable.assign(tf.where(kept, tf.stop_gradient(new), before))
         self.started.took()
         n_steps = tf.cast(n_steps, tf.int64)
@@ -540,6 +549,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             raise ValueError(f"TensorGraph got {known} items: {message}")
         if known is None:
             tf.debugging.assert_less_equal(items, batch, message)
+        if self.program.common and known != batch:
+            tf.debugging.assert_equal(items, batch, INCOMPLETE.format(batch=batch))
 
     def _drawn(self, variant, source, n_steps):
         """What an operator draws ahead of the steps, ``(steps, size, batch)``."""

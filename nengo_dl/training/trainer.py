@@ -278,6 +278,7 @@ class Trainer:
         if method == "predict_on_batch":
             _check_one_batch(items, about.batch, where)
             size = about.batch
+        self._require_full(items, size or about.batch, where)
         about.warn_of_synapses(given, where)
         if spiking is None and not stateful and given.steps == 1:
             warn_of_one_step(self.network, self.model, where)
@@ -401,9 +402,23 @@ class Trainer:
             inputs, goals, weights = about.arrays(given, stateful, where)
         if arguments.get("batch_size") is None:
             arguments["batch_size"] = about.batch
+        self._require_full(given.items, arguments["batch_size"], where)
         if not targets:
             return {"x": inputs}, []
         return {"x": inputs, "y": goals, "sample_weight": weights}, []
+
+    def _require_full(self, items: int | None, size: int, where: str) -> None:
+        """Nothing is to be learned of places of a batch that no item is in."""
+        program = self.live.program
+        batch = program.batch
+        if not program.common or (size == batch and not (items or batch) % batch):
+            return
+        raise ValidationError(
+            f"got {items} items in batches of {size}, but the items of a batch learn "
+            f"together (shared_learning), so that batches have to be full: give a "
+            f"multiple of {batch} items, the minibatch_size, and no other batch_size",
+            attr=where,
+        )
 
     def _validation(
         self, side: KerasSide, n_steps: int | None, arguments: dict[str, Any]

@@ -8,15 +8,15 @@ from nengo.builder.learning_rules import SimBCM
 
 from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
-from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
-from nengo_dl.kernels.learning.outer import columns, flat, rows, spread
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
+from nengo_dl.kernels.learning.outer import Change, flat, spread, ways
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
 
 
-class BCMDelta(Kernel):
+class BCMDelta(Change):
     r"""The change of the weights that one step of BCM asks for.
 
     .. math:: \Delta_{ij} = \kappa\, dt\; b_i (b_i - \theta_i)\, a_j
@@ -34,16 +34,17 @@ class BCMDelta(Kernel):
     zero_preserving = True
     zero_inputs = (0,)
     merge_limit = LARGE_MATRIX
+    by_item = (0, 1, 2)
 
     def step(
         self, xp: ArrayNamespace, p: Params, post: Array, theta: Array, pre: Array
     ) -> tuple[Array, ...]:
         """What belongs to a neuron is computed before anything of the matrix's size."""
         column = post * (post - theta) * p.factor
-        return (flat(xp, p, columns(xp, p, column) * rows(xp, p, pre)),)
+        return (flat(xp, p, self.outer(xp, p, column, pre)),)
 
 
-BCM_DELTA = BCMDelta()
+BCM_DELTAS = ways(BCMDelta)
 
 
 @lowers(SimBCM)
@@ -59,5 +60,6 @@ class LowerBCM(OperatorRule):
             spread(op, "the presynaptic activity", low.read(op.pre_filtered), n),
         ]
         params = {"shape": (m, n), "factor": op.learning_rate * low.dt}
-        (delta,) = low.node(BCM_DELTA, inputs, [m * n], params, label=label_of(op))
+        kernel = BCM_DELTAS[low.joined(op.delta)]
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

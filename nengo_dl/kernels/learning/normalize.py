@@ -83,6 +83,8 @@ class LowerNormalize(OperatorRule):
     def lower(self, op: SimNormalize, low: Lowering) -> None:
         """One node from the weights, and one that counts steps."""
         m, n = op.delta.shape
+        if op.count is not None:
+            low.share(op.count, like=op.delta)
         if op.count is None:
             nothing = np.zeros(0, int)
             due = low.affine(np.ones(1), nothing, nothing, np.zeros(0))

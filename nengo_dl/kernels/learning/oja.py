@@ -8,15 +8,22 @@ from nengo.builder.learning_rules import SimOja
 
 from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
-from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
-from nengo_dl.kernels.learning.outer import columns, flat, matrices, rows, spread
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
+from nengo_dl.kernels.learning.outer import (
+    Change,
+    columns,
+    flat,
+    matrices,
+    spread,
+    ways,
+)
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
 
 
-class OjaDelta(Kernel):
+class OjaDelta(Change):
     r"""The change of the weights that one step of Oja's rule asks for.
 
     .. math:: \Delta_{ij} = \kappa\, dt\; b_i (a_j - \beta b_i W_{ij})
@@ -35,18 +42,19 @@ class OjaDelta(Kernel):
     zero_inputs = (0,)
     merge_limit = LARGE_MATRIX
     operations = 4
+    by_item = (0, 1)
 
     def step(
         self, xp: ArrayNamespace, p: Params, post: Array, pre: Array, weights: Array
     ) -> tuple[Array, ...]:
         """What belongs to a neuron is computed before anything of the matrix's size."""
-        gain = columns(xp, p, post * p.factor)
-        decay = columns(xp, p, post * post * (p.factor * p.beta))
-        growth = gain * rows(xp, p, pre)
+        decay = self.joined(xp, post * post * (p.factor * p.beta))
+        decay = columns(xp, p, decay)
+        growth = self.outer(xp, p, post * p.factor, pre)
         return (flat(xp, p, growth - decay * matrices(xp, p, weights)),)
 
 
-OJA_DELTA = OjaDelta()
+OJA_DELTAS = ways(OjaDelta)
 
 
 @lowers(SimOja)
@@ -63,5 +71,6 @@ class LowerOja(OperatorRule):
         ]
         factor = op.learning_rate * low.dt
         params = {"shape": (m, n), "factor": factor, "beta": op.beta}
-        (delta,) = low.node(OJA_DELTA, inputs, [m * n], params, label=label_of(op))
+        kernel = OJA_DELTAS[low.joined(op.delta)]
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

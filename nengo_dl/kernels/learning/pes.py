@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nengo.builder.learning_rules import SimPES
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
-from nengo_dl.kernels.learning.outer import OuterProduct, spread
+from nengo_dl.kernels.learning.outer import OuterProduct, spread, ways
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class PESDelta(OuterProduct):
     name = "PES"
 
 
-PES_DELTA = PESDelta()
+PES_DELTAS = ways(PESDelta)
+PES_DELTA = PES_DELTAS[None]
 
 #: the way out where an operator of one's own does not fit its weights
 ONE_FOR_EACH = "There must be one error for each row of the weights"
@@ -49,5 +50,6 @@ class LowerPES(OperatorRule):
         error = spread(op, "the error", error, m, ONE_FOR_EACH)
         activities = spread(op, "the presynaptic activity", activities, n)
         inputs = [error, activities]
-        (delta,) = low.node(PES_DELTA, inputs, [m * n], params, label=label_of(op))
+        kernel = PES_DELTAS[low.joined(op.delta)]
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

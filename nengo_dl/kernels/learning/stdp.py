@@ -10,7 +10,14 @@ from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import PRODUCT
-from nengo_dl.kernels.learning.outer import columns, flat, matrices, rows
+from nengo_dl.kernels.learning.outer import (
+    Change,
+    columns,
+    flat,
+    matrices,
+    rows,
+    ways,
+)
 from nengo_dl.models.plasticity import SimModulatedSTDP, SimSTDP, SimTripletSTDP, inside
 from nengo_dl.notices import label_of, warn
 
@@ -47,7 +54,7 @@ class SpikeTrace(Kernel):
         return seen, seen + spikes
 
 
-class STDPDelta(Kernel):
+class STDPDelta(Change):
     r"""The change of the weights that one step of STDP asks for.
 
     .. math::
@@ -76,6 +83,7 @@ class STDPDelta(Kernel):
     merge_limit = LARGE_MATRIX
     operations = 8
     materialize = (4,)
+    by_item = (0, 1, 2, 3, 5)
 
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # inputs by name
         self,
@@ -90,7 +98,7 @@ class STDPDelta(Kernel):
     ) -> tuple[Array, ...]:
         """What belongs to a neuron is computed before anything of the matrix's size."""
         w = matrices(xp, p, weights)
-        gain = xp.reshape(gate * p.learning_rate, (p.groups, 1, 1, -1))
+        gain = xp.reshape(gate * p.learning_rate, (p.groups, 1, -1))
         lowered = self.by_pre(xp, p, w, gain, pre, post_trace)
         found = w
         if p.causal and lowered is not None:
@@ -115,10 +123,13 @@ class STDPDelta(Kernel):
         up, down = max(p.a_pre, 0.0), min(p.a_pre, 0.0)
         if up and not (p.mu_plus or p.mu_minus):
             up, down = 0.0, up  # nothing depends on the weight
-        spikes = rows(xp, p, pre) * gain
-        change = columns(xp, p, down - post_trace * p.a_minus) * spikes
+        spikes = xp.reshape(pre, (p.groups, p.shape[1], -1)) * gain
+        change = self.outer(xp, p, down - post_trace * p.a_minus, spikes)
         change = self.shrinking(xp, p, w, change)
-        return change + self.growing(xp, p, w, spikes * up) if up else change
+        if not up:
+            return change
+        grown = rows(xp, p, self.joined(xp, spikes * up))
+        return change + self.growing(xp, p, w, grown)
 
     def by_post(
         self,
@@ -133,10 +144,13 @@ class STDPDelta(Kernel):
         up, down = max(p.a_post, 0.0), min(p.a_post, 0.0)
         if down and not (p.mu_plus or p.mu_minus):
             up, down = down, 0.0  # nothing depends on the weight
-        spikes = columns(xp, p, post) * gain
-        change = spikes * rows(xp, p, pre_trace * p.a_plus + up)
+        spikes = xp.reshape(post, (p.groups, p.shape[0], -1)) * gain
+        change = self.outer(xp, p, spikes, pre_trace * p.a_plus + up)
         change = self.growing(xp, p, w, change)
-        return change + self.shrinking(xp, p, w, spikes * down) if down else change
+        if not down:
+            return change
+        lowered = columns(xp, p, self.joined(xp, spikes * down))
+        return change + self.shrinking(xp, p, w, lowered)
 
     def growing(self, xp: ArrayNamespace, p: Params, w: Array, change: Array) -> Array:
         """A change, the smaller the nearer the upper bound is."""
@@ -206,7 +220,7 @@ class Eligibility(STDPDelta):
         return (eligibility * p.keep + flat(xp, p, change),)
 
 
-class RewardedDelta(Kernel):
+class RewardedDelta(Change):
     r"""The change of the weights that a reward makes.
 
     .. math:: \delta_{ij} = \min(\max(w_{ij} + M c_{ij}\, dt, w_{min}), w_{max}) - w_{ij}
@@ -227,6 +241,7 @@ class RewardedDelta(Kernel):
     merge_limit = LARGE_MATRIX
     operations = 4
     materialize = (2,)
+    by_item = (0, 1)
 
     def step(
         self, xp: ArrayNamespace, p: Params, reward: Array, made: Array, weights: Array
@@ -234,14 +249,14 @@ class RewardedDelta(Kernel):
         """One time step; matrices are flattened row by row."""
         w = matrices(xp, p, weights)
         factor = xp.reshape(reward * p.dt, (p.groups, 1, 1, -1))
-        change = _bounded(xp, p, matrices(xp, p, made) * factor, w)
-        return (flat(xp, p, change),)
+        change = self.joined(xp, matrices(xp, p, made) * factor)
+        return (flat(xp, p, _bounded(xp, p, change, w)),)
 
 
 SPIKE_TRACE = SpikeTrace()
-STDP_DELTA = STDPDelta()
+STDP_DELTAS = ways(STDPDelta)
 ELIGIBILITY = Eligibility()
-REWARDED_DELTA = RewardedDelta()
+REWARDED_DELTAS = ways(RewardedDelta)
 
 
 @lowers(SimSTDP)
@@ -308,7 +323,8 @@ class LowerSTDP(OperatorRule):
         params = self.params(op, low)
         inputs = [*spikes, seen["pre_trace"], seen["post_trace"]]
         inputs += [low.read(op.weights), low.read(op.gate)]
-        (delta,) = low.node(STDP_DELTA, inputs, [m * n], params, label=label_of(op))
+        kernel = STDP_DELTAS[low.joined(op.delta)]
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)
 
     def params(self, op: SimSTDP, low: Lowering) -> dict[str, Any]:
@@ -365,7 +381,8 @@ class LowerModulatedSTDP(LowerSTDP):
         low.update(op.eligibility, made)
         params = {key: params[key] for key in ("shape", "w_min", "w_max")}
         inputs, params["dt"] = [low.read(op.gate), made, weights], low.dt
-        (delta,) = low.node(REWARDED_DELTA, inputs, [m * n], params, label=label)
+        kernel = REWARDED_DELTAS[low.joined(op.delta)]
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=label)
         low.update(op.delta, delta)
 
 

@@ -9,15 +9,23 @@ from nengo.builder.learning_rules import SimVoja
 
 from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
-from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
-from nengo_dl.kernels.learning.outer import columns, flat, matrices, rows, spread
+from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
+from nengo_dl.kernels.learning.outer import (
+    Change,
+    columns,
+    flat,
+    matrices,
+    rows,
+    spread,
+    ways,
+)
 from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
 
 
-class VojaDelta(Kernel):
+class VojaDelta(Change):
     r"""The change of the scaled encoders that one step of Voja asks for.
 
     .. math:: \Delta_{ij} = \kappa\, dt\; L\, b_i (s_i x_j - E_{ij})
@@ -39,6 +47,7 @@ class VojaDelta(Kernel):
     zero_inputs = (0,)
     merge_limit = LARGE_MATRIX
     operations = 5
+    by_item = (0, 1, 3)
 
     def step(
         self,
@@ -56,11 +65,15 @@ class VojaDelta(Kernel):
         scale = p.scale
         if len(getattr(scale, "shape", ())) > 0:  # not one number for all
             scale = xp.reshape(scale, (p.groups, m, n, 1))
-        distance = rows(xp, p, decoded) * scale - matrices(xp, p, encoders)
-        return (flat(xp, p, columns(xp, p, gain) * distance),)
+        encoders = matrices(xp, p, encoders)
+        if self.items is None or post.shape[1] == 1:
+            distance = rows(xp, p, decoded) * scale - encoders
+            return (flat(xp, p, columns(xp, p, gain) * distance),)
+        back = columns(xp, p, self.joined(xp, gain)) * encoders
+        return (flat(xp, p, self.outer(xp, p, gain, decoded) * scale - back),)
 
 
-VOJA_DELTA = VojaDelta()
+VOJA_DELTAS = ways(VojaDelta)
 
 
 @lowers(SimVoja)
@@ -82,5 +95,6 @@ class LowerVoja(OperatorRule):
             "factor": op.learning_rate * low.dt,
             "scale": np.repeat(scale, n),
         }
-        (delta,) = low.node(VOJA_DELTA, inputs, [m * n], params, label=label_of(op))
+        kernel = VOJA_DELTAS[low.joined(op.delta)]
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)

@@ -126,7 +126,8 @@ def items_of_block(layout: Layout, batch: int, dtype: np.dtype, width: int) -> i
     """How many items of a batch run their steps together, apart from the others.
 
     One by itself, or so many that all vectors are full. Networks in which Python is
-    called keep their batch together: functions are called once for all items.
+    called keep their batch together: functions are called once for all items. So do
+    those in which all items change the same weights.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def items_of_block(layout: Layout, batch: int, dtype: np.dtype, width: int) -> i
         Numbers in a vector.
     """
     kernels = [group.kernel for group in layout.groups()]
-    if any(kernel.host or kernel.tensorflow for kernel in kernels):
+    if any(kernel.called_for_each or kernel.joins_items for kernel in kernels):
         return batch
     most = max(width, ROW_BYTES // dtype.itemsize)
     prices = {1: ALONE * batch}

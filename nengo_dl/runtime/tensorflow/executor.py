@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.common import columns_of
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.runtime.emit import SequenceStages, loop_step
 from nengo_dl.runtime.executor import Look, Sampling, Seen, Task
@@ -318,7 +319,9 @@ class CompiledLoop:
         def run_for(turned: bool):
             loop = self._program(key, options, turned)
             inputs = np.zeros((STEPS, layout.n_inputs, batch), dtype)
-            carry = [np.zeros((values.size, batch), dtype) for values in layout.carry]
+            columns = columns_of(layout.states, len(layout.carry), batch)
+            sizes = zip((values.size for values in layout.carry), columns, strict=True)
+            carry = [np.zeros(size, dtype) for size in sizes]
             carry = [c.T for c in carry] if turned else carry
             with self.scope():
                 arguments = [loop.tensors(x) for x in ([inputs], carry, weights)]

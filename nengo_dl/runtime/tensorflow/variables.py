@@ -340,7 +340,7 @@ class Started:
                 continue
             variable = values.variables[slot.key]
             taken = tf.Variable(tf.zeros(variable.shape, variable.dtype), trainable=False)
-            for number in np.unique(slot.carry[slot.carry >= 0]).tolist():
+            for number in slot.carries:
                 mine = np.flatnonzero(slot.carry.ravel() == number)
                 place = (number, mine, slot.row.ravel()[mine])
                 self._places.append((slot.key, variable, taken, place))

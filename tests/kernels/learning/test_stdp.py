@@ -45,7 +45,7 @@ def network(chosen=RULES, item=0, **settings):
     pre, post = (side[item] for side in spikes())
     rng = np.random.RandomState(3)
     with nengo.Network(seed=1) as net:
-        nengo_dl.configure_settings(dtype="float64", **settings)
+        nengo_dl.configure_settings(**{"dtype": "float64", **settings})
         (a, net.a), (b, net.b) = neurons_of(pre), neurons_of(post, 2.0)
         net.gate = nengo.Node(nengo.processes.WhiteSignal(1, 50, seed=0))
         net.probes_of = []
