@@ -18,8 +18,9 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
 from nengo_dl.notices import label_of
+from nengo_dl.training.resuming import Resume
 
-__all__ = ["IsolateState", "NengoSummaries", "TensorBoard"]
+__all__ = ["IsolateState", "NengoSummaries", "Resume", "TensorBoard"]
 
 #: what Keras hands to callbacks: values by name
 Logs = dict[str, Any] | None

@@ -275,6 +275,20 @@ class NengoModel(TrainsSome, keras.Model):
         with self.around_prediction():
             return super().predict_step(data)
 
+    def make_metrics(self, data: Any) -> None:
+        """Let metrics make their variables, which they do when they are first updated.
+
+        ``data``: the parts of a batch.
+        """
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        y = {name: target[:1] for name, target in y.items()}
+        outputs = {
+            name: tf.zeros((1, y[name].shape[1], *spec.shape[2:]), spec.dtype)
+            for name, spec in self.output.items()
+        }
+        self.compute_metrics(x, y, outputs, None)
+        self.reset_metrics()
+
     def _begin(self) -> None:
         if self.before_calls is not None:
             self.before_calls()
@@ -393,7 +407,7 @@ class FiniteParameters(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def with_callbacks(given: Any, first: Callable[[list[Any]], list[Any]]) -> Iterator[Any]:
-    """The user's callbacks, behind some more.
+    """The user's callbacks, behind some more, and in front of those that come last.
 
     ``first``: ``first(callbacks)`` makes the list of the others. Yields what Keras is to
     be given.
@@ -401,6 +415,7 @@ def with_callbacks(given: Any, first: Callable[[list[Any]], list[Any]]) -> Itera
     lists = isinstance(given, keras.callbacks.CallbackList)
     users = given.callbacks if lists else keras.tree.flatten(given)
     users = [callback for callback in users if callback is not None]
+    users.sort(key=lambda callback: getattr(callback, "comes_last", False))
     own = first(users)
     if not lists:
         yield [*own, *users]
@@ -408,11 +423,11 @@ def with_callbacks(given: Any, first: Callable[[list[Any]], list[Any]]) -> Itera
     for callback in own:  # a list that the user made has all that they need
         callback.set_model(given.model)
         callback.set_params(given.params)
-    given.callbacks[:0] = own
+    before, given.callbacks[:] = list(given.callbacks), [*own, *users]
     try:
         yield given
     finally:
-        del given.callbacks[: len(own)]
+        given.callbacks[:] = before
 
 
 # names of losses, metrics and optimizers: an error says which are near ----------

@@ -41,6 +41,8 @@ class Stream:
         For error messages.
     targets : bool
         Whether targets are expected beside the data.
+    passed : int
+        So many elements of a generator are left out, the first ones.
 
     Attributes
     ----------
@@ -61,8 +63,10 @@ class Stream:
         where: str,
         targets: bool = True,
         class_weight: Any = None,
+        passed: int = 0,
     ) -> None:
         self.about = about
+        self._passed = passed
         self.kind = kind_of(source)
         self.n_steps = n_steps
         self.stateful = stateful
@@ -227,6 +231,7 @@ class Stream:
             )
         signature = self._begin_with(first)
         rest = enumerate(itertools.chain([first], source))
+        rest = itertools.islice(rest, self._passed, None)
         rounds = itertools.count()
 
         def elements():
@@ -560,6 +565,15 @@ class Order(keras.callbacks.Callback):
         """Another epoch, another order."""
         self._number = self._before + epoch
         self._live.epochs = self._number + 1
+
+    @property
+    def described(self) -> dict[str, int]:
+        """All that the order depends on but the number of the epoch."""
+        return {"seed": self._seed, "before": self._before, "items": self._items}
+
+    def go_on_with(self, described: dict[str, int]) -> None:
+        """Order items as another one that was `described` does."""
+        self._seed, self._before = described["seed"], described["before"]
 
     def numbers(self) -> np.ndarray:
         """The numbers of all items in the order of the present epoch."""

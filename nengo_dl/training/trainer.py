@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from nengo_dl.training.feed import Feed
     from nengo_dl.training.keras_side import KerasSide
+    from nengo_dl.training.resuming import Resume
     from nengo_dl.training.streams import Order, Stream
 
 
@@ -151,7 +152,10 @@ class Trainer:
             )
         stateful = self._kept(stateful, where)
         _require_compiled(side, "fit")
-        data, streams = self._checked(x, y, n_steps, stateful, where, arguments)
+        resume = _resumed(arguments.get("callbacks"), x, stateful, arguments)
+        data, streams = self._checked(
+            x, y, n_steps, stateful, where, arguments, resume=resume
+        )
         shuffled = not stateful and all(s.kind == "PyDataset" for s in streams)
         arguments.setdefault("shuffle", shuffled)
         one_shape = not streams
@@ -164,6 +168,8 @@ class Trainer:
         if one_shape:
             data, order = self._in_batches(side, data, arguments)
         self._feed_validation(side, arguments)
+        if resume is not None:
+            resume.begin(_training(side, self.live, order, stateful), arguments)
         given = arguments.pop("callbacks", None)
         # callbacks may evaluate
         tests = bool(given) or arguments.get("validation_data") is not None
@@ -173,6 +179,8 @@ class Trainer:
         )
         with callbacks as all_callbacks, calls:
             history = side.model.fit(**data, callbacks=all_callbacks, **arguments)
+        if resume is not None:
+            resume.complete(history)
         history.history = Results(history.history, self.names)
         return history
 
@@ -375,6 +383,7 @@ class Trainer:
         where: str,
         arguments: dict[str, Any],
         targets: bool = True,
+        resume: Resume | None = None,
     ) -> tuple[dict[str, Any], list[Stream]]:
         """Data as arguments for Keras, and the streams among them.
 
@@ -390,7 +399,9 @@ class Trainer:
             classes = arguments.pop("class_weight", None)
             if is_stream(x):
                 _refuse_with_streams(y, weight, where, arguments)
-                stream = Stream(about, x, n_steps, stateful, where, targets, classes)
+                passed = 0 if resume is None else resume.all_batches
+                about_them = (n_steps, stateful, where, targets, classes, passed)
+                stream = Stream(about, x, *about_them)
                 of_validation = "validation_batch_size"
                 if "validation_data" in arguments and not arguments.get(of_validation):
                     arguments[of_validation] = about.batch
@@ -567,6 +578,27 @@ def _refuse_with_streams(
                 f"{instead}",
                 attr=where,
             )
+
+
+def _resumed(
+    callbacks: Any, x: Any, stateful: bool, arguments: Mapping[str, Any]
+) -> Resume | None:
+    """What lets a training go on that another process began, if it is among these."""
+    if not callbacks:
+        return None
+    from nengo_dl.training.resuming import check_source, resume_among
+
+    resume = resume_among(callbacks)
+    if resume is not None:
+        check_source(x, stateful, arguments)
+        resume.open()
+    return resume
+
+
+def _training(*about: Any) -> Any:
+    from nengo_dl.training.resuming import Training
+
+    return Training(*about)
 
 
 def _callbacks(
