@@ -264,15 +264,17 @@ class Graph:
         src = src.astype(INDEX, copy=False)
         return replace(self, ptr=ptr, src=src, scale=scale, **changes)
 
-    def keep(self, elements: np.ndarray) -> Graph:
+    def keep(self, elements: np.ndarray, nodes: np.ndarray | None = None) -> Graph:
         """Only the elements where ``elements`` is True, numbered afresh.
 
         Nodes, inputs and parameters stay or go as a whole: with one of their elements
-        all of them must be kept.
+        all of them must be kept. Nodes with side effects stay in any case, unless
+        ``nodes``, True for each node that may stay, says otherwise.
         """
         mapping = np.full(self.size + 1, -1, INDEX)  # the last: -1 stays -1
         mapping[:-1][elements] = np.arange(np.count_nonzero(elements))
         alive = _alive_nodes(self, elements)
+        alive = alive if nodes is None else alive & nodes
         renumber = np.cumsum(alive, dtype=INDEX) - 1
         inputs, input_number = _kept_sources(self.inputs, elements, mapping)
         parameters, parameter_number = _kept_sources(self.parameters, elements, mapping)

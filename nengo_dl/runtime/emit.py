@@ -233,12 +233,12 @@ class SequenceStages:
         if "inputs" in stage.sources:
             sources[stage.sources["inputs"]] = self._side_by_side(xp, inputs)
         tensors = emitter.stage(stage, sources)
-        fed = inputs[:, :0]
         if stage.result.size:
             rows = emitter.rows(stage.result, tensors)
-            fed = self._one_by_one(xp, rows, inputs.shape[0], self.loop_turned)
-        elif self.loop_turned:
-            fed = xp.transpose(fed, (0, 2, 1))
+            fed = self._one_by_one(xp, rows, inputs, self.loop_turned)
+        else:
+            fed = self._nothing(inputs)
+            fed = xp.transpose(fed, (0, 2, 1)) if self.loop_turned else fed
         return [fed, *(tensors[number] for number in self._kept)]
 
     def after(
@@ -255,20 +255,27 @@ class SequenceStages:
         if "inputs" in stage.sources:
             sources[stage.sources["inputs"]] = self._side_by_side(xp, outputs)
         rows = emitter.rows(stage.result, emitter.stage(stage, sources))
-        return self._one_by_one(xp, rows, sequence.shape[0])
+        return self._one_by_one(xp, rows, sequence)
 
     def _namespace(self, xp: ArrayNamespace) -> ArrayNamespace:
         """The namespace that the kernels of these stages are given."""
         return xp
+
+    def _nothing(self, sequence):
+        """No rows of as many steps as a sequence has."""
+        return sequence[:, :0]
 
     def _side_by_side(self, xp, sequence):
         """From ``(steps, n, batch)`` to ``(n, steps * batch)``."""
         n = sequence.shape[1]
         return xp.reshape(xp.transpose(sequence, (1, 0, 2)), (n, -1))
 
-    def _one_by_one(self, xp, rows, n_steps, turn=False):
-        """The inverse of `_side_by_side`; with ``turn`` ``(steps, batch, n)``."""
-        rows = xp.reshape(rows, (rows.shape[0], n_steps, self.batch))
+    def _one_by_one(self, xp, rows, sequence, turn=False):
+        """The inverse of `_side_by_side`; with ``turn`` ``(steps, batch, n)``.
+
+        ``sequence``: what has as many steps.
+        """
+        rows = xp.reshape(rows, (rows.shape[0], sequence.shape[0], self.batch))
         return xp.transpose(rows, (1, 2, 0) if turn else (1, 0, 2))
 
     @property

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.compiler import pipeline
+from nengo_dl.compiler import chain, pipeline
+from nengo_dl.compiler.chain import Chain
 from nengo_dl.compiler.exact_callbacks import SINGLE
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions, overlap, trains_otherwise
@@ -130,6 +131,7 @@ class Program:
         self._differences: dict[tuple, tuple] = {}
         self._compiled: dict[Specialization, Compiled] = {}
         self._layouts: dict[tuple[Specialization, bool], Layout] = {}
+        self._chains: dict[tuple[Specialization, bool], Chain] = {}
         self._executors: dict[tuple[Specialization, str], Executor] = {}
         self._active: tuple[Specialization, str] | None = None
         #: the method ``step`` of what is active, if single steps need nothing else
@@ -202,6 +204,17 @@ class Program:
                 self.strategies.sorter,
             )
         return self._layouts[key]
+
+    def chain(self, use: Specialization, cut: bool) -> Chain:
+        """The chain for a use: of one link, the `layout`, unless it is to be ``cut``."""
+        use = self._distinct(use)
+        if (use, cut) not in self._chains:
+            compiled, found = self.compiled(use), None
+            if cut:
+                chosen = self.strategies.planner, self.strategies.sorter
+                found = chain.cut(compiled.graph, compiled.stepwise_python, *chosen)
+            self._chains[use, cut] = found or chain.whole(self.layout(use))
+        return self._chains[use, cut]
 
     def feed(self, use: Specialization, layout: Layout) -> InputFeed:
         """The object that gives a layout its inputs, step by step."""
@@ -659,7 +672,7 @@ class Program:
         self.history.forget(why)
         self.generation += 1
         self.chooser.forget()
-        made_of_graphs = (self._compiled, self._layouts)
+        made_of_graphs = (self._compiled, self._layouts, self._chains)
         for made in (*made_of_graphs, self._executors, self._stale):
             made.clear()
 

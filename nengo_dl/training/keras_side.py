@@ -352,7 +352,7 @@ class KerasSide:
             others = [self.layer.variant(False)] if training and tests else []
             for each in [variant, *others]:
                 each.begin(live.n_steps, stateful and each is variant)
-                stack.enter_context(each.xp.reraise_host_errors())
+                stack.enter_context(each.reraise_host_errors())
             before = self._handed_over, self._first_processes, self._begins
             self._handed_over = True
             self._first_processes = processes if training else None

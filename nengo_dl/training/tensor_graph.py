@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from nengo_dl.compiler.chain import TAKEN
 from nengo_dl.compiler.exact_callbacks import COUNT, Digits
+from nengo_dl.compiler.layout import Read
 from nengo_dl.compiler.lowering import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.choice import form_of
-from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.program import Program, Specialization
-from nengo_dl.runtime.tensorflow.batch_first import (
-    BatchFirst,
-    BatchFirstNamespace,
-    TensorStages,
-    turn_step,
-)
-from nengo_dl.runtime.tensorflow.loop import (
-    Kept,
-    batchwise,
-    compilable,
-    either,
-    key_of,
-    programs,
-    without_numbers,
-)
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.batch_first import BatchFirst
 from nengo_dl.runtime.tensorflow.python_calls import numpy_function
-from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
-from nengo_dl.runtime.tensorflow.switches import apart, may_compile
-from nengo_dl.runtime.tensorflow.variables import (
-    ParameterBanks,
-    Started,
-    StartingValues,
-    dense,
-)
+from nengo_dl.runtime.tensorflow.switches import apart
+from nengo_dl.runtime.tensorflow.variables import ParameterBanks, StartingValues, dense
 from nengo_dl.tensor_node import TrainsSome, add_losses
+from nengo_dl.training.variant import Variant
 
 if TYPE_CHECKING:
     from nengo_dl.training.parameters import ParameterStore
@@ -53,218 +33,6 @@ INCOMPLETE = (
     "the items of a batch learn together (shared_learning), so that batches have to be "
     "full: give a multiple of {batch} items (minibatch_size), or batches of {batch}"
 )
-
-
-class Variant:
-    """One compiled use of the network on the Keras side, with a state of its own.
-
-    Parameters
-    ----------
-    settings : dict
-        ``jit``, ``checkpoint``, ``truncate``.
-    learned : set of Signal
-        What online learning rules change. Calls keep it even if they keep nothing else.
-    starting : StartingValues
-        Those of it that are trained.
-
-    Attributes
-    ----------
-    state : list of tf.Variable
-        What is carried from call to call.
-    carrying : tf.Variable
-        Whether the whole state is.
-    first_step : tf.Variable
-        Number of steps that were run before the call.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        use: Specialization,
-        settings: dict[str, Any],
-        learned: frozenset[Any],
-        starting: StartingValues,
-    ) -> None:
-        self.program = program
-        self.use = use
-        self.layout = program.layout(use)
-        self.stages = TensorStages(self.layout, program.batch)
-        python = any(group.kernel.host for group in self.layout.loop.groups)
-        loop = self.layout.has_loop
-        # without a loop it is compiled with the training step around it, see `fuses`
-        wanted = settings["jit"] is not False and may_compile(settings["jit"])
-        jit = wanted and not python and loop
-        jit = jit and compilable(self.layout.loop.groups, program.batch)
-        #: variables of Keras layers that the loop carries
-        self.kept = Kept(self.layout, program.dtype)
-        drawn = any(source.key in program.hosts for source in self.layout.inputs)
-        #: whether Python functions are called, or random numbers drawn
-        self.calls_python = drawn or any(g.kernel.host for g in self.layout.groups())
-        #: whether steps are like batch items, as in any feed-forward Keras model
-        self.feed_forward = self.stages.any_order and not drawn
-        #: whether XLA makes a training step around it faster: it fuses what is between
-        #: products, but its convolutions are slower (see `.tensorflow_convolution`)
-        self.fuses = self.feed_forward and wanted
-        self.fuses &= all(g.kernel.batch_first is None for g in self.layout.groups())
-        self.xp = TensorFlowNamespace(program.dtype, fast=jit)
-        #: whether carried arrays lie in memory with the batch first
-        self.turned = self.stages.loop_turned
-        self.scan = self._all_steps(settings, jit) if loop else None
-        #: whether some function looks at several items of a batch together
-        self.batchwise = batchwise(self.layout.groups())
-        self.loop_batchwise = batchwise(self.layout.loop.groups)
-        self._of_some = None
-        variable: Any = tf.Variable
-        self.state = [variable(value, trainable=False) for value in self._stored()]
-        self.carrying = variable(False, trainable=False)
-        self.first_step = variable(0, trainable=False, dtype=tf.int64)
-        self._began = 0
-        self.started = Started(starting, self.layout.states)
-        self._learned_slots = [s for s in self.layout.states if s.key in learned]
-        #: for each carried array, which rows are learned ``(rows, 1)``
-        self.learned = [np.zeros((v.shape[0], 1), bool) for v in self.state]
-        for slot in self._learned_slots:
-            for number in slot.carries:
-                self.learned[number][slot.row[slot.carry == number]] = True
-
-    @property
-    def python_parts(self) -> list[str]:
-        """(list of str) What is called as Python, each time that this runs."""
-        drawn = [s.key for s in self.layout.inputs if s.key in self.program.hosts]
-        groups = [g for g in self.layout.groups() if g.kernel.host]
-        called = [label for g in groups for label in g.labels or (g.kernel.name,)]
-        return list(dict.fromkeys([*map(str, drawn), *map(str, called)]))
-
-    def _all_steps(self, settings, jit):
-        """The loop as one function; networks of the same structure share it.
-
-        Otherwise every simulator would compile its own, and TensorFlow keeps what it
-        compiled until the process ends.
-        """
-        program = self.program
-        options = {"jit": jit, "turned": self.turned, "truncate": settings["truncate"]}
-        if program.use_loop:
-            options["checkpoint"] = settings["checkpoint"]
-        else:
-            options["n_steps"] = program.unroll
-        key = key_of(self.layout)
-        self._options = options
-        if key is None:
-            return self._new_scan(False, {**options, "xp": self.xp})
-        names = np.dtype(program.dtype).name, program.device, *options.items()
-        make = partial(self._new_scan, True, options)
-        return programs.get(("trained", key, program.batch, *names), make)
-
-    @property
-    def scan_of_some(self) -> Any:
-        """The loop ``scan`` for batches that are not full, of any number of items.
-
-        Functions of tensors are called with the items that there are. XLA would have to
-        compile it for each number of them, so it does not.
-        """
-        if self._of_some is None:
-            xp = self.xp
-            if xp.fast:
-                xp = TensorFlowNamespace(self.program.dtype, fast=False)
-            options = {**self._options, "jit": False, "xp": xp}
-            self._of_some = self._new_scan(False, options, self.program.batch)
-        return self._of_some
-
-    def _new_scan(self, shared, options, places=None):
-        """A new loop, which other networks may use as well if it is ``shared``."""
-        layout = without_numbers(self.layout) if shared else self.layout
-        step: Any = loop_step(layout, self.program.batch)
-        step = turn_step(step) if self.turned else step
-        scan = Scan if self.program.use_loop else Unrolled
-        step = self.kept.wrap(step, places)
-        return scan(step, layout.loop.result.size, self.program.dtype, **options)
-
-    def _stored(self):
-        return self.program.store.load(self.layout.states, self.layout.carry)
-
-    def begin(self, first_step: int, carrying: bool) -> None:
-        """Before calls: take the state of the simulation."""
-        for variable, value in zip(self.state, self._stored(), strict=True):
-            variable.assign(value)
-        self.started.begin()
-        self.first_step.assign(first_step)
-        self.carrying.assign(carrying)
-        self._began = first_step
-
-    def rewind(self) -> None:
-        """Go back to the state that the present call began with.
-
-        What online learning rules and training changed since stays.
-        """
-        self.started.settle(self.state)
-        for variable, value, learned in zip(
-            self.state, self._stored(), self.learned, strict=True
-        ):
-            variable.assign(np.where(learned, variable.numpy(), value))
-        self.first_step.assign(self._began)
-
-    def not_finite(self) -> list[Any]:
-        """During calls: what is learned online, of which a value is NaN or infinite."""
-        found = []
-        for slot in self._learned_slots:
-            for number in slot.carries:
-                rows = slot.row[slot.carry == number]
-                if not np.isfinite(self.state[number].numpy()[rows]).all():
-                    found.append(slot.key)
-        return found
-
-    def save_learned(self) -> None:
-        """During calls: the simulation takes what learning rules changed so far."""
-        if self._learned_slots:
-            self.started.settle(self.state)
-            self.started.values.seen()
-            carry = [variable.numpy() for variable in self.state]
-            self.program.store.save(self._learned_slots, carry)
-
-    def end(self) -> int:
-        """After calls: the simulation takes what they kept; the number of steps run."""
-        whole = bool(self.carrying.numpy())
-        self.carrying.assign(False)  # for whoever calls the model by itself
-        self.started.settle(self.state)
-        self.started.values.seen()
-        slots = self.layout.states if whole else self._learned_slots
-        if slots:
-            carry = [variable.numpy() for variable in self.state]
-            self.program.store.save(slots, carry)
-        if whole:
-            self.program.stored(self.use.spikes)
-            self.program.last_use = self.use
-        return int(self.first_step.numpy())
-
-    def keep(self, following: list[Any], items: Any, n_steps: Any) -> None:
-        """Carry the state to the next call, as far as calls are to keep it.
-
-        ``following``: the state after the call. ``items``: number of batch items that the
-        call was given; the others stay as they are.
-        """
-        batch, given = self.program.batch, None
-        if not isinstance(items, int) or items < batch:
-            given = tf.range(batch)[None] < items
-        carrying = tf.convert_to_tensor(self.carrying)
-        started = [tf.stop_gradient(array) for array in self.started.add(self.state)]
-        for variable, new, before, learned in zip(
-            self.state, following, started, self.learned, strict=True
-        ):
-            kept = tf.logical_or(carrying, learned) if learned.any() else carrying
-            one_for_all = variable.shape[1] == 1  # then batches are full
-            if given is not None and not one_for_all:
-                kept = tf.logical_and(kept, given)
-            variable.assign(tf.where(kept, tf.stop_gradient(new), before))
-        self.started.took()
-        n_steps = tf.cast(n_steps, tf.int64)
-        self.first_step.assign_add(tf.where(carrying, n_steps, 0))
-
-
-def _digits(x):
-    """The digits of a tensor ``(steps, n, batch)``, in its type, see `.to_digits`."""
-    digits = tf.bitcast(tf.cast(x, tf.float64), tf.uint16)
-    digits = tf.transpose(tf.cast(digits, x.dtype), (0, 1, 3, 2))
-    return tf.reshape(digits, (-1, COUNT * x.shape[1], x.shape[2]))
 
 
 class TensorGraph(TrainsSome, keras.layers.Layer):
@@ -349,7 +117,9 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
     @property
     def fixed_steps(self) -> int | None:
         """The number of steps that calls have to run; None if they may run any."""
-        unrolled = not self.program.use_loop and self.variant(False).layout.has_loop
+        unrolled = not self.program.use_loop and any(
+            link.layout.has_loop for link in self.variant(False).links
+        )
         return self.program.unroll if unrolled else None
 
     def draw_as_layers_would(self) -> None:
@@ -454,29 +224,23 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             for axis in (0, 1)
         )
         self._check_items(some.shape[0], items)
-        outputs: Any
-        following, whole = [], some.shape[0] == self.program.batch
+        whole = some.shape[0] == self.program.batch
+        results: list[Any]
         if variant.feed_forward:
-            outputs = self._feed_forward(variant, inputs)
+            results, following = [self._feed_forward(variant, inputs)], [[]]
         else:
-            weights = [self.banks.pack(w) for w in variant.layout.weights]
-            rows = self._given(variant, inputs, items)
             given = None if whole or not variant.batchwise else items
-            outputs, following = self._run(variant, rows, weights, bool(training), given)
+            results, following = self._run(variant, inputs, bool(training), items, given)
         variant.keep(following, items, n_steps)
         result = {}
-        for probe, first, shape in variant.layout.probes:
-            size = int(np.prod(shape))
-            columns = outputs
-            if outputs.shape[1] != size:
-                columns = outputs[:, first : first + size]
+        for probe, read, shape in variant.chain.probes:
             every = self.keep_history.get(probe, True)
             if variant.feed_forward:
-                y = tf.reshape(columns, (items, n_steps, *shape))
+                y = tf.reshape(rows_of(read, results, 1), (items, n_steps, *shape))
                 y = y if every else y[:, -1:]
             else:
-                y = columns if every else columns[-1:]
-                y = tf.transpose(y, (2, 0, 1))
+                y = [(x if every else x[-1:], turned) for x, turned in results]
+                y = tf.transpose(trajectory(read, y, turned=True), (1, 0, 2))
                 y = y if whole else y[:items]
                 y = tf.reshape(y, (items, n_steps if every else 1, *shape))
             y.set_shape((None, some.shape[1] if every else 1, *shape))
@@ -493,10 +257,11 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         be rearranged, and the products are those that Keras would compute.
         """
         items, n_steps = tf.unstack(tf.shape(next(iter(inputs.values()))))[:2]
-        weights = [self.banks.pack(w) for w in variant.layout.weights]
+        (link,) = variant.links
+        weights = [self.banks.pack(w) for w in link.layout.weights]
         names = {signal: name for name, signal in self.signals.items()}
         parts = []
-        for source in variant.layout.inputs:
+        for source in link.layout.inputs:
             if source.key in names:
                 x = tf.cast(inputs[names[source.key]], self.program.dtype)
             else:
@@ -504,40 +269,74 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
                 x = tf.tile(tf.transpose(x, (2, 0, 1)), [items, 1, 1])
             parts.append(tf.reshape(x, (-1, source.size)))
         like = tf.zeros((items * n_steps, 1), self.program.dtype)
-        given = parts[0] if len(parts) == 1 else tf.concat([like[:, :0], *parts], 1)
-        xp = BatchFirstNamespace(variant.xp)
-        outputs = variant.stages.columns(xp, BatchFirst(given), BatchFirst(like), weights)
+        outputs = link.columns(parts, like, weights)
         # what a function of tensors gives may be all there is, and lies as it looks
         return outputs.value if isinstance(outputs, BatchFirst) else tf.transpose(outputs)
 
-    def _given(self, variant, inputs, items):
-        """Rows given to each step, ``(steps, n, batch)``.
+    def _run(self, variant, inputs, training, items, given):
+        """What each link gives in all steps, and the state of each afterwards.
+
+        Functions that look at several items together are to see the first ``given`` of a
+        batch that is not full; None, if it is.
+        """
+        carrying = tf.convert_to_tensor(variant.carrying)
+        results, following, found = [], [], {}
+        for link in variant.links:
+            weights = [self.banks.pack(w) for w in link.layout.weights]
+            first = link.takes_items_first and all(
+                source.key in self.signals.values() for source in link.layout.inputs
+            )
+            rows = self._given(variant, link, inputs, items, first, found, results)
+            ys, after = link.run(rows, weights, carrying, training, given, first)
+            results.append((ys, link.turned))
+            following.append(after)
+        return results, following
+
+    def _given(self, variant, link, inputs, items, items_first, found, results):
+        """Rows given to each step of a link, ``(steps, n, batch)``, as they are to lie.
+
+        ``found``: what was given to the links before it, by the key of its source.
+        ``results``: what they gave.
+        """
+        some = next(iter(inputs.values()))
+        n_steps = some.shape[1] if some.shape[1] is not None else tf.shape(some)[1]
+        axis = 2 if link.turned else 1
+        parts = []
+        for source in link.layout.inputs:
+            if source.key == TAKEN:
+                parts.append(trajectory(link.taken, results, link.turned))
+                continue
+            key = source.key, items_first
+            if key not in found:
+                x = self._source(variant, source, inputs, items, n_steps)
+                x = tf.ensure_shape(x, (self.program.batch, some.shape[1], source.size))
+                lies = (1, 0, 2) if link.turned else (1, 2, 0)
+                found[key] = x if items_first else tf.transpose(x, lies)
+            parts.append(found[key])
+        if not parts:
+            empty = tf.zeros((n_steps, 0, self.program.batch), self.program.dtype)
+            return tf.transpose(empty, (0, 2, 1)) if link.turned else empty
+        return parts[0] if len(parts) == 1 else tf.concat(parts, axis)
+
+    def _source(self, variant, source, inputs, items, n_steps):
+        """What one source gives, ``(batch, steps, n)``.
 
         Where items are missing from a full batch, the first ones stand in: values that
         do occur, so that nothing overflows. Nothing of it is seen outside.
         """
-        batch, dtype = self.program.batch, self.program.dtype
-        some = next(iter(inputs.values()))
-        n_steps = some.shape[1] if some.shape[1] is not None else tf.shape(some)[1]
-        names = {signal: name for name, signal in self.signals.items()}
-        parts = []
-        for source in variant.layout.inputs:
-            in_digits = isinstance(source.key, Digits)
-            key = source.key.key if in_digits else source.key
-            if key in names:
-                x = tf.cast(inputs[names[key]], dtype)
-                if x.shape[0] != batch:
-                    x = tf.gather(dense(x), tf.range(batch) % items)
-                x = tf.transpose(x, (1, 2, 0))
-                x = _digits(x) if in_digits else x
-            elif source.key in self.program.hosts:
-                x = self._drawn(variant, source, n_steps)
-            else:
-                x = self._clock(variant, source.key, n_steps, batch)
-            parts.append(tf.ensure_shape(x, (some.shape[1], source.size, batch)))
-        if not parts:
-            return tf.zeros((n_steps, 0, batch), dtype)
-        return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
+        batch, names = self.program.batch, {s: n for n, s in self.signals.items()}
+        in_digits = isinstance(source.key, Digits)
+        key = source.key.key if in_digits else source.key
+        if key in names:
+            x = tf.cast(inputs[names[key]], self.program.dtype)
+            if x.shape[0] != batch:
+                x = tf.gather(dense(x), tf.range(batch) % items)
+            return _digits(x) if in_digits else x
+        if source.key in self.program.hosts:
+            x = self._drawn(variant, source, n_steps)
+        else:
+            x = self._clock(variant, source.key, n_steps, batch)
+        return tf.transpose(x, (2, 0, 1))
 
     def _check_items(self, known, items):
         batch = self.program.batch
@@ -557,7 +356,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         batch = self.program.batch
         time = self._clock(variant, self.program.model.time.base, n_steps, batch)
         host = self.program.hosts[source.key]
-        (x,) = variant.xp.host_call(host, [tf.reshape(time, (1, -1))], [source.size])
+        xp = variant.links[0].xp
+        (x,) = xp.host_call(host, [tf.reshape(time, (1, -1))], [source.size])
         x = tf.reshape(x, (source.size, n_steps, batch))
         return tf.transpose(x, (1, 0, 2))
 
@@ -570,55 +370,44 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         value = tf.cast(value, self.program.dtype)
         return tf.tile(value[:, None, None], [1, 1, batch])
 
-    def _run(self, variant, rows, weights, training, items=None):
-        """What is probed ``(steps, n, batch)``, and the state afterwards.
 
-        Functions that look at several items together are to see the first ``items`` of a
-        batch that is not full; None, if it is.
-        """
-        stages, xp = variant.stages, variant.xp
-        tensors = [rows]
-        with xp.of_items(items, self.program.batch):
-            if stages.needs_before:
-                tensors = stages.before(xp, rows, weights)
-        ys, following = None, []
-        if variant.scan is not None:
-            state = variant.started.add(variant.state)
-            state = [tf.transpose(c) for c in state] if variant.turned else state
-            n, state = len(state), state + variant.kept.values()
-            ys, following = self._all_steps(
-                variant, tensors[0], state, weights, training, items
-            )
-            variant.kept.assign(following[n:], variant.carrying)
-            following = following[:n]
-            if variant.turned:
-                following = [tf.transpose(c) for c in following]
-        with xp.of_items(items, self.program.batch):
-            if stages.needs_after:
-                ys = stages.after(xp, tensors, ys, weights)
-        return ys, following
+def _digits(x):
+    """The digits of a tensor ``(batch, steps, n)``, in its type, see `.to_digits`."""
+    digits = tf.bitcast(tf.cast(x, tf.float64), tf.uint16)  # one more axis
+    return tf.reshape(
+        tf.cast(digits, x.dtype), (*tf.unstack(tf.shape(x))[:2], COUNT * x.shape[2])
+    )
 
-    def _all_steps(self, variant, x, state, weights, training, items):
-        """The loop, for a full batch or for one of which ``items`` are given."""
-        if items is None or not variant.loop_batchwise:
-            return variant.scan(x, state, weights, training=training)
-        n = len(state)
 
-        def full(x, *arrays):
-            state, weights = list(arrays[:n]), list(arrays[n:])
-            ys, following = variant.scan(x, state, weights, training=training)
-            return [ys, *following]
+def rows_of(read: Read, results: Sequence[Any], axis: int) -> Any:
+    """Rows of what the links of a chain gave, which lie along one axis.
 
-        def incomplete(x, *arrays):
-            count = tf.reshape(tf.cast(items, tf.int32), (1,))
-            state, weights = [*arrays[:n], count], list(arrays[n:])
-            ys, following = variant.scan_of_some(x, state, weights, training=training)
-            return [ys, *following[:-1]]
+    Parameters
+    ----------
+    read : Read
+        Its tensors are numbers of links.
+    results : list of tensor
+    axis : int
+    """
+    parts = []
+    for link, start, stop in read.parts:
+        x = results[link]
+        whole = x.shape[axis] == stop - start
+        some = [slice(None)] * axis + [slice(start, stop)]
+        parts.append(x if whole else x[tuple(some)])
+    x = parts[0] if len(parts) == 1 else tf.concat(parts, axis)
+    return x if read.index is None else tf.gather(x, read.index, axis=axis)
 
-        args = [x, *state, *weights]
-        if isinstance(items, int) or not variant.xp.fast:
-            ys, *following = incomplete(*args)
-        else:
-            is_full = tf.equal(items, self.program.batch)
-            ys, *following = either(is_full, full, incomplete, args)
-        return ys, following
+
+def trajectory(read: Read, results: Sequence[tuple[Any, bool]], turned: bool) -> Any:
+    """Rows of what links gave in all steps: ``(steps, batch, n)`` if ``turned``.
+
+    ``results``: what each link gave, and whether it is turned; else, it is ``(steps, n,
+    batch)``.
+    """
+    found = [results[link][1] for link, _, _ in read.parts]
+    if all(found) or not any(found):
+        x = rows_of(read, [x for x, _ in results], 2 if all(found) else 1)
+        return x if all(found) == turned else tf.transpose(x, (0, 2, 1))
+    as_asked = [x if t == turned else tf.transpose(x, (0, 2, 1)) for x, t in results]
+    return rows_of(read, as_asked, 2 if turned else 1)

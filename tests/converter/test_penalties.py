@@ -194,7 +194,7 @@ def test_activities_of_many_steps(rng, allclose):
                 (outputs,) = found.values()
             assert allclose(outputs[:, 0], model.predict(x, verbose=0), atol=1e-6)
             assert sim.n_steps == 10
-            probed = [len(v.layout.probes) for v in sim.tensor_graph.variants]
+            probed = [len(v.chain.probes) for v in sim.tensor_graph.variants]
             assert probed == [2, 1]
 
 

@@ -7,7 +7,6 @@ import pytest
 import tensorflow as tf
 
 import nengo_dl
-from nengo_dl.compiler.layout import StageLayout
 from nengo_dl.kernels.algebra import VaryingMatVec
 from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,
@@ -16,6 +15,7 @@ from nengo_dl.runtime.tensorflow.batch_first import (
     turn_step,
 )
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace, measure
+from nengo_dl.training import variant
 
 BELOW = TensorFlowNamespace("float64")
 XP = BatchFirstNamespace(BELOW)
@@ -292,7 +292,7 @@ def test_training_equals_arrays_that_lie_as_they_look(use_loop, rng, monkeypatch
     trained = []
     for turns in (True, False):
         if not turns:
-            monkeypatch.setattr(StageLayout, "batch_first", False)
+            monkeypatch.setattr(variant, "lies_batch_first", lambda layout: False)
         net = pictures(nengo.LIF(), synapse=0.01)
         with net:
             nengo_dl.configure_settings(
@@ -302,7 +302,7 @@ def test_training_equals_arrays_that_lie_as_they_look(use_loop, rng, monkeypatch
         with nengo_dl.Simulator(
             net, minibatch_size=4, unroll_simulation=unroll, progress_bar=False
         ) as sim:
-            assert sim.tensor_graph.variant(True).turned == turns
+            assert sim.tensor_graph.variant(True).links[0].turned == turns
             sim.compile(keras.optimizers.SGD(0.1), loss={net.p: "mse"})
             before = [v.numpy() for v in sim.keras_model.trainable_weights]
             sim.fit({net.inp: x}, {net.p: y}, verbose=0)

@@ -19,7 +19,7 @@ from nengo_dl.training.model import NengoModel
 def kept_in(programs, monkeypatch):
     """Let programs be kept there and nowhere else."""
     monkeypatch.setattr("nengo_dl.runtime.tensorflow.executor.programs", programs)
-    monkeypatch.setattr("nengo_dl.training.tensor_graph.programs", programs)
+    monkeypatch.setattr("nengo_dl.training.variant.programs", programs)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def in_training(net, surrogate=None, tensor_node=False, batch=2, **kwargs):
 
 def loop_of(sim):
     """The loop that it is trained in, not traced before it is needed."""
-    return sim.tensor_graph.variant(True).scan
+    return sim.tensor_graph.variant(True).links[0].scan
 
 
 def trained(net, **kwargs):

@@ -88,7 +88,7 @@ def test_smoothed_rates_are_trained_otherwise():
         net = network(neuron_type, **settings)
         with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
             layer = sim.tensor_graph
-            assert (layer.variant(True).layout is layer.variant(False).layout) != differs
+            assert (layer.variant(True).chain is layer.variant(False).chain) != differs
 
 
 def test_keras_layers_are_trained_otherwise():
@@ -99,7 +99,7 @@ def test_keras_layers_are_trained_otherwise():
         nengo.Probe(node)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         layer = sim.tensor_graph
-        assert layer.variant(True).layout is not layer.variant(False).layout
+        assert layer.variant(True).chain is not layer.variant(False).chain
         compiled = sim._program.history.compiled
         assert sum("Keras layers as in training" in line for line in compiled) == 1
 

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.namespace import Array
-from nengo_dl.runtime.emit import SequenceStages
+from nengo_dl.runtime.emit import Emitter, SequenceStages
 from nengo_dl.runtime.tensorflow.costs import ARRANGED, REPEATS, SMALL_BATCH
 from nengo_dl.runtime.tensorflow.gather import gather, regular
 from nengo_dl.runtime.tensorflow.loop import Programs
@@ -363,13 +363,15 @@ def _permuted(x: Array, perm: Sequence[int]) -> Array:
     return x if list(perm) == list(range(len(perm))) else tf.transpose(x, perm)
 
 
-def turn_step(step: Callable | None) -> Callable | None:
+def turn_step(step: Callable | None, outputs: bool = False) -> Callable | None:
     """A step whose carried arrays and inputs lie in memory with the batch first.
 
     Parameters
     ----------
     step : callable
         ``step(xp, carry, x, weights) -> (carry, y)``; see `.loop.ForwardLoop`.
+    outputs : bool, optional
+        Whether ``y`` is to be ``(batch, n_y)``, too.
 
     Returns
     -------
@@ -394,9 +396,14 @@ def turn_step(step: Callable | None) -> Callable | None:
         if isinstance(xp.scratch, Measure):
             xp.scratch.forms = [c.form for c in after]
         formed = [c.formed(o.shape[1:]) for c, o in zip(after, carry, strict=True)]
-        return formed, plain(y)
+        return formed, lying(y, xp.dtype) if outputs else plain(y)
 
     return turned
+
+
+def lying(y: Any, dtype: Any) -> Any:
+    """An array ``(n, batch)`` of any kind as ``(batch, n)``."""
+    return y if y is None else _turned(y, 2, dtype)
 
 
 # stages around the loop ---------------------------------------------------------------
@@ -433,12 +440,61 @@ class TensorStages(SequenceStages):
         flat = xp.reshape(xp.transpose(sequence, (0, 2, 1)), (-1, n))
         return xp.transpose(flat, (1, 0))
 
-    def _one_by_one(self, xp, rows, n_steps, turn=False):
+    def _one_by_one(self, xp, rows, sequence, turn=False):
         if not self.turned:
-            return super()._one_by_one(xp, rows, n_steps, turn)
-        shape = (n_steps, self.batch, rows.shape[0])
+            return super()._one_by_one(xp, rows, sequence, turn)
+        shape = (sequence.shape[0], self.batch, rows.shape[0])
         flat = xp.reshape(xp.transpose(rows, (1, 0)), shape)
         return plain(flat) if turn else xp.transpose(flat, (0, 2, 1))
+
+
+class Trajectories(SequenceStages):
+    """The stages around a loop where all arrays lie ``(steps, batch, n)``.
+
+    So nothing is turned around: what is given to a stage, steps and items side by side,
+    are the rows of a matrix, and so is what it gives.
+
+    Parameters
+    ----------
+    layout : Layout
+        The step.
+    batch : int
+        Number of batch items.
+    """
+
+    def before(
+        self, xp: Any, inputs: Any, weights: Sequence, items_first: bool = False
+    ) -> list:
+        """Rows given to the loop, then all tensors of the stage.
+
+        Parameters
+        ----------
+        inputs : (steps, batch, n_in) tensor
+            Of each item one step after the other, ``(batch, steps, n_in)``, if
+            ``items_first``; what is given to the loop is not.
+        """
+        fed, *tensors = super().before(xp, inputs, weights)
+        return [tf.transpose(fed, (1, 0, 2)) if items_first else fed, *tensors]
+
+    def _nothing(self, sequence):
+        return sequence[..., :0]
+
+    def _namespace(self, xp: Any) -> Any:
+        return BatchFirstNamespace(xp)
+
+    def _side_by_side(self, xp, sequence):
+        return BatchFirst(tf.reshape(sequence, (-1, sequence.shape[2])))
+
+    def _one_by_one(self, xp, rows, sequence, turn=False):
+        rows, shape = lying(rows, xp.dtype), tf.shape(sequence)
+        sizes = [n if n is not None else shape[i] for i, n in enumerate(sequence.shape)]
+        return tf.reshape(rows, (sizes[0], sizes[1], rows.shape[1]))
+
+    def _emitter(self, xp, sequence, weights):
+        if None not in sequence.shape[:2].as_list():
+            return Emitter(self.layout, xp, math.prod(sequence.shape[:2]), weights)
+        like = BatchFirst(tf.reshape(tf.reduce_sum(sequence, 2), (-1, 1)))
+        return Emitter(self.layout, xp, None, weights, like)
 
 
 # by trying both -----------------------------------------------------------------------

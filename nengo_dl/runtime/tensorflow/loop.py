@@ -354,8 +354,8 @@ def call_step(
     carry : list of tensor
         The next state, of the same shapes and types as ``carry``.
     y : tensor
-        The output, of the ``shape`` ``(n_y, B)``; if ``n_y`` is 0, of no rows, also if
-        the step returns None.
+        The output, of the ``shape`` ``(n_y, B)``, or ``(B, n_y)`` where arrays lie so;
+        of no rows, if ``n_y`` is 0 or if the step returns None.
     """
     after, y = step(xp, list(carry), x, weights)
     if len(after) != len(carry):
@@ -374,11 +374,11 @@ def call_step(
             )
         result.append(tf.ensure_shape(new, old.shape))
     if y is None:
-        y = xp.zeros((0, shape[1]))
+        y = xp.zeros(shape)
     if not y.shape.is_compatible_with(shape):
         raise ValidationError(
             f"the step's output has shape {tuple(y.shape)}; expected {tuple(shape)}, "
-            "which is (n_y, batch)",
+            "of n_y rows for each batch item",
             attr="y",
         )
     return result, tf.ensure_shape(y, shape)

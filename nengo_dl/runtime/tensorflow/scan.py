@@ -128,6 +128,12 @@ class Walk:
             for x in specs
         ]
 
+    @property
+    def output_shape(self) -> tuple:
+        """Shape of what a step gives."""
+        shape = (self.scan.n_y, self.batch)
+        return shape[::-1] if self.scan.turned else shape
+
     def spec(self, shape: Any) -> tf.TensorSpec:
         """What floating point tensors of one shape look like."""
         return tf.TensorSpec(shape, self.scan.xp.dtype)
@@ -160,8 +166,8 @@ class Walk:
             xp = Recording(self.scan.xp)
         else:
             xp = Replaying(self.scan.xp, host[i])
-        shape = (self.scan.n_y, self.batch)
         x = x if self.n_in else None
+        shape = self.output_shape
         carry, y = call_step(self.scan.step, xp, carry, x, list(weights), shape)
         if host is not None:
             return carry, y, None
@@ -305,8 +311,8 @@ class Scan:
     keep_bytes : int, optional
         See ``checkpoint``; 4 MiB by default.
     turned : bool, optional
-        The step takes carried arrays ``(B, n_i)`` and inputs ``(B, n_in)``, and so are
-        they here; see `.batch_first`.
+        The step takes carried arrays ``(B, n_i)`` and inputs ``(B, n_in)``, gives outputs
+        ``(B, n_y)``, and so are they here; see `.batch_first`.
     xp : TensorFlowNamespace, optional
         The array namespace, by default the fast one if ``jit``.
 
@@ -363,6 +369,7 @@ class Scan:
         self.jit = jit
         self.input_gradient = input_gradient
         self.keep_bytes = keep_bytes
+        self.turned = turned
         self.axes = (2, 1) if turned else (1, 2)  # of the inputs' rows and batch
         self._differentiable = program(self._run, False)
         self._plain = program(self._run_plain, jit)
@@ -523,7 +530,7 @@ class Scan:
     def _run_plain(self, xs, carry, weights):
         """Outputs and last state."""
         walk = Walk(self, xs, weights)
-        ys = walk.buffers(walk.length, [walk.spec((self.n_y, walk.batch))])
+        ys = walk.buffers(walk.length, [walk.spec(walk.output_shape)])
         _, carry, ys, _, _ = walk.forward(0, walk.length, carry, ys, [], [])
         return ys[0].stack(), carry
 
@@ -533,7 +540,7 @@ class Scan:
         every = walk.interval(carry)
         segments = (walk.length + every - 1) // every
         kept = walk.buffers(segments, carry)
-        ys = walk.buffers(walk.length, [walk.spec((self.n_y, walk.batch))])
+        ys = walk.buffers(walk.length, [walk.spec(walk.output_shape)])
         host = [] if self.jit else walk.buffers(walk.length, [walk.spec(None)])
         if walk.keeps_all(every):
             state = walk.forward(0, walk.length, carry, ys, kept, host)
@@ -685,7 +692,7 @@ class Unrolled:
                 carry = [tf.stop_gradient(c) for c in carry]
             rows, batch = (xs.shape[axis] for axis in self.axes)
             x = xs[i] if rows else None
-            shape = (self.n_y, batch)
+            shape = (batch, self.n_y) if self.axes == (2, 1) else (self.n_y, batch)
             carry, y = call_step(self.step, self.xp, carry, x, weights, shape)
             ys.append(y)
         return tf.stack(ys), carry

@@ -1,0 +1,471 @@
+"""A compiled use of a network on the Keras side: its chain of links, and its state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from nengo_dl.compiler.chain import Link
+from nengo_dl.compiler.layout import Layout
+from nengo_dl.runtime.emit import SequenceStages, loop_step
+from nengo_dl.runtime.program import Program, Specialization
+from nengo_dl.runtime.tensorflow.batch_first import (
+    BatchFirst,
+    BatchFirstNamespace,
+    Trajectories,
+    turn_step,
+)
+from nengo_dl.runtime.tensorflow.loop import (
+    Kept,
+    batchwise,
+    compilable,
+    either,
+    key_of,
+    programs,
+    without_numbers,
+)
+from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
+from nengo_dl.runtime.tensorflow.switches import may_compile
+from nengo_dl.runtime.tensorflow.variables import Started, StartingValues
+
+
+def lies_batch_first(layout: Layout) -> bool:
+    """Whether arrays of a link had better lie in memory with the batch first.
+
+    Library code for convolutions wants it, and so does a product with one matrix: then
+    nothing is turned around between the stages. Products of many small matrices, merged
+    into one, are better off with what they multiply below one another (integrator of 128
+    ensembles 41 ms a batch, and 61 with the batch first).
+
+    Parameters
+    ----------
+    layout : Layout
+    """
+    if any(s.batch_first for s in (layout.before, layout.loop, layout.after)):
+        return True
+    alone = merged = 0.0
+    for group in layout.groups():
+        count = group.params.get("groups", 1)
+        for name in group.kernel.matrices:
+            weight = layout.weights[group.params[name].number]
+            size = count * float(np.prod(weight.items[0].shape))
+            alone, merged = alone + size * (count == 1), merged + size * (count > 1)
+    return alone > merged
+
+
+class TrainedLink:
+    """One link of a chain, with a gradient and a state of its own.
+
+    Parameters
+    ----------
+    link : Link
+    program : Program
+    settings : dict
+        ``jit``, ``checkpoint``, ``truncate``.
+    learned : set of Signal
+        What online learning rules change.
+    starting : StartingValues
+        Those of it that are trained.
+
+    Attributes
+    ----------
+    turned : bool
+        Whether arrays lie in memory with the batch first: ``(steps, batch, n)``, and not
+        ``(steps, n, batch)``.
+    state : list of tf.Variable
+        What is carried from call to call.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        program: Program,
+        settings: dict[str, Any],
+        learned: frozenset[Any],
+        starting: StartingValues,
+    ) -> None:
+        self.program = program
+        self.layout, self.taken = link.layout, link.taken
+        layout, batch = self.layout, program.batch
+        self.turned = lies_batch_first(layout)
+        stages = Trajectories if self.turned else SequenceStages
+        self.stages: Any = stages(layout, batch)
+        loop = layout.loop.groups
+        python = any(group.kernel.host for group in loop)
+        # without a loop it is compiled with the training step around it, see `fuses`
+        wanted = settings["jit"] is not False and may_compile(settings["jit"])
+        jit = wanted and not python and layout.has_loop
+        jit = jit and compilable(loop, batch)
+        self.xp = TensorFlowNamespace(program.dtype, fast=jit)
+        #: variables of Keras layers that the loop carries
+        self.kept = Kept(layout, program.dtype)
+        self.scan = self._all_steps(settings, jit) if layout.has_loop else None
+        #: whether some function in the loop looks at several items of a batch together
+        self.loop_batchwise = batchwise(loop)
+        self._of_some = None
+        variable: Any = tf.Variable
+        self.state = [variable(value, trainable=False) for value in self._stored()]
+        self.started = Started(starting, layout.states)
+        self._learned_slots = [s for s in layout.states if s.key in learned]
+        #: for each carried array, which rows are learned ``(rows, 1)``
+        self.learned = [np.zeros((v.shape[0], 1), bool) for v in self.state]
+        for slot in self._learned_slots:
+            for number in slot.carries:
+                self.learned[number][slot.row[slot.carry == number]] = True
+
+    def _all_steps(self, settings, jit):
+        """The loop as one function; networks of the same structure share it.
+
+        Otherwise every simulator would compile its own, and TensorFlow keeps what it
+        compiled until the process ends.
+        """
+        program = self.program
+        options = {"jit": jit, "turned": self.turned, "truncate": settings["truncate"]}
+        if program.use_loop:
+            options["checkpoint"] = settings["checkpoint"]
+        else:
+            options["n_steps"] = program.unroll
+        key = key_of(self.layout)
+        self._options = options
+        if key is None:
+            return self._new_scan(False, {**options, "xp": self.xp})
+        names = np.dtype(program.dtype).name, program.device, *options.items()
+        make = partial(self._new_scan, True, options)
+        return programs.get(("trained", key, program.batch, *names), make)
+
+    @property
+    def scan_of_some(self) -> Any:
+        """The loop ``scan`` for batches that are not full, of any number of items.
+
+        Functions of tensors are called with the items that there are. XLA would have to
+        compile it for each number of them, so it does not.
+        """
+        if self._of_some is None:
+            xp = self.xp
+            if xp.fast:
+                xp = TensorFlowNamespace(self.program.dtype, fast=False)
+            options = {**self._options, "jit": False, "xp": xp}
+            self._of_some = self._new_scan(False, options, self.program.batch)
+        return self._of_some
+
+    def _new_scan(self, shared, options, places=None):
+        """A new loop, which other networks may use as well if it is ``shared``."""
+        layout = without_numbers(self.layout) if shared else self.layout
+        step: Any = loop_step(layout, self.program.batch)
+        step = turn_step(step, outputs=True) if self.turned else step
+        scan = Scan if self.program.use_loop else Unrolled
+        step = self.kept.wrap(step, places)
+        return scan(step, layout.loop.result.size, self.program.dtype, **options)
+
+    # ---- running ------------------------------------------------------------------
+
+    @property
+    def takes_items_first(self) -> bool:
+        """Whether it may be given what it computes before the loop item by item.
+
+        So data lie; to turn what a product makes of them costs less than to turn them.
+        """
+        stages, before = self.stages, self.layout.before
+        return (
+            self.turned
+            and bool(before.groups)
+            and not stages.needs_after
+            and not self.taken.size
+            and before.result.size < self.layout.n_inputs
+            and not any(g.kernel.host or g.kernel.tensorflow for g in before.groups)
+        )
+
+    def columns(self, given: Sequence, like: Any, weights: Sequence) -> Any:
+        """What a link without a loop gives, ``(n, columns)``, see `.SequenceStages`.
+
+        Parameters
+        ----------
+        given : list of tensor
+            ``(columns, size)`` for each of the inputs.
+        like : (columns, 1) tensor
+        weights : list of tensor
+        """
+        rows = given[0] if len(given) == 1 else tf.concat([like[:, :0], *given], 1)
+        xp = BatchFirstNamespace(self.xp)
+        return self.stages.columns(xp, BatchFirst(rows), BatchFirst(like), weights)
+
+    def run(
+        self,
+        rows: Any,
+        weights: Sequence,
+        carrying: Any,
+        training: bool,
+        items: Any = None,
+        items_first: bool = False,
+    ) -> tuple:
+        """What the link gives in all steps, and the state afterwards.
+
+        Parameters
+        ----------
+        rows : (steps, n, batch) tensor
+            What it is given; ``(steps, batch, n)`` if it is turned, or, if
+            ``items_first``, ``(batch, steps, n)``.
+        weights : list of tensor
+        carrying : tensor of bool
+            Whether state that functions of tensors keep is kept.
+        training : bool
+        items : tensor, optional
+            Functions that look at several items together are to see so many, of a batch
+            that is not full.
+        items_first : bool, optional
+            See `takes_items_first`.
+        """
+        stages, xp, batch = self.stages, self.xp, self.program.batch
+        tensors = [rows]
+        with xp.of_items(items, batch):
+            if items_first:
+                tensors = stages.before(xp, rows, weights, items_first=True)
+            elif stages.needs_before:
+                tensors = stages.before(xp, rows, weights)
+        ys, following = None, []
+        if self.scan is not None:
+            state = self.started.add(self.state)
+            state = [tf.transpose(c) for c in state] if self.turned else state
+            n, state = len(state), state + self.kept.values()
+            ys, following = self._loop(tensors[0], state, weights, training, items)
+            self.kept.assign(following[n:], carrying)
+            following = following[:n]
+            if self.turned:
+                following = [tf.transpose(c) for c in following]
+        with xp.of_items(items, batch):
+            if stages.needs_after:
+                ys = stages.after(xp, tensors, ys, weights)
+        return ys, following
+
+    def _loop(self, x, state, weights, training, items):
+        """The loop, for a full batch or for one of which ``items`` are given."""
+        if items is None or not self.loop_batchwise:
+            return self.scan(x, state, weights, training=training)
+        n = len(state)
+
+        def full(x, *arrays):
+            state, weights = list(arrays[:n]), list(arrays[n:])
+            ys, following = self.scan(x, state, weights, training=training)
+            return [ys, *following]
+
+        def incomplete(x, *arrays):
+            count = tf.reshape(tf.cast(items, tf.int32), (1,))
+            state, weights = [*arrays[:n], count], list(arrays[n:])
+            ys, following = self.scan_of_some(x, state, weights, training=training)
+            return [ys, *following[:-1]]
+
+        args = [x, *state, *weights]
+        if isinstance(items, int) or not self.xp.fast:
+            ys, *following = incomplete(*args)
+        else:
+            is_full = tf.equal(items, self.program.batch)
+            ys, *following = either(is_full, full, incomplete, args)
+        return ys, following
+
+    # ---- state --------------------------------------------------------------------
+
+    def _stored(self):
+        return self.program.store.load(self.layout.states, self.layout.carry)
+
+    def begin(self) -> None:
+        """Before calls: take the state of the simulation."""
+        for variable, value in zip(self.state, self._stored(), strict=True):
+            variable.assign(value)
+        self.started.begin()
+
+    def rewind(self) -> None:
+        """See `Variant.rewind`."""
+        self.started.settle(self.state)
+        for variable, value, learned in zip(
+            self.state, self._stored(), self.learned, strict=True
+        ):
+            variable.assign(np.where(learned, variable.numpy(), value))
+
+    def not_finite(self) -> list[Any]:
+        """See `Variant.not_finite`."""
+        found = []
+        for slot in self._learned_slots:
+            for number in slot.carries:
+                rows = slot.row[slot.carry == number]
+                if not np.isfinite(self.state[number].numpy()[rows]).all():
+                    found.append(slot.key)
+        return found
+
+    def save(self, whole: bool) -> None:
+        """The simulation takes the state, or what learning rules changed of it."""
+        self.started.settle(self.state)
+        slots = self.layout.states if whole else self._learned_slots
+        if slots:
+            carry = [variable.numpy() for variable in self.state]
+            self.program.store.save(slots, carry)
+
+    def keep(self, following: list[Any], carrying: tf.Tensor, given: Any) -> None:
+        """See `Variant.keep`; ``given``: which items are kept, None for all."""
+        started = [tf.stop_gradient(array) for array in self.started.add(self.state)]
+        for variable, new, before, learned in zip(
+            self.state, following, started, self.learned, strict=True
+        ):
+            kept = tf.logical_or(carrying, learned) if learned.any() else carrying
+            one_for_all = variable.shape[1] == 1  # then batches are full
+            if given is not None and not one_for_all:
+                kept = tf.logical_and(kept, given)
+            variable.assign(tf.where(kept, tf.stop_gradient(new), before))
+        self.started.took()
+
+
+class Variant:
+    """One compiled use of the network on the Keras side, with a state of its own.
+
+    Parameters
+    ----------
+    settings : dict
+        ``jit``, ``checkpoint``, ``truncate``.
+    learned : set of Signal
+        What online learning rules change. Calls keep it even if they keep nothing else.
+    starting : StartingValues
+        Those of it that are trained.
+
+    Attributes
+    ----------
+    links : list of TrainedLink
+        What runs, one after the other.
+    carrying : tf.Variable
+        Whether the whole state is carried from call to call.
+    first_step : tf.Variable
+        Number of steps that were run before the call.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        use: Specialization,
+        settings: dict[str, Any],
+        learned: frozenset[Any],
+        starting: StartingValues,
+    ) -> None:
+        self.program, self.use = program, use
+        # states that are kept each so many steps bound what the steps of one loop take
+        cut = program.use_loop and not isinstance(settings["checkpoint"], int)
+        self.chain = program.chain(use, cut)
+        layouts = [link.layout for link in self.chain.links]
+        groups = [group for each in layouts for group in each.groups()]
+        self.links = [
+            TrainedLink(link, program, settings, learned, starting)
+            for link in self.chain.links
+        ]
+        wanted = settings["jit"] is not False and may_compile(settings["jit"])
+        self._drawn = list(
+            dict.fromkeys(
+                source.key
+                for each in layouts
+                for source in each.inputs
+                if source.key in program.hosts
+            )
+        )
+        #: whether Python functions are called, or random numbers drawn
+        self.calls_python = bool(self._drawn) or any(g.kernel.host for g in groups)
+        #: whether steps are like batch items, as in any feed-forward Keras model
+        self.feed_forward = len(layouts) == 1 and self.links[0].stages.any_order
+        self.feed_forward &= not self._drawn
+        #: whether XLA makes a training step around it faster: it fuses what is between
+        #: products, but its convolutions are slower (see `.tensorflow_convolution`)
+        self.fuses = self.feed_forward and wanted
+        self.fuses &= all(g.kernel.batch_first is None for g in groups)
+        #: whether some function looks at several items of a batch together
+        self.batchwise = batchwise(groups)
+        variable: Any = tf.Variable
+        self.carrying = variable(False, trainable=False)
+        self.first_step = variable(0, trainable=False, dtype=tf.int64)
+        self._began = 0
+        self._starting = starting
+
+    @property
+    def state(self) -> list[Any]:
+        """(list of tf.Variable) What is carried from call to call, in all links."""
+        return [variable for link in self.links for variable in link.state]
+
+    @property
+    def learned(self) -> list[np.ndarray]:
+        """(list of ndarray of bool) Which rows of these online rules change."""
+        return [rows for link in self.links for rows in link.learned]
+
+    @property
+    def python_parts(self) -> list[str]:
+        """(list of str) What is called as Python, each time that this runs."""
+        groups = [g for link in self.links for g in link.layout.groups()]
+        called = [
+            label
+            for g in groups
+            if g.kernel.host
+            for label in g.labels or (g.kernel.name,)
+        ]
+        return list(dict.fromkeys([*map(str, self._drawn), *map(str, called)]))
+
+    @contextlib.contextmanager
+    def reraise_host_errors(self) -> Iterator[None]:
+        """Context of calls: errors of Python functions come out as they were raised."""
+        with contextlib.ExitStack() as stack:
+            for link in self.links:
+                stack.enter_context(link.xp.reraise_host_errors())
+            yield
+
+    def begin(self, first_step: int, carrying: bool) -> None:
+        """Before calls: take the state of the simulation."""
+        for link in self.links:
+            link.begin()
+        self.first_step.assign(first_step)
+        self.carrying.assign(carrying)
+        self._began = first_step
+
+    def rewind(self) -> None:
+        """Go back to the state that the present call began with.
+
+        What online learning rules and training changed since stays.
+        """
+        for link in self.links:
+            link.rewind()
+        self.first_step.assign(self._began)
+
+    def not_finite(self) -> list[Any]:
+        """During calls: what is learned online, of which a value is NaN or infinite."""
+        return [key for link in self.links for key in link.not_finite()]
+
+    def save_learned(self) -> None:
+        """During calls: the simulation takes what learning rules changed so far."""
+        self._save(whole=False)
+
+    def end(self) -> int:
+        """After calls: the simulation takes what they kept; the number of steps run."""
+        whole = bool(self.carrying.numpy())
+        self.carrying.assign(False)  # for whoever calls the model by itself
+        self._save(whole)
+        if whole:
+            self.program.stored(self.use.spikes)
+            self.program.last_use = self.use
+        return int(self.first_step.numpy())
+
+    def _save(self, whole: bool) -> None:
+        for link in self.links:
+            link.save(whole)
+        self._starting.seen()
+
+    def keep(self, following: list[list[Any]], items: Any, n_steps: Any) -> None:
+        """Carry the state to the next call, as far as calls are to keep it.
+
+        ``following``: the state after the call, of each link. ``items``: number of batch
+        items that the call was given; the others stay as they are.
+        """
+        batch, given = self.program.batch, None
+        if not isinstance(items, int) or items < batch:
+            given = tf.range(batch)[None] < items
+        carrying = tf.convert_to_tensor(self.carrying)
+        for link, arrays in zip(self.links, following, strict=True):
+            link.keep(arrays, carrying, given)
+        n_steps = tf.cast(n_steps, tf.int64)
+        self.first_step.assign_add(tf.where(carrying, n_steps, 0))

@@ -1,0 +1,172 @@
+"""Networks that train in a chain of links: the same numbers as in one loop."""
+
+import keras
+import nengo
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import nengo_dl
+from nengo_dl.runtime import program
+
+STEPS, BATCH = 4, 3
+
+
+def weighted(rng, pre, post, **kwargs):
+    """A connection with random weights."""
+    scale = 5 / np.sqrt(pre.size_out)
+    weights = scale * rng.normal(size=(post.size_in, pre.size_out))
+    kwargs.setdefault("synapse", None)
+    return nengo.Connection(pre, post, transform=weights, **kwargs)
+
+
+def populations(neurons=None, synapse=None, between=None, **settings):
+    """Three populations in a row, and probes of all that can be probed.
+
+    ``between``: connects the first with the second.
+    """
+    rng = np.random.RandomState(0)
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(
+            dtype="float64", spiking_training=True, jit=False, trainable=None, **settings
+        )
+        net.config[nengo.Ensemble].neuron_type = neurons or nengo.LIF(tau_ref=0.001)
+        net.inp = nengo.Node(np.zeros(24))
+        net.ens = [nengo.Ensemble(n, 1) for n in (30, 32, 28)]
+        first, second, third = (ens.neurons for ens in net.ens)
+        weighted(rng, net.inp, first, synapse=synapse)
+        (between or weighted)(rng, first, second)
+        weighted(rng, second, third, synapse=synapse)
+        net.out = nengo.Node(size_in=2)
+        weighted(rng, third, net.out)
+        net.p = nengo.Probe(net.out)
+        probed = "input" if neurons else "voltage"
+        for target, attr in ((second, probed), (first, None)):
+            nengo.Probe(target, attr)
+    return net
+
+
+def skipping():
+    net = populations(synapse=0.01)
+    with net:
+        rng = np.random.RandomState(1)
+        weighted(rng, net.ens[0].neurons, net.ens[2].neurons, synapse=0.02)
+        weighted(rng, net.inp, net.out, synapse=0.01)
+    return net
+
+
+def learning():
+    """The last weights are learned online, and start from what is trained."""
+    net = populations()
+    with net:
+        target = nengo.Node(size_in=2)
+        learned = nengo.Connection(
+            net.ens[1].neurons,
+            target,
+            transform=np.zeros((2, 32)),
+            learning_rule_type=nengo.PES(1e-4),
+        )
+        nengo.Connection(net.inp[:2], learned.learning_rule, synapse=None)
+        nengo.Connection(target, net.out, synapse=None)
+        net.learned = nengo.Probe(learned, "weights")
+    return net
+
+
+def with_layer(layer):
+    """A layer of Keras between the first two populations."""
+
+    def between(rng, pre, post):
+        node = nengo_dl.Layer(layer())(pre, synapse=None)
+        weighted(rng, node, post)
+
+    return populations(between=between)
+
+
+def with_python():
+    """A Python function between them."""
+
+    def between(rng, pre, post):
+        node = nengo.Node(lambda t, x: x * np.cos(t), size_in=pre.size_out)
+        nengo.Connection(pre, node, synapse=None)
+        weighted(rng, node, post)
+
+    return populations(between=between)
+
+
+def noisy():
+    net = populations(synapse=0.01)
+    for ens in net.ens[:2]:
+        ens.noise = nengo.processes.WhiteNoise(nengo.dists.Gaussian(0, 0.3), seed=1)
+    return net
+
+
+def pictures():
+    rng = np.random.RandomState(0)
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(
+            dtype="float64", spiking_training=True, jit=False, trainable=None
+        )
+        net.inp = nengo.Node(np.zeros(24))
+        first = nengo.Convolution(3, (6, 4, 1), kernel_size=(3, 3))
+        second = nengo.Convolution(2, first.output_shape, kernel_size=(2, 2))
+        a, b = (nengo.Ensemble(t.output_shape.size, 1).neurons for t in (first, second))
+        nengo.Connection(net.inp, a, transform=first, synapse=None)
+        nengo.Connection(a, b, transform=second, synapse=None)
+        net.out = nengo.Node(size_in=2)
+        weighted(rng, b, net.out)
+        net.p = nengo.Probe(net.out)
+    return net
+
+
+NETWORKS = {
+    "filters": lambda: populations(synapse=nengo.Alpha(0.01)),
+    "rates": lambda: populations(nengo.RectifiedLinear(), synapse=0.01),
+    "truncated": lambda: populations(synapse=0.01, truncate=2),
+    "skip": skipping,
+    "learning": learning,
+    "layer": lambda: with_layer(lambda: keras.layers.Dense(30, dtype="float64")),
+    "python": with_python,
+    "noise": noisy,
+    "convolutions": pictures,
+}
+
+
+def results(net, cut, monkeypatch, n_links):
+    """Gradients of all parameters, a training, and what is known after it."""
+    with monkeypatch.context() as patch:
+        if not cut:
+            patch.setattr(program.chain, "cut", lambda *args: None)
+        with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as sim:
+            keras.utils.set_random_seed(0)
+            rng = np.random.RandomState(0)
+            x = rng.normal(size=(BATCH, STEPS, 24))
+            y = rng.normal(size=(2 * BATCH - 1, STEPS, 2))
+            links = sim.tensor_graph.variant(True).links
+            assert len(links) == (n_links if cut else 1)
+            with tf.GradientTape() as tape:
+                outputs = sim.keras_model(x, training=True)
+                loss = sum(tf.reduce_sum(out**2) for out in tf.nest.flatten(outputs))
+            weights = sim.keras_model.trainable_weights
+            found = tf.nest.flatten(outputs)
+            found += [g for g in tape.gradient(loss, weights) if g is not None]
+            sim.compile(keras.optimizers.SGD(1e-3), loss={net.p: "mse"})
+            data = np.concatenate([x, x[:-1]])
+            history = sim.fit({net.inp: data}, {net.p: y}, epochs=2, verbose=0)
+            found.append(history.history["loss"])
+            sim.evaluate({net.inp: x}, {net.p: y[:BATCH]}, verbose=0, stateful=True)
+            sim.run_steps(3, data={net.inp: x[:, :3]})
+            found += [sim.data[probe] for probe in net.probes]
+    return [np.asarray(array) for array in found]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_chain_computes_what_one_loop_does(name, monkeypatch, allclose):
+    n_links = {"convolutions": 2}.get(name, 3)
+    cut, whole = (
+        results(NETWORKS[name](), cut, monkeypatch, n_links) for cut in (True, False)
+    )
+    assert len(cut) == len(whole) > len(NETWORKS[name]().probes)
+    for one, other in zip(cut, whole, strict=True):
+        assert one.shape == other.shape
+        assert allclose(one, other, rtol=1e-9, atol=1e-11)
+    assert max(np.abs(g).max() for g in cut) > 0
