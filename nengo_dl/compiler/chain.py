@@ -33,7 +33,7 @@ TAKEN = "taken"
 GIVEN = "given"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Link:
     """One loop over time, with what runs before and after it for all steps at once.
 
@@ -53,7 +53,7 @@ class Link:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chain:
     """The links of a step in the order in which they run, and where probes find theirs.
 

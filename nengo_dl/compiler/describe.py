@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
+from nengo_dl.compiler.chain import Chain
 from nengo_dl.compiler.drawing import COLOURS
 from nengo_dl.compiler.graph import Graph, Kind
 from nengo_dl.compiler.layout import Layout, Weight, WeightRef
@@ -102,6 +103,27 @@ def describe(
     for label, why in summary.python:
         lines.append(f"runs as Python, step by step ({why}): {label}")
     return "\n".join([*lines, *history])
+
+
+def chain_lines(chain: Chain) -> Iterator[str]:
+    """Lines about a chain of several links: what each holds, and why it was cut there.
+
+    Parameters
+    ----------
+    chain : Chain
+    """
+    n = len(chain.links)
+    yield f"for batches of training, {n} loops run one after the other:"
+    for number, link in enumerate(chain.links, 1):
+        if link.reason:
+            yield f"  cut, as a product is worth it: {link.reason}"
+        for name, when in STAGES.items():
+            groups = getattr(link.layout, name).groups
+            if groups:
+                names = ", ".join(group.kernel.name for group in groups)
+                yield f"  {when.replace('the loop', f'loop {number}')}: {names}"
+        carried = sum(values.size for values in link.layout.carry)
+        yield f"    {carried} values carried, {link.layout.n_probed} given for each step"
 
 
 def count_kinds(graph: Graph) -> dict[str, int]:

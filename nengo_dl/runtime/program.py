@@ -706,12 +706,14 @@ class Program:
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network; see `compiler.describe` and ``page``."""
         # what draws is imported when somebody looks
-        from nengo_dl.compiler.describe import describe, page
+        from nengo_dl.compiler.describe import chain_lines, describe, page
 
         use = Specialization(self.is_open, self.form.training, spikes=self.form.spikes)
         layout, compiled = self.layout(use), self.compiled(use)
         counts = (len(self.model.operators), self.dtype.itemsize, self.batch)
         lines = [*self.chooser.lines(use), *self.history.lines()]
+        cut = [found for found in self._chains.values() if len(found.links) > 1]
+        lines += [line for found in dict.fromkeys(cut) for line in chain_lines(found)]
         if not html:
             return describe(layout, compiled.reports, *counts, lines)
         title = str(getattr(self.model, "label", None) or "network")

@@ -211,7 +211,21 @@ def test_delays_of_many_steps_stay_whole():
 
 def test_settings_that_bound_what_steps_hold_keep_one_loop():
     net = layers(40, 60, 50, 3)
+    for checkpoint, n_links in ((4, 1), ("auto", 2), (None, 2)):
+        with net:
+            nengo_dl.configure_settings(checkpoint=checkpoint, spiking_training=True)
+        with nengo_dl.Simulator(net, progress_bar=False) as sim:
+            assert len(sim.tensor_graph.variant(True).links) == n_links
+
+
+def test_description():
+    net = layers(40, 60, 50, 3)
     with net:
-        nengo_dl.configure_settings(checkpoint=4)
+        nengo_dl.configure_settings(spiking_training=True)
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
-        assert len(sim.tensor_graph.variant(True).links) == 1
+        assert "one after the other" not in sim.describe()
+        sim.tensor_graph.variant(True)
+        text = sim.describe()
+    assert "for batches of training, 2 loops run one after the other:" in text
+    assert "cut, as a product is worth it: matmul 60 -> 50, 3000 multiplications" in text
+    assert "  before loop 2: matmul\n" in text

@@ -161,7 +161,7 @@ def results(net, cut, monkeypatch, n_links):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_chain_computes_what_one_loop_does(name, monkeypatch, allclose):
-    n_links = {"convolutions": 2}.get(name, 3)
+    n_links = {"convolutions": 2, "rates": 2}.get(name, 3)
     cut, whole = (
         results(NETWORKS[name](), cut, monkeypatch, n_links) for cut in (True, False)
     )
