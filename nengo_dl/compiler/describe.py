@@ -108,11 +108,15 @@ def describe(
 def chain_lines(chain: Chain) -> Iterator[str]:
     """Lines about a chain of several links: what each holds, and why it was cut there.
 
+    There are none about a chain of one.
+
     Parameters
     ----------
     chain : Chain
     """
     n = len(chain.links)
+    if n == 1:
+        return
     yield f"for batches of training, {n} loops run one after the other:"
     for number, link in enumerate(chain.links, 1):
         if link.reason:

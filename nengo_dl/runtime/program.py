@@ -130,8 +130,7 @@ class Program:
         #: (training, spikes) -> what of it makes a difference
         self._differences: dict[tuple, tuple] = {}
         self._compiled: dict[Specialization, Compiled] = {}
-        self._layouts: dict[tuple[Specialization, bool], Layout] = {}
-        self._chains: dict[tuple[Specialization, bool], Chain] = {}
+        self._layouts: dict[tuple, Any] = {}  # and chains
         self._executors: dict[tuple[Specialization, str], Executor] = {}
         self._active: tuple[Specialization, str] | None = None
         #: the method ``step`` of what is active, if single steps need nothing else
@@ -207,14 +206,13 @@ class Program:
 
     def chain(self, use: Specialization, cut: bool) -> Chain:
         """The chain for a use: of one link, the `layout`, unless it is to be ``cut``."""
-        use = self._distinct(use)
-        if (use, cut) not in self._chains:
-            compiled, found = self.compiled(use), None
-            if cut:
-                chosen = self.strategies.planner, self.strategies.sorter
-                found = chain.cut(compiled.graph, compiled.stepwise_python, *chosen)
-            self._chains[use, cut] = found or chain.whole(self.layout(use))
-        return self._chains[use, cut]
+        key = (Chain, self._distinct(use), cut)
+        if key not in self._layouts:
+            compiled, chosen = self.compiled(use), self.strategies
+            about = compiled.stepwise_python, chosen.planner, chosen.sorter
+            found = chain.cut(compiled.graph, *about) if cut else None
+            self._layouts[key] = found or chain.whole(self.layout(use))
+        return self._layouts[key]
 
     def feed(self, use: Specialization, layout: Layout) -> InputFeed:
         """The object that gives a layout its inputs, step by step."""
@@ -672,7 +670,7 @@ class Program:
         self.history.forget(why)
         self.generation += 1
         self.chooser.forget()
-        made_of_graphs = (self._compiled, self._layouts, self._chains)
+        made_of_graphs = (self._compiled, self._layouts)
         for made in (*made_of_graphs, self._executors, self._stale):
             made.clear()
 
@@ -712,8 +710,8 @@ class Program:
         layout, compiled = self.layout(use), self.compiled(use)
         counts = (len(self.model.operators), self.dtype.itemsize, self.batch)
         lines = [*self.chooser.lines(use), *self.history.lines()]
-        cut = [found for found in self._chains.values() if len(found.links) > 1]
-        lines += [line for found in dict.fromkeys(cut) for line in chain_lines(found)]
+        cut = [key for key in self._layouts if key[0] is Chain]
+        lines += [line for key in cut for line in chain_lines(self._layouts[key])]
         if not html:
             return describe(layout, compiled.reports, *counts, lines)
         title = str(getattr(self.model, "label", None) or "network")

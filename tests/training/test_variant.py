@@ -120,7 +120,7 @@ def pictures():
 
 NETWORKS = {
     "filters": lambda: populations(synapse=nengo.Alpha(0.01)),
-    "rates": lambda: populations(nengo.RectifiedLinear(), synapse=0.01),
+    "rates": lambda: populations(nengo.RectifiedLinear(amplitude=1e-3), synapse=0.01),
     "truncated": lambda: populations(synapse=0.01, truncate=2),
     "skip": skipping,
     "learning": learning,
