@@ -62,7 +62,9 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
         changes them by the sum (or the mean) of what the items ask for: so a batch of
         examples is learned from at once, by products of matrices. Afterwards
         ``net.config[conn].shared_learning`` sets it for one connection; None there stands
-        above the network's setting. Batches have to be full.
+        above the network's setting. With ``net.config[ens.neurons].shared_learning``, and
+        only then, `.AdaptiveThresholdLIF` neurons have thresholds that the spikes of all
+        items raise. Batches have to be full.
     inference_only : bool
         True: the network will never be trained, so parameters may be folded and shared
         (default: False).
@@ -325,7 +327,7 @@ def resolve_trainable(network: nengo.Network, changed: Iterable[Any] = ()) -> An
 def _is_given(network, name):
     """Whether any class or object was given a value of a setting."""
     for net in (network, *network.all_networks):
-        for cls in SETTINGS[name].classes:
+        for cls in (*SETTINGS[name].classes, *SETTINGS[name].more_classes):
             params = net.config.params.get(cls)
             if params is not None and name in params.extra_params:
                 if params.get_param(name).given:
@@ -346,22 +348,25 @@ def resolve_penalties(network: nengo.Network, name: str) -> Any:
 
 
 def resolve_shared_learning(network: nengo.Network) -> Any:
-    """``"sum"`` or ``"mean"`` by connection whose rules all items of a batch share.
+    """How items of a batch share what connections and neurons learn.
 
-    A setting of the connection comes before one of its class; None is one, too.
+    A setting of the object comes before one of its class; None is one, too.
+
+    Returns: ``"sum"`` or ``"mean"`` by connection that learns, and by `~nengo.ensemble.
+    Neurons`, of which the setting has to be made by name.
     """
-    found = {}
+    found: dict[Any, str] = {}
     if not _is_given(network, "shared_learning"):
         return found
     for chain in _with_ancestors(network):
-        for conn in chain[0].connections:
-            own = [_object_setting(net, conn, "shared_learning") for net in chain]
-            of_class = [
-                _class_setting(net, type(conn), "shared_learning") for net in chain
+        for obj in _own_objects(chain[0]):
+            settings = [_object_setting(net, obj, "shared_learning") for net in chain]
+            settings += [
+                _class_setting(net, type(obj), "shared_learning") for net in chain
             ]
-            chosen = [value for values in (*own, *of_class) for value in values]
-            if conn.learning_rule_type is not None and chosen and chosen[0] is not None:
-                found[conn] = chosen[0]
+            how = next((value for values in settings for value in values), None)
+            if how is not None and getattr(obj, "learning_rule_type", True) is not None:
+                found[obj] = how
     return found
 
 

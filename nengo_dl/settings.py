@@ -141,6 +141,7 @@ SETTINGS = {
         "None, 'sum' or 'mean'",
         _optional(_word_or(("sum", "mean"), _no_other)),
         (Connection,),
+        (Neurons,),
     ),
     "inference_only": Setting(False, "True or False", _flag),
     "dtype": Setting("float32", "'float32' or 'float64'", _dtype),

@@ -24,6 +24,7 @@ from nengo.builder.connection import (
 )
 from nengo.builder.ensemble import BuiltEnsemble
 from nengo.cache import DecoderCache, NoDecoderCache
+from nengo.ensemble import Neurons
 from nengo.exceptions import BuildError, ValidationError
 from nengo.params import FrozenObject, Parameter
 from nengo.rc import rc
@@ -37,6 +38,7 @@ from nengo_dl.config import (
     resolve_keep_history,
     resolve_shared_learning,
 )
+from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.models.plasticity import refuse_transforms
 from nengo_dl.notices import label_of, warn
 from nengo_dl.runtime.choice import forward_form
@@ -216,13 +218,18 @@ def new_program(
 
 
 def learned_together(model: Model, network: Network | None) -> dict[Any, Common]:
-    """What rules change that all items of a batch share, by base signal.
+    """What is learned that all items of a batch share, by base signal.
 
-    Those are the weights (or encoders), and the changes that each rule asks for.
+    Those are the weights (or encoders), and the changes that each rule asks for; and
+    thresholds of neurons.
     """
     found = {}
     shared = {} if network is None else resolve_shared_learning(network)
     for conn, how in shared.items():
+        if isinstance(conn, Neurons):
+            for name in _adapting(conn):
+                found[model.sig[conn][name].base] = Common(how, conn)
+            continue
         rules = conn.learning_rule
         rules = rules.values() if isinstance(rules, dict) else rules
         for rule in rules if isinstance(rules, Iterable) else [rules]:
@@ -231,6 +238,20 @@ def learned_together(model: Model, network: Network | None) -> dict[Any, Common]
             for signal in (model.sig[obj][attr], model.sig[rule]["delta"]):
                 found[signal.base] = Common(how, conn)
     return found
+
+
+def _adapting(neurons: Neurons) -> tuple[str, ...]:
+    """The state of neurons that items can share; `ValidationError` if there is none."""
+    kernel = NeuronKernel.of(neurons.ensemble.neuron_type)
+    names = () if kernel is None else kernel.adapting
+    if not names:
+        raise ValidationError(
+            f"{label_of(neurons)} of type {type(neurons.ensemble.neuron_type).__name__} "
+            "have nothing that the items of a batch could share; expected a type with "
+            "thresholds that adapt, nengo_dl.AdaptiveThresholdLIF",
+            attr="shared_learning",
+        )
+    return names
 
 
 def available_device(device: str | None) -> str | None:

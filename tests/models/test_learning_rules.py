@@ -97,7 +97,7 @@ def test_amplitude_makes_no_difference(rng):
 
 def protocol(rate, lag=0.01, pairs=60):
     """The change by pairs of spikes at a rate, as in Pfister & Gerstner (2006)."""
-    steps = int(pairs / rate / DT) + 100
+    steps = int((pairs - 1) / rate / DT) + 100
     pre, post = np.zeros((2, steps, 1))
     times = (np.arange(pairs) / rate / DT).astype(int)
     pre[times + 20] = post[times + 20 + round(lag / DT)] = 1
@@ -106,7 +106,8 @@ def protocol(rate, lag=0.01, pairs=60):
 
 def test_triplets_depend_on_the_rate():
     """Sjöström et al. (2001): no potentiation by rare pairs, a strong one by many."""
-    assert abs(30 * protocol(1, pairs=2)) < 0.02  # as much as 60 of them
+    for rate in (0.1, 1):
+        assert abs(30 * protocol(rate, pairs=2)) < 0.02  # as much as 60 of them
     assert protocol(50) > protocol(40) > 0.5
     assert 4 * protocol(10, lag=-0.01, pairs=15) < -0.1
 
@@ -286,6 +287,20 @@ def test_connections_that_do_not_fit(rule, options, message):
             nengo.Connection(nengo.Node([1.0]), conn.learning_rule)
     for simulator in (nengo.Simulator, nengo_dl.Simulator):
         with pytest.raises(BuildError, match=f"plastic.*{message}"):
+            simulator(net, progress_bar=False)
+
+
+def test_connections_between_ensembles_have_no_spikes():
+    """Also where there are weights between all neurons, as solvers make them."""
+    with nengo.Network(seed=0) as net:
+        nengo.Connection(
+            nengo.Ensemble(4, 1),
+            nengo.Ensemble(4, 1),
+            solver=nengo.solvers.LstsqL2(weights=True),
+            learning_rule_type=STDP(w_min=-9, w_max=9),
+        )
+    for simulator in (nengo.Simulator, nengo_dl.Simulator):
+        with pytest.raises(BuildError, match="'pre' must .* found"):
             simulator(net, progress_bar=False)
 
 

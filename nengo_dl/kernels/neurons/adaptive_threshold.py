@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
+from nengo_dl.kernels.learning.outer import Change, ways
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.kernels.neurons.lif import leaked
 from nengo_dl.models.neurons import AdaptiveThresholdLIF, AdaptiveThresholdLIFRate
+
+if TYPE_CHECKING:
+    from nengo_dl.compiler.lowering import Lowering
 
 
 def _kept(params):
@@ -19,7 +23,55 @@ def _kept(params):
     return np.where(np.asarray(params["inc_theta"]) > 0, decay, 1.0)
 
 
-class AdaptiveThresholdLIFRateKernel(NeuronKernel):
+class ThresholdOfAll(Change):
+    r"""A threshold that all items of a batch have in common, and each makes rise.
+
+    .. math:: \theta \leftarrow \theta e^{-dt / \tau_\theta} + g \sum_b r_b
+
+    Parameters, one value per neuron: ``kept``, :math:`e^{-dt / \tau_\theta}`; ``growth``,
+    :math:`g`, for an output of one. Inputs: :math:`\theta`, ``(n, 1)``; the output of the
+    neurons, :math:`r`, and what becomes of :math:`\theta` in each item by itself,
+    ``(n, batch)``. Output: ``(n, 1)``.
+    """
+
+    name = "threshold"
+    vectors = ("kept", "growth")
+    by_item = (1, 2)
+
+    def step(
+        self, xp: ArrayNamespace, p: Params, theta: Array, output: Array, alone: Array
+    ) -> tuple[Array, ...]:
+        """One time step; of a single item it is what it is without the others."""
+        if alone.shape[1] == 1:
+            return (alone,)
+        return (theta * p.kept + self.joined(xp, output) * p.growth,)
+
+
+THRESHOLDS_OF_ALL = ways(ThresholdOfAll)
+
+
+class AdaptiveThresholdKernel(NeuronKernel):
+    """What the spiking and the rate form have in common: how thresholds may be shared."""
+
+    adapting = ("theta",)
+
+    def apply(self, op: Any, low: Lowering, current: np.ndarray, **more: Any) -> dict:
+        """See `NeuronKernel.apply`; one more node for thresholds that items share."""
+        results = super().apply(op, low, current, **more)
+        theta = op.state.get("theta")
+        how = None if theta is None else low.joined(theta)
+        if how is not None:
+            n = current.size
+            values = dict(self.values(op.neurons, n), dt=low.dt)
+            growth = values["inc_theta"] * low.dt / values["amplitude"]
+            params = {"kept": np.broadcast_to(_kept(values), n), "growth": growth}
+            inputs = [low.previous(theta).ravel(), results[op.output], results[theta]]
+            kernel = THRESHOLDS_OF_ALL[how]
+            (results[theta],) = low.node(kernel, inputs, [n], params, label="threshold")
+        return results
+
+
+class AdaptiveThresholdLIFRateKernel(AdaptiveThresholdKernel):
     r"""Firing rate of a LIF neuron, with a threshold that grows with its own activity.
 
     .. math::
@@ -64,7 +116,7 @@ class AdaptiveThresholdLIFRateKernel(NeuronKernel):
         return rate, theta + p.growth * rate
 
 
-class AdaptiveThresholdLIFKernel(NeuronKernel):
+class AdaptiveThresholdLIFKernel(AdaptiveThresholdKernel):
     r"""Spiking LIF, with a threshold that rises with each of its own spikes.
 
     .. math::

@@ -64,6 +64,9 @@ class NeuronKernel(Kernel):
         What gives one random number for each neuron and step, the last argument of
         `step`: the class of a host object (see
         `nengo_dl.compiler.lowering.Lowering.drawn`).
+    adapting : tuple of str
+        State variables that the items of a batch may have in common, with the setting
+        ``shared_learning``; `apply` has to see to it.
     """
 
     neuron_type: type | str | None = None
@@ -73,6 +76,7 @@ class NeuronKernel(Kernel):
     smooth_form: type | None = None
     crosses_threshold = False
     draws: type | None = None
+    adapting: tuple[str, ...] = ()
     operations = 20  # transcendental functions count for several
     materialize = (0,)
     merge_limit = LONG_ARRAY

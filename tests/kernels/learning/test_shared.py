@@ -297,3 +297,66 @@ def test_batches_of_keras_learn_one_after_the_other():
         sim.keras_model.optimizer.learning_rate = 0.0
         sim.fit({net.inp: batches}, targets, shuffle=False, verbose=0)
         assert np.abs(sim.data[net.conn].weights - learned).max() < 1e-12
+
+
+def rising(item=None, **settings):
+    """Neurons with thresholds that adapt, for one item or (None) to be given data."""
+    play = None if item is None else lambda t: currents()[item, round(t / 0.001) - 1]
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64", **settings)
+        net.inp = nengo.Node(np.zeros(4) if play is None else play)
+        kind = nengo_dl.AdaptiveThresholdLIF(inc_theta=0.02, tau_theta=0.5, amplitude=2)
+        net.ens = nengo.Ensemble(
+            4, 1, neuron_type=kind, gain=np.ones(4), bias=np.zeros(4)
+        )
+        nengo.Connection(net.inp, net.ens.neurons, synapse=None)
+        net.theta = nengo.Probe(net.ens.neurons, "theta")
+        net.spikes = nengo.Probe(net.ens.neurons)
+    return net
+
+
+def currents():
+    """What drives them, ``(items, steps, neurons)``."""
+    return np.random.RandomState(1).uniform(1, 6, (ITEMS, STEPS, 4))
+
+
+@pytest.mark.parametrize("executor", ("numpy", "native", "tensorflow"))
+def test_thresholds_that_rise_with_the_spikes_of_all(executor):
+    """As in core, where the spikes of all items are counted by hand."""
+    sims = [nengo.Simulator(rising(item), progress_bar=False) for item in range(ITEMS)]
+    theta = np.zeros(4)
+    for _ in range(STEPS):
+        for sim in sims:
+            sim.step()
+        spikes = np.sum([s.data[s.model.toplevel.spikes][-1] for s in sims], 0) * 0.001
+        theta = theta * np.exp(-0.001 / 0.5) + 0.02 * spikes / 2
+        for sim in sims:
+            signal = sim.signals[sim.model.sig[sim.model.toplevel.ens.neurons]["theta"]]
+            signal.setflags(write=True)
+            signal[...] = theta
+    net = rising(executor=executor, shared_learning="sum")
+    net.config[net.ens.neurons].shared_learning = "sum"
+    with quiet(net) as sim:
+        sim.run_steps(STEPS, data={net.inp: currents()})
+        for item, expected in enumerate(sims):
+            spikes = expected.data[expected.model.toplevel.spikes]
+            assert np.array_equal(sim.data[net.spikes][item], spikes)
+        seen = sim.data[net.theta]
+        assert np.abs(seen[:, -1] - theta).max() < 1e-12 and theta.min() > 0.2
+
+
+def test_thresholds_are_shared_where_that_is_asked_for():
+    """By itself, a setting of the network shares what connections learn."""
+    found = []
+    for settings in ({}, {"shared_learning": "sum"}):
+        net = rising(**NUMPY, **settings)
+        with quiet(net) as sim:
+            sim.run_steps(STEPS, data={net.inp: currents()})
+            found.append(sim.data[net.theta])
+    assert np.array_equal(*found) and np.ptp(found[0][:, -1], axis=0).min() > 0
+    net = rising(**NUMPY)
+    net.ens.neuron_type = nengo.LIF()
+    del net.probes[0]
+    net.config[net.ens.neurons].shared_learning = "mean"
+    with pytest.raises(ValidationError, match="of type LIF have nothing"):
+        quiet(net)

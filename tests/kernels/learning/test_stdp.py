@@ -81,9 +81,18 @@ def quiet(net, items=None):
     return nengo_dl.Simulator(net, minibatch_size=items, progress_bar=False)
 
 
-@pytest.mark.parametrize("jit, items", ((False, None), (False, ITEMS), (True, ITEMS)))
-def test_all_rules_as_in_core(jit, items):
-    net = network(jit=jit)
+@pytest.mark.parametrize(
+    "executor, items",
+    (
+        ("numpy", None),
+        ("numpy", ITEMS),
+        ("native", None),
+        ("native", ITEMS),
+        ("tensorflow", ITEMS),
+    ),
+)
+def test_all_rules_as_in_core(executor, items):
+    net = network(executor=executor)
     data = {
         node: given[: items or 1] / 0.001
         for node, given in zip((net.a, net.b), spikes(), strict=True)
@@ -97,6 +106,27 @@ def test_all_rules_as_in_core(jit, items):
                 assert np.abs(found - expected).max() <= limit, probe
                 if probe.attr == "weights":
                     assert np.ptp(expected, axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("rule", (STDP(0.3), STDP(0.9, coincident="causal", w_min=0.1)))
+def test_bounds_hold_for_many_steps(rule, dtype):
+    """A hundred thousand, in each of which much changes; seen after each hundred."""
+    steps, part = 100_000, 20_000
+    net = network([rule], dtype=dtype, executor="native")
+    rng = np.random.RandomState(0)
+    with net:
+        (conn,) = (c for c in net.connections if c.learning_rule_type is not None)
+        probe = nengo.Probe(conn, "weights", sample_every=0.1)
+    net.probes.remove(net.probes[0])
+    with quiet(net) as sim:
+        for _ in range(steps // part):
+            data = {n: random_spikes(rng, part, n.size_out, 0.2) for n in (net.a, net.b)}
+            sim.run_steps(part, data={n: x[None] / 0.001 for n, x in data.items()})
+        seen = sim.data[probe]
+    assert len(seen) == steps // 100 and seen.dtype == dtype
+    assert rule.w_min <= seen.min() <= rule.w_min + 1e-6
+    assert rule.w_max - 1e-6 <= seen.max() <= rule.w_max
 
 
 def test_changes_are_carried_as_their_factors():
