@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from nengo_dl.compiler.chain import TAKEN
 from nengo_dl.compiler.exact_callbacks import COUNT, Digits
+from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Read
 from nengo_dl.compiler.lowering import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
@@ -22,7 +23,7 @@ from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.runtime.tensorflow.switches import apart
 from nengo_dl.runtime.tensorflow.variables import ParameterBanks, StartingValues, dense
 from nengo_dl.tensor_node import TrainsSome, add_losses
-from nengo_dl.training.variant import Variant
+from nengo_dl.training.variant import TrainedLink, Variant
 
 if TYPE_CHECKING:
     from nengo_dl.training.parameters import ParameterStore
@@ -287,10 +288,22 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
                 source.key in self.signals.values() for source in link.layout.inputs
             )
             rows = self._given(variant, link, inputs, items, first, found, results)
-            ys, after = link.run(rows, weights, carrying, training, given, first)
+            about = self.trained_weights(link), carrying, training
+            ys, after = link.run(rows, weights, *about, given, first)
             results.append((ys, link.turned))
             following.append(after)
         return results, following
+
+    def trained_weights(self, link: TrainedLink) -> tuple[bool, ...]:
+        """For each weight of a link, whether training may change it at present."""
+        return tuple(
+            any(
+                self.banks.trains(item.key)
+                for item in weight.items
+                if isinstance(item, ParameterRef)
+            )
+            for weight in link.layout.weights
+        )
 
     def _given(self, variant, link, inputs, items, items_first, found, results):
         """Rows given to each step of a link, ``(steps, n, batch)``, as they are to lie.
@@ -356,7 +369,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         batch = self.program.batch
         time = self._clock(variant, self.program.model.time.base, n_steps, batch)
         host = self.program.hosts[source.key]
-        xp = variant.links[0].xp
+        xp = variant.links[0].around
         (x,) = xp.host_call(host, [tf.reshape(time, (1, -1))], [source.size])
         x = tf.reshape(x, (source.size, n_steps, batch))
         return tf.transpose(x, (1, 0, 2))

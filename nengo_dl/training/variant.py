@@ -103,12 +103,19 @@ class TrainedLink:
         jit = wanted and not python and layout.has_loop
         jit = jit and compilable(loop, batch)
         self.xp = TensorFlowNamespace(program.dtype, fast=jit)
+        #: what is around the loop is not compiled
+        self.around = TensorFlowNamespace(program.dtype, fast=False) if jit else self.xp
         #: variables of Keras layers that the loop carries
         self.kept = Kept(layout, program.dtype)
-        self.scan = self._all_steps(settings, jit) if layout.has_loop else None
+        self._options = {"jit": jit, "turned": self.turned}
+        self._options["truncate"] = settings["truncate"]
+        if program.use_loop:
+            self._options["checkpoint"] = settings["checkpoint"]
+        else:
+            self._options["n_steps"] = program.unroll
+        self._scans: dict[tuple, Any] = {}
         #: whether some function in the loop looks at several items of a batch together
         self.loop_batchwise = batchwise(loop)
-        self._of_some = None
         variable: Any = tf.Variable
         self.state = [variable(value, trainable=False) for value in self._stored()]
         self.started = Started(starting, layout.states)
@@ -119,40 +126,36 @@ class TrainedLink:
             for number in slot.carries:
                 self.learned[number][slot.row[slot.carry == number]] = True
 
-    def _all_steps(self, settings, jit):
+    def scan(self, trained: tuple[bool, ...], places: int | None = None) -> Any:
         """The loop as one function; networks of the same structure share it.
 
         Otherwise every simulator would compile its own, and TensorFlow keeps what it
         compiled until the process ends.
-        """
-        program = self.program
-        options = {"jit": jit, "turned": self.turned, "truncate": settings["truncate"]}
-        if program.use_loop:
-            options["checkpoint"] = settings["checkpoint"]
-        else:
-            options["n_steps"] = program.unroll
-        key = key_of(self.layout)
-        self._options = options
-        if key is None:
-            return self._new_scan(False, {**options, "xp": self.xp})
-        names = np.dtype(program.dtype).name, program.device, *options.items()
-        make = partial(self._new_scan, True, options)
-        return programs.get(("trained", key, program.batch, *names), make)
 
-    @property
-    def scan_of_some(self) -> Any:
-        """The loop ``scan`` for batches that are not full, of any number of items.
-
-        Functions of tensors are called with the items that there are. XLA would have to
-        compile it for each number of them, so it does not.
+        Parameters
+        ----------
+        trained : tuple of bool
+            For each weight of the layout, whether its gradient is asked for.
+        places : int, optional
+            For batches that are not full, of any number of items and so many places:
+            functions of tensors are called with the items that there are. XLA would have
+            to compile it for each number of them, so it does not.
         """
-        if self._of_some is None:
-            xp = self.xp
-            if xp.fast:
-                xp = TensorFlowNamespace(self.program.dtype, fast=False)
-            options = {**self._options, "jit": False, "xp": xp}
-            self._of_some = self._new_scan(False, options, self.program.batch)
-        return self._of_some
+        if (trained, places) not in self._scans:
+            program, options = self.program, dict(self._options)
+            if program.use_loop:
+                options["trained"] = trained
+            key = key_of(self.layout)
+            if places is not None or key is None:
+                xp = self.around if places is not None else self.xp
+                options |= {"xp": xp, "jit": options["jit"] and places is None}
+                found = self._new_scan(False, options, places)
+            else:
+                names = np.dtype(program.dtype).name, program.device, *options.items()
+                make = partial(self._new_scan, True, options)
+                found = programs.get(("trained", key, program.batch, *names), make)
+            self._scans[trained, places] = found
+        return self._scans[trained, places]
 
     def _new_scan(self, shared, options, places=None):
         """A new loop, which other networks may use as well if it is ``shared``."""
@@ -192,13 +195,14 @@ class TrainedLink:
         weights : list of tensor
         """
         rows = given[0] if len(given) == 1 else tf.concat([like[:, :0], *given], 1)
-        xp = BatchFirstNamespace(self.xp)
+        xp = BatchFirstNamespace(self.around)
         return self.stages.columns(xp, BatchFirst(rows), BatchFirst(like), weights)
 
     def run(
         self,
         rows: Any,
         weights: Sequence,
+        trained: tuple[bool, ...],
         carrying: Any,
         training: bool,
         items: Any = None,
@@ -212,6 +216,8 @@ class TrainedLink:
             What it is given; ``(steps, batch, n)`` if it is turned, or, if
             ``items_first``, ``(batch, steps, n)``.
         weights : list of tensor
+        trained : tuple of bool
+            For each of them, whether its gradient is asked for.
         carrying : tensor of bool
             Whether state that functions of tensors keep is kept.
         training : bool
@@ -221,7 +227,7 @@ class TrainedLink:
         items_first : bool, optional
             See `takes_items_first`.
         """
-        stages, xp, batch = self.stages, self.xp, self.program.batch
+        stages, xp, batch = self.stages, self.around, self.program.batch
         tensors = [rows]
         with xp.of_items(items, batch):
             if items_first:
@@ -229,11 +235,12 @@ class TrainedLink:
             elif stages.needs_before:
                 tensors = stages.before(xp, rows, weights)
         ys, following = None, []
-        if self.scan is not None:
+        if self.layout.has_loop:
             state = self.started.add(self.state)
             state = [tf.transpose(c) for c in state] if self.turned else state
             n, state = len(state), state + self.kept.values()
-            ys, following = self._loop(tensors[0], state, weights, training, items)
+            args = tensors[0], state, weights
+            ys, following = self._loop(trained, *args, training, items)
             self.kept.assign(following[n:], carrying)
             following = following[:n]
             if self.turned:
@@ -243,21 +250,22 @@ class TrainedLink:
                 ys = stages.after(xp, tensors, ys, weights)
         return ys, following
 
-    def _loop(self, x, state, weights, training, items):
+    def _loop(self, trained, x, state, weights, training, items):
         """The loop, for a full batch or for one of which ``items`` are given."""
+        scan = self.scan(trained)
         if items is None or not self.loop_batchwise:
-            return self.scan(x, state, weights, training=training)
-        n = len(state)
+            return scan(x, state, weights, training=training)
+        scan_of_some, n = self.scan(trained, self.program.batch), len(state)
 
         def full(x, *arrays):
             state, weights = list(arrays[:n]), list(arrays[n:])
-            ys, following = self.scan(x, state, weights, training=training)
+            ys, following = scan(x, state, weights, training=training)
             return [ys, *following]
 
         def incomplete(x, *arrays):
             count = tf.reshape(tf.cast(items, tf.int32), (1,))
             state, weights = [*arrays[:n], count], list(arrays[n:])
-            ys, following = self.scan_of_some(x, state, weights, training=training)
+            ys, following = scan_of_some(x, state, weights, training=training)
             return [ys, *following[:-1]]
 
         args = [x, *state, *weights]
@@ -412,7 +420,7 @@ class Variant:
         """Context of calls: errors of Python functions come out as they were raised."""
         with contextlib.ExitStack() as stack:
             for link in self.links:
-                stack.enter_context(link.xp.reraise_host_errors())
+                stack.enter_context(link.around.reraise_host_errors())
             yield
 
     def begin(self, first_step: int, carrying: bool) -> None:

@@ -74,7 +74,8 @@ def in_training(net, surrogate=None, tensor_node=False, batch=2, **kwargs):
 
 def loop_of(sim):
     """The loop that it is trained in, not traced before it is needed."""
-    return sim.tensor_graph.variant(True).links[0].scan
+    (link,) = sim.tensor_graph.variant(True).links
+    return link.scan(sim.tensor_graph.trained_weights(link))
 
 
 def trained(net, **kwargs):

@@ -42,16 +42,18 @@ class PlainLoop:
     """
 
     def __init__(self, scan: Any):
-        self.step, self.n_y = scan.step, scan.n_y
+        self.step, self.n_y, self.turned = scan.step, scan.n_y, scan.turned
         self.xp = TensorFlowNamespace(scan.xp.dtype, fast=False)
 
     def __call__(self, xs: Any, carry: Any, weights: Any, training: bool = False) -> Any:
         """Outputs of all steps and the last state, as of `.scan.Scan`."""
-        n_steps, shape = tf.shape(xs)[0], (self.n_y, xs.shape[2])
+        rows, batch = xs.shape[1:][:: -1 if self.turned else 1]
+        n_steps = tf.shape(xs)[0]
+        shape = (batch, self.n_y) if self.turned else (self.n_y, batch)
         ys = tf.TensorArray(self.xp.dtype, n_steps, element_shape=shape)
 
         def body(i, carry, ys):
-            x = xs[i] if xs.shape[1] else None
+            x = xs[i] if rows else None
             carry, y = call_step(self.step, self.xp, carry, x, list(weights), shape)
             return i + 1, carry, ys.write(i, y)
 
@@ -90,13 +92,19 @@ def epoch(fit: Callable, batches: int) -> Callable[[], float]:
     return run
 
 
+def loop_of(sim: Simulator) -> Any:
+    """The loop of a network that trains in a single one."""
+    (link,) = sim.tensor_graph.variant(True).links
+    return link.scan(sim.tensor_graph.trained_weights(link))
+
+
 def states_megabytes(sim: Simulator, n_steps: int) -> float:
     """Size of the states that a training step of ``n_steps`` holds at one time.
 
     Those that the forward pass keeps, and those that the backward pass computes again.
     """
     variant = sim.tensor_graph.variant(True)
-    scan: Any = variant.scan  # the loop: states are kept of a network that has one
+    scan: Any = loop_of(sim)
     every = scan.interval(variant.state, n_steps)
     states = -(-n_steps // every) + (every if every > 1 else 0)
     return states * sum(state.numpy().nbytes for state in variant.state) / 2**20
@@ -110,8 +118,9 @@ def _loop_trainer(dimensions, neurons_per_d, n_steps, batch, batches, plain, set
     sim = Simulator(net, minibatch_size=batch, progress_bar=False)
     sim.compile(keras.optimizers.SGD(1e-4), loss="mse")
     if plain:
-        variant = sim.tensor_graph.variant(True)
-        variant.scan = PlainLoop(variant.scan)
+        (link,) = sim.tensor_graph.variant(True).links
+        plain_loop = PlainLoop(loop_of(sim))
+        link.scan = lambda trained, places=None: plain_loop
     rng = np.random.RandomState(0)
     (node, probe), shape = (net.nodes[0], net.probes[0]), (batch * batches, n_steps)
     x = 0.1 * rng.randn(*shape, node.size_out).astype("float32")

@@ -36,10 +36,10 @@ FEW = 40
 #: polynomials longer than this cost as much as the function that they replace
 MAX_DEGREE = 14
 
-#: with ``checkpoint="auto"`` the states of all steps are kept up to this size. So much
-#: stays in a processor's cache; to compute a step again costs about as much as to fetch a
-#: larger state from memory (``train``)
-KEEP_BYTES = 2**22
+#: with ``checkpoint="auto"`` the states of all steps of a loop are kept up to this size.
+#: To compute a step again costs about as much as to fetch its state from memory, but two
+#: loops inside of each other take a second longer to compile (``train``)
+KEEP_BYTES = 2**26
 
 #: steps of a run that is measured on an accelerator to find out how arrays should lie,
 #: how often it is repeated, and for how many structures of networks that is remembered

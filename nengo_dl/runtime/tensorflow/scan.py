@@ -81,16 +81,21 @@ class Replaying(TensorFlowNamespace):
         return results
 
 
+def chosen(arrays: Sequence, which: Sequence[bool]) -> list:
+    """Those of the ``arrays`` that are chosen."""
+    return [x for x, wanted in zip(arrays, which, strict=True) if wanted]
+
+
 def floats(arrays: Sequence[tf.Tensor], like: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The ``arrays`` whose companion in ``like`` is of floating point type."""
     pairs = zip(arrays, like, strict=True)
     return [x for x, companion in pairs if companion.dtype.is_floating]
 
 
-def spread(grads: Sequence, like: Sequence[tf.Tensor]) -> list[tf.Tensor | None]:
-    """The inverse of `floats`, with None for the others."""
+def spread(grads: Sequence, which: Sequence[bool]) -> list[tf.Tensor | None]:
+    """The inverse of `chosen`, with None for the others."""
     rest = iter(grads)
-    return [next(rest) if x.dtype.is_floating else None for x in like]
+    return [next(rest) if wanted else None for wanted in which]
 
 
 def write(arrays: list, i: Any, values: Sequence[tf.Tensor]) -> list:
@@ -224,7 +229,8 @@ class Walk:
         def body(i, d_carry, totals, d_xs):
             carry = [c[i - start] for c in carries]
             x = self.xs[i]
-            sources = floats(carry, carry) + floats(self.weights, self.weights)
+            weights = chosen(self.weights, self.scan.trained(self.weights))
+            sources = floats(carry, carry) + weights
             sources += [x] if d_xs else []
             with tf.GradientTape() as tape:
                 tape.watch(sources)
@@ -309,10 +315,13 @@ class Scan:
     input_gradient : bool, optional
         If False, no gradient of the inputs is computed (it is zero).
     keep_bytes : int, optional
-        See ``checkpoint``; 4 MiB by default.
+        See ``checkpoint``; 64 MiB by default.
     turned : bool, optional
         The step takes carried arrays ``(B, n_i)`` and inputs ``(B, n_in)``, gives outputs
         ``(B, n_y)``, and so are they here; see `.batch_first`.
+    trained : sequence of bool, optional
+        For each weight, whether its gradient is computed; by default that of all. There
+        is none of the others.
     xp : TensorFlowNamespace, optional
         The array namespace, by default the fast one if ``jit``.
 
@@ -359,11 +368,13 @@ class Scan:
         input_gradient: bool = True,
         keep_bytes: int = KEEP_BYTES,
         turned: bool = False,
+        trained: Sequence[bool] | None = None,
         xp: TensorFlowNamespace | None = None,
     ) -> None:
         self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
         self.step = step
         self.n_y = n_y
+        self._trained = trained
         self.checkpoint = self._interval_setting("checkpoint", checkpoint, ("auto",))
         self.truncate = self._interval_setting("truncate", truncate)
         self.jit = jit
@@ -414,6 +425,12 @@ class Scan:
         xs = self._inputs(xs, carry, n_steps)
         with self.xp.reraise_host_errors():
             return self._differentiable(xs, carry, weights, bool(training))
+
+    def trained(self, weights: Sequence[tf.Tensor]) -> list[bool]:
+        """Which of the weights there is a gradient of."""
+        asked = self._trained or [True] * len(weights)
+        pairs = zip(weights, asked, strict=True)
+        return [bool(wanted) and w.dtype.is_floating for w, wanted in pairs]
 
     def interval(self, carry: Sequence, n_steps: int) -> int:
         """Number of steps between the states that are kept, see ``checkpoint``."""
@@ -516,8 +533,8 @@ class Scan:
                 )
                 gradients = [
                     d_xs,
-                    *spread(d_carry, parts[1]),
-                    *spread(d_weights, parts[2]),
+                    *spread(d_carry, [c.dtype.is_floating for c in parts[1]]),
+                    *spread(d_weights, this().trained(parts[2])),
                 ]
                 # they are constants in the loop
                 return (gradients, [None] * len(variables)) if variables else gradients
@@ -567,7 +584,7 @@ class Scan:
         walk = Walk(self, xs, weights, saved.host)
         specs = [tf.TensorSpec(c.shape[1:], c.dtype) for c in saved.carries]
         every = walk.interval(specs)
-        totals = [tf.zeros_like(w) for w in floats(weights, weights)]
+        totals = [tf.zeros_like(w) for w in chosen(weights, self.trained(weights))]
         inputs = [walk.spec(xs.shape[1:])] if walk.to_inputs else []
         d_xs = walk.buffers(walk.length, inputs)
         if walk.keeps_all(every):

@@ -73,6 +73,10 @@ class ParameterBanks:
             self.signals.append([signal])
             self.variables.append(variable)
 
+    def trains(self, signal: Any) -> bool:
+        """Whether training may change a signal, as its variable is at present."""
+        return bool(self.variables[self.place[signal][0]].trainable)
+
     def push(self) -> None:
         """The variables take the values of the store."""
         for signals, variable, _ in zip(self.signals, self.variables, self._memories):
