@@ -52,6 +52,7 @@ from nengo_dl.training.trainer import ProbeDict, Trainer
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
     from nengo import Network, Node, Probe
     from nengo.builder import Model
     from nengo.utils.progress import ProgressBar
@@ -581,6 +582,8 @@ class Simulator:
         y: Any = None,
         n_steps: int | None = None,
         stateful: bool = False,
+        *,
+        strategy: tf.distribute.Strategy | None = None,
         **kwargs: Unpack[FitArguments],
     ) -> keras.callbacks.History:
         """Train the network; see ``keras.Model.fit``.
@@ -609,6 +612,12 @@ class Simulator:
         stateful : bool
             Carry the state from batch to batch, and keep it afterwards. False: each
             batch starts from the state as it is now.
+        strategy : tf.distribute.Strategy, optional
+            What shares the items of each batch between devices or processes. Losses,
+            metrics and weights are those of one process with the whole batch; see
+            :doc:`/scaling`. ``minibatch_size`` is then that of each replica, and
+            ``batch_size`` that of all together, by default ``minibatch_size`` times their
+            number. Nothing has to be made in ``strategy.scope()``.
         **kwargs
             See ``keras.Model.fit``. ``validation_data`` are ``(x, y)``, ``(x, y,
             sample_weight)``, or come batch by batch like ``x``. ``sample_weight`` is one
@@ -635,6 +644,8 @@ class Simulator:
             If the network is set to ``inference_only`` or was not compiled; or if, after
             an epoch, some parameter has values that are NaN or infinite. With the
             callback ``keras.callbacks.TerminateOnNaN`` training then ends with a warning.
+            If the processes of a strategy were given different things, or one of them
+            was lost.
 
         Notes
         -----
@@ -664,7 +675,7 @@ class Simulator:
         >>> len(history.history["loss"])
         2
         """
-        return self._trainer.fit(x, y, n_steps, stateful, {**kwargs})
+        return self._trainer.fit(x, y, n_steps, stateful, strategy, {**kwargs})
 
     @in_turn
     @checks_keywords(EvaluateArguments)
@@ -676,13 +687,14 @@ class Simulator:
         stateful: bool = False,
         *,
         spiking: bool | None = None,
+        strategy: tf.distribute.Strategy | None = None,
         **kwargs: Unpack[EvaluateArguments],
     ) -> dict[str, float]:
         """Losses and metrics on data; see ``keras.Model.evaluate``.
 
         Parameters
         ----------
-        x, y, n_steps, stateful
+        x, y, n_steps, stateful, strategy
             See `fit`. Neurons run as they are, spiking ones with spikes.
         spiking : bool, optional
             False: spiking neurons run in their rate form; see `run_steps`.
@@ -692,7 +704,8 @@ class Simulator:
         dict
             ``"loss"``, ``"<probe>_loss"``, ``"<probe>_<metric>"``.
         """
-        return self._trainer.evaluate(x, y, n_steps, stateful, spiking, {**kwargs})
+        about = (x, y, n_steps, stateful, spiking, strategy)
+        return self._trainer.evaluate(*about, {**kwargs})
 
     @in_turn
     @checks_keywords(PredictArguments)

@@ -163,6 +163,8 @@ class TrainingData:
         Of the simulation: nodes without data draw their random numbers from it.
     first_step : int
         Number of steps that were run before the call.
+    replicas : int
+        How many share each batch.
     """
 
     network: Network | None
@@ -170,6 +172,7 @@ class TrainingData:
     names: ProbeNames
     seed: int
     first_step: int
+    replicas: int = 1
 
     @property
     def program(self) -> Program:
@@ -183,8 +186,15 @@ class TrainingData:
 
     @property
     def batch(self) -> int:
-        """Items in a full batch."""
-        return self.program.batch
+        """Items in a full batch, of all replicas together."""
+        return self.program.batch * self.replicas
+
+    @property
+    def largest(self) -> str:
+        """The most items of a batch, in words."""
+        if self.replicas == 1:
+            return f"minibatch_size={self.batch}"
+        return f"minibatch_size={self.program.batch} × {self.replicas} replicas"
 
     @property
     def nodes(self) -> dict[Node, str]:

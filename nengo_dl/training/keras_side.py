@@ -26,6 +26,7 @@ from nengo_dl.training.tensor_graph import TensorGraph
 if TYPE_CHECKING:
     from nengo_dl.runtime.host import HostsThen
     from nengo_dl.training.parameters import LiveState
+    from nengo_dl.training.replicas import Replicas
     from nengo_dl.training.sharing import Turns
 
 
@@ -128,6 +129,8 @@ class KerasSide:
         self.choosing = False
         self._handed_over = False
         self._first_processes = None  # while `fit` runs, as they were before
+        self._shared: dict[int, Replicas] = {}  # by what shares batches
+        self.replica_count = 1  # while data of a call are checked
         live.banks, live.starting = self.layer.banks, self.layer.starting
 
     def warn_before_training(self) -> None:
@@ -238,6 +241,35 @@ class KerasSide:
         model = self.model
         model.train_function = model.test_function = model.predict_function = None
         self._traced.clear()
+        for replicas in self._shared.values():
+            replicas.functions.clear()
+
+    def replicas(self, strategy: Any) -> Replicas:
+        """What shares batches by a strategy, with what it has traced before."""
+        from nengo_dl.training.replicas import Replicas
+
+        found = self._shared.get(id(strategy))
+        if found is None:
+            found = self._shared[id(strategy)] = Replicas(self, strategy)
+        return found
+
+    @contextlib.contextmanager
+    def sharing(self, replicas: Replicas | None) -> Iterator[None]:
+        """Context within `calls`: batches are shared by replicas, if there are any."""
+        model = self.model
+        before = model.train_function, model.test_function
+        if replicas is not None:
+            model.replicas, model.train_function, model.test_function = (
+                replicas,
+                None,
+                None,
+            )
+        try:
+            yield
+        finally:
+            if replicas is not None:
+                model.replicas = None
+                model.train_function, model.test_function = before
 
     @contextlib.contextmanager
     def form(self, spiking: bool | None) -> Iterator[None]:

@@ -97,9 +97,13 @@ class ProbeLoss:
         self.weight = 1.0 if weight is None else weight
         self.mean = MeanLoss(name=f"{name}_loss")
 
-    def __call__(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+    def __call__(
+        self, y: Any, y_pred: Any, sample_weight: Any, replicas: Any = None
+    ) -> Any:
         """The weighted loss of one batch, as a scalar; the mean is of the unweighted."""
         value = self.loss(y, y_pred, sample_weight)
+        if replicas is not None:
+            value = replicas.whole(value, self.loss)
         self.mean.update_state(value, sample_weight=tf.shape(y_pred)[0])
         return tf.cast(value, keras.config.floatx()) * self.weight
 
@@ -113,6 +117,7 @@ class NengoModel(TrainsSome, keras.Model):
     """
 
     turns: Any = None  # of the simulator, one thread at a time
+    replicas: Any = None  # what shares batches, while a call has a strategy
     tf32: bool = False  # see `.switches.tensor_float_32`
     #: called before methods that train, evaluate or predict
     before_calls: Callable[[], None] | None = None
@@ -124,6 +129,7 @@ class NengoModel(TrainsSome, keras.Model):
     #: whether a training step is compiled as a whole; None: as asked
     jit_training: bool | None = None
     compiled_as: object = None  # another object each time
+    _metrics_made: object = None  # for which of them metrics have their variables
     losses_of_probes: tuple[ProbeLoss, ...] = ()
     #: what compares with targets, by names of probes
     compared: Mapping[str, Any] = MappingProxyType({})
@@ -184,6 +190,9 @@ class NengoModel(TrainsSome, keras.Model):
             # where a training step makes variables, TensorFlow traces it twice
             with self.distribute_strategy.scope():
                 optimizer.build(trained)
+        if self.replicas is not None:
+            self.train_function = self.replicas.function(training=True)
+            return self.train_function
         asked = self.jit_compile
         if self.jit_training is not None:
             self.jit_compile = self.jit_training and not self.run_eagerly
@@ -197,6 +206,9 @@ class NengoModel(TrainsSome, keras.Model):
     def make_test_function(self, force: bool = False) -> Any:
         """See ``keras.Model``."""
         self._begin()
+        if self.replicas is not None:
+            self.test_function = self.replicas.function(training=False)
+            return self.test_function
         super().make_test_function(force)
         self.test_function = self._on_batches(self.test_step, self.test_function)
         return self.test_function
@@ -280,6 +292,9 @@ class NengoModel(TrainsSome, keras.Model):
 
         ``data``: the parts of a batch.
         """
+        if self._metrics_made is self.compiled_as:
+            return
+        self._metrics_made = self.compiled_as
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         y = {name: target[:1] for name, target in y.items()}
         outputs = {
@@ -321,7 +336,8 @@ class NengoModel(TrainsSome, keras.Model):
                 weight = weight.get(loss.name)
             if weight is not None and weight.shape.rank == 1:
                 weight = weight[:, None]  # one for each item, the same in all steps
-            total.append(loss(y[loss.name], y_pred[loss.name], weight))
+            about = y[loss.name], y_pred[loss.name], weight, self.replicas
+            total.append(loss(*about))
         total += [loss(y, y_pred) for loss in self.joint_losses]
         if not total:
             raise ValueError("No loss to compute. Provide a `loss` in `compile()`.")
@@ -415,15 +431,15 @@ def with_callbacks(given: Any, first: Callable[[list[Any]], list[Any]]) -> Itera
     lists = isinstance(given, keras.callbacks.CallbackList)
     users = given.callbacks if lists else keras.tree.flatten(given)
     users = [callback for callback in users if callback is not None]
-    users.sort(key=lambda callback: getattr(callback, "comes_last", False))
     own = first(users)
+    every = sorted([*own, *users], key=lambda c: getattr(c, "comes_last", False))
     if not lists:
-        yield [*own, *users]
+        yield every
         return
     for callback in own:  # a list that the user made has all that they need
         callback.set_model(given.model)
         callback.set_params(given.params)
-    before, given.callbacks[:] = list(given.callbacks), [*own, *users]
+    before, given.callbacks[:] = list(given.callbacks), every
     try:
         yield given
     finally:

@@ -261,16 +261,19 @@ class Passing:
     def __init__(self, training: Training, count: int, metrics: list[np.ndarray]) -> None:
         self.training, self.left, self.metrics = training, count, metrics
         self.step = training.model.train_function
+        self._began = False
 
     def __call__(self, iterator: Any) -> Any:
         """Take the next batch, and do nothing with it."""
         data, model = next(iterator), self.training.model
-        if self.metrics:
+        if not self._began:
+            self._began = True
             model.make_metrics(data)
             found = self.training.metrics
-            for variable, value in zip(found, self.metrics, strict=True):
+            for variable, value in zip(found, self.metrics or (), strict=False):
                 variable.assign(value)
-            self.metrics = []
+            if model.replicas is not None:
+                model.replicas.agree(found)
         self.left -= 1
         if not self.left:
             model.train_function = self.step
@@ -364,6 +367,7 @@ class Resume(keras.callbacks.Callback):
     def _forget(self) -> None:
         self._saved: Any = None
         self._training: Any = None
+        self._position: Any = None  # of the first process, in the others
         self._passed = 0  # batches of the first epoch that were trained on before
         self.active = True  # whether this process reads and writes
         self.history: dict[str, list[float]] = {}
@@ -383,11 +387,15 @@ class Resume(keras.callbacks.Callback):
         position = self.position
         return 0 if position is None else position[2] - position[1]
 
+    def follow(self, position: tuple[int, ...]) -> None:
+        """Begin where the first process does."""
+        self._position = position
+
     @property
     def position(self) -> tuple[int, int, int, int] | None:
         """Epochs, batches of the next epoch, all batches; whether it came to its end."""
         if self._saved is None:
-            return None
+            return self._position
         data = self._saved[0]
         return data["epoch"], data["batch"], data["all batches"], int(data["stopped"])
 
@@ -408,6 +416,8 @@ class Resume(keras.callbacks.Callback):
         self._all_batches = 0
         self._epoch = arguments.get("initial_epoch") or 0
         if self._saved is None:
+            if self._position is not None:
+                self.start_at(*self._position, arguments=arguments)
             return
         data, arrays, path = self._saved
         problems = training.differences(data)

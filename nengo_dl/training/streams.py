@@ -145,8 +145,7 @@ class Stream:
             if self.kind == "dataset":
                 hint = f"; use dataset.batch({batch})"
             raise ValidationError(
-                f"a batch has {items} items; expected at most minibatch_size={batch}"
-                f"{hint}",
+                f"a batch has {items} items; expected at most {self.about.largest}{hint}",
                 attr=where,
             )
         return given

@@ -31,6 +31,7 @@ from nengo_dl.training.data import (
 )
 from nengo_dl.training.parameters import LiveState
 from nengo_dl.training.predicting import ForwardSide, Prediction, signals_of
+from nengo_dl.training.shared_calls import call_of
 from nengo_dl.training.sharing import Turns
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Trainer:
         y: Any,
         n_steps: int | None,
         stateful: bool,
+        strategy: Any,
         arguments: dict[str, Any],
     ) -> keras.callbacks.History:
         """See `Simulator.fit`; ``arguments`` are the further ones of Keras."""
@@ -152,32 +154,33 @@ class Trainer:
             )
         stateful = self._kept(stateful, where)
         _require_compiled(side, "fit")
-        resume = _resumed(arguments.get("callbacks"), x, stateful, arguments)
-        data, streams = self._checked(
-            x, y, n_steps, stateful, where, arguments, resume=resume
-        )
-        shuffled = not stateful and all(s.kind == "PyDataset" for s in streams)
-        arguments.setdefault("shuffle", shuffled)
-        one_shape = not streams
-        streams += self._validation(side, n_steps, arguments)
-        validated = _steps_validated(data["x"], arguments, streams)
-        spiking = form_of_validation(self.network, self.model, validated)
-        side.warn_before_training()
-        side.choose_jit(one_shape)
-        order = None
-        if one_shape:
-            data, order = self._in_batches(side, data, arguments)
-        self._feed_validation(side, arguments)
-        if resume is not None:
-            resume.begin(_training(side, self.live, order, stateful), arguments)
-        given = arguments.pop("callbacks", None)
+        call = call_of(side, strategy, stateful, where)
+        with call.preparing(self.live):
+            resume = _resumed(arguments.get("callbacks"), x, stateful, arguments)
+            call.open(resume, arguments)
+            about = (x, y, n_steps, stateful, where, arguments)
+            data, streams = self._checked(*about, resume=resume)
+            shuffled = not stateful and all(s.kind == "PyDataset" for s in streams)
+            arguments.setdefault("shuffle", shuffled)
+            one_shape = not streams
+            streams += self._validation(side, n_steps, arguments)
+            validated = _steps_validated(data["x"], arguments, streams)
+            spiking = form_of_validation(self.network, self.model, validated)
+            side.warn_before_training()
+            side.choose_jit(one_shape)
+            order = None
+            if one_shape:
+                data, order = self._in_batches(side, data, arguments)
+            self._feed_validation(side, arguments)
+            if resume is not None:
+                resume.begin(_training(side, self.live, order, stateful), arguments)
+            call.agree(data, order, arguments)
+        given, more = call.callbacks(arguments.pop("callbacks", None))
         # callbacks may evaluate
         tests = bool(given) or arguments.get("validation_data") is not None
-        callbacks = _callbacks(side, given, order)
-        calls = self._calls(
-            side, stateful, streams, training=True, spiking=spiking, tests=tests
-        )
-        with callbacks as all_callbacks, calls:
+        callbacks = _callbacks(side, given, order, more)
+        about = (side, stateful, streams, True, True, spiking, tests)
+        with callbacks as all_callbacks, self._calls(*about), call.running():
             history = side.model.fit(**data, callbacks=all_callbacks, **arguments)
         if resume is not None:
             resume.complete(history)
@@ -191,6 +194,7 @@ class Trainer:
         n_steps: int | None,
         stateful: bool,
         spiking: bool | None,
+        strategy: Any,
         arguments: dict[str, Any],
     ) -> dict[str, float]:
         """See `Simulator.evaluate`; ``arguments`` are the further ones of Keras."""
@@ -198,11 +202,18 @@ class Trainer:
         stateful = self._kept(stateful, where)
         _require_compiled(side, "evaluate")
         spiking = form_asked_for(self.model, spiking)
-        data, streams = self._checked(x, y, n_steps, stateful, where, arguments)
-        self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
-        if not streams and side.model.takes_batches:
-            data = {"x": self._feed(_parts(data), arguments.pop("batch_size"))}
-        with self._calls(side, stateful, streams, spiking=spiking):
+        call = call_of(side, strategy, stateful, where)
+        with call.preparing(self.live):
+            call.open(None, arguments)
+            data, streams = self._checked(x, y, n_steps, stateful, where, arguments)
+            self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
+            if not streams and side.model.takes_batches:
+                data = {"x": self._feed(_parts(data), arguments.pop("batch_size"))}
+            call.agree(data, None, arguments)
+        given, _ = call.callbacks(arguments.get("callbacks"), trains=False)
+        if given is not None:
+            arguments["callbacks"] = given
+        with self._calls(side, stateful, streams, spiking=spiking), call.running():
             results = side.model.evaluate(**data, **{**arguments, "return_dict": True})
         values = {k: v if np.ndim(v) else float(v) for k, v in results.items()}
         return Results(values, self.names)
@@ -371,8 +382,8 @@ class Trainer:
 
     def data(self, side: KerasSide) -> TrainingData:
         """What the data of a call are checked against."""
-        live = self.live
-        return TrainingData(self.network, side, self.names, live.seed, live.n_steps)
+        about = (self.names, self.live.seed, self.live.n_steps, side.replica_count)
+        return TrainingData(self.network, side, *about)
 
     def _checked(
         self,
@@ -591,7 +602,6 @@ def _resumed(
     resume = resume_among(callbacks)
     if resume is not None:
         check_source(x, stateful, arguments)
-        resume.open()
     return resume
 
 
@@ -602,7 +612,7 @@ def _training(*about: Any) -> Any:
 
 
 def _callbacks(
-    side: KerasSide, given: Any, order: Order | None
+    side: KerasSide, given: Any, order: Order | None, more: list[Any]
 ) -> contextlib.AbstractContextManager[Any]:
     """The callbacks of a training, with those that every one has."""
     from keras.callbacks import TerminateOnNaN
@@ -612,7 +622,8 @@ def _callbacks(
     def first(users: list[Any]) -> list[Any]:
         stop = any(isinstance(callback, TerminateOnNaN) for callback in users)
         own = [FiniteParameters(side, stop)]
-        return own if order is None else [*own, order]
+        own += [] if order is None else [order]
+        return [*own, *more]
 
     return with_callbacks(given, first)
 

@@ -469,6 +469,8 @@ class Variant:
         ``following``: the state after the call, of each link. ``items``: number of batch
         items that the call was given; the others stay as they are.
         """
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            return  # replicas keep nothing
         batch, given = self.program.batch, None
         if not isinstance(items, int) or items < batch:
             given = tf.range(batch)[None] < items
