@@ -376,7 +376,13 @@ class Resume(keras.callbacks.Callback):
     # what `fit` calls -----------------------------------------------------------------
 
     def open(self, active: bool = True) -> None:
-        """At the beginning of ``fit``: look for a file."""
+        """At the beginning of ``fit``: look for a file.
+
+        Parameters
+        ----------
+        active : bool
+            Whether this process reads and writes files.
+        """
         self._forget()
         self.active = active
         self._saved = self._files.read() if active else None
@@ -388,7 +394,13 @@ class Resume(keras.callbacks.Callback):
         return 0 if position is None else position[2] - position[1]
 
     def follow(self, position: tuple[int, ...]) -> None:
-        """Begin where the first process does."""
+        """Begin where the first process does.
+
+        Parameters
+        ----------
+        position : tuple of int
+            Its `position`.
+        """
         self._position = position
 
     @property
@@ -402,7 +414,17 @@ class Resume(keras.callbacks.Callback):
     def begin(self, training: Training, arguments: dict[str, Any]) -> None:
         """Before Keras begins: the simulation as it was, if there is a file.
 
-        ``arguments``: those of ``keras.Model.fit``. Raises `ValidationError`.
+        Parameters
+        ----------
+        training : Training
+            What is trained.
+        arguments : dict
+            Those of ``keras.Model.fit``, which are completed.
+
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If the file is of another training.
         """
         self._training = training
         executions = getattr(training.model, "steps_per_execution", 1)
@@ -438,14 +460,28 @@ class Resume(keras.callbacks.Callback):
     def start_at(
         self, epoch: int, batch: int, all_batches: int, stopped: int, arguments: dict
     ) -> None:
-        """Let Keras begin with an epoch, and pass over batches of it."""
+        """Let Keras begin with an epoch, and pass over batches of it.
+
+        Parameters
+        ----------
+        epoch, batch, all_batches, stopped : int
+            See `position`.
+        arguments : dict
+            Those of ``keras.Model.fit``, which are completed.
+        """
         epochs = arguments.get("epochs", 1)
         self._epoch, self._all_batches = epoch, all_batches
         arguments["initial_epoch"] = max(epochs, epoch) if stopped else epoch
         self._passed = batch if arguments["initial_epoch"] < epochs else 0
 
     def complete(self, history: Any) -> None:
-        """After Keras: its history with that of the processes before."""
+        """After Keras: its history with that of the processes before.
+
+        Parameters
+        ----------
+        history : keras.callbacks.History
+            What ``fit`` returns.
+        """
         if self.epochs:
             history.history, history.epoch = dict(self.history), list(self.epochs)
 

@@ -178,31 +178,54 @@ def masks(strategy):
     return found
 
 
+def learning():
+    """A network that learns online."""
+    import nengo
+
+    net = connected(nengo.LIFRate(), jit=False)
+    with net:
+        ens = nengo.Ensemble(4, 1)
+        conn = nengo.Connection(net.ensembles[0], ens, learning_rule_type=nengo.PES())
+        nengo.Connection(ens, conn.learning_rule)
+        nengo.Probe(ens, label="learned")
+    return net
+
+
+def python():
+    """A network that calls Python."""
+    import nengo
+
+    net = connected(nengo.LIFRate(), jit=False)
+    with net:
+        node = nengo.Node(lambda t, x: x, size_in=1, label="function")
+        nengo.Connection(net.ensembles[0], node)
+        nengo.Probe(node, label="called")
+    return net
+
+
+def loop():
+    """A layer in the loop over time that looks at all replicas."""
+    import keras
+    import nengo
+
+    import nengo_dl
+
+    layer = keras.layers.BatchNormalization(synchronized=True)
+    net = connected(nengo.LIFRate(), recurrent=True)
+    with net:
+        node = nengo_dl.TensorNode(layer, shape_in=(1,), pass_time=False)
+        nengo.Connection(net.ensembles[0], node)
+        nengo.Connection(node, net.ensembles[0])
+    return net
+
+
 def refusals(strategy):
     """Name -> the text of the error, for all that cannot be shared."""
     import keras
-    import nengo
     import tensorflow as tf
     from nengo.exceptions import ValidationError
 
     import nengo_dl
-
-    def learning():
-        net = connected(nengo.LIFRate(), jit=False)
-        with net:
-            ens = nengo.Ensemble(4, 1)
-            conn = nengo.Connection(net.ensembles[0], ens, learning_rule_type=nengo.PES())
-            nengo.Connection(ens, conn.learning_rule)
-            nengo.Probe(ens, label="learned")
-        return net
-
-    def python():
-        net = connected(nengo.LIFRate(), jit=False)
-        with net:
-            node = nengo.Node(lambda t, x: x, size_in=1, label="function")
-            nengo.Connection(net.ensembles[0], node)
-            nengo.Probe(node, label="called")
-        return net
 
     class Largest(keras.metrics.Metric):
         def __init__(self):
@@ -214,15 +237,6 @@ def refusals(strategy):
 
         def result(self):
             return self.most
-
-    def loop():
-        layer = keras.layers.BatchNormalization(synchronized=True)
-        net = connected(nengo.LIFRate(), recurrent=True)
-        with net:
-            node = nengo_dl.TensorNode(layer, shape_in=(1,), pass_time=False)
-            nengo.Connection(net.ensembles[0], node)
-            nengo.Connection(node, net.ensembles[0])
-        return net
 
     def message(make, device=None, fit=None, scope=None, given=strategy, **compiled):
         compiled = {"optimizer": "sgd", "loss": "mse", **compiled}
