@@ -87,11 +87,20 @@ class Training:
         """The variables of the means over the batches of an epoch."""
         return [v for metric in self.model.metrics for v in metric.variables]
 
-    def _slots(self) -> list[Any]:
-        """What of the simulation's state a training keeps."""
-        slots = self.side.layer.variant(True).layout.states
+    @property
+    def _links(self) -> list[Any]:
+        """What runs, one after the other, each with a state of its own."""
+        return self.side.layer.variant(True).links
+
+    def _slots(self, link: Any) -> list[Any]:
+        """What of the state of a link a training keeps."""
         learned = self.live.parameters.learned
-        return [slot for slot in slots if self.stateful or slot.key in learned]
+        states = link.layout.states
+        return [slot for slot in states if self.stateful or slot.key in learned]
+
+    @property
+    def _keeps_state(self) -> bool:
+        return any(self._slots(link) for link in self._links)
 
     def check_kept(self) -> None:
         """Raises `ValidationError` if Python functions keep what no file can hold."""
@@ -106,10 +115,11 @@ class Training:
         """All of it while ``fit`` runs: plain data, and arrays of what is in Python."""
         variant = self.side.layer.variant(True)
         n_steps, carry = int(variant.first_step.numpy()), None
-        if self._slots():
-            variant.started.settle(variant.state)
-            variant.started.values.seen()
-            carry = [variable.numpy() for variable in variant.state]
+        if self._keeps_state:
+            for link in self._links:
+                link.started.settle(link.state)
+            self.side.layer.starting.seen()
+            carry = [[v.numpy() for v in link.state] for link in self._links]
         data = {
             name: [(_plain_name(v), v.numpy()) for v in variables]
             for name, variables in self._variables().items()
@@ -141,9 +151,9 @@ class Training:
         was, now = (f"{each['items']} items" if each else "nothing" for each in both)
         if was != now:
             found.append(f"what is shuffled: {was} in the file, {now} here")
-        shapes = [np.shape(array) for array in data["carried"] or ()]
-        variant = self.side.layer.variant(True)
-        expected = [tuple(v.shape) for v in variant.state] if self._slots() else []
+        links = self._links if self._keeps_state else ()
+        shapes = [np.shape(array) for each in data["carried"] or () for array in each]
+        expected = [tuple(v.shape) for link in links for v in link.state]
         if shapes != expected:
             found.append(f"state of shapes {shapes} in the file, {expected} here")
         return found
@@ -158,7 +168,8 @@ class Training:
             return
         live.pull()
         program.settle()
-        program.store.save(self._slots(), data["carried"])
+        for link, carried in zip(self._links, data["carried"], strict=True):
+            program.store.save(self._slots(link), carried)
         if self.stateful:
             live.n_steps = data["steps run"]
             kept = {n: a for n, a in arrays.items() if n.startswith(PROCESSES)}
@@ -173,9 +184,9 @@ class Training:
             for variable, (_, value) in zip(variables, data[name], strict=True):
                 variable.assign(value)
         go_on_with(self.live.program, data["random numbers"])
-        started = self.side.layer.variant(True).started
-        started.took()
-        started.values.seen()
+        for link in self._links:
+            link.started.took()
+        self.side.layer.starting.seen()
 
 
 def _plain_name(variable: Any) -> str:

@@ -219,13 +219,10 @@ def loop():
     return net
 
 
-def refusals(strategy):
-    """Name -> the text of the error, for all that cannot be shared."""
+def largest():
+    """A metric that does not add up."""
     import keras
     import tensorflow as tf
-    from nengo.exceptions import ValidationError
-
-    import nengo_dl
 
     class Largest(keras.metrics.Metric):
         def __init__(self):
@@ -237,6 +234,17 @@ def refusals(strategy):
 
         def result(self):
             return self.most
+
+    return Largest()
+
+
+def refusals(strategy):
+    """Name -> the text of the error, for all that cannot be shared."""
+    import keras
+    import tensorflow as tf
+    from nengo.exceptions import ValidationError
+
+    import nengo_dl
 
     def message(make, device=None, fit=None, scope=None, given=strategy, **compiled):
         compiled = {"optimizer": "sgd", "loss": "mse", **compiled}
@@ -268,7 +276,7 @@ def refusals(strategy):
         "rules": message(learning),
         "python": message(python),
         "reduction": message(recurrent, loss=sums("mean_with_sample_weight")),
-        "metric": message(recurrent, metrics=[Largest()]),
+        "metric": message(recurrent, metrics=[largest()]),
         "executions": message(recurrent, steps_per_execution=2),
         "eager": message(recurrent, run_eagerly=True),
         "loop": message(loop),
