@@ -208,9 +208,9 @@ def test_processors_that_may_be_used(limit, count, monkeypatch):
 # -- simulators ------------------------------------------------------------------------
 
 
-def layout(host=False, tensorflow=False):
-    group = SimpleNamespace(kernel=SimpleNamespace(host=host, tensorflow=tensorflow))
-    return SimpleNamespace(groups=lambda: [group])
+def layout(called=False, joins=()):
+    kernel = SimpleNamespace(called_for_each=called, joins_items=joins)
+    return SimpleNamespace(groups=lambda: [SimpleNamespace(kernel=kernel)])
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,14 @@ def layout(host=False, tensorflow=False):
     + [(64, 8, 16), (64, 16, 16), (9, 16, 1), (12, 16, 16), (3, 4, 1), (4, 4, 4)],
 )
 def test_items_of_a_block(batch, width, items):
-    """A function of network and batch; where Python is called they stay together."""
+    """A function of network and batch; they stay together where Python is called.
+
+    So do those that learn together.
+    """
     single = np.dtype("float32")
     assert costs.items_of_block(layout(), batch, single, width) == items
-    for calls in (layout(host=True), layout(tensorflow=True)):
-        assert costs.items_of_block(calls, batch, single, width) == batch
+    for together in (layout(called=True), layout(joins=(0,))):
+        assert costs.items_of_block(together, batch, single, width) == batch
 
 
 @pytest.mark.parametrize("batch", (3, 20))
