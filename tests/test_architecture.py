@@ -75,7 +75,7 @@ TENSORFLOW = (
 # What the compiler may use of Nengo. Lowering alone deals with Nengo's signals and with
 # the order of its operators; what a concrete operator means is the kernels' business.
 COMPILER_MAY_USE = {"nengo.exceptions"}
-LOWERING = ("/lowering.py",)
+LOWERING = ("/lowering.py", "/memory.py")
 LOWERING_MAY_USE = COMPILER_MAY_USE | {"nengo.builder.signal", "nengo.utils"}
 
 FILE_LINES = 800

@@ -27,6 +27,7 @@ although there is something to train behind.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -240,6 +241,11 @@ class Graph:
         flat = np.concatenate(arrays) if arrays else np.zeros(0, INDEX)
         return flat, np.repeat(np.arange(len(self.nodes), dtype=INDEX), sizes)
 
+    def compact(self) -> Graph:
+        """The same graph, for keeping: columns of one number hold it once."""
+        names = ("owner", "value", "next", "block", "ptr")
+        return replace(self, **{name: stored_once(getattr(self, name)) for name in names})
+
     def rename(self, mapping: np.ndarray) -> Graph:
         """Read element ``mapping[e]`` wherever element ``e`` is read now."""
         mapping = mapping.astype(INDEX, copy=False)
@@ -307,6 +313,12 @@ class Graph:
         )
 
 
+def stored_once(array: np.ndarray) -> np.ndarray:
+    """An array that holds one row in memory if all rows are equal and there are many."""
+    same = array.size > MANY and array.strides[0] and (array == array[0]).all()
+    return np.broadcast_to(array[:1].copy(), array.shape) if same else array
+
+
 def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
     elements = reading.elements
     moved = mapping[elements]
@@ -361,6 +373,7 @@ class GraphBuilder:
     def __init__(self):
         self.size = 0
         self._runs: list[_Run] = []
+        self._starts: list[int] = []
         self._terms: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.nodes: list[Node] = []
         self.inputs: list[Source] = []
@@ -384,6 +397,7 @@ class GraphBuilder:
 
     def _add(self, kind: Kind, size: int, **columns) -> np.ndarray:
         self._runs.append(_Run(kind, size, **columns))
+        self._starts.append(self.size)
         elements = np.arange(self.size, self.size + size, dtype=INDEX)
         self.size += size
         return elements
@@ -395,6 +409,17 @@ class GraphBuilder:
         if bits.size >= MANY and (bits == bits[0]).all():
             return np.full(bits.size, self.constant(values[:1])[0], INDEX)
         return self._add(Kind.CONSTANT, values.size, value=values)
+
+    def known(self, elements: np.ndarray) -> np.ndarray | None:
+        """The values of elements that are constants, added together; None for others."""
+        flat = np.ravel(elements)
+        number = bisect_right(self._starts, flat[0]) - 1 if flat.size else -1
+        if number < 0 or self._runs[number].kind != Kind.CONSTANT:
+            return None
+        start, run = self._starts[number], self._runs[number]
+        if flat.min() < start or flat.max() >= start + run.size:
+            return None
+        return run.value[flat - start]
 
     def state(
         self, initial: ArrayLike, next_elements: np.ndarray | None = None
@@ -494,6 +519,7 @@ class GraphBuilder:
             states=tuple(states) or (base.states if base is not None else ()),
             notes=base.notes if base is not None else (),
         )
+        self._starts.clear()
         self._runs.clear()  # of large networks they are as large as the graph
         terms = [(empty, empty, np.zeros(0)), *self._terms]
         self._terms.clear()

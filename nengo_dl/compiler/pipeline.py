@@ -123,7 +123,7 @@ def compile_model(
         if checked:
             verify(graph, name)
     return Compiled(
-        graph,
+        graph.compact(),
         lowered.sources,
         lowered.order,
         lowered.stepwise_python,

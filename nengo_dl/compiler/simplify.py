@@ -187,17 +187,14 @@ def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> np.ndarray
     constant = kind == Kind.CONSTANT
     left = np.ones(len(graph.nodes), bool)
     for number, node in enumerate(graph.nodes):
-        kernel = node.kernel
-        if kernel.side_effects or not node.outputs or not node.inputs:
+        if not node.outputs or not node.inputs:
             continue
         if not all(constant[i].all() for i in node.inputs):
             continue
-        matrix = node.matrix
-        if isinstance(matrix, np.ndarray):
-            results = [matrix @ value[node.inputs[0]]]
-        elif kernel.zero_preserving and not any(value[i].any() for i in node.inputs):
-            results = [np.zeros(size) for _, size in node.outputs]
-        else:
+        values = [value[i] for i in node.inputs]
+        sizes = [size for _, size in node.outputs]
+        results = node.kernel.outcome(node.params, values, sizes)
+        if results is None:
             continue
         left[number] = False
         for (start, size), result in zip(node.outputs, results):
@@ -224,7 +221,7 @@ def alias(graph: Graph) -> Graph:
     copies = copies[graph.scale[graph.ptr[copies]] == 1]
     if copies.size == 0:
         return graph
-    mapping = np.arange(graph.size)
+    mapping = np.arange(graph.size, dtype=INDEX)
     mapping[copies] = graph.src[graph.ptr[copies]]
     while True:  # copies of copies
         further = mapping[mapping]
@@ -291,7 +288,7 @@ def sparsify(graph: Graph) -> Graph:
     Graph
     """
     builder = GraphBuilder.extending(graph)
-    mapping = np.arange(graph.size)
+    mapping = np.arange(graph.size, dtype=INDEX)
     for node in graph.nodes:
         matrix = node.matrix
         if not isinstance(matrix, np.ndarray):
@@ -313,7 +310,7 @@ def sparsify(graph: Graph) -> Graph:
     if builder.size == graph.size:
         return graph
     extended = builder.build()
-    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size)])
+    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size, dtype=INDEX)])
     return extended.rename(mapping)
 
 
@@ -335,7 +332,7 @@ def retime(graph: Graph) -> Graph:
     Graph
     """
     builder = GraphBuilder.extending(graph)
-    mapping = np.arange(graph.size)
+    mapping = np.arange(graph.size, dtype=INDEX)
     next_states, states = [], []
     held = np.full(graph.size, -1)  # the state that holds an element one step later
     common = common_elements(graph)
@@ -377,7 +374,7 @@ def retime(graph: Graph) -> Graph:
     if not states:
         return graph
     extended = builder.build(states=(*graph.states, *states), next_states=next_states)
-    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size)])
+    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size, dtype=INDEX)])
     return _forget(extended.rename(mapping), mapping)
 
 
@@ -495,7 +492,7 @@ def share(graph: Graph) -> Graph:
     _, first, inverse = np.unique(classes[alike], return_index=True, return_inverse=True)
     if first.size == alike.size:
         return graph
-    mapping = np.arange(graph.size)
+    mapping = np.arange(graph.size, dtype=INDEX)
     mapping[alike] = alike[first[inverse]]
     del classes, refiner, alike, inverse  # as much memory as several graphs
     graph = graph.rename(mapping)
@@ -646,7 +643,7 @@ def stack(graph: Graph) -> Graph:
     if not groups:
         return graph
     builder = GraphBuilder.extending(graph)
-    mapping = np.arange(graph.size)
+    mapping = np.arange(graph.size, dtype=INDEX)
     for nodes in groups:
         first = min(nodes, key=lambda node: node.order)
         name = first.kernel.matrix
@@ -661,5 +658,5 @@ def stack(graph: Graph) -> Graph:
         )
         mapping[np.concatenate([node.elements() for node in nodes])] = out
     extended = builder.build()
-    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size)])
+    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size, dtype=INDEX)])
     return prune(extended.rename(mapping))

@@ -9,7 +9,7 @@ and neuron types make themselves known in registries.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -129,6 +129,38 @@ class Kernel(ABC):
         arrays = (*self.vectors, *self.matrices)
         values = tuple(_fingerprint(node.params[name]) for name in arrays)
         return (self.name, sizes, self.static(node), values)
+
+    def outcome(
+        self,
+        params: Mapping[str, Any],
+        inputs: Sequence[np.ndarray],
+        sizes: Sequence[int],
+    ) -> list[np.ndarray] | None:
+        """What a node puts out in every step if its inputs never change.
+
+        Of a product with a fixed matrix, and of a kernel that keeps zeros zero.
+
+        Parameters
+        ----------
+        params : mapping
+            The node's parameters.
+        inputs : sequence of (n,) ndarray
+        sizes : sequence of int
+            Of the outputs.
+
+        Returns
+        -------
+        list of (n,) ndarray, or None
+            None if that cannot be said before it runs.
+        """
+        if self.side_effects or not sizes:
+            return None
+        matrix = None if self.matrix is None else params.get(self.matrix)
+        if isinstance(matrix, np.ndarray):
+            return [matrix @ inputs[0]]
+        if self.zero_preserving and not any(values.any() for values in inputs):
+            return [np.zeros(size) for size in sizes]
+        return None
 
     def flat_outputs(self, node: Node) -> tuple[int, ...]:
         """Outputs of a node whose gradient is zero everywhere.

@@ -29,7 +29,8 @@ from nengo.builder.signal import Signal, SignalDict
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.costs import FEW_BYTES, KEPT_BYTES, LARGE_BYTES, LARGE_SIGNAL
-from nengo_dl.compiler.lowering import OperatorRule, signal_index, unknown_operator
+from nengo_dl.compiler.lowering import OperatorRule, unknown_operator
+from nengo_dl.compiler.memory import signal_index
 from nengo_dl.compiler.traits import operators
 from nengo_dl.kernels.callbacks import Callback, CapturedState, reachable, reached
 from nengo_dl.kernels.functions import (

@@ -21,7 +21,8 @@ from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.costs import DENSE_FROM
 from nengo_dl.compiler.graph import ParameterRef
-from nengo_dl.compiler.lowering import OperatorRule, entries, lowers
+from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.memory import entries
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
 from nengo_dl.notices import label_of

@@ -15,7 +15,7 @@ from nengo.exceptions import SimulationError
 
 from nengo_dl.compiler import pipeline
 from nengo_dl.compiler.graph import Flow, Graph, Kind, Reading
-from nengo_dl.compiler.lowering import entries, signal_index
+from nengo_dl.compiler.memory import entries, signal_index
 from nengo_dl.compiler.simplify import prune
 from nengo_dl.runtime.emit import whole_step
 from nengo_dl.runtime.numpy.executor import NumpyStep

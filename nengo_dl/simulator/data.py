@@ -15,7 +15,7 @@ from nengo.builder.signal import Signal
 from nengo.ensemble import Neurons
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.lowering import memory_shape
+from nengo_dl.compiler.memory import memory_shape
 from nengo_dl.notices import label_of
 from nengo_dl.runtime.observation import first_value
 from nengo_dl.simulator.objects import (

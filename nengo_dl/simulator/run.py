@@ -35,7 +35,7 @@ from nengo.rc import rc
 from nengo.utils.progress import NoProgressBar, Progress, ProgressBar, to_progressbar
 
 from nengo_dl.compat.older import older_data
-from nengo_dl.compiler.lowering import source_key
+from nengo_dl.compiler.memory import source_key
 from nengo_dl.runtime.choice import Form, forward_form
 from nengo_dl.runtime.executor import Seen
 from nengo_dl.runtime.stepwise import between_steps

@@ -12,7 +12,7 @@ from nengo import Ensemble
 from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.lowering import signal_index
+from nengo_dl.compiler.memory import signal_index
 from nengo_dl.kernels.callbacks import CapturedState, Contents
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Program

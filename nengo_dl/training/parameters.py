@@ -22,7 +22,7 @@ from nengo.connection import LearningRule
 from nengo.ensemble import Neurons
 from nengo.exceptions import SimulatorClosed
 
-from nengo_dl.compiler.lowering import entries, signal_index
+from nengo_dl.compiler.memory import entries, signal_index
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
 from nengo_dl.tensor_node import layer_parameters, layers_of
 

@@ -14,7 +14,7 @@ from nengo_dl.compiler.chain import TAKEN
 from nengo_dl.compiler.exact_callbacks import COUNT, Digits
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Read
-from nengo_dl.compiler.lowering import memory_shape, source_key
+from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.choice import form_of
 from nengo_dl.runtime.program import Program, Specialization

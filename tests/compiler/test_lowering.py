@@ -385,3 +385,22 @@ def test_training_takes_the_rate_form():
     verify(rates.graph)
     assert spiking.graph.count("LIF") == rates.graph.count("LIFRate") > 0
     assert spiking.graph.count("LIFRate") == rates.graph.count("LIF") == 0
+
+
+def test_what_is_known_is_no_node(rng):
+    """A matrix times zeros is nothing, and what is only copied is no sum."""
+    with nengo.Network() as net:
+        node = nengo.Node(size_in=3)
+        inner = nengo.Node(size_in=3)
+        neurons = nengo.Ensemble(20, 1, neuron_type=nengo.RectifiedLinear()).neurons
+        nengo.Connection(node, inner, synapse=None)
+        nengo.Connection(inner, neurons, transform=rng.randn(20, 3), synapse=None)
+        nengo.Probe(neurons)
+    model = nengo.Simulator(net, progress_bar=False).model
+    graph = lower(model).graph
+    assert [node.kernel.name for node in graph.nodes] == ["RectifiedLinear"]
+    assert not (graph.kind == Kind.SUM).any()
+    # encoders that may be written make no difference without an input either
+    parameters = frozenset(model.sig[neurons.ensemble].values())
+    opened = lower(model, LoweringOptions(parameters=parameters)).graph
+    assert [node.kernel.name for node in opened.nodes] == ["RectifiedLinear"]

@@ -67,7 +67,7 @@ def test_all_rules_keep_the_values_of_networks(name, allclose):
     graph = agree_on_network(allclose, name, simplify)
     before = case(name).graph
     assert graph.size < before.size
-    assert graph.src.size < before.src.size
+    assert graph.src.size <= before.src.size  # lowering leaves copies out
     assert len(graph.nodes) <= len(before.nodes)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import StateSlot, Weight
-from nengo_dl.compiler.lowering import entries
+from nengo_dl.compiler.memory import entries
 
 # parameters ---------------------------------------------------------------------------
 

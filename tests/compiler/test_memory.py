@@ -10,7 +10,7 @@ from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
 import nengo_dl
-from nengo_dl.compiler.lowering import (
+from nengo_dl.compiler.memory import (
     Pending,
     check_views,
     covers,
