@@ -173,6 +173,10 @@ structural["sum"] = SUM
 class LowerReset(OperatorRule):
     """Lowers ``Reset``: ``dst[...] = value``."""
 
+    def may_wait(self, op: Any) -> bool:
+        """It is plain algebra."""
+        return True
+
     def lower(self, op: Reset, low: Lowering) -> None:
         """Cover the signal with a constant."""
         low.fill(op.dst, np.asarray(op.value, np.float64))
@@ -185,6 +189,10 @@ class LowerCopy(OperatorRule):
     def carries(self, op: Copy) -> Iterable[Signal]:
         """A signal of which only a part is set keeps the rest."""
         return () if op.inc or op.dst_slice is None else (op.dst,)
+
+    def may_wait(self, op: Any) -> bool:
+        """Not where indices are to be looked at."""
+        return op.inc or op.dst_slice is None
 
     def lower(self, op: Copy, low: Lowering) -> None:
         """Add the elements read as terms of the elements written."""
@@ -215,6 +223,10 @@ def _repeats(index, signal):
 class LowerElementwiseInc(OperatorRule):
     """``Y += A * X``."""
 
+    def may_wait(self, op: Any) -> bool:
+        """It is plain algebra."""
+        return True
+
     def lower(self, op: ElementwiseInc, low: Lowering) -> None:
         """A constant factor scales terms; two varying factors are a product."""
         factor, signal = op.A, op.X
@@ -236,6 +248,10 @@ class LowerDotInc(OperatorRule):
     def covers(self, op: Any, registered: type) -> bool:
         """Subclasses, of sparse and blocked products, store ``A`` differently."""
         return type(op) is registered
+
+    def may_wait(self, op: Any) -> bool:
+        """It is plain algebra."""
+        return True
 
     def lower(self, op: DotInc, low: Lowering) -> None:
         """One node, and its output as a term of ``Y``."""
@@ -330,6 +346,10 @@ def with_gradients(
 class LowerTimeUpdate(OperatorRule):
     """``step += 1; time = step * dt``: both are given to every step from outside."""
 
+    def may_wait(self, op: Any) -> bool:
+        """It is plain algebra."""
+        return True
+
     def lower(self, op: TimeUpdate, low: Lowering) -> None:
         """Declare them as inputs; they vanish again where nothing reads them."""
         for signal in (op.step, op.time):
@@ -339,6 +359,10 @@ class LowerTimeUpdate(OperatorRule):
 @lowers(SimProbe)
 class LowerProbe(OperatorRule):
     """Marks a signal as read; what a probe records is taken at the end of a step."""
+
+    def may_wait(self, op: Any) -> bool:
+        """It is plain algebra."""
+        return True
 
     def lower(self, op: SimProbe, low: Lowering) -> None:
         """Freeze the signal, as the operator's place in core's order demands."""

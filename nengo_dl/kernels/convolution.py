@@ -108,6 +108,10 @@ class LowerConvInc(OperatorRule):
 
     kernel = CONVOLUTION
 
+    def may_wait(self, op: ConvInc) -> bool:
+        """It is plain algebra."""
+        return True
+
     def lower(self, op: ConvInc, low: Lowering) -> None:
         """One node, and its output as terms of ``Y``."""
         x = low.read(op.X).ravel()

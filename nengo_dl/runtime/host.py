@@ -17,6 +17,7 @@ from nengo.utils.functions import function_name
 from nengo_dl.compiler.exact_callbacks import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
+from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.functions import HostFunction, warn_of_hidden_state
 from nengo_dl.notices import ADDRESS, label_of, of_package, warn
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 #: the types of plain numbers, and none at all
 FLOATS = frozenset((float, np.float64, np.float32))
 NUMBERS, NOTHING = FLOATS | {int}, frozenset()
+
+#: in the place of the host object of an operator that has a native form
+NATIVE = Callback()
 
 
 class InputsInterrupted(Exception):
@@ -643,3 +647,41 @@ def name_of_users_code(model: Any, op: Any) -> str:
         connection = op.output.name.rpartition(".")[0] or op.output.name
         return f"the function of {ADDRESS.sub('', connection)}"
     return f"the step function of {label_of(getattr(op, 'process', op))}"
+
+
+def has_constant_inputs(model: Any) -> bool:
+    """Whether a model has nodes that put out constants, which data may replace."""
+    return any(
+        isinstance(obj, Node) and obj.size_in == 0 and isinstance(obj.output, np.ndarray)
+        for obj in model.params
+    )
+
+
+def seed_processes(
+    order: Sequence,
+    operators: Sequence,
+    hosts: Mapping,
+    first: list,
+    seed: int,
+    count: int,
+) -> None:
+    """Random numbers for each of ``count`` items as core gives them, in core's order.
+
+    ``order``: all operators in that order. ``operators``: the same, as they were built.
+    ``hosts``: what runs them as Python. ``first``: for each item, where operators put
+    what they write to signals as they make their steps.
+    """
+    rngs = [np.random.RandomState(seed + i) for i in range(count)]
+    for op in order:
+        process = getattr(op, "process", None)
+        if process is None:
+            # operators without a process take numbers from the common ones
+            host = hosts.get(op, NATIVE)
+            host.reset(rngs, *([first] if host.writes_first else ()))
+            continue
+        # every process draws a seed, also where it makes no use of it
+        own = [process.get_rng(rng) for rng in rngs]
+        if op in hosts:
+            hosts[op].reset(own)
+    for number, op in enumerate(operators):
+        hosts.get(op, NATIVE).reseed(int(seed) % 2**64, number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -14,9 +15,9 @@ from nengo_dl.compiler import chain, pipeline
 from nengo_dl.compiler.chain import Chain
 from nengo_dl.compiler.exact_callbacks import SINGLE
 from nengo_dl.compiler.layout import Layout
-from nengo_dl.compiler.lowering import LoweringOptions, overlap, trains_otherwise
+from nengo_dl.compiler.lowering import LoweringOptions, may_wait, trains_otherwise
+from nengo_dl.compiler.memory import check_views, overlap
 from nengo_dl.compiler.pipeline import Compiled
-from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.runtime.choice import (
     AS_THEY_ARE,
     AUTO,
@@ -40,15 +41,18 @@ from nengo_dl.runtime.executor import (
     pack,
     start_equal,
 )
-from nengo_dl.runtime.host import HostsThen, InputFeed, InputsInterrupted
+from nengo_dl.runtime.host import (
+    HostsThen,
+    InputFeed,
+    InputsInterrupted,
+    has_constant_inputs,
+    seed_processes,
+)
 from nengo_dl.runtime.native import executor as _native  # noqa: F401  (registers itself)
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (likewise)
 from nengo_dl.runtime.observation import Observation
 from nengo_dl.runtime.tensorflow import kinds as _kinds  # noqa: F401  (likewise)
 from nengo_dl.surrogates import SpikeTraining
-
-#: for operators that have a native form
-NOTHING = Callback()
 
 #: the compiler does as it sees fit
 NO_CHOICE = pipeline.Strategies()
@@ -149,8 +153,16 @@ class Program:
     # compiling -------------------------------------------------------------------
 
     def compile(self) -> None:
-        """Compile the network for what runs if nothing else is asked for."""
-        self.compiled(Specialization(self.is_open))
+        """Compile the network, unless data may still take the place of its constants."""
+        if self.is_plain and has_constant_inputs(self.model):
+            check_views({s: s for op in self.model.operators for s in op.all_signals})
+        else:
+            self.compiled(Specialization(self.is_open))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether there is neither Python nor anything random."""
+        return may_wait(self.model)
 
     def compiled(self, use: Specialization) -> Compiled:
         """The graph for a use."""
@@ -239,7 +251,8 @@ class Program:
     @property
     def sources(self) -> Sequence:
         """What runs ahead of the steps."""
-        return self.compiled(Specialization(self.is_open)).sources
+        plain = self.is_plain
+        return () if plain else self.compiled(Specialization(self.is_open)).sources
 
     # running ---------------------------------------------------------------------
 
@@ -264,9 +277,8 @@ class Program:
         compiling : callable, optional
             Called before something is compiled, which takes seconds.
         """
-        data = data or {}
-        use = self._use_of(self.fed_among(data), form)
-        return self.ready(start, n_steps, data, use, compiling).run(start, n_steps)
+        use = self._use_of(self.fed_among(data or {}), form)
+        return self.ready(start, n_steps, data or {}, use, compiling).run(start, n_steps)
 
     def for_batch(
         self, start: int, data: Mapping, given: Collection, form: Form
@@ -281,8 +293,7 @@ class Program:
             Signal -> array ``(batch, steps, size)``; with the key None, what nodes
             without output do has been done.
         given : collection of Signal
-            Those among them that the user gave data for. The others are what the network
-            itself would compute, ahead of the steps.
+            Those that the user gave data for; the network would compute the others.
         form : Form
         """
         use = self._use_of(self.fed_among(given), form, bool(self.sampling.periods))
@@ -390,7 +401,8 @@ class Program:
     @property
     def stepwise_python(self) -> bool:
         """Whether all Python functions of the network run step by step."""
-        return self.compiled(Specialization(self.is_open)).stepwise_python
+        compiled = None if self.is_plain else self.compiled(Specialization(self.is_open))
+        return compiled is not None and compiled.stepwise_python
 
     def fed_among(self, signals: Iterable) -> frozenset:
         """The signals among those given data for which a network is compiled anew.
@@ -434,12 +446,11 @@ class Program:
                 continue
             value = np.ravel(signal.initial_value).astype(self.dtype)
             values[signal] = np.broadcast_to(value, (count, n_steps, value.size))
-        compiled = self.compiled(Specialization(self.is_open))
         hosts = self.hosts
         if seed is not None:
-            hosts = {s.op: self._fresh_host(s.op) for s in compiled.sources}
+            hosts = {s.op: self._fresh_host(s.op) for s in self.sources}
             self._seed_processes(hosts, seed, count)
-        sources = [s for s in compiled.sources if s.signal in signals or s.signal is None]
+        sources = [s for s in self.sources if s.signal in signals or s.signal is None]
         differ = any(hosts[s.op].per_item for s in sources)
         items = count if differ else 1
         feed = InputFeed.of_sources(sources, hosts, self.model.dt, items, self.dtype)
@@ -646,7 +657,8 @@ class Program:
                 self.observation.forget(0)
 
     def _reset_processes(self, seed: int) -> None:
-        self.compiled(Specialization(self.is_open))  # so that the hosts are there
+        if not self.is_plain:
+            self.compiled(Specialization(self.is_open))  # so that the hosts are there
         before, self._first = self._first, [{} for _ in range(self.batch)]
         known = self._individual
         self._seed_processes(self.hosts, seed, self.batch)
@@ -685,21 +697,9 @@ class Program:
 
     def _seed_processes(self, hosts: Mapping, seed: int, count: int) -> None:
         """Random numbers for each item as core gives them, in core's order."""
-        order = self.compiled(Specialization(self.is_open)).order
-        rngs = [np.random.RandomState(seed + i) for i in range(count)]
-        for op in order:
-            process = getattr(op, "process", None)
-            if process is None:
-                # operators without a process take numbers from the common ones
-                host = hosts.get(op, NOTHING)
-                host.reset(rngs, *([self._first] if host.writes_first else ()))
-                continue
-            # every process draws a seed, also where it makes no use of it
-            own = [process.get_rng(rng) for rng in rngs]
-            if op in hosts:
-                hosts[op].reset(own)
-        for number, op in enumerate(self.model.operators):
-            hosts.get(op, NOTHING).reseed(int(seed) % 2**64, number)
+        if not self.is_plain:
+            order = self.compiled(Specialization(self.is_open)).order
+            seed_processes(order, self.model.operators, hosts, self._first, seed, count)
 
     def describe(self, html: bool = False) -> str:
         """What the compiler made of the network; see `compiler.describe` and ``page``."""

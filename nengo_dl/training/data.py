@@ -11,9 +11,8 @@ import numpy as np
 from nengo import Network, Probe
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.lowering import source_key
+from nengo_dl.compiler.memory import source_key
 from nengo_dl.notices import warn
-from nengo_dl.runtime.program import Specialization
 from nengo_dl.training.advice import check_data
 from nengo_dl.training.inputs import (
     N_STEPS,
@@ -81,7 +80,7 @@ class OwnOutputs:
         self.first, self.seed = first, seed
         sig = program.model.sig
         self.signals = {node: source_key(sig[node]["out"]) for node in nodes}
-        sources = program.compiled(Specialization(program.is_open)).sources
+        sources = program.sources
         wanted = set(self.signals.values())
         self._processes = {
             s.op for s in sources if s.signal in wanted and program.hosts[s.op].per_item

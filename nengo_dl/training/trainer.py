@@ -283,7 +283,8 @@ class Trainer:
             for name in ("learning_phase", "spiking_training")
         )
         form = forward_form(phase, trains_spikes, spiking)
-        if not program.runs_batches((), form):
+        # one of plain algebra is compiled for the data that there are
+        if not program.is_plain and not program.runs_batches((), form):
             return None
         side = ForwardSide(program, self.nodes, self.keep_history)
         about = TrainingData(self.network, side, self.names, live.seed, live.n_steps)

@@ -205,3 +205,23 @@ def test_a_step_of_numpy_equals_a_run():
             sim.step()
         for probe, data in zip(sim.model.probes, expected, strict=True):
             np.testing.assert_array_equal(sim.data[probe], data)
+
+
+def test_plain_algebra_waits_for_data():
+    """A network is compiled for what it runs with, and not before that is known."""
+    with nengo.Network() as net:
+        node = nengo.Node([0.5])
+        neurons = nengo.Ensemble(
+            5, 1, neuron_type=nengo.RectifiedLinear(), seed=0
+        ).neurons
+        nengo.Connection(node, neurons, transform=np.ones((5, 1)), synapse=None)
+        probe = nengo.Probe(neurons)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        assert not sim._program.history.compiled
+        sim.predict(np.ones((1, 3, 1)))
+        assert len(sim._program.history.compiled) == 1
+        sim.run_steps(3)
+        assert len(sim._program.history.compiled) == 2
+    with nengo.Simulator(net, progress_bar=False) as core:
+        core.run_steps(3)
+    assert np.allclose(sim.data[probe], core.data[probe], atol=1e-4)

@@ -107,10 +107,18 @@ class NeuronKernel(Kernel):
         native = getattr(getattr(kernel, "neuron_type", None), "step", None)
         return kernel if type(neurons).step is native else None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether `lower` makes nodes and nothing else, neither here nor in training."""
+        own = type(self)
+        same = own.lower is NeuronKernel.lower and own.apply is NeuronKernel.apply
+        rates = True if self.rate_form is None else self.rate_form().is_plain
+        return same and rates and self.draws is None
+
     def values(self, neurons: Any, n_neurons: int) -> dict[str, Any]:
-        """One value per neuron for each of `params`."""
+        """One value per neuron for each of `params`: an array that holds it once."""
         return {
-            name: np.full(n_neurons, getattr(neurons, name), np.float64)
+            name: np.broadcast_to(np.float64(getattr(neurons, name)), n_neurons)
             for name in self.params
         }
 
@@ -329,6 +337,11 @@ class LowerNeurons(OperatorRule):
     def stepwise(self, op: SimNeurons) -> bool:
         """See `UnknownNeurons`; kernels run no Python."""
         return NeuronKernel.of(op.neurons) is None
+
+    def may_wait(self, op: SimNeurons) -> bool:
+        """Where a kernel runs them that draws nothing and is lowered as all are."""
+        kernel = NeuronKernel.of(op.neurons)
+        return kernel is not None and kernel.is_plain
 
     def trains_otherwise(
         self, op: SimNeurons, training: bool, spikes: SpikeTraining | None
