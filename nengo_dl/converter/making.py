@@ -12,6 +12,7 @@ import keras
 import nengo
 import numpy as np
 from nengo.base import ObjView
+from nengo.dists import Choice
 from nengo.ensemble import Neurons
 from numpy.typing import ArrayLike
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from nengo_dl.converter.options import Options
 
 __all__ = ["InputNode", "Maker"]
+
+#: How many points decoders of converted neurons would be solved at. They are all alike:
+#: two for each of them, as elsewhere in Nengo, would tell no more.
+EVAL_POINTS = 750
 
 
 class InputNode(nengo.Node):
@@ -133,9 +138,11 @@ class Maker:
             int(size),
             1,
             neuron_type=neurons,
-            encoders=np.ones((int(size), 1)),
-            gain=np.full(int(size), scale),
-            bias=np.zeros(int(size)),
+            # one number each, however many neurons there are
+            encoders=Choice([[1.0]]),
+            gain=Choice([scale]),
+            bias=Choice([0.0]),
+            n_eval_points=EVAL_POINTS,
             label=self.unique(converter.call.label),
         )
         self.scales[ensemble.neurons] = scale

@@ -32,6 +32,7 @@ from nengo.utils import least_squares_solvers as least_squares
 
 from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.common import Common
+from nengo_dl.compiler.graph import stored_once
 from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import (
     get_setting,
@@ -430,7 +431,11 @@ class SharingBuilder:
         """Build an object into a model; see ``nengo.builder.Builder.build``."""
         if isinstance(obj, solvers.Solver) and self._is_built_by_core(obj):
             return self._build_decoders(model, *args, **kwargs)
-        return self._builder.build(model, obj, *args, **kwargs)
+        result = self._builder.build(model, obj, *args, **kwargs)
+        built = model.params.get(obj) if isinstance(obj, Ensemble) else None
+        if isinstance(built, BuiltEnsemble):
+            model.params[obj] = _in_little_space(built)
+        return result
 
     def _is_built_by_core(self, solver):
         registries = (getattr(self._builder, "builders", {}), Builder.builders)
@@ -514,6 +519,15 @@ def _consists_of(obj, known):
 @cache
 def _parameter_names(cls):
     return [name for name in dir(cls) if isinstance(getattr(cls, name), Parameter)]
+
+
+def _in_little_space(built: BuiltEnsemble) -> BuiltEnsemble:
+    """The same parameters; what is one number for all neurons is stored once."""
+    names = ("encoders", "intercepts", "max_rates", "gain")
+    arrays = {name: getattr(built, name) for name in names}
+    return built._replace(
+        **{name: stored_once(a) for name, a in arrays.items() if a is not None}
+    )
 
 
 def _targets(conn, eval_points):

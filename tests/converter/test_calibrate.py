@@ -43,7 +43,9 @@ def test_calibration(rng):
     assert np.isclose(scales[first], 200 / highest)
     assert scales[model.get_layer("silent")] == 1
     rates = [
-        ens.gain[0] for ens in converter.net.ensembles if ens.label in ("first", "shared")
+        nengo.dists.get_samples(ens.gain, 1)[0]
+        for ens in converter.net.ensembles
+        if ens.label in ("first", "shared")
     ]
     assert np.allclose(rates, [scales[first], scales[shared]])
     for wrong in ({"percentile": 0}, {"rate": -1}, {"data": [x, x]}):

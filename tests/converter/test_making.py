@@ -165,3 +165,20 @@ def test_regular_spikes_are_those_of_the_wrapped_type(rng, allclose):
         spikes.append(found.mean(axis=1))
     assert np.ptp(spikes[0]) > 0.5
     assert allclose(spikes[0], spikes[1], atol=0.15)
+
+
+def test_one_number_for_all_neurons_is_stored_once():
+    """Gains, biases, encoders and what follows from them, however large a layer is."""
+    inputs = keras.Input((8, 8, 1))
+    outputs = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(inputs)
+    model = keras.Model(inputs, outputs)
+    activations = {keras.activations.relu: nengo.RectifiedLinear()}
+    net = nengo_dl.Converter(model, swap_activations=activations).net
+    (layer,) = (ens for ens in net.ensembles if ens.n_neurons == 2048)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        built = sim.model.params[layer]
+        assert len(built.eval_points) < layer.n_neurons
+        for name in ("gain", "max_rates", "intercepts", "encoders"):
+            assert getattr(built, name).strides[0] == 0, name
+            shown = getattr(sim.data[layer], name)
+            assert shown.shape[0] == layer.n_neurons and len(np.unique(shown)) == 1
