@@ -14,6 +14,7 @@ from nengo_dl.config import get_setting, resolve_surrogates
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import warn
 from nengo_dl.surrogates import RateDerivative, SpikeTraining
+from nengo_dl.training.mapped import in_blocks
 
 if TYPE_CHECKING:
     from nengo import Ensemble, Network, Probe
@@ -283,6 +284,10 @@ def is_finite(array: np.ndarray) -> bool:
     """
     if array.dtype.kind not in "fc":
         return True
+    return all(_is_finite(block) for block in in_blocks(array))
+
+
+def _is_finite(array: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):
             return True

@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from nengo_dl.training.mapped import is_in_file, let_go
+
 
 class Batches(Iterator):
     """The batches of one epoch.
@@ -41,14 +43,17 @@ class Batches(Iterator):
         if self._numbers is not None:
             chosen = self._numbers[chosen]
         with np.errstate(over="ignore"):  # the numbers were checked, in their own types
-            return tuple(
+            batch = tuple(
                 {name: _tensor(array[chosen], kind) for name, (array, kind) in part}
                 for part in feed.parts
             )
+        for array in feed.in_files:
+            let_go(array)
+        return batch
 
 
 def _tensor(array: np.ndarray, dtype: np.dtype) -> tf.Tensor:
-    return tf.constant(array.astype(dtype, copy=False))
+    return tf.constant(np.asarray(array).astype(dtype, copy=False))
 
 
 class Feed(DataAdapter):
@@ -70,6 +75,8 @@ class Feed(DataAdapter):
     ----------
     step, program : callable or None
         The step that batches went to last, and its program for them.
+    in_files : list of ndarray
+        Those arrays that are read from files, of which no more is held than a batch.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class Feed(DataAdapter):
             [(n, (a, dtype if a.dtype.kind == "f" else a.dtype)) for n, a in part.items()]
             for part in parts
         )
+        self.in_files = [a for part in parts for a in part.values() if is_in_file(a)]
 
     @property
     def spec(self) -> Any:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nengo_dl.compiler.lowering import memory_shape, source_key
+from nengo_dl.compiler.memory import memory_shape, source_key
 from nengo_dl.runtime.stepwise import between_steps
+from nengo_dl.training.mapped import let_go
 
 if TYPE_CHECKING:
     from nengo.builder import Signal
@@ -121,6 +122,8 @@ class Prediction:
                         self.program.settle()
                         self.program.store.restore(before[1], keep=keep)
                         before[2].between_batches()
+                    for array in self.given.inputs.values():
+                        let_go(array)
                     tell(count)
         finally:
             if before is not None:
