@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import nengo_dl
 from nengo_dl.benchmarks.__main__ import main
+from nengo_dl.benchmarks.by_hand import ByHand
 from nengo_dl.benchmarks.measurements import train
 from nengo_dl.benchmarks.measurements.train import (
     PlainLoop,
@@ -12,8 +14,10 @@ from nengo_dl.benchmarks.measurements.train import (
     measure_checkpoints,
     measure_feed_forward,
     measure_loop,
+    measure_spiking,
     states_megabytes,
 )
+from nengo_dl.benchmarks.networks.spiking_layers import spiking_layers
 from nengo_dl.runtime.tensorflow.scan import Scan
 
 TINY = {"n_steps": 3, "batch": 2, "batches": 2, "repeats": 1}
@@ -51,6 +55,49 @@ def test_measure_loop(measure):
 def test_measure_feed_forward(n_steps):
     row = measure_feed_forward(sizes=(4, 3, 2), **{**TINY, "n_steps": n_steps})
     assert row["ours"] > 0 and row["theirs"] > 0 and row["beside"] == "keras.Model"
+
+
+@pytest.mark.parametrize(
+    "kind, sizes",
+    [
+        ("perceptron", (6, 20, 12, 3)),
+        ("recurrent", (6, 8, 3)),
+        ("pictures", (784, 3)),
+    ],
+)
+def test_layers_by_hand_are_the_same_layers(kind, sizes, rng, allclose):
+    net = spiking_layers(kind, sizes)
+    x = (rng.uniform(size=(2, 5, sizes[0])) < 0.3).astype(np.float32)
+    y = rng.randint(sizes[-1], size=2)
+    written = ByHand(kind, sizes, 1e-3)
+    expected = np.transpose(written(tf.constant(x)), (1, 0, 2))
+    with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+        with tf.GradientTape() as tape:
+            outputs = sim.keras_model(x, training=True)
+            (out,) = tf.nest.flatten(outputs)
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    np.broadcast_to(y[:, None], (2, 5)), out
+                )
+            )
+        ours = tape.gradient(loss, sim.keras_model.trainable_weights)
+        with tf.GradientTape() as tape:
+            outputs = written(tf.constant(x))
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    np.broadcast_to(y, (5, 2)), outputs
+                )
+            )
+        theirs = tape.gradient(loss, written.variables)
+    assert np.abs(expected).max() > 0 and allclose(out, expected, atol=1e-5)
+    norms = [sorted(float(tf.norm(g)) for g in grads) for grads in (ours, theirs)]
+    assert len(norms[0]) == len(norms[1]) and norms[0][-1] > 0
+    assert allclose(*norms, rtol=1e-3, atol=1e-6)
+
+
+def test_measure_spiking():
+    row = measure_spiking("perceptron", (6, 20, 12, 3), **TINY)
+    assert row["ours"] > 0 and row["theirs"] > 0 and row["beside"] == "by hand"
 
 
 def test_feed_forward_has_these_sizes():

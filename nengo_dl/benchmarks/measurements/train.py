@@ -1,4 +1,4 @@
-"""Training: beside plain TensorFlow, and beside plain Keras."""
+"""Training: beside plain TensorFlow, beside plain Keras, and beside code by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import tensorflow as tf
 from nengo.exceptions import ValidationError
 
 from nengo_dl.benchmarks import beside, charts
+from nengo_dl.benchmarks.by_hand import ByHand
 from nengo_dl.benchmarks.networks.integrators import integrator
+from nengo_dl.benchmarks.networks.spiking_layers import spiking_layers
 from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
 from nengo_dl.benchmarks.timing import check_positive, take_turns
@@ -263,11 +265,58 @@ def measure_feed_forward(
     return beside_trained(case, n_steps, ours, reference, "keras.Model", repeats, limit)
 
 
+def measure_spiking(
+    kind: str = "perceptron",
+    sizes: tuple[int, ...] = (784, 256, 128, 10),
+    n_steps: int = 25,
+    batch: int = 64,
+    batches: int = 8,
+    repeats: int = 5,
+    limit: float | None = 1.15,
+) -> Row:
+    """Training through spikes, beside the same layers in TensorFlow by hand.
+
+    ``kind``, ``sizes``: see `.networks.spiking_layers`. The rest is as for
+    `measure_loop`.
+    """
+    rng, items = np.random.RandomState(1), batch * batches
+    x = (rng.rand(items, n_steps, sizes[0]) < 0.1).astype("float32")
+    y = rng.randint(sizes[-1], size=items)
+    net = spiking_layers(kind, sizes)
+    sim = Simulator(net, minibatch_size=batch, progress_bar=False)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    sim.compile(keras.optimizers.Adam(1e-3), loss=loss)
+    targets = np.repeat(y[:, None, None], n_steps, axis=1)
+    written = ByHand(kind, sizes, 1e-3)
+
+    def by_hand():
+        started = time.perf_counter()
+        for first in range(0, items, batch):
+            rows = slice(first, first + batch)
+            written.train(tf.constant(x[rows]), tf.constant(y[rows])).numpy()
+        return (time.perf_counter() - started) / batches * 1e3
+
+    fit = epoch(
+        lambda **kwargs: sim.fit({net.inp: x}, {net.p: targets}, shuffle=False, **kwargs),
+        batches,
+    )
+    case = f"{kind} {'-'.join(map(str, sizes))}, T={n_steps}"
+    return beside_trained(case, n_steps, fit, by_hand, "by hand", repeats, limit)
+
+
 CASES: dict[str, Callable[..., Row]] = {
     "loop": measure_loop,
     "checkpoints": measure_checkpoints,
     "layers": measure_feed_forward,
     "layers20": lambda **kw: measure_feed_forward(**{"n_steps": 20, "batches": 10, **kw}),
+    "spikes25": measure_spiking,
+    "spikes100": lambda **kw: measure_spiking(**{"n_steps": 100, "batches": 3, **kw}),
+    "recurrent": lambda **kw: measure_spiking(
+        "recurrent", (700, 256, 20), **{"n_steps": 100, "batches": 4, **kw}
+    ),
+    "pictures": lambda **kw: measure_spiking(
+        "pictures", (784, 10), **{"n_steps": 10, "batch": 32, "batches": 6, **kw}
+    ),
     "overhead": lambda **kw: measure_feed_forward(**{"sizes": (8, 8, 8, 2), **kw}),
 }
 """Everything that the command measures, by name."""
@@ -280,7 +329,8 @@ def train(cases: Names | None = None, repeats: int = 5) -> Iterator[Row]:
     Parameters
     ----------
     cases : list of str or None
-        Any of loop, checkpoints, layers, layers20, overhead.
+        Any of loop, checkpoints, layers, layers20, spikes25, spikes100, recurrent,
+        pictures, overhead.
     repeats : int
         Epochs of each.
 
