@@ -50,28 +50,30 @@ class ThresholdOfAll(Change):
 THRESHOLDS_OF_ALL = ways(ThresholdOfAll)
 
 
-class AdaptiveThresholdKernel(NeuronKernel):
+class SharingThresholds:
     """What the spiking and the rate form have in common: how thresholds may be shared."""
 
     adapting = ("theta",)
 
     def apply(self, op: Any, low: Lowering, current: np.ndarray, **more: Any) -> dict:
         """See `NeuronKernel.apply`; one more node for thresholds that items share."""
-        results = super().apply(op, low, current, **more)
+        kernel: Any = super()
+        results = kernel.apply(op, low, current, **more)
         theta = op.state.get("theta")
         how = None if theta is None else low.joined(theta)
         if how is not None:
             n = current.size
-            values = dict(self.values(op.neurons, n), dt=low.dt)
+            own: Any = self
+            values = dict(own.values(op.neurons, n), dt=low.dt)
             growth = values["inc_theta"] * low.dt / values["amplitude"]
             params = {"kept": np.broadcast_to(_kept(values), n), "growth": growth}
             inputs = [low.previous(theta).ravel(), results[op.output], results[theta]]
-            kernel = THRESHOLDS_OF_ALL[how]
-            (results[theta],) = low.node(kernel, inputs, [n], params, label="threshold")
+            joining = THRESHOLDS_OF_ALL[how]
+            (results[theta],) = low.node(joining, inputs, [n], params, label="threshold")
         return results
 
 
-class AdaptiveThresholdLIFRateKernel(AdaptiveThresholdKernel):
+class AdaptiveThresholdLIFRateKernel(SharingThresholds, NeuronKernel):
     r"""Firing rate of a LIF neuron, with a threshold that grows with its own activity.
 
     .. math::
@@ -116,7 +118,7 @@ class AdaptiveThresholdLIFRateKernel(AdaptiveThresholdKernel):
         return rate, theta + p.growth * rate
 
 
-class AdaptiveThresholdLIFKernel(AdaptiveThresholdKernel):
+class AdaptiveThresholdLIFKernel(SharingThresholds, NeuronKernel):
     r"""Spiking LIF, with a threshold that rises with each of its own spikes.
 
     .. math::
