@@ -242,7 +242,7 @@ class Graph:
         return flat, np.repeat(np.arange(len(self.nodes), dtype=INDEX), sizes)
 
     def compact(self) -> Graph:
-        """The same graph, for keeping: columns of one number hold it once."""
+        """A graph that is equal, for keeping: columns of one number hold it once."""
         names = ("owner", "value", "next", "block", "ptr")
         return replace(self, **{name: stored_once(getattr(self, name)) for name in names})
 

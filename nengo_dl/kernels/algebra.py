@@ -174,7 +174,7 @@ class LowerReset(OperatorRule):
     """Lowers ``Reset``: ``dst[...] = value``."""
 
     def may_wait(self, op: Any) -> bool:
-        """It is plain algebra."""
+        """Whether compiling may wait for data; it may, as this is plain algebra."""
         return True
 
     def lower(self, op: Reset, low: Lowering) -> None:
@@ -224,7 +224,7 @@ class LowerElementwiseInc(OperatorRule):
     """``Y += A * X``."""
 
     def may_wait(self, op: Any) -> bool:
-        """It is plain algebra."""
+        """Whether compiling may wait for data; it may, as this is plain algebra."""
         return True
 
     def lower(self, op: ElementwiseInc, low: Lowering) -> None:
@@ -250,7 +250,7 @@ class LowerDotInc(OperatorRule):
         return type(op) is registered
 
     def may_wait(self, op: Any) -> bool:
-        """It is plain algebra."""
+        """Whether compiling may wait for data; it may, as this is plain algebra."""
         return True
 
     def lower(self, op: DotInc, low: Lowering) -> None:
@@ -347,7 +347,7 @@ class LowerTimeUpdate(OperatorRule):
     """``step += 1; time = step * dt``: both are given to every step from outside."""
 
     def may_wait(self, op: Any) -> bool:
-        """It is plain algebra."""
+        """Whether compiling may wait for data; it may, as this is plain algebra."""
         return True
 
     def lower(self, op: TimeUpdate, low: Lowering) -> None:
@@ -361,7 +361,7 @@ class LowerProbe(OperatorRule):
     """Marks a signal as read; what a probe records is taken at the end of a step."""
 
     def may_wait(self, op: Any) -> bool:
-        """It is plain algebra."""
+        """Whether compiling may wait for data; it may, as this is plain algebra."""
         return True
 
     def lower(self, op: SimProbe, low: Lowering) -> None:

@@ -109,7 +109,7 @@ class LowerConvInc(OperatorRule):
     kernel = CONVOLUTION
 
     def may_wait(self, op: ConvInc) -> bool:
-        """It is plain algebra."""
+        """Whether compiling may wait for data; it may, as this is plain algebra."""
         return True
 
     def lower(self, op: ConvInc, low: Lowering) -> None:

@@ -522,7 +522,7 @@ def _parameter_names(cls):
 
 
 def _in_little_space(built: BuiltEnsemble) -> BuiltEnsemble:
-    """The same parameters; what is one number for all neurons is stored once."""
+    """Equal parameters, in which one number for all neurons is stored once."""
     names = ("encoders", "intercepts", "max_rates", "gain")
     arrays = {name: getattr(built, name) for name in names}
     return built._replace(

@@ -139,7 +139,7 @@ def _normalizing(side: KerasSide) -> list[Any]:
 
 
 def synchronized_layers(side: KerasSide) -> list[Any]:
-    """Those that take the statistics of all replicas."""
+    """Layers that take the statistics of all replicas."""
     return [layer for layer in _normalizing(side) if layer.synchronized]
 
 

@@ -112,7 +112,7 @@ class Training:
         return python_state(program, seed, n_steps) if self.stateful else {}
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """All of it while ``fit`` runs: plain data, and arrays of what is in Python."""
+        """What is known while ``fit`` runs: plain data, and arrays of Python objects."""
         variant = self.side.layer.variant(True)
         n_steps, carry = int(variant.first_step.numpy()), None
         if self._keeps_state:

@@ -65,7 +65,7 @@ class Call:
         """At its end: all processes have the same."""
 
     def callbacks(self, given: Any, trains: bool = True) -> tuple[Any, list[Any]]:
-        """Those of the user that take part, and further ones."""
+        """Callbacks of the user that take part, and further ones."""
         return given, []
 
     def running(self) -> contextlib.AbstractContextManager[Any]:
@@ -171,7 +171,7 @@ class SharedCall(Call):
         }
 
     def callbacks(self, given: Any, trains: bool = True) -> tuple[Any, list[Any]]:
-        """Those that only write are left out in all processes but the first one."""
+        """What only writes is left out in all processes but the first one."""
         import keras
 
         from nengo_dl.training.replicas import WRITERS, Beginning

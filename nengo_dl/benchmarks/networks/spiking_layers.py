@@ -41,7 +41,7 @@ class Leaky(nengo.neurons.NeuronType):
         return np.ones_like(max_rates), np.zeros_like(max_rates)
 
     def max_rates_intercepts(self, gain: Any, bias: Any) -> tuple:
-        """Those of a neuron without gain."""
+        """Maximum rates and intercepts of neurons without gain."""
         return np.ones_like(gain), np.zeros_like(bias)
 
     def rates(self, x: Any, gain: Any, bias: Any) -> Any:
@@ -55,7 +55,7 @@ class Leaky(nengo.neurons.NeuronType):
 
 
 class LeakyKernel(NeuronKernel):
-    """The same for simulators of this package, with a surrogate gradient."""
+    """Steps of `Leaky` neurons in simulators of this package, with a surrogate."""
 
     neuron_type = Leaky
     params = ("decay",)

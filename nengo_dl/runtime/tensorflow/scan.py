@@ -82,7 +82,7 @@ class Replaying(TensorFlowNamespace):
 
 
 def chosen(arrays: Sequence, which: Sequence[bool]) -> list:
-    """Those of the ``arrays`` that are chosen."""
+    """The ``arrays`` that are chosen."""
     return [x for x, wanted in zip(arrays, which, strict=True) if wanted]
 
 
