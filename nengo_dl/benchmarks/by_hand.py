@@ -104,8 +104,9 @@ class ByHand:
         else:
             weights = [w.T for w in weights]
         biases = [np.zeros(n) for n in sizes[1:-1]] if kind != "pictures" else []
+        variable: Any = tf.Variable
         self.weights, self.biases = (
-            [tf.Variable(x.astype(np.float32)) for x in arrays]
+            [variable(x.astype(np.float32)) for x in arrays]
             for arrays in (weights, biases)
         )
         self.variables = [*self.weights, *self.biases]

@@ -80,10 +80,11 @@ def check_common(graph: Graph, commons: Mapping[Any, Common]) -> None:
     common = common_elements(graph)
     for reading in graph.states:
         if reading.common and not common[graph.next[reading.elements]].all():
-            found = commons[reading.key]
+            key: Any = reading.key
+            found = commons[key]
             raise BuildError(
                 f"{label_of(found.owner)} has shared_learning={found.how!r}, but "
-                f"something changes {reading.key.name} for each batch item by "
+                f"something changes {key.name} for each batch item by "
                 "itself: a learning rule without a form for all items together "
                 "(there is one for PES, Voja, Oja, BCM and the rules of "
                 "nengo_dl.learning_rules, not for RLS or rules of one's own), or a "

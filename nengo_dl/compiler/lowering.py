@@ -468,8 +468,9 @@ class Lowering:
 
         Where the outcome is known, they are constants, and there is no node.
         """
-        values = [self.builder.known(elements) for elements in inputs]
-        if values and not any(value is None for value in values):
+        found = [self.builder.known(elements) for elements in inputs]
+        values = [value for value in found if value is not None]
+        if values and len(values) == len(found):
             results = kernel.outcome(params, values, sizes)
             if results is not None:
                 return [self.builder.constant(result) for result in results]

@@ -78,7 +78,9 @@ class Replicas:
         self.processes = sum(map(len, spec.values())) or 1
         self.local = self.count // self.processes
         self.number = 0
-        if self.processes > 1:  # as TensorFlow counts: the chief, if any, comes first
+        if (
+            resolver is not None and self.processes > 1
+        ):  # as TensorFlow counts: the chief, if any, comes first
             after = "chief" in spec and resolver.task_type != "chief"
             self.number = resolver.task_id + after
         #: steps that were traced, by what they were traced for
@@ -162,7 +164,7 @@ class Replicas:
         form = None if training else layer.spiking
         key = (training, form, layer.fed, self.side.program.generation)
         key += (bool(model.jit_training),)
-        made = self.functions.get(key)
+        made: Any = self.functions.get(key)
         if made is None or made.compiled_as is not model.compiled_as:
             made = self.functions[key] = SharedStep(self, training)
         return made
@@ -311,7 +313,8 @@ class SharedStep:
             self.replicas.share = None
         gradients = []
         if values:
-            gradients = tape.gradient(loss, values, unconnected_gradients="zero")
+            zeros = tf.UnconnectedGradients.ZERO
+            gradients = tape.gradient(loss, values, unconnected_gradients=zeros)
         sums = [scope.get_current_value(v) for v in self._sums]
         changed = {}
         for i, variable in enumerate(self._others):

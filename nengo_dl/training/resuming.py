@@ -466,7 +466,8 @@ class Resume(keras.callbacks.Callback):
         training.go_back(data, arrays, path)
         self.history = {name: list(values) for name, values in data["history"].items()}
         self.epochs = list(data["epochs"])
-        self.start_at(*self.position, arguments=arguments)
+        position: Any = self.position  # known, now that there is a file
+        self.start_at(*position, arguments=arguments)
 
     def start_at(
         self, epoch: int, batch: int, all_batches: int, stopped: int, arguments: dict
@@ -559,7 +560,7 @@ class Resume(keras.callbacks.Callback):
 
 def _is_count(value: Any) -> bool:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and value >= 1
+    return bool(whole and value >= 1)
 
 
 def _as_plain(value: Any) -> Any:

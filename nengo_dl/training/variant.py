@@ -107,7 +107,7 @@ class TrainedLink:
         self.around = TensorFlowNamespace(program.dtype, fast=False) if jit else self.xp
         #: variables of Keras layers that the loop carries
         self.kept = Kept(layout, program.dtype)
-        self._options = {"jit": jit, "turned": self.turned}
+        self._options: dict[str, Any] = {"jit": jit, "turned": self.turned}
         self._options["truncate"] = settings["truncate"]
         if program.use_loop:
             self._options["checkpoint"] = settings["checkpoint"]
