@@ -43,6 +43,9 @@ if (
     from nengo_dl import plots as plots
     from nengo_dl.analysis import readout as readout
     from nengo_dl.converter import Converter as Converter
+    from nengo_dl.many import Failed as Failed
+    from nengo_dl.many import iter_many as iter_many
+    from nengo_dl.many import run_many as run_many
     from nengo_dl.models import learning_rules as learning_rules
     from nengo_dl.models.neurons import AdaptiveThresholdLIF as AdaptiveThresholdLIF
     from nengo_dl.models.neurons import (
@@ -57,6 +60,7 @@ __all__ = [
     "AdaptiveThresholdLIFRate",
     "ClippedReLU",
     "Converter",
+    "Failed",
     "Layer",
     "LeakyReLU",
     "Simulator",
@@ -68,10 +72,12 @@ __all__ = [
     "configure_settings",
     "converter",
     "dists",
+    "iter_many",
     "learning_rules",
     "losses",
     "plots",
     "readout",
+    "run_many",
     "surrogates",
     "tensor_layer",
 ]
@@ -96,6 +102,9 @@ _LAZY_NAMES = {
     "AdaptiveThresholdLIF": "models.neurons",
     "AdaptiveThresholdLIFRate": "models.neurons",
     "Converter": "converter",
+    "Failed": "many",
+    "iter_many": "many",
+    "run_many": "many",
 }
 
 #: what users import from, beside what is in ``__all__``

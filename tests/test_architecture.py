@@ -33,7 +33,7 @@ FLOORS = (
     ("tensor_graph", "callbacks"),
     ("compat",),
     ("simulator",),
-    ("converter",),
+    ("converter", "many"),
     ("benchmarks", "plots", "__main__"),
     ("graph_optimizer", "neuron_builders", "objectives"),
 )

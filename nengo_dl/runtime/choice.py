@@ -241,6 +241,9 @@ class Chooser:
         Steps of runs that could be compiled, asked for since the last reset.
     last : Choice or None
         What ran last.
+    only : frozenset of str or None
+        The names of the kinds to choose among: those of the process that a simulator was
+        sent from. None: all that are here.
 
     Raises
     ------
@@ -263,6 +266,7 @@ class Chooser:
         self.batch, self.device = batch, device
         self.asked = 0
         self.last: Choice | None = None
+        self.only: frozenset[str] | None = None
         self._compiled, self._layout = compiled, layout
         self._python_loops: dict[Specialization, bool] = {}
         self._steady: dict[Specialization, Choice] = {}
@@ -389,16 +393,21 @@ class Chooser:
         return [
             kind
             for kind in executors.able(Capability.NONE)
-            if kind.missing() is None
+            if self._missing(kind) is None
             and (use, kind.name) not in self._refused
             and self._objection(kind, use) is None
         ]
+
+    def _missing(self, kind: ExecutorKind) -> str | None:
+        if self.only is not None and kind.name not in self.only:
+            return "it is missing where the simulator was sent from"
+        return kind.missing()
 
     def _passed_over(self, use: Specialization) -> list[str]:
         """Which executors of machine code cannot run the network, and why."""
         found = []
         for kind in executors.able(Capability.MACHINE_CODE):
-            why = kind.missing() or self._refused.get((use, kind.name))
+            why = self._missing(kind) or self._refused.get((use, kind.name))
             if why is not None:
                 found.append(f"not {kind.name}: {why}")
         return found

@@ -317,6 +317,10 @@ class Beginning:
         functions = [f for item in captured for f in item.functions]
         return CapturedState(functions, None, [*known, *given]).others()
 
+    def others_changed(self) -> bool:
+        """Whether anything changed that functions reach, and a reset leaves as it is."""
+        return bool(self._others.changed())
+
     def check(self) -> None:
         """Refuse what step functions have changed, and warn of what others have.
 

@@ -1,0 +1,196 @@
+"""Tasks on their way: which go together, and what happens if a worker is lost."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Future,
+    wait,
+)
+
+from nengo.exceptions import SimulationError
+
+from nengo_dl.many.engines import Engine
+from nengo_dl.many.parcels import Parcel
+from nengo_dl.many.tasks import Item, Outcome
+from nengo_dl.many.worker import work
+
+#: at most so many tasks go together
+LARGEST = 64
+
+#: seconds that a submission should take, unless the user says how many tasks go together
+AIM = 0.25
+
+#: submissions under way for each worker: one is done, one waits
+AHEAD = 2
+
+#: so many executors in a row may end without a result
+HOPELESS = 20
+
+
+class Lost(SimulationError):
+    """No task can be run any more."""
+
+
+class Sending:
+    """Tasks that are sent to an engine, as an iterator over what became of them.
+
+    A task that was under way when its worker was lost is sent again, by itself. A last
+    time it is sent when nothing else is under way, so that it alone is to blame if the
+    worker is lost again, and no task is given up for what another one does.
+
+    Parameters
+    ----------
+    engine : Engine
+        What runs them; it has begun.
+    parcel : Parcel
+        Simulator and function.
+    items : sequence of Item
+        The tasks.
+    chunk : int or None
+        How many go together. None: as many as take `AIM` seconds.
+    retries : int
+        How often a task is sent again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        parcel: Parcel,
+        items: Sequence[Item],
+        chunk: int | None,
+        retries: int,
+    ) -> None:
+        self.engine, self.parcel, self.retries = engine, parcel, retries
+        self.fresh, self.again = deque(items), deque[Item]()
+        self.alone = deque[Item]()
+        self.waiting: dict[Future, list[Item]] = {}
+        self.lost: dict[int, int] = {}
+        self.chunk = chunk
+        self.most = min(LARGEST, math.ceil(len(items) / (4 * engine.workers)) or 1)
+        self.seconds, self.done = 0.0, 0
+        self.in_vain = 0
+
+    def __iter__(self) -> Iterator[Outcome]:
+        while True:
+            broken = self._send()
+            if not self.waiting and broken is None:
+                return
+            if broken is None:
+                found, _ = wait(self.waiting, return_when=FIRST_COMPLETED)
+                for future in found:
+                    outcomes, error = self._received(future)
+                    yield from outcomes
+                    if isinstance(error, BrokenExecutor):
+                        broken = error
+            if broken is not None:
+                yield from self._renewed(broken)
+
+    def cancel(self) -> None:
+        """Let what waits be forgotten."""
+        for future in self.waiting:
+            future.cancel()
+        self.waiting.clear()
+
+    # sending --------------------------------------------------------------------------
+
+    def _send(self) -> BrokenExecutor | None:
+        """Keep all workers busy; the error if the executor is broken."""
+        while len(self.waiting) < AHEAD * self.engine.workers:
+            items = self._next()
+            if not items:
+                return None
+            try:
+                future = self.engine.executor.submit(work, self.parcel, items)
+            except BrokenExecutor as error:
+                self.fresh.extendleft(reversed(items))
+                return error
+            except RuntimeError as error:
+                raise Lost(f"the executor takes no tasks: {error}") from error
+            self.waiting[future] = items
+        return None
+
+    def _next(self) -> list[Item]:
+        if self.fresh:
+            count = min(self._together(), len(self.fresh))
+            return [self.fresh.popleft() for _ in range(count)]
+        if self.again:
+            return [self.again.popleft()]
+        if self.alone and not self.waiting:
+            return [self.alone.popleft()]
+        return []
+
+    def _together(self) -> int:
+        """How many tasks go together."""
+        if self.chunk is not None:
+            return self.chunk
+        if not self.done:
+            return 1
+        return max(1, min(self.most, int(AIM * self.done / max(self.seconds, 1e-9))))
+
+    # receiving ------------------------------------------------------------------------
+
+    def _received(self, future: Future) -> tuple[list[Outcome], BaseException | None]:
+        """What became of a submission, and what went wrong with its worker."""
+        items = self.waiting.pop(future)
+        try:
+            reply = future.result()
+        except (Exception, CancelledError) as error:
+            return self._again(items, error), error
+        if reply.unusable:
+            raise Lost(f"a worker cannot use what it was sent: {reply.unusable}")
+        self.in_vain = 0
+        self.done += len(items)
+        self.seconds += reply.seconds
+        return reply.outcomes, None
+
+    def _again(self, items: list[Item], error: BaseException) -> list[Outcome]:
+        """Note what was under way when a worker was lost, and what is given up."""
+        given_up = []
+        for item in items:
+            times = self.lost[item.number] = self.lost.get(item.number, 0) + 1
+            if times > self.retries:
+                given_up.append(Outcome(item.number, message=_story(times, error)))
+            elif times == self.retries:
+                self.alone.append(item)
+            else:
+                self.again.append(item)
+        return given_up
+
+    def _renewed(self, error: BrokenExecutor) -> list[Outcome]:
+        """Go on with another executor; returns what is given up."""
+        outcomes: list[Outcome] = []
+        for future in list(self.waiting):  # all of them are over
+            outcomes += self._received(future)[0]
+        if not (self.fresh or self.again or self.alone):
+            return outcomes
+        if not self.engine.renewable:
+            raise Lost(
+                f"the executor is broken ({_text(error)}). Give run_many a function that "
+                "makes executors, and it goes on with another one"
+            ) from error
+        self.in_vain += 1
+        if self.in_vain > (HOPELESS if self.done else max(1, self.retries)):
+            raise Lost(
+                f"workers end before they give any result ({_text(error)}). What they "
+                "printed last says why: mostly no memory was left, the function ends "
+                "its process, or the script lacks an if __name__ == '__main__' around "
+                "the call (with cloudpickle installed it needs none)"
+            ) from error
+        self.engine.end(quickly=True)
+        self.engine.begin()
+        return outcomes
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _story(times: int, error: BaseException) -> str:
+    often = "once" if times == 1 else f"{times} times"
+    return f"its worker was lost {often}, the last time with {_text(error)}"
