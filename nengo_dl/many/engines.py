@@ -11,7 +11,7 @@ from typing import Any
 
 from nengo.exceptions import SimulationError, ValidationError
 
-from nengo_dl.many.processes import OwnContext, processors, started_processes
+from nengo_dl.many.processes import Crew, processors
 from nengo_dl.notices import label_of, warn
 
 #: engines with a name, and the package that each of them needs
@@ -29,6 +29,8 @@ class Engine:
 
     #: whether there is another executor if one is broken
     renewable = True
+    #: whether it replaces lost workers, so that the others go on
+    heals = False
     #: whether workers may be on other machines
     remote = False
 
@@ -60,9 +62,10 @@ class OwnProcesses(Engine):
         How many.
     """
 
+    heals = True
+
     def __init__(self, count: int) -> None:
         self.count = count
-        self.context: OwnContext | None = None
 
     @property
     def workers(self) -> int:
@@ -71,12 +74,12 @@ class OwnProcesses(Engine):
 
     def begin(self) -> None:
         """See `Engine.begin`."""
-        self.executor, self.context = started_processes(self.count)
+        self.executor = self.crew = Crew(self.count)
 
     def end(self, quickly: bool) -> None:
         """See `Engine.end`."""
-        if quickly and self.context is not None:
-            self.context.kill()
+        if quickly:
+            self.crew.kill_workers()
         self.executor.shutdown(wait=True, cancel_futures=True)
 
 

@@ -9,14 +9,15 @@ as many threads as there are processors for it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
@@ -96,10 +97,67 @@ class OwnContext(SpawnContext):
                 process.kill()
 
 
-def started_processes(workers: int) -> tuple[Executor, OwnContext]:
-    """An executor of spawned processes, which start when there is something to do."""
-    context = OwnContext(workers)
-    return ProcessPoolExecutor(workers, context, initializer=_begin), context
+class _Member:
+    """One process, and what it was given to do."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.given: list[Future] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Get a process, which starts when there is something to do."""
+        self.context = OwnContext(self.workers)
+        self.pool = ProcessPoolExecutor(1, self.context, initializer=_begin)
+
+    def busy(self) -> int:
+        """How much there is to do."""
+        self.given = [future for future in self.given if not future.done()]
+        return len(self.given)
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future:
+        """Give it more to do; if the process was lost, to another one."""
+        try:
+            future = self.pool.submit(function, *args)
+        except BrokenExecutor:
+            self.pool.shutdown()
+            self.begin()
+            future = self.pool.submit(function, *args)
+        self.given.append(future)
+        return future
+
+
+class Crew(Executor):
+    """Spawned processes, each an executor of its own: if one is lost, others go on.
+
+    A lost process is replaced when there is more to do. The futures of what it was given
+    raise ``BrokenExecutor``.
+
+    Parameters
+    ----------
+    workers : int
+        How many.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._max_workers = workers
+        self.members = [_Member(workers) for _ in range(workers)]
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """See ``concurrent.futures.Executor.submit``."""
+        member = min(self.members, key=_Member.busy)
+        return member.submit(functools.partial(fn, **kwargs), *args)
+
+    def kill_workers(self) -> None:
+        """End all processes at once."""
+        for member in self.members:
+            member.context.kill()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """See ``concurrent.futures.Executor.shutdown``."""
+        for waits in (False, wait):  # tell all of them before waiting for one
+            for member in self.members:
+                member.pool.shutdown(wait=waits, cancel_futures=cancel_futures)
 
 
 def _begin() -> None:

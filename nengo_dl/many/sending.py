@@ -29,8 +29,11 @@ AIM = 0.25
 #: submissions under way for each worker: one is done, one waits
 AHEAD = 2
 
-#: so many executors in a row may end without a result
-HOPELESS = 20
+#: so many submissions to each worker may be lost in a row, and one for each retry
+HOPELESS = 10
+
+#: likewise, before there was any result
+FIRST = 2
 
 
 class Lost(SimulationError):
@@ -87,7 +90,7 @@ class Sending:
                     outcomes, error = self._received(future)
                     yield from outcomes
                     if isinstance(error, BrokenExecutor):
-                        broken = error
+                        broken = self._broken(error)
             if broken is not None:
                 yield from self._renewed(broken)
 
@@ -162,6 +165,13 @@ class Sending:
                 self.again.append(item)
         return given_up
 
+    def _broken(self, error: BrokenExecutor) -> BrokenExecutor | None:
+        """The error if the executor is broken by it; None if others go on."""
+        if not self.engine.heals:
+            return error
+        self._require_hope(error)
+        return None
+
     def _renewed(self, error: BrokenExecutor) -> list[Outcome]:
         """Go on with another executor; returns what is given up."""
         outcomes: list[Outcome] = []
@@ -174,17 +184,23 @@ class Sending:
                 f"the executor is broken ({_text(error)}). Give run_many a function that "
                 "makes executors, and it goes on with another one"
             ) from error
+        self._require_hope(error)
+        self.engine.end(quickly=True)
+        self.engine.begin()
+        return outcomes
+
+    def _require_hope(self, error: BaseException) -> None:
+        """Raise an error if workers are lost one after the other, and nothing is done."""
         self.in_vain += 1
-        if self.in_vain > (HOPELESS if self.done else max(1, self.retries)):
+        if self.in_vain > (
+            HOPELESS if self.done else FIRST * self.engine.workers + self.retries
+        ):
             raise Lost(
                 f"workers end before they give any result ({_text(error)}). What they "
                 "printed last says why: mostly no memory was left, the function ends "
                 "its process, or the script lacks an if __name__ == '__main__' around "
                 "the call (with cloudpickle installed it needs none)"
             ) from error
-        self.engine.end(quickly=True)
-        self.engine.begin()
-        return outcomes
 
 
 def _text(error: BaseException) -> str:
