@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
@@ -113,7 +113,7 @@ def run_many(
     ...     ensemble = nengo.Ensemble(50, 1)
     ...     nengo.Connection(net.stimulus, ensemble)
     ...     net.probe = nengo.Probe(ensemble, synapse=0.01)
-    <Connection from <Node (unlabeled) ...
+    <Connection at 0x...>
     >>> def answer(sim, value):
     ...     data = {sim.network.stimulus: np.full((1, 100, 1), value)}
     ...     sim.run_steps(100, data=data)
@@ -250,7 +250,7 @@ class _Call:
                 attr="run_many",
             ) from error
 
-    def results(self) -> Iterator[tuple[int, Any]]:
+    def results(self) -> Generator[tuple[int, Any], None, None]:
         """Numbers and results as they come; a `Failed` for a task that has none."""
         if not self.items:
             return

@@ -171,7 +171,8 @@ class Dask(Engine):
 
     def __init__(self, client: Any = None) -> None:
         self.distributed = _imported("dask")
-        self.client, self.own = client, False
+        self.client: Any = client
+        self.own = False
 
     @property
     def workers(self) -> int:

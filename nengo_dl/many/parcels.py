@@ -115,9 +115,10 @@ def parcel(data: bytes, folder: Any, remote: bool) -> Iterator[Parcel]:
         # made with mode 0700
         own = tempfile.mkdtemp(prefix="nengo_dl_many_", dir=folder)
     except OSError as error:
+        place = str(folder or tempfile.gettempdir())
         raise ValidationError(
-            f"folder: {os.fspath(folder)!r} cannot be written to ({error}); expected a "
-            "folder that all workers can read, or None",
+            f"folder: {place!r} cannot be written to ({error}); expected a folder that "
+            "all workers can read, or None",
             attr="run_many",
         ) from error
     try:

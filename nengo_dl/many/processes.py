@@ -83,7 +83,10 @@ class OwnContext(SpawnContext):
         self.workers = workers
         self.started: list[SpawnProcess] = []
 
-    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:
+    # executors call it as a method, while the base class has a class there
+    def Process(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, *args: Any, **kwargs: Any
+    ) -> SpawnProcess:
         """A process that is not yet started."""
         process = OwnProcess(*args, **kwargs)
         OwnProcess.surroundings = _threads(self.workers)
@@ -183,7 +186,7 @@ def _end_with_parent() -> None:
 
 def _threads(workers: int) -> dict[str, str]:
     """Environment variables for workers; what users set themselves stays."""
-    found = dict.fromkeys(SINGLE, "1")
+    found: dict[str, str] = dict.fromkeys(SINGLE, "1")
     found["OMP_NUM_THREADS"] = str(max(1, processors() // workers))
     found = {name: os.environ.get(name, value) for name, value in found.items()}
     return {**found, STARTED_BY: str(os.getpid())}

@@ -86,7 +86,7 @@ class Sending:
                 return
             if broken is None:
                 found, _ = wait(self.waiting, return_when=FIRST_COMPLETED)
-                for future in found:
+                for future in [f for f in self.waiting if f in found]:
                     outcomes, error = self._received(future)
                     yield from outcomes
                     if isinstance(error, BrokenExecutor):

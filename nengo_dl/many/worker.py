@@ -170,7 +170,8 @@ class _GlobalNumbers:
     """Those of ``random`` and ``numpy.random``, which are the same for all threads."""
 
     def __init__(self) -> None:
-        self.lock, self.users, self.before = threading.Lock(), 0, None
+        self.lock, self.users = threading.Lock(), 0
+        self.before: Any = None  # their states, while tasks use them
 
     def seed(self, seed: int) -> None:
         with self.lock:
