@@ -185,7 +185,7 @@ def iter_many(
     ...     sim.run_steps(steps)
     ...     return sim.data[sim.network.probe].std()
     >>> with nengo_dl.Simulator(net, progress_bar=False) as sim:
-    ...     for number, result in nengo_dl.iter_many(sim, spread, [10, 100], executor=2):
+    ...     for number, result in nengo_dl.iter_many(sim, spread, [10, 100], executor=1):
     ...         print(number, result > 0)
     0 True
     1 True
