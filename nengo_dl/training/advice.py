@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from nengo.builder import Model, Signal
 
     from nengo_dl.training.parameters import ParameterStore
-    from nengo_dl.training.tensor_graph import TensorGraph, Variant
+    from nengo_dl.training.tensor_graph import TensorGraph
+    from nengo_dl.training.variant import Variant
 
 #: of what there are many, so many are named
 NAMED = 5
@@ -167,6 +170,44 @@ def warn_before_training(
             "rules, or the probes depend on none of them"
         )
     _warn_of_blocked_gradients(layer.variant(True), probes, trained)
+
+
+def warn_of_memory(variant: Variant, n_steps: int) -> None:
+    """Warn if what passes between the loops of a training is more than memory holds.
+
+    Parameters
+    ----------
+    variant : Variant
+        That of training.
+    n_steps : int
+        Steps of each item.
+    """
+    there = physical_memory()
+    if len(variant.links) < 2 or there is None:
+        return
+    layouts = [link.layout for link in variant.links]
+    rows = sum(x.before.result.size + x.loop.result.size + x.n_probed for x in layouts)
+    batch, itemsize = variant.program.batch, variant.program.dtype.itemsize
+    needed = 2 * rows * n_steps * batch * itemsize  # with the gradients of all that
+    if needed <= there:
+        return
+    every = math.isqrt(n_steps)
+    warn(
+        f"Simulator.fit: what passes between the {len(layouts)} loops over time takes "
+        f"{needed / 2**30:.1f} GiB for {n_steps} steps of {batch} items, and there are "
+        f"{there / 2**30:.1f} on this machine. nengo_dl.configure_settings("
+        f"checkpoint={every}) makes it a single loop that keeps the states of some steps "
+        "only; fewer items (minibatch_size) or shorter examples take less as well",
+        once=("memory of training", variant.program.generation, n_steps),
+    )
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory of this machine; None where Python cannot tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _trained(layer: TensorGraph) -> set[Signal]:

@@ -17,7 +17,7 @@ from nengo.exceptions import SimulationError
 from nengo_dl.notices import warn
 from nengo_dl.runtime.tensorflow.python_calls import original_errors
 from nengo_dl.runtime.tensorflow.switches import deterministic
-from nengo_dl.training.advice import warn_before_training
+from nengo_dl.training.advice import warn_before_training, warn_of_memory
 from nengo_dl.training.inputs import N_STEPS
 from nengo_dl.training.model import NengoModel, check_names
 from nengo_dl.training.sharing import tensorflow_defaults
@@ -142,6 +142,10 @@ class KerasSide:
         probes = [p for p, name in self.layer.probe_names.items() if name in names]
         with self.defaults():
             warn_before_training(self.layer, self.live.parameters, probes)
+
+    def warn_of_memory(self, n_steps: int) -> None:
+        """Warn before a training that takes more memory than there is."""
+        warn_of_memory(self.layer.variant(True), n_steps)
 
     def not_finite(self) -> list[Any]:
         """While `fit` runs: parameters that have values that are NaN or infinite."""

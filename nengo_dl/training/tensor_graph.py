@@ -319,13 +319,12 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             if source.key == TAKEN:
                 parts.append(trajectory(link.taken, results, link.turned))
                 continue
-            key = source.key, items_first
-            if key not in found:
+            if source.key not in found:  # what is drawn is drawn once for all links
                 x = self._source(variant, source, inputs, items, n_steps)
-                x = tf.ensure_shape(x, (self.program.batch, some.shape[1], source.size))
-                lies = (1, 0, 2) if link.turned else (1, 2, 0)
-                found[key] = x if items_first else tf.transpose(x, lies)
-            parts.append(found[key])
+                shape = (self.program.batch, some.shape[1], source.size)
+                found[source.key] = tf.ensure_shape(x, shape)
+            x, lies = found[source.key], (1, 0, 2) if link.turned else (1, 2, 0)
+            parts.append(x if items_first else tf.transpose(x, lies))
         if not parts:
             empty = tf.zeros((n_steps, 0, self.program.batch), self.program.dtype)
             return tf.transpose(empty, (0, 2, 1)) if link.turned else empty

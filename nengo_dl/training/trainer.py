@@ -170,6 +170,7 @@ class Trainer:
             side.choose_jit(one_shape)
             order = None
             if one_shape:
+                side.warn_of_memory(next(iter(data["x"].values())).shape[1])
                 data, order = self._in_batches(side, data, arguments)
             self._feed_validation(side, arguments)
             if resume is not None:

@@ -97,11 +97,10 @@ def test_errors_and_warnings(sim, pool):
     assert os.getpid() not in results
 
 
-@pytest.mark.parametrize("chunk", (None, 6))
-def test_three_workers_are_killed_and_nothing_is_lost(sim, serial, tmp_path, chunk):
+def test_three_workers_are_killed_and_nothing_is_lost(sim, serial, tmp_path):
     marks = {4: tmp_path / "a", 20: tmp_path / "b", 39: tmp_path / "c"}
     tasks = [(value, marks.get(n)) for n, value in enumerate(VALUES)]
-    assert same(nengo_dl.run_many(sim, kill, tasks, 2, chunk=chunk), serial)
+    assert same(nengo_dl.run_many(sim, kill, tasks, 2, chunk=6), serial)
     assert all(mark.exists() for mark in marks.values())
 
 

@@ -1,5 +1,7 @@
 """Networks that train in a chain of links: the same numbers as in one loop."""
 
+import warnings
+
 import keras
 import nengo
 import numpy as np
@@ -8,6 +10,7 @@ import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.runtime import program
+from nengo_dl.training import advice
 
 STEPS, BATCH = 4, 3
 
@@ -157,6 +160,20 @@ def results(net, cut, monkeypatch, n_links):
             sim.run_steps(3, data={net.inp: x[:, :3]})
             found += [sim.data[probe] for probe in net.probes]
     return [np.asarray(array) for array in found]
+
+
+@pytest.mark.parametrize("there, warns", [(2**12, True), (2**30, False), (None, False)])
+def test_memory_is_spoken_of_before_it_is_gone(there, warns, monkeypatch):
+    monkeypatch.setattr(advice, "physical_memory", lambda: there)
+    with nengo_dl.Simulator(populations(), progress_bar=False) as sim:
+        variant = sim.tensor_graph.variant(True)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            advice.warn_of_memory(variant, 16)
+    texts = [str(w.message) for w in caught]
+    assert bool(texts) == warns
+    if warns:
+        assert "16 steps of 1 items" in texts[0] and "checkpoint=4" in texts[0]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
