@@ -26,7 +26,7 @@ JOINED = {
         "describe": "page",
         "graph": "flow verify blocked_gradients",
         "layout": "places looks",
-        "lowering": "memory rules",
+        "lowering": "rules",
         "plan": "order stages",
         "simplify": "share stack",
         "traits": "registry",

@@ -94,7 +94,8 @@ def test_passes_of_the_user():
         "prune",
         "look",
     ]
-    assert compiled.graph is seen[1]
+    assert compiled.graph.nodes is seen[1].nodes  # kept in less space
+    assert np.array_equal(compiled.graph.kind, seen[1].kind)
     assert compile_model(model, passes=()).graph.size == seen[0].size
 
 
