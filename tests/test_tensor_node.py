@@ -117,7 +117,7 @@ def test_it_runs_once_over_all_steps(rng):
         del seen[:]
         sim.predict(data(rng))
         assert set(seen) == {BATCH * STEPS} or set(seen) == {None}
-        assert not sim.tensor_graph.variant(False).layout.has_loop
+        assert not sim.tensor_graph.variant(False).links[0].layout.has_loop
 
 
 def test_layers_around_spiking_neurons(rng, allclose):

@@ -84,7 +84,7 @@ class OwnContext(SpawnContext):
         self.started: list[SpawnProcess] = []
 
     # executors call it as a method, while the base class has a class there
-    def Process(  # pyright: ignore[reportIncompatibleVariableOverride]
+    def Process(  # pyright: ignore[reportIncompatibleVariableOverride]  # a class there
         self, *args: Any, **kwargs: Any
     ) -> SpawnProcess:
         """A process that is not yet started."""

@@ -167,7 +167,7 @@ def _heard(outcome: Outcome) -> Iterator[None]:
 
 
 class _GlobalNumbers:
-    """Those of ``random`` and ``numpy.random``, which are the same for all threads."""
+    """Numbers of ``random`` and ``numpy.random``, which all threads share."""
 
     def __init__(self) -> None:
         self.lock, self.users = threading.Lock(), 0

@@ -212,7 +212,7 @@ def finish(process):
     """End a script in any case."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def sleeping(tmp_path):
 def test_ctrl_c_ends_it_at_once(sleeping):
     process, worker = sleeping
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert errors.count("Traceback") == 1  # nothing of the workers
     assert ended(worker)

@@ -374,7 +374,7 @@ def call_step(
             )
         result.append(tf.ensure_shape(new, old.shape))
     if y is None:
-        y = xp.zeros(shape)
+        y = xp.zeros(shape if 0 in shape else (0, shape[1]))
     if not y.shape.is_compatible_with(shape):
         raise ValidationError(
             f"the step's output has shape {tuple(y.shape)}; expected {tuple(shape)}, "
