@@ -132,7 +132,7 @@ def run_many(
                     found[number] = result
                     shown.update(len(found))
     except (Lost, KeyboardInterrupt) as error:
-        error.results = call.in_order(found)  # type: ignore[union-attr]  # for users
+        error.results = call.in_order(found)  # pyright: ignore[reportAttributeAccessIssue]  # for users
         raise
     ordered = call.in_order(found)
     if on_error == "raise":
@@ -304,7 +304,7 @@ class _Call:
             f"{first.traceback}The attribute results of this error has what the others "
             "gave; on_error='return' returns it"
         )
-        error.results = results  # type: ignore[attr-defined]  # for users
+        error.results = results  # pyright: ignore[reportAttributeAccessIssue]  # for users
         raise error
 
 
@@ -382,4 +382,4 @@ def _seeds(sim: Simulator, seeds: Sequence[int] | None, count: int) -> list[int]
         raise ValidationError(
             "seeds: expected whole numbers; got None among them", attr="run_many"
         )
-    return numbers  # type: ignore[return-value]  # checked
+    return numbers  # pyright: ignore[reportReturnType]  # checked
