@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
@@ -18,7 +19,7 @@ from nengo_dl.notices import label_of, warn
 PACKAGES = {"loky": "loky", "dask": "distributed"}
 
 
-class Engine:
+class Engine(ABC):
     """Where executors come from, and how they are ended.
 
     Attributes
@@ -41,16 +42,16 @@ class Engine:
         """How many tasks run at a time, as far as that is known."""
         return workers_of(self.executor)
 
+    @abstractmethod
     def begin(self) -> None:
         """Get an executor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, quickly: bool) -> None:
         """Give the executor back.
 
         ``quickly``: whatever runs is not waited for, where it can be ended.
         """
-        raise NotImplementedError
 
 
 class OwnProcesses(Engine):
