@@ -126,3 +126,18 @@ def time_limit(seconds):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def same(results, expected):
+    """Whether two lists of arrays are equal to the bit."""
+    return len(results) == len(expected) and all(map(np.array_equal, results, expected))
+
+
+def in_a_row(sim, values):
+    """The responses of one simulator, reset for each value as tasks are."""
+    results = []
+    for number, value in enumerate(values):
+        sim.reset(seed=5 + number)
+        results.append(response(sim, value))
+    sim.reset(seed=5)
+    return results

@@ -10,30 +10,15 @@ from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 import nengo_dl
 from nengo_dl.notices import warn
-from tests.many.helpers import Here, network, response
+from tests.many.helpers import Here, in_a_row, network, response, same
 
 VALUES = [0.1 * n for n in range(7)]
 
 
 @pytest.fixture(scope="module")
-def sim():
-    with nengo_dl.Simulator(network(), seed=5, progress_bar=False) as sim:
-        yield sim
-
-
-@pytest.fixture(scope="module")
 def serial(sim):
     """The results of a loop."""
-    results = []
-    for number, value in enumerate(VALUES):
-        sim.reset(seed=5 + number)
-        results.append(response(sim, value))
-    sim.reset(seed=5)
-    return results
-
-
-def same(results, expected):
-    return len(results) == len(expected) and all(map(np.array_equal, results, expected))
+    return in_a_row(sim, VALUES)
 
 
 # results ------------------------------------------------------------------------------

@@ -17,10 +17,11 @@ import nengo_dl
 from nengo_dl.many import engines, processes
 from tests.many.helpers import (
     die,
+    in_a_row,
     kill,
     look_around,
-    network,
     response,
+    same,
     time_limit,
     troubled,
 )
@@ -38,19 +39,9 @@ def limited():
 
 
 @pytest.fixture(scope="module")
-def sim():
-    with nengo_dl.Simulator(network(), seed=5, progress_bar=False) as sim:
-        yield sim
-
-
-@pytest.fixture(scope="module")
 def serial(sim):
-    results = []
-    for number, value in enumerate(VALUES):
-        sim.reset(seed=5 + number)
-        results.append(response(sim, value))
-    sim.reset(seed=5)
-    return results
+    """The results of a loop."""
+    return in_a_row(sim, VALUES)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +49,6 @@ def pool():
     """Two processes that many tests share."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         yield pool
-
-
-def same(results, expected):
-    return len(results) == len(expected) and all(map(np.array_equal, results, expected))
 
 
 def ended(pid):

@@ -7,13 +7,7 @@ import pytest
 from nengo.exceptions import SimulationError
 
 import nengo_dl
-from tests.many.helpers import Fragile, Here, network
-
-
-@pytest.fixture(scope="module")
-def sim():
-    with nengo_dl.Simulator(network(), seed=5, progress_bar=False) as sim:
-        yield sim
+from tests.many.helpers import Fragile, Here
 
 
 def double(sim, task):
