@@ -324,7 +324,7 @@ CASES: dict[str, Callable[..., Row]] = {
 
 @measurement(COLUMNS, NOTES, beside.goals_met, charts.ratio_bars)
 def train(cases: Names | None = None, repeats: int = 5) -> Iterator[Row]:
-    """Measure training beside plain TensorFlow and Keras.
+    """Measure training beside plain TensorFlow, Keras, and code written by hand.
 
     Parameters
     ----------
