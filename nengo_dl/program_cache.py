@@ -1,4 +1,4 @@
-"""Compiled programs that outlive the process, in the folder ``NENGO_DL_CACHE_DIR``.
+"""What XLA compiles outlives the process, in the folder ``NENGO_DL_CACHE_DIR``.
 
 XLA can keep what it compiles, but takes its folder at its word: a truncated file, a full
 disk or one that may not be written to becomes an error in the middle of a run, and what
@@ -60,7 +60,7 @@ class ProgramCache:
     def __init__(self, folder: Path) -> None:
         self.kept = folder / FOLDER
         self.process = os.getpid()
-        _own_folder(self.kept)
+        own_folder(self.kept)
         place = Path(tempfile.gettempdir())
         if shutil.disk_usage(place).free < LEAST_SPACE:
             raise OSError(f"the disk of {str(place)!r} is full")
@@ -88,7 +88,7 @@ class ProgramCache:
                 self._known.add(file.name)
                 _copy(file, self.kept)
         except OSError as error:
-            _say(f"what was compiled could not be put into {str(self.kept)!r}: {error}")
+            say(f"what was compiled could not be put into {str(self.kept)!r}: {error}")
 
     def close(self) -> None:
         """At the end of the process."""
@@ -117,7 +117,7 @@ def keep_programs_on_disk() -> None:
     try:
         _cache = ProgramCache(Path(folder).expanduser().absolute())
     except (OSError, RuntimeError) as error:
-        _say(f"{folder!r} cannot be used: {error}")
+        say(f"{folder!r} cannot be used: {error}")
         return
     flag = f'--tf_xla_persistent_cache_directory="{_cache.private}"'
     os.environ[XLA_FLAGS] = f"{flags} {flag}".strip()
@@ -130,7 +130,7 @@ def publish() -> None:
         _cache.publish()
 
 
-def _say(what: str) -> None:
+def say(what: str) -> None:
     """Warn, once for a process."""
     warn(
         f"The environment variable {CACHE} asks to keep compiled programs, but {what}. "
@@ -139,7 +139,7 @@ def _say(what: str) -> None:
     )
 
 
-def _own_folder(folder: Path) -> None:
+def own_folder(folder: Path) -> None:
     """Make a folder that nobody else can read or write, or make sure that it is one."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()

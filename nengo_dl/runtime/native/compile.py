@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from nengo_dl import notices
-from nengo_dl.runtime.native import symbols
+from nengo_dl.runtime.native import disk, symbols
 
 #: the first version of LLVM that reads the text of `nengo_dl.runtime.native.code`
 OLDEST_LLVM = 19
@@ -223,13 +223,32 @@ def compile_text(text: str) -> Module:
 
 
 def _compile(text: str) -> Module:
-    """Machine code, newly made."""
+    """Machine code, from the disk if it is kept there (see `disk`), else newly made."""
     llvm, machine = _llvm(), _machine()
     for name in set(re.findall(rf"^declare .*@({symbols.PREFIX}\w+)\(", text, re.M)):
         llvm.add_symbol(name, symbols.find(name))
-    engine = llvm.create_mcjit_compiler(_parse(text, _triple(), machine), machine)
+    key = disk.key_of(text, *_described())
+    kept = disk.load(key)
+    engine = llvm.create_mcjit_compiler(
+        _parse("" if kept else text, _triple(), machine), machine
+    )
+    if kept:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(kept))
+    else:
+        engine.set_object_cache(lambda _, code: disk.save(key, bytes(code)))
     engine.finalize_object()
     return Module(engine)
+
+
+def _described() -> list[object]:
+    """What machine code depends on besides its text."""
+    import llvmlite
+
+    llvm = _llvm()
+    return [
+        *(llvmlite.__version__, llvm.llvm_version_info, LEVEL),
+        *(_triple(), llvm.get_host_cpu_name(), sorted(_features().items())),
+    ]
 
 
 def object_code(text: str, triple: str, cpu: str = "", features: str = "") -> bytes:
