@@ -112,7 +112,8 @@ def work(parcel: Parcel, items: Sequence[Item]) -> Reply:
         try:
             place = _workplace(parcel)
         except Exception as error:
-            return Reply(unusable=f"{type(error).__name__}: {error}\n{_trace(error)}")
+            name = type(error).__name__
+            return Reply(unusable=f"{name}: {_text(error)}\n{_trace(error)}")
         began = time.perf_counter()
         outcomes = [_outcome(place, item, elsewhere) for item in items]
         return Reply(outcomes, time.perf_counter() - began)
@@ -137,10 +138,19 @@ def _outcome(place: Workplace, item: Item, elsewhere: bool) -> Outcome:
     with _heard(outcome) if elsewhere else contextlib.nullcontext(), _seeded(item.seed):
         try:
             outcome.result = place.run(item)
-        except (Exception, SystemExit) as error:
-            outcome.message = f"{type(error).__name__}: {error}"
+        except BaseException as error:
+            if not elsewhere and not isinstance(error, Exception | SystemExit):
+                raise  # Ctrl-C was pressed here
+            outcome.message = f"{type(error).__name__}: {_text(error)}"
             outcome.traceback = _trace(error)
     return outcome
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<its text cannot be made>"
 
 
 def _trace(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 
@@ -32,9 +33,33 @@ def response(sim, value):
     return np.array(sim.data[sim.network.probe])
 
 
+class Speechless(Exception):
+    """An error that cannot be pickled, nor say what it is."""
+
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.lock = threading.Lock()
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Unreadable:
+    """A result that can be pickled, and not unpickled."""
+
+    def __reduce__(self):
+        return int, ("x",)
+
+
 def troubled(sim, task):
     if task == 1:
         raise ValidationError("a wrong value", attr="size")
+    if task == 4:
+        raise Speechless(1, 2)
+    if task == 5:
+        raise KeyboardInterrupt
+    if task == 6:
+        return Unreadable()
     warn("something odd")
     return os.getpid()
 

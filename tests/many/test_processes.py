@@ -78,8 +78,11 @@ def test_errors_and_warnings(sim, pool):
     with pytest.warns(
         UserWarning, match=r"in task \d of run_many: something odd"
     ) as told:
-        results = nengo_dl.run_many(sim, troubled, range(4), pool, on_error="return")
+        results = nengo_dl.run_many(sim, troubled, range(7), pool, on_error="return")
     assert len(told) == 1 and told[0].filename == __file__
+    assert results[4].message == "Speechless: <its text cannot be made>"
+    assert results[5].message == "KeyboardInterrupt: "
+    assert "its result cannot be unpickled (ValueError" in results[6].message
     assert "a wrong value" in results[1].message and "troubled" in results[1].traceback
     assert os.getpid() not in results
 
