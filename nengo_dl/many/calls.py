@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Literal
 
+import numpy as np
 from nengo.exceptions import SimulationError, SimulatorClosed, ValidationError
 
 from nengo_dl.many import processes, worker
 from nengo_dl.many.engines import engine
 from nengo_dl.many.parcels import parcel
 from nengo_dl.many.pickles import Translator, pickled_simulator
-from nengo_dl.many.sending import Lost, Sending
-from nengo_dl.many.tasks import Failed, Item, Outcome
+from nengo_dl.many.sending import Sending
+from nengo_dl.many.supply import Supply
+from nengo_dl.many.tasks import Failed, Outcome
 from nengo_dl.notices import label_of, warn
 from nengo_dl.simulator import Simulator
-from nengo_dl.simulator.building import SEEDS, positive_int, seed_number
+from nengo_dl.simulator.building import positive_int
 from nengo_dl.simulator.run import progress
 
 OnError = Literal["raise", "return"]
@@ -29,7 +31,7 @@ def run_many(
     tasks: Iterable[Any],
     executor: Any = None,
     *,
-    seeds: Sequence[int] | None = None,
+    seeds: Iterable[int] | None = None,
     chunk: int | None = None,
     retries: int = 2,
     on_error: OnError = "raise",
@@ -51,13 +53,15 @@ def run_many(
         network are those of the simulator that it is given: ``sim.network``.
         Tasks and results may name them, too: a dict by node, a dict by probe.
     tasks : iterable
-        What to call it with: numbers, arrays, dicts; whatever can be pickled.
+        What to call it with: numbers, arrays, dicts; whatever can be pickled. Those of an
+        iterator, such as a generator, are taken from it as workers need them, and let go
+        of when they are done, so all of them may be larger than memory.
     executor : optional
         What runs the tasks. None: one spawned process for each processor; a number: so
         many; ``"loky"`` or ``"dask"``: the workers of these packages; a
         ``concurrent.futures.Executor`` or a dask client, which stay open; or a function
         without arguments that makes an executor, which is called again if one breaks.
-    seeds : sequence of int, optional
+    seeds : iterable of int, optional
         Seeds of the simulators, one for each task. Default:
         ``sim.seed + number * (sim.minibatch_size or 1)``, since items of a batch take
         successive seeds. The global random numbers of ``numpy.random`` and
@@ -89,7 +93,8 @@ def run_many(
     ~nengo.exceptions.SimulationError
         If a task failed, or was lost with its worker more than ``retries`` times. The
         attribute ``results`` of the error has all results, with a `Failed` for
-        each task that has none; so it has if Ctrl-C is pressed (``KeyboardInterrupt``).
+        each task that has none; so it has if Ctrl-C is pressed (``KeyboardInterrupt``),
+        or if an iterator of tasks raises an error.
     ~nengo.exceptions.SimulatorClosed
 
     See Also
@@ -126,13 +131,14 @@ def run_many(
     call = _Call(sim, function, tasks, executor, seeds, chunk, retries, on_error, folder)
     found: dict[int, Any] = {}
     try:
-        with progress(sim.progress_bar, "Running tasks", len(call.items)) as shown:
+        with progress(sim.progress_bar, "Running tasks", call.supply.count) as shown:
             with contextlib.closing(call.results()) as results:
                 for number, result in results:
                     found[number] = result
                     shown.update(len(found))
-    except (Lost, KeyboardInterrupt) as error:
-        error.results = call.in_order(found)  # pyright: ignore[reportAttributeAccessIssue]  # for users
+    except BaseException as error:  # of the iterator of tasks, too
+        with contextlib.suppress(AttributeError):  # of a class with slots
+            error.results = call.in_order(found)  # pyright: ignore[reportAttributeAccessIssue]  # for users
         raise
     ordered = call.in_order(found)
     if on_error == "raise":
@@ -146,7 +152,7 @@ def iter_many(
     tasks: Iterable[Any],
     executor: Any = None,
     *,
-    seeds: Sequence[int] | None = None,
+    seeds: Iterable[int] | None = None,
     chunk: int | None = None,
     retries: int = 2,
     on_error: OnError = "raise",
@@ -217,7 +223,7 @@ class _Call:
         function: Callable[[Simulator, Any], Any],
         tasks: Iterable[Any],
         executor: Any,
-        seeds: Sequence[int] | None,
+        seeds: Iterable[int] | None,
         chunk: int | None,
         retries: int,
         on_error: OnError,
@@ -230,29 +236,13 @@ class _Call:
         self.retries = _checked_retries(retries)
         self.folder = folder
         self.engine = engine(executor)
-        self.tasks = list(tasks)
         self.translator = Translator(sim)
-        numbers = _seeds(sim, seeds, len(self.tasks))
-        self.items = [
-            Item(n, seed, self._pickled(n, task))
-            for n, (seed, task) in enumerate(zip(numbers, self.tasks))
-        ]
+        self.supply = Supply(sim, tasks, seeds, self.translator)
         self.data = pickled_simulator(sim, function)
-
-    def _pickled(self, number: int, task: Any) -> bytes:
-        try:
-            return self.translator.dumps(task)
-        except Exception as error:
-            raise ValidationError(
-                f"task {number}, a {type(task).__name__}, cannot be pickled "
-                f"({type(error).__name__}: {label_of(error, 300)}). Give what makes it "
-                "instead, and let the function make it",
-                attr="run_many",
-            ) from error
 
     def results(self) -> Generator[tuple[int, Any], None, None]:
         """Numbers and results as they come; a `Failed` for a task that has none."""
-        if not self.items:
+        if not self.supply.any():
             return
         told: set[tuple] = set()
         with contextlib.ExitStack() as stack:
@@ -261,7 +251,7 @@ class _Call:
             about = (self.data, self.folder, self.engine.remote)
             try:
                 sent = stack.enter_context(parcel(*about))
-                more = (self.items, self.chunk, self.retries)
+                more = (self.supply, self.chunk, self.retries)
                 sending = Sending(self.engine, sent, *more)
                 stack.callback(sending.cancel)
                 for outcome in sending:
@@ -273,7 +263,7 @@ class _Call:
                 worker.forget()  # if the tasks ran in this very thread
 
     def _result(self, outcome: Outcome) -> Any:
-        task = self.tasks[outcome.number]
+        task = self.supply.done(outcome.number)
         if outcome.result is None:
             return Failed(outcome.number, task, outcome.message, outcome.traceback)
         try:
@@ -284,9 +274,10 @@ class _Call:
 
     def in_order(self, found: dict[int, Any]) -> list[Any]:
         """Results in the order of the tasks, and what was not run as failed."""
+        supply, text = self.supply, "it was not run to its end"
         return [
-            found[n] if n in found else Failed(n, task, "it was not run to its end")
-            for n, task in enumerate(self.tasks)
+            found[n] if n in found else Failed(n, supply.tasks.get(n), text)
+            for n in range(supply.taken)
         ]
 
     def raise_first(self, found: dict[int, Any], results: list[Any]) -> None:
@@ -299,7 +290,7 @@ class _Call:
         more = f" and {len(failed) - 10} more" if len(failed) > 10 else ""
         which = f"task {many}" if len(failed) == 1 else f"tasks {many}{more}"
         error = SimulationError(
-            f"run_many: {which} of {len(self.tasks)} failed. The first one, number "
+            f"run_many: {which} of {self.supply.taken} failed. The first one, number "
             f"{first.number} ({label_of(first.task, 60)}): {first.message}\n"
             f"{first.traceback}The attribute results of this error has what the others "
             "gave; on_error='return' returns it"
@@ -359,27 +350,9 @@ def _checked_on_error(on_error: Any) -> OnError:
 
 
 def _checked_retries(retries: Any) -> int:
-    if isinstance(retries, int) and not isinstance(retries, bool) and retries >= 0:
-        return retries
+    whole = isinstance(retries, int | np.integer) and not isinstance(retries, bool)
+    if whole and retries >= 0:
+        return int(retries)
     raise ValidationError(
         f"retries: expected a whole number from 0 on; got {retries!r}", attr="run_many"
     )
-
-
-def _seeds(sim: Simulator, seeds: Sequence[int] | None, count: int) -> list[int]:
-    """Seeds of all tasks, checked."""
-    items = sim.minibatch_size or 1
-    if seeds is None:
-        limit = SEEDS - items + 1
-        return [(sim.seed + n * items) % limit for n in range(count)]
-    numbers = [seed_number(seed, items) for seed in seeds]
-    if len(numbers) != count:
-        raise ValidationError(
-            f"seeds: expected one for each task, {count}; got {len(numbers)}",
-            attr="run_many",
-        )
-    if None in numbers:
-        raise ValidationError(
-            "seeds: expected whole numbers; got None among them", attr="run_many"
-        )
-    return numbers  # pyright: ignore[reportReturnType]  # checked

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from nengo.exceptions import SimulationError, ValidationError
 
 from nengo_dl.many.processes import Crew, processors
@@ -216,11 +217,11 @@ def engine(executor: Any) -> Engine:
     Raises `ValidationError` for whatever is none, and `SimulationError` if its package is
     missing.
     """
-    whole = isinstance(executor, int) and not isinstance(executor, bool)
+    whole = isinstance(executor, int | np.integer) and not isinstance(executor, bool)
     if executor is None:
         return OwnProcesses(processors())
     if whole and executor >= 1:
-        return OwnProcesses(executor)
+        return OwnProcesses(int(executor))
     if executor == "loky":
         return Loky()
     if executor == "dask":

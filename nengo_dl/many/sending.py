@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -17,6 +18,7 @@ from nengo.exceptions import SimulationError
 
 from nengo_dl.many.engines import Engine
 from nengo_dl.many.parcels import Parcel
+from nengo_dl.many.supply import Supply
 from nengo_dl.many.tasks import Item, Outcome
 from nengo_dl.many.worker import work
 
@@ -53,7 +55,7 @@ class Sending:
         What runs them; it has begun.
     parcel : Parcel
         Simulator and function.
-    items : sequence of Item
+    supply : Supply
         The tasks.
     chunk : int or None
         How many go together. None: as many as take `AIM` seconds.
@@ -65,17 +67,19 @@ class Sending:
         self,
         engine: Engine,
         parcel: Parcel,
-        items: Sequence[Item],
+        supply: Supply,
         chunk: int | None,
         retries: int,
     ) -> None:
         self.engine, self.parcel, self.retries = engine, parcel, retries
-        self.fresh, self.again = deque(items), deque[Item]()
-        self.alone = deque[Item]()
+        self.supply = supply
+        self.again, self.alone = deque[Item](), deque[Item]()
         self.waiting: dict[Future, list[Item]] = {}
         self.lost: dict[int, int] = {}
         self.chunk = chunk
-        self.most = min(LARGEST, math.ceil(len(items) / (4 * engine.workers)) or 1)
+        self.most = LARGEST
+        if supply.count is not None:
+            self.most = min(LARGEST, math.ceil(supply.count / (4 * engine.workers)))
         self.seconds, self.done = 0.0, 0
         self.in_vain = 0
 
@@ -111,7 +115,7 @@ class Sending:
             try:
                 future = self.engine.executor.submit(work, self.parcel, items)
             except BrokenExecutor as error:
-                self.fresh.extendleft(reversed(items))
+                self.supply.put_back(items)
                 return error
             except RuntimeError as error:
                 raise Lost(f"the executor takes no tasks: {error}") from error
@@ -119,9 +123,15 @@ class Sending:
         return None
 
     def _next(self) -> list[Item]:
-        if self.fresh:
-            count = min(self._together(), len(self.fresh))
-            return [self.fresh.popleft() for _ in range(count)]
+        items, count = list[Item](), self._together()
+        until = time.perf_counter() + AIM  # an iterator may need time for each
+        while len(items) < count and (not items or time.perf_counter() < until):
+            item = self.supply.next()
+            if item is None:
+                break
+            items.append(item)
+        if items:
+            return items
         if self.again:
             return [self.again.popleft()]
         if self.alone and not self.waiting:
@@ -177,7 +187,7 @@ class Sending:
         outcomes: list[Outcome] = []
         for future in list(self.waiting):  # all of them are over
             outcomes += self._received(future)[0]
-        if not (self.fresh or self.again or self.alone):
+        if not (self.again or self.alone or self.supply.any()):
             return outcomes
         if not self.engine.renewable:
             raise Lost(

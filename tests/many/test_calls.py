@@ -1,6 +1,8 @@
 """run_many and iter_many without processes: results, tasks that meet nothing, errors."""
 
+import itertools
 import random
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import nengo
@@ -63,11 +65,42 @@ def test_no_tasks(sim):
     assert list(nengo_dl.iter_many(sim, response, [], Here)) == []
 
 
+def test_an_iterator_is_read_as_far_as_it_is_needed(sim):
+    """So tasks may be larger than memory, all together."""
+    alive = weakref.WeakSet()
+
+    class Large:
+        def __init__(self, number):
+            self.number = number
+            alive.add(self)
+
+    def tasks():
+        for number in range(200):
+            assert len(alive) <= 10
+            yield Large(number)
+
+    many = nengo_dl.iter_many(sim, lambda sim, task: task.number, tasks(), Here, chunk=2)
+    assert [number for number, result in many if number == result] == list(range(200))
+
+
+def test_an_iterator_that_fails_loses_nothing(sim):
+    def tasks():
+        yield from range(30)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone") as caught:
+        nengo_dl.run_many(sim, lambda sim, task: task, tasks(), Here, chunk=1)
+    results = caught.value.results
+    assert len(results) == 30 and results[:20] == list(range(20))
+
+
 def seed_of(sim, task):
     return sim.seed
 
 
 def test_seeds(sim):
+    endless = {"seeds": itertools.count(7), "chunk": np.int64(1)}
+    assert nengo_dl.run_many(sim, seed_of, iter("abc"), Here, **endless) == [7, 8, 9]
     assert nengo_dl.run_many(sim, seed_of, "abc", Here) == [5, 6, 7]
     assert nengo_dl.run_many(sim, seed_of, "abc", Here, seeds=[9, 1, 9]) == [9, 1, 9]
 
@@ -258,6 +291,10 @@ def test_failures_one_by_one(sim):
         ({"seeds": [1]}, "one for each task, 2; got 1"),
         ({"seeds": [1, None]}, "got None among them"),
         ({"seeds": [1, -2]}, "got -2"),
+        ({"seeds": itertools.count()}, "one for each task, 2; got more"),
+        ({"seeds": [1], "tasks": iter([1, 2])}, "got 1, and there is a task 1"),
+        ({"seeds": 3}, "seeds: expected a list, or .* got 3"),
+        ({"tasks": 3}, "tasks: expected a list, or .* got 3"),
         ({"chunk": 0}, "at least 1, got 0"),
         ({"retries": -1}, "from 0 on; got -1"),
         ({"on_error": "skip"}, "'raise' or 'return'; got 'skip'"),
