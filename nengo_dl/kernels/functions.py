@@ -503,7 +503,12 @@ class LowerFunction(OperatorRule):
     """Sets a signal to what a Python function returns."""
 
     def reaches(self, op: SimPyFunc) -> frozenset | None:
-        """What the function can share with others; at least it is there itself."""
+        """What the function can share with others; at least it is there itself.
+
+        A function of NumPy is not even that: nothing that others do changes it.
+        """
+        if any(op.fn is function for function in OF_ARRAYS):
+            return frozenset()
         tokens = reachable(op.fn)
         return None if tokens is None else tokens | {("operator", id(op))}
 

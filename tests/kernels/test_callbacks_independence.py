@@ -91,3 +91,8 @@ def test_functions_that_share_an_object_run_step_by_step():
 def test_functions_that_share_nothing_need_not():
     assert not stepwise(stimulus=waves(2.0), reader=lambda t, x: x + FACTOR)
     assert not stepwise(stimulus=Environment(), reader=lambda t, x: x + FACTOR)
+
+
+def test_functions_of_numpy_need_not_wait_for_what_may_reach_anything():
+    assert not stepwise(stimulus=np.sin, reader=lambda t, x: count(t) + x)
+    assert stepwise(stimulus=lambda t: np.sin(t), reader=lambda t, x: count(t) + x)
