@@ -14,6 +14,7 @@ from nengo_dl.benchmarks.measurements import (
     long,
     native,
     python_functions,
+    rivals,
     sampled,
     scale,
     step,
@@ -317,3 +318,36 @@ def test_gpu_devices_have_names(monkeypatch):
     details = {"a": {"device_name": "H"}, "b": {}}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
     assert gpu.devices() == [("/gpu:0", "H"), ("/gpu:1", "GPU")]
+
+
+def test_rivals(monkeypatch):
+    webs = {"sparse": rivals.Web(30, 4), "dense": rivals.Web(20)}
+    monkeypatch.setattr(rivals, "WEBS", webs)
+    monkeypatch.setattr(rivals, "warm_up", lambda: None)
+    monkeypatch.setattr(rivals, "find_spec", lambda name: None)  # nothing is installed
+    rows = list(rivals.rivals(steps=50, repeats=1))
+    assert [(row["case"], row["beside"]) for row in rows] == [
+        (name, "nengo.Simulator") for name in webs
+    ]
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in rows)
+    assert all(0.005 < row["spikes"] < 0.05 for row in rows)
+    with pytest.raises(ValidationError, match="simulators"):
+        next(rivals.rivals(simulators=["brain"]))
+
+
+def test_webs_have_each_pair_once():
+    web = rivals.Web(30, 4)
+    pairs = set(zip(web.sources, web.targets, strict=True))
+    assert len(pairs) == len(web.weights) == 120
+    dense = rivals.Web(5)
+    assert len(set(zip(dense.sources, dense.targets, strict=True))) == 25
+
+
+@pytest.mark.parametrize("name", ("brian2", "nest"))
+def test_rivals_have_the_same_rate_of_spikes(name):
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    web = rivals.Web(50, 10)
+    rival = rivals.RIVALS[name](web, 400)
+    assert rival.run() > 0
+    ours = rivals._share_in_nengo(web, 400)
+    assert abs(rival.share() - ours) < 0.1 * ours
