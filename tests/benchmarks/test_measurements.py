@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from nengo.exceptions import ValidationError
 
+from nengo_dl.benchmarks import processes
 from nengo_dl.benchmarks.measurements import (
     batch,
     big,
@@ -136,19 +137,27 @@ def test_sampled(monkeypatch):
 
 
 def test_first():
-    beside_core, second = first.first(["tiny"], steps=5, repeats=2)
+    options = {"steps": 5, "processes": False}
+    beside_core, second = first.first(["tiny"], repeats=2, **options)
     assert beside_core["case"] == "tiny, build and 5 steps"
     assert beside_core["operators"] > 10 and beside_core["limit"] == 1
     assert beside_core["very_first"] > 0 and beside_core["ratio"] > 0
     assert second["case"] == "tiny, compiled, another seed"
     assert second["theirs"] == pytest.approx(second["very_first"])
-    assert list(first.first(["tiny"], 5, 1, compiled=False))[1:] == []
+    assert list(first.first(["tiny"], 5, 1, False, False))[1:] == []
 
 
 def test_first_of_several_lengths(monkeypatch):
     monkeypatch.setattr(first, "LENGTHS", (2, 4))
-    rows = list(first.first(["tiny"], repeats=1, compiled=False))
+    rows = list(first.first(["tiny"], repeats=1, compiled=False, processes=False))
     assert [row["case"] for row in rows] == [f"tiny, build and {n} steps" for n in (2, 4)]
+
+
+def test_whole_processes():
+    row = processes.process_row(steps=5, repeats=1)
+    assert row["case"] == "3 ensembles of 100, process, 5 steps"
+    assert row["ours"] > 0.05 and row["theirs"] > 0.05
+    assert row["more"] is None or 0 < row["more"] < 300  # without TensorFlow
 
 
 def test_long(monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 
 from nengo_dl.benchmarks import beside, charts
 from nengo_dl.benchmarks.networks import Case, chosen_cases
+from nengo_dl.benchmarks.processes import process_row
 from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
 from nengo_dl.benchmarks.runs import TIERS, Tier, built, warm_up
@@ -28,6 +29,7 @@ COLUMNS = (
     *beside.COLUMNS,
     Column("operators", "operators", ",d"),
     Column("very first s", "very_first", ",.3f"),
+    Column("more MB", "more", ",.0f"),
 )
 
 NOTES = f"""{beside.NOTES} Import, and what TensorFlow does once in a process, come
@@ -35,7 +37,9 @@ before. Each round has another seed, so that weights differ; Nengo's cache has t
 decoders. First result: build and run of the first steps, in the structure's first and
 in all later simulators (the very first takes no part in the median). Compiled: the same
 with the loop compiled from the first step on; the second simulator of a structure
-beside the first one."""
+beside the first one. Process: a script that builds and runs a network, from its first
+line to its last, with all that it imports; in processor time, and with the memory that it
+has at most beside that of the script with core."""
 
 
 @measurement(COLUMNS, NOTES, beside.goals_met, charts.ratio_bars)
@@ -44,6 +48,7 @@ def first(
     steps: int | None = None,
     repeats: int = 5,
     compiled: bool = True,
+    processes: bool = True,
 ) -> Iterator[Row]:
     """Measure build and first steps beside core, and the second simulator's.
 
@@ -57,11 +62,14 @@ def first(
         Rounds, each with another seed.
     compiled : bool
         Whether to measure with the loop compiled, too.
+    processes : bool
+        Whether to measure whole processes, too.
 
     Yields
     ------
     dict
-        For each network one row for each number of steps, and one for compiled ones.
+        For each network one row for each number of steps, and one for compiled ones;
+        then one for a process of each number of steps.
 
     Raises
     ------
@@ -78,6 +86,8 @@ def first(
             yield _beside_core(name, case, length, repeats)
         if compiled:
             yield _second(name, case, lengths[0], repeats)
+    for length in lengths if processes else ():
+        yield process_row(length, repeats)
 
 
 def first_result(simulator: type, net: nengo.Network, steps: int) -> tuple[float, int]:

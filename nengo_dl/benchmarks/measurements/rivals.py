@@ -203,7 +203,7 @@ def _brian2(web: Web, steps: int) -> Rival:
 def _nest(web: Web, steps: int) -> Rival:
     """The web in NEST."""
     with contextlib.redirect_stdout(io.StringIO()):
-        nest = import_module("nest")
+        nest: Any = import_module("nest")
     if hasattr(nest, "VerbosityLevel"):  # since NEST 3.10
         nest.verbosity = nest.VerbosityLevel.ERROR
     else:
