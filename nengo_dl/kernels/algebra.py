@@ -114,12 +114,12 @@ class MatVec(Kernel):
 
 
 class VaryingMatVec(Kernel):
-    r"""A matrix that changes while the simulation runs, one for each batch item.
+    r"""A matrix that changes in a simulation: one for each batch item, or for all.
 
     .. math:: y_i = \sum_j A_{ij} x_j
 
-    Parameters: ``shape``, ``(m, k)``. Inputs: ``A`` flattened, ``(m * k, batch)``; ``x``,
-    ``(k, batch)``.
+    Parameters: ``shape``, ``(m, k)``. Inputs: ``A`` flattened, ``(m * k, batch)``, with
+    one column if all items have it in common; ``x``, ``(k, batch)``.
     """
 
     name = "varying_matmul"
@@ -138,11 +138,11 @@ class VaryingMatVec(Kernel):
     def step(
         self, xp: ArrayNamespace, p: Params, a: Array, x: Array
     ) -> tuple[Array, ...]:
-        """Row by row; with one batch item it is an ordinary product."""
+        """Row by row; a matrix that all items have in common is an ordinary one."""
         m, k = p.shape
-        if a.shape[1] == 1 and x.shape[1] == 1:
+        if a.shape[1] == 1:
             matrix = xp.reshape(a, (p.groups, m, k))
-            y = xp.matmul(matrix, xp.reshape(x, (p.groups, k, 1)))
+            y = xp.matmul(matrix, xp.reshape(x, (p.groups, k, -1)))
         else:
             matrix = xp.reshape(a, (p.groups, m, k, -1))
             y = xp.matvec(matrix, xp.reshape(x, (p.groups, k, -1)))
