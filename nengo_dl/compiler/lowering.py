@@ -394,6 +394,15 @@ class Lowering:
         self._current(signal.base)
         return self._states[signal.base][signal_index(signal)]
 
+    def changes(self, signal: Signal) -> int:
+        """How many operators set a signal, or a part of it, or add to it."""
+        writes = [s for op in self.order for s in (*op.sets, *op.incs)]
+        return sum(s.base is signal.base and s.may_share_memory(signal) for s in writes)
+
+    def is_written(self, signal: Signal) -> bool:
+        """Whether someone outside gives the signal other values between two steps."""
+        return signal.base in self.options.written
+
     def joined(self, signal: Signal) -> str | None:
         """How the items of a batch change a signal that they have in common.
 

@@ -232,6 +232,13 @@ class ArrayNamespace(Protocol):
     def materialize(self, x: Array, /) -> Array:
         """``x``; a hint that several expressions read it."""
 
+    def zero_unless(self, x: Array, /, *causes: Array) -> Array:
+        """``x``; a hint that it is 0 wherever all of ``causes`` are.
+
+        What is added there changes nothing: it can be left out. ``causes`` are broadcast
+        to the shape of ``x``, one of them along its rows, say, another along its columns.
+        """
+
     def host_call(
         self, fn: Callable, inputs: Sequence[Array], sizes: Sequence[int], /
     ) -> list[Array]:

@@ -85,6 +85,7 @@ class EagerNamespace:
     sigmoid = function(lambda x: (np.tanh(x / 2) + 1) / 2)
     matvec = function(lambda a, x: np.einsum("gmkb,gkb->gmb", a, x))
     stop_gradient = materialize = function(lambda x: x)
+    zero_unless = function(lambda x, *causes: x)
 
     def with_gradient(self, x, like):
         return x

@@ -181,6 +181,11 @@ CASES = [
     ("with_gradient", lambda xp, x, p: xp.with_gradient(x, 2 * p), lambda x, p: x),
     ("materialize", lambda xp, x, p: xp.materialize(x), lambda x, p: x),
     (
+        "zero_unless",
+        lambda xp, x, p: xp.zero_unless(xp.relu(x), x > 0),
+        lambda x, p: np.maximum(x, 0),
+    ),
+    (
         "host_call",
         lambda xp, x, p: xp.concat(
             xp.host_call(lambda a: [a[0] * a[1], a[0][:1]], [x, p], [6, 1])

@@ -121,11 +121,13 @@ CASES = {  # name -> (what a kernel writes, the same in NumPy)
         lambda a, b, p: a * b,
     ),
     "materialize": (lambda xp, a, b, p: xp.materialize(a), lambda a, b, p: a),
+    "zero_unless": (lambda xp, a, b, p: xp.zero_unless(a * b, a), lambda a, b, p: a * b),
 }
 CONTRACT = (
     "float take concat reshape transpose broadcast zeros ones_like zeros_like where "
     "maximum relu minimum clip abs sign sqrt floor exp log tanh sigmoid expm1 log1p "
-    "matmul sum power stop_gradient with_gradient materialize host_call tensor_call"
+    "matmul sum power stop_gradient with_gradient materialize zero_unless host_call "
+    "tensor_call"
 ).split()
 #: tested in files of their own
 ELSEWHERE = {"host_call", "tensor_call"}

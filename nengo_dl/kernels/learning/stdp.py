@@ -72,6 +72,7 @@ class STDPDelta(Change):
     behind it do, and :math:`x` has them already.
 
     Weights start between the bounds, so that without spikes they stay what they are.
+    Executors may rely on it (``alone``) if nothing else changes the weights.
 
     References: Song, Miller & Abbott (2000), Competitive Hebbian learning through
     spike-timing-dependent synaptic plasticity, Nature Neuroscience 3.
@@ -106,7 +107,26 @@ class STDPDelta(Change):
             found = w + lowered
         change = self.by_post(xp, p, found, gain, post, pre_trace)
         change = change if lowered is None else change + lowered
-        return (flat(xp, p, _bounded(xp, p, change, w)),)
+        change = _bounded(xp, p, change, w)
+        if p.alone:
+            change = self.seldom(xp, p, change, gain, pre, post)
+        return (flat(xp, p, change),)
+
+    def seldom(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        change: Array,
+        gain: Array,
+        pre: Array,
+        post: Array,
+    ) -> Array:
+        """Say that nothing changes but where there was a spike; the gate may be shut."""
+        causes = [columns(xp, p, xp.reshape(post, (p.groups, p.shape[0], -1)) * gain)]
+        if p.a_minus or p.a_pre:
+            spikes = xp.reshape(pre, (p.groups, p.shape[1], -1)) * gain
+            causes.append(rows(xp, p, spikes))
+        return xp.zero_unless(change, *causes)
 
     def by_pre(
         self,
@@ -331,10 +351,10 @@ class LowerSTDP(OperatorRule):
         """What the kernel has to know of the rule."""
         names = ("a_plus", "a_minus", "a_pre", "a_post", "mu_plus", "mu_minus")
         values = {name: float(getattr(op.rule, name)) for name in names}
-        return {**values, **_bounds(op)}
+        return {**values, **_bounds(op, low)}
 
 
-def _bounds(op):
+def _bounds(op, low):
     """Parameters that rules of pairs and of triplets have."""
     rule = op.rule
     return {
@@ -343,6 +363,7 @@ def _bounds(op):
         "w_min": float(rule.w_min),
         "w_max": float(rule.w_max),
         "causal": rule.coincident == "causal",
+        "alone": low.changes(op.weights) == 1 and not low.is_written(op.weights),
     }
 
 
@@ -424,4 +445,4 @@ class LowerTripletSTDP(LowerSTDP):
         """Pairs of one strength, whatever the weight."""
         ones = {"a_plus": 1.0, "a_minus": 1.0}
         zeros = dict.fromkeys(("a_pre", "a_post", "mu_plus", "mu_minus"), 0.0)
-        return {**ones, **zeros, **_bounds(op)}
+        return {**ones, **zeros, **_bounds(op, low)}

@@ -428,6 +428,35 @@ class Code:
         """An index from four bytes, which are read as an unsigned integer."""
         return self.emit(f"zext i32 {self.load_scalar(address, 'i32')} to i64")
 
+    def gather(self, address: str, indices: str) -> str:
+        """The numbers with some indices, which lie as four bytes each."""
+        vector, mask = self.vector(), self.vector("i1")
+        name = f"@llvm.masked.gather.v{self.width}f{8 * self.size}.v{self.width}p0"
+        places = f"<{self.width} x ptr>"
+        self.declare(f"{vector} {name}({places}, i32, {mask}, {vector})")
+        arguments = f"{places} {self._places(address, indices)}", f"i32 {self.size}"
+        every = f"{mask} {self.mask_const(True)}"
+        found = self.call(name, *arguments, every, f"{vector} poison", result=vector)
+        assert found is not None
+        return found
+
+    def scatter(self, x: str, address: str, indices: str) -> None:
+        """Write numbers to where `gather` finds them; of equal places the last counts."""
+        vector, mask = self.vector(), self.vector("i1")
+        name = f"@llvm.masked.scatter.v{self.width}f{8 * self.size}.v{self.width}p0"
+        places = f"<{self.width} x ptr>"
+        self.declare(f"void {name}({vector}, {places}, i32, {mask})")
+        here = f"{places} {self._places(address, indices)}"
+        every = f"{mask} {self.mask_const(True)}"
+        self.call(name, f"{vector} {x}", here, f"i32 {self.size}", every)
+
+    def _places(self, address: str, indices: str) -> str:
+        """The addresses of numbers with some indices."""
+        few, many = self.vector("i32"), self.vector("i64")
+        index = self.emit(f"load {few}, ptr {indices}, align 4")
+        index = self.emit(f"zext {few} {index} to {many}")
+        return self.emit(f"getelementptr {self.element}, ptr {address}, {many} {index}")
+
     def load_spread(self, address: str, stride: int) -> str:
         """A vector of numbers that are ``stride`` bytes apart."""
         if stride == self.size:

@@ -14,7 +14,10 @@ from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
 from nengo_dl.runtime.native.code import Index
 from nengo_dl.runtime.native.dots import Total
 from nengo_dl.runtime.native.elementwise import Operand, compute, known
+from nengo_dl.runtime.native.events import causes, changes_of
 from nengo_dl.runtime.native.matrices import in_tiles, in_vectors
+from nengo_dl.runtime.native.recorder import Unless
+from nengo_dl.runtime.native.spikes import each_set
 from nengo_dl.runtime.native.units import Unit
 from nengo_dl.runtime.native.writer import Writer
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
@@ -25,7 +28,11 @@ Key = tuple[str, int, Axes, str]
 
 def write_loop(writer: Writer, unit: Unit) -> None:
     """Write the code of a unit of elementwise instructions."""
-    _Loop(writer, unit).write()
+    loop = _Loop(writer, unit)
+    if not loop.totals and len(loop.axes) > 1:
+        found = causes_of(loop)
+        loop = _LoopOfChanges(writer, unit, found) if found else loop
+    loop.write()
 
 
 def _strides_of_totals(unit: Unit) -> Axes:
@@ -99,12 +106,7 @@ class _Loop:
         """The innermost axis."""
         code, n, width = self.code, self.axes[-1], self.code.width
         full, rest = divmod(n, width)
-        strides = [row[-1] for row in self.table]
-        fixed = {
-            key: self._repeated(view, pointers[k])
-            for k, (key, view) in enumerate(self.loads.items())
-            if strides[k] == 0
-        }
+        strides, fixed = [row[-1] for row in self.table], self._fixed(pointers)
         if self.totals:
             self._row_with_totals(pointers, fixed)
             return
@@ -118,6 +120,14 @@ class _Loop:
         else:
             with code.loop(n, width) as loop:
                 self._vectors(loop.i, pointers, fixed, n if rest else None)
+
+    def _fixed(self, pointers: list[str]) -> dict[Key, str]:
+        """What is the same all along the innermost axis: loaded, in all lanes."""
+        return {
+            key: self._repeated(view, pointers[k])
+            for k, (key, view) in enumerate(self.loads.items())
+            if self.table[k][-1] == 0
+        }
 
     def _row_with_totals(self, pointers: list[str], fixed: dict[Key, str]) -> None:
         """The innermost axis, with sums over it, which begin at 0 for each row.
@@ -304,8 +314,12 @@ class _Loop:
             if isinstance(ins.operation, Total):
                 factors.append([x.name for x in args])
             else:
-                values[out] = Operand(compute(code, ins, args), out.dtype == bool)
+                values[out] = Operand(self._value(ins, args), out.dtype == bool)
         return values, factors
+
+    def _value(self, ins: Instruction, args: list[Operand]) -> str:
+        """What an instruction gives."""
+        return compute(self.code, ins, args)
 
     def _repeated(self, view: View, place: str) -> str:
         """One element in all lanes."""
@@ -329,3 +343,146 @@ class _Loop:
             one = code.load_scalar(code.at(place, k * stride * item), kind)
             x = code.emit(f"insertelement {vector} {x}, {kind} {one}, i64 {k}")
         return code.emit(f"trunc {vector} {x} to {code.vector('i1')}") if truth else x
+
+
+# loops that leave out what does not change
+
+
+def causes_of(loop: _Loop) -> list[int]:
+    """Numbers of the operands that say where something changes, see `.events`.
+
+    Empty if more is stored than changes of a few rows and columns.
+    """
+    plan, found, inside = loop.writer.plan, set(), set(loop.inside)
+    numbers = {key: k for k, key in enumerate(loop.loads)}
+    for out in loop.stores:
+        change = changes_of(plan, out)
+        if change is None or out.home != (change[0], 0):
+            return []
+        for condition in change[1]:
+            for place in causes(plan, condition, inside):
+                if place not in loop.keys:
+                    return []
+                found.add(numbers[loop.keys[place]])
+    truths = {k for k, v in enumerate(loop.loads.values()) if v.value.dtype == bool}
+    known = truths == found and all(0 in loop.table[k][-2:] for k in found)
+    return sorted(found) if known else []
+
+
+class _LoopOfChanges(_Loop):
+    """A loop over two axes or more whose results only change where there is a cause.
+
+    Rows that have one are done as they are. Of others the columns that have one are taken
+    together from where they lie, unless they are many.
+
+    Parameters
+    ----------
+    writer, unit
+        As of `_Loop`.
+    causes : list of int
+        What `causes_of` gives.
+    """
+
+    def __init__(self, writer: Writer, unit: Unit, causes: list[int]) -> None:
+        super().__init__(writer, unit)
+        self.of_rows = [k for k in causes if self.table[k][-1] == 0]
+        self.of_columns = [k for k in causes if self.table[k][-1] != 0]
+        self.indices = ""  # the address of the columns that have a cause
+
+    def _nest(self, d: int, pointers: list[str]) -> None:
+        """Loops from axis ``d`` on; ``pointers`` are where operands and results begin."""
+        code, (m, n) = self.code, self.axes[-2:]
+        if d < len(self.axes) - 2:
+            super()._nest(d, pointers)
+            return
+        count = self._columns(pointers)
+        limit = int(n * costs.COLUMNS_APART)
+        many = code.emit(f"icmp sgt i64 {count}, {limit}")
+        vectors = code.emit(f"add i64 {count}, {code.width - 1}")
+        vectors = code.emit(f"udiv i64 {vectors}, {code.width}")
+        together = self._together(pointers, vectors)
+        with code.loop(m) as row:
+            here, whole = self._moved(pointers, -2, row.i), many
+            for k in self.of_rows:
+                flag = code.load_scalar(here[k], "i8")
+                flag = code.emit(f"icmp ne i8 {flag}, 0")
+                whole = code.emit(f"or i1 {whole}, {flag}")
+            once = code.emit(f"zext i1 {whole} to i64")
+            with code.loop(once, maybe_empty=True):
+                self._row(here)
+            some = code.emit(f"select i1 {whole}, i64 0, i64 {vectors}")
+            fixed = self._fixed(here)
+            with code.loop(some, maybe_empty=True) as loop:
+                self._apart(loop.i, here, fixed, together)
+
+    def _columns(self, pointers: list[str]) -> str:
+        """How many columns have a cause; which, is written down, the last repeatedly."""
+        code, n = self.code, self.axes[-1]
+        self.indices = room = self.writer.room(4 * (n + code.width))
+        if not self.of_columns:
+            return "0"
+
+        def mask_at(i: Index) -> str:
+            masks = [code.load_bool(code.at(pointers[k], i)) for k in self.of_columns]
+            mask = masks[0]
+            for other in masks[1:]:
+                mask = code.logic("or", mask, other)
+            return mask
+
+        def note(j: Index, count: list[str]) -> list[str]:
+            code.store_index(j, code.at(room, code.times(count[0], 4)))
+            return [str(code.plus(count[0], 1))]
+
+        (count,) = each_set(code, mask_at, n, ["0"], note, kind="i64")
+        some = code.emit(f"icmp sgt i64 {count}, 0")
+        last = code.emit(f"sub i64 {count}, 1")
+        last = code.emit(f"select i1 {some}, i64 {last}, i64 0")
+        index = code.load_index(code.at(room, code.times(last, 4)))
+        behind = code.at(room, code.times(count, 4))
+        for k in range(code.width):
+            code.store_index(index, code.at(behind, 4 * k))
+        return count
+
+    def _together(self, pointers: list[str], vectors: str) -> dict[Key, str]:
+        """Where operands that all rows have in common lie: those columns side by side."""
+        code, n, found = self.code, self.axes[-1], {}
+        for k, (key, view) in enumerate(self.loads.items()):
+            common = self.table[k][-2] == 0 and self.table[k][-1] == 1
+            if not common or view.value.dtype == bool:
+                continue
+            found[key] = place = self.writer.room(
+                (n + code.width) * code.size, f"columns {len(found)}"
+            )
+            with code.loop(vectors, maybe_empty=True) as loop:
+                indices = code.at(self.indices, code.times(loop.i, 4 * code.width))
+                x = code.gather(pointers[k], indices)
+                code.store(x, code.at(place, code.times(loop.i, code.width * code.size)))
+        return found
+
+    def _apart(
+        self,
+        i: Index,
+        pointers: Sequence[str],
+        fixed: Mapping[Key, str],
+        together: Mapping[Key, str],
+    ) -> None:
+        """One vector of columns that have a cause."""
+        code, loaded = self.code, dict(fixed)
+        indices = code.at(self.indices, code.times(i, 4 * code.width))
+        for k, (key, view) in enumerate(self.loads.items()):
+            if view.value.dtype == bool:
+                loaded[key] = code.mask_const(True)  # nobody asks, see `_compute`
+            elif key in together:
+                shift = code.times(i, code.width * code.size)
+                loaded[key] = code.load(code.at(together[key], shift))
+            elif key not in loaded:
+                loaded[key] = code.gather(pointers[k], indices)
+        values, _ = self._compute(loaded)
+        for k, out in enumerate(self.stores, len(self.loads)):
+            code.scatter(values[out].name, pointers[k], indices)
+
+    def _value(self, ins: Instruction, args: list[Operand]) -> str:
+        """What an instruction gives; what is 0 without a cause need not be chosen."""
+        if isinstance(ins.operation, Unless):
+            return args[1].name
+        return super()._value(ins, args)

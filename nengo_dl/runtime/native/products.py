@@ -13,11 +13,11 @@ import numpy as np
 
 from nengo_dl.runtime.native import blas, costs, matrices, spikes
 from nengo_dl.runtime.native.axes import in_order, joined
+from nengo_dl.runtime.native.events import mostly_zero
 from nengo_dl.runtime.native.preparation import Gathered, is_fixed
-from nengo_dl.runtime.native.units import Plan
 from nengo_dl.runtime.native.writer import Writer, writes
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
-from nengo_dl.runtime.numpy.namespace import Copy, Matmul, Select, Take, Ufunc
+from nengo_dl.runtime.numpy.namespace import Matmul
 
 #: what writes one product: addresses of both operands and of the result
 Way = Callable[[str, str, str], None]
@@ -83,6 +83,9 @@ def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[str | None, 
             return _columns(writer, a), lambda a, x, y: matrices.by_columns(
                 code, a, x, y, m, k, stride
             )
+    elif mostly_zero(writer.plan, x):
+        room = writer.room(4 * k)
+        return None, lambda a, x, y: spikes.from_rows(code, a, x, y, m, k, room)
     elif k <= code.width // 2 and m >= code.width:
         return None, lambda a, x, y: matrices.by_lanes(code, a, x, y, m, k)
     return None, lambda a, x, y: matrices.by_rows(code, a, x, y, m, k)
@@ -135,65 +138,3 @@ def gather(writer: Writer, ins: Instruction) -> None:
 def _bytes(index: np.ndarray, row: int) -> np.ndarray:
     """Where rows begin."""
     return np.ascontiguousarray(index * row, np.uint32)
-
-
-# who spikes
-
-
-def mostly_zero(plan: Plan, view: View) -> bool:
-    """Whether an operand is the spikes of neurons: a fixed value or 0, by a condition.
-
-    Constants beside spikes do not count. It need not be certain: products are right for
-    any operand.
-
-    Parameters
-    ----------
-    plan : Plan
-        Of the step in which it is computed.
-    view : View
-        The operand.
-    """
-    return _mostly_zero(plan, view, set())
-
-
-def _mostly_zero(plan: Plan, view: View, seen: set[Value]) -> bool:
-    value = view.value
-    if value in seen:
-        return False
-    seen.add(value)
-    if value in plan.parts:
-        rest = [part for part in plan.parts[value] if not _is_constant(plan, part)]
-        return bool(rest) and all(
-            _mostly_zero(plan, View.all_of(part), seen) for part in rest
-        )
-    if value in plan.program.carry:
-        following = plan.program.next_carry[plan.program.carry.index(value)]
-        return _mostly_zero(plan, following, seen)
-    made = plan.makers.get(value)
-    if made is None:
-        return False
-    operation, operands = made.operation, made.operands
-    if isinstance(operation, Select):
-        chosen = operands[1:]
-        return any(map(_is_zero, chosen)) and all(map(is_fixed, chosen))
-    if isinstance(operation, (Copy, Take)):
-        return _mostly_zero(plan, operands[0], seen)
-    if isinstance(operation, Ufunc) and operation.function is np.multiply:
-        varying = [x for x in operands if not is_fixed(x)]
-        return len(varying) == 1 and _mostly_zero(plan, varying[0], seen)
-    return False
-
-
-def _is_constant(plan: Plan, value: Value) -> bool:
-    """Whether a part of a concatenation is a copy of a constant."""
-    made = plan.makers.get(value)
-    return (
-        made is not None
-        and isinstance(made.operation, Copy)
-        and is_fixed(made.operands[0])
-    )
-
-
-def _is_zero(view: View) -> bool:
-    """Whether an operand is 0 for ever."""
-    return view.value.kind == "constant" and not np.any(view.array)

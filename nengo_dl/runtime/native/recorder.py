@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.runtime.numpy.namespace import NumpyNamespace, Operation
+from nengo_dl.runtime.numpy.namespace import NumpyNamespace, Operation, Select, is_bool
 from nengo_dl.runtime.numpy.recorder import NumpyRecorder, Slot
 
 
@@ -29,6 +29,10 @@ class Bounded:
     def __call__(self, *args: np.ndarray) -> np.ndarray:
         """What the function gives."""
         return self.function(*args)
+
+
+class Unless(Select):
+    """A choice of 0 where the other operand is 0 anyhow, see `.zero_unless`."""
 
 
 def _bounded(function: np.ufunc, bound: float | None) -> Any:
@@ -54,6 +58,19 @@ class NativeRecorder(NumpyRecorder):
     def log1p(self, x: Any, bound: float | None = None) -> Any:
         """See `.ArrayNamespace.log1p`."""
         return self._ufunc(_bounded(np.log1p, bound), x)
+
+    def zero_unless(self, x: Any, *causes: Any) -> Any:
+        """Say so: 0 is chosen where there is no cause, see `.native.events`.
+
+        Where items have arrays of their own, few elements have a cause in none of them.
+        """
+        if self.batch > 1:
+            return x
+        some: Any = None
+        for cause in causes:
+            caused = cause if is_bool(cause) else self._ufunc(np.not_equal, cause, 0.0)
+            some = caused if some is None else some | caused
+        return self._apply(Unless(), some, x, self.zeros_like(x))
 
     def _select(self, condition: Any, a: Any, b: Any) -> Any:
         return NumpyNamespace._select(self, condition, a, b)

@@ -52,14 +52,34 @@ def each_nonzero(
     list of str
         The carried values after the last round.
     """
-    width, zero = code.width, code.const(0.0)
+    zero = code.const(0.0)
+
+    def mask_at(i: Index) -> str:
+        place = code.at(x, code.times(i, code.size))
+        return code.cmp("une", code.load(place), zero)
+
+    return each_set(code, mask_at, k, carried, body, kind)
+
+
+def each_set(
+    code: Code,
+    mask_at: Callable[[Index], str],
+    k: int,
+    carried: list[str],
+    body: Callable[[Index, list[str]], list[str]],
+    kind: str | None = None,
+) -> list[str]:
+    """The same for those of ``k`` lanes that are set in masks.
+
+    ``mask_at`` gives the mask of the lanes from an index on.
+    """
+    width = code.width
 
     def look(start: Index, count: int) -> None:
         nonlocal carried
         masks = []
         for q in range(0, count, width):
-            place = code.at(x, code.times(code.plus(start, q), code.size))
-            mask = code.cmp("une", code.load(place), zero)
+            mask = mask_at(code.plus(start, q))
             if count - q < width:
                 mask = code.logic("and", mask, code.fixed_mask(count - q))
             masks.append(mask)
@@ -106,12 +126,7 @@ def by_spikes(
     room : str
         The address of 4 ``k`` bytes to work with.
     """
-
-    def note(j: Index, count: list[str]) -> list[str]:
-        code.store_index(j, code.at(room, code.times(count[0], 4)))
-        return [str(code.plus(count[0], 1))]
-
-    (count,) = each_nonzero(code, x, k, ["0"], note, kind="i64")
+    count = _noted(code, x, k, room)
     nbytes = code.width * code.size
 
     def rows(start: Index, vectors: int, mask: str | None) -> None:
@@ -130,6 +145,45 @@ def by_spikes(
             code.store(total, there, mask if last else None)
 
     in_vectors(code, m, SIDE_BY_SIDE, rows)
+
+
+def _noted(code: Code, x: str, k: int, room: str) -> str:
+    """How many of ``k`` numbers are not 0; which ones these are is written down."""
+
+    def note(j: Index, count: list[str]) -> list[str]:
+        code.store_index(j, code.at(room, code.times(count[0], 4)))
+        return [str(code.plus(count[0], 1))]
+
+    (count,) = each_nonzero(code, x, k, ["0"], note, kind="i64")
+    return count
+
+
+def from_rows(code: Code, a: str, x: str, y: str, m: int, k: int, room: str) -> None:
+    """The same for a matrix that lies row by row, ``a``, because it changes.
+
+    Some rows are done side by side, one number after the other.
+    """
+    count, element = _noted(code, x, k, room), code.element
+
+    def rows(start: Index, many: int) -> None:
+        first = code.at(a, code.times(start, k * code.size))
+        with code.loop(count, 1, ["0.0"] * many, element, maybe_empty=True) as loop:
+            j = code.load_index(code.at(room, code.times(loop.i, 4)))
+            column = code.times(j, code.size)
+            factor = code.load_scalar(code.at(x, column))
+            for r in range(many):
+                part = code.load_scalar(
+                    code.at(code.at(first, r * k * code.size), column)
+                )
+                part = code.emit(f"fmul {element} {part}, {factor}")
+                total = code.emit(f"fadd {element} {loop.carried[r]}, {part}")
+                loop.next[r] = total
+        for r, total in enumerate(loop.results):
+            code.store_scalar(
+                total, code.at(y, code.times(code.plus(start, r), code.size))
+            )
+
+    in_tiles(code, m, SIDE_BY_SIDE, rows)
 
 
 def targets_of(index: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from nengo_dl.runtime.native.axes import (
     refined,
 )
 from nengo_dl.runtime.native.dots import Total, axes_of_total, computed, total_of
+from nengo_dl.runtime.native.events import changes_of, mostly_zero
 from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, prepare
 from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
 from nengo_dl.runtime.numpy.namespace import Concat
@@ -192,6 +193,8 @@ class Plan:
                 continue
             unit = self.units[i]
             others = [x for x in total.operands if x is not view]
+            if changes_of(self, view.value) and any(mostly_zero(self, x) for x in others):
+                return False  # both need a few elements, but not the same
             ready = all(self.unit_of.get(x.value, -1) < i for x in others)
             # axes that split the terms would split the sums
             whole = refined(unit.axes, axes) or ()

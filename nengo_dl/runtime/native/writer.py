@@ -94,7 +94,7 @@ class Writer:
         self.step: Any = 0
         self._row = row
         self._pointers: dict[str, str] = {}
-        self._rooms: dict[int, int] = {}
+        self._rooms: dict[tuple[int, str], int] = {}
         self._parts: dict[str, Function] = {}
         self._arguments: dict[tuple[str, int], str] | None = None
 
@@ -180,8 +180,11 @@ class Writer:
         """The address of what only changes with the weights, see `Places.table`."""
         return self.pointer((FIXED, self.places.table(key, make)))
 
-    def room(self, nbytes: int) -> str:
-        """The address of bytes to work with while an instruction is carried out."""
-        if nbytes not in self._rooms:
-            self._rooms[nbytes] = self.places.memory.take(nbytes)
-        return self.pointer((MEMORY, self._rooms[nbytes]))
+    def room(self, nbytes: int, name: str = "") -> str:
+        """The address of bytes to work with while an instruction is carried out.
+
+        Those with another name lie elsewhere.
+        """
+        if (nbytes, name) not in self._rooms:
+            self._rooms[nbytes, name] = self.places.memory.take(nbytes)
+        return self.pointer((MEMORY, self._rooms[nbytes, name]))

@@ -330,6 +330,10 @@ class BatchFirstNamespace:
 
     # ---- hints and calls ----------------------------------------------------------
 
+    def zero_unless(self, x: Any, *causes: Any) -> Any:
+        """``x``; all of it is computed."""
+        return x
+
     def materialize(self, x: Any) -> Any:
         """See `.TensorFlowNamespace.materialize`; only in a loop, with its `scratch`."""
         if not isinstance(x, BatchFirst):

@@ -535,6 +535,10 @@ class TensorFlowNamespace:
             like = like + tf.zeros_like(x)
         return first(tf.stop_gradient(x), like)
 
+    def zero_unless(self, x: Array, *causes: Array) -> Array:
+        """``x``; all of it is computed, which is cheaper than branches."""
+        return x
+
     def materialize(self, x: Array) -> Array:
         """The array itself, computed once and kept, however many read it.
 
