@@ -24,7 +24,7 @@ MOVED = {
 JOINED = {
     "compiler": {
         "describe": "page",
-        "graph": "flow verify blocked_gradients",
+        "graph": "flow verify",
         "layout": "places looks",
         "lowering": "rules",
         "plan": "order stages",

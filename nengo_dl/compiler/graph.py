@@ -21,16 +21,16 @@ A graph is a value: passes return new graphs, and the arrays of a graph are neve
 written after it was made.
 
 `Flow` tells which elements depend on which, `verify` whether a graph is well formed (on
-in tests, and with ``NENGO_DL_VERIFY=1``), `blocked_gradients` where gradients end
-although there is something to train behind.
+in tests, and with ``NENGO_DL_VERIFY=1``).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -567,48 +567,113 @@ class Flow:
         self.of_node = np.flatnonzero(graph.kind == Kind.NODE)
         self.owner = graph.owner[self.of_node]
 
+    @cached_property
+    def _readers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the readers of each element begin, and all of them.
+
+        A reader is a SUM element, or the number of a node behind all elements.
+        """
+        size = self.graph.size
+        read = np.concatenate([self.graph.src, self.flat])
+        first = np.zeros(size + 1, INDEX)
+        np.cumsum(np.bincount(read, minlength=size), out=first[1:])
+        order = np.argsort(read, kind="stable")
+        reader = np.concatenate([self.rows, self.reader + INDEX(size)])[order]
+        return first, reader
+
+    @cached_property
+    def _outputs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the outputs of each node begin; of all of them the first and last."""
+        outputs = [output for node in self.graph.nodes for output in node.outputs]
+        start, length = np.array(outputs, np.int64).reshape(-1, 2).T
+        counts = [len(node.outputs) for node in self.graph.nodes]
+        return np.cumsum([0, *counts]), start, start + length
+
+    def _read_by(self, elements: np.ndarray) -> np.ndarray:
+        """All that read some elements, once for each time that they read one."""
+        first, reader = self._readers
+        return reader[ranges(first[elements], first[elements + 1])]
+
+    def _elements(self, readers: np.ndarray) -> np.ndarray:
+        """The elements of some readers, each of which is there once."""
+        size = self.graph.size
+        nodes = readers[readers >= size] - size
+        if not nodes.size:
+            return readers
+        first, start, stop = self._outputs
+        outputs = ranges(first[nodes], first[nodes + 1])
+        return np.concatenate([
+            readers[readers < size], ranges(start[outputs], stop[outputs])
+        ])  # fmt: skip
+
+    def _once(self) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that leaves each element or reader once in an array of them."""
+        place = np.empty(self.graph.size + len(self.graph.nodes), INDEX)
+
+        def once(several: np.ndarray) -> np.ndarray:
+            number = np.arange(several.size, dtype=INDEX)
+            place[several] = number
+            return several[place[several] == number]
+
+        return once
+
+    # Each round costs what it reaches: paths through deep networks have hundreds.
+
     def forward(self, start: np.ndarray) -> np.ndarray:
         """Elements that depend on any where ``start`` is True (those included)."""
-        reached = start.copy()
-        while True:
-            before = np.count_nonzero(reached)
-            reached[self.rows[reached[self.graph.src]]] = True
-            nodes = np.zeros(len(self.graph.nodes), bool)
-            nodes[self.reader[reached[self.flat]]] = True
-            reached[self.of_node] |= nodes[self.owner]
-            if np.count_nonzero(reached) == before:
-                return reached
+        graph, once = self.graph, self._once()
+        reached = np.append(start, np.zeros(len(graph.nodes), bool))
+        fresh = np.flatnonzero(start)
+        while fresh.size:
+            readers = self._read_by(fresh)
+            readers = once(readers[~reached[readers]])
+            reached[readers] = True
+            fresh = self._elements(readers)
+            reached[fresh] = True
+        return reached[: graph.size]
 
     def backward(self, start: np.ndarray) -> np.ndarray:
         """Elements that any where ``start`` is True depends on (those included)."""
-        needed = start.copy()
-        while True:
-            before = np.count_nonzero(needed)
-            needed[self.graph.src[needed[self.rows]]] = True
-            nodes = np.zeros(len(self.graph.nodes), bool)
-            nodes[self.owner[needed[self.of_node]]] = True
-            needed[self.flat[nodes[self.reader]]] = True
-            if np.count_nonzero(needed) == before:
-                return needed
+        graph, once = self.graph, self._once()
+        needed, seen = start.copy(), np.zeros(len(graph.nodes), bool)
+        fresh = np.flatnonzero(start)
+        while fresh.size:
+            nodes = np.zeros(seen.size, bool)
+            nodes[graph.owner[fresh[graph.kind[fresh] == Kind.NODE]]] = True
+            new = np.flatnonzero(nodes & ~seen).tolist()
+            seen |= nodes
+            terms = graph.src[ranges(graph.ptr[fresh], graph.ptr[fresh + 1])]
+            read = [terms, *(i for k in new for i in graph.nodes[k].inputs)]
+            fresh = np.concatenate(read)
+            fresh = once(fresh[~needed[fresh]])
+            needed[fresh] = True
+        return needed
 
     def levels(self) -> tuple[np.ndarray, np.ndarray]:
         """Length of the longest path to each element, and to each node."""
-        graph = self.graph
-        level = np.zeros(graph.size, np.int64)
-        node_level = np.zeros(len(graph.nodes), np.int64)
-        sums = np.flatnonzero(graph.fan_in)
-        starts = graph.ptr[sums]
-        first = np.flatnonzero(np.diff(self.reader, prepend=-1))
-        readers = self.reader[first]
-        while True:
-            before = level.copy()
-            if sums.size:
-                level[sums] = 1 + np.maximum.reduceat(level[graph.src], starts)
-            if first.size:
-                node_level[readers] = 1 + np.maximum.reduceat(level[self.flat], first)
-                level[self.of_node] = node_level[self.owner]
-            if np.array_equal(level, before):
-                return level, node_level
+        graph, size, once = self.graph, self.graph.size, self._once()
+        waits = np.bincount(self.reader, minlength=len(graph.nodes))
+        waiting = np.concatenate([graph.fan_in, waits.astype(INDEX)])
+        level, number = np.zeros(waiting.size, np.int64), 0
+        first = waiting[:size] == 0
+        first[self.of_node] = waiting[size + self.owner] == 0
+        fresh = np.flatnonzero(first)
+        while fresh.size:
+            number += 1
+            readers = self._read_by(fresh)
+            np.subtract.at(waiting, readers, 1)
+            readers = once(readers[waiting[readers] == 0])
+            level[readers] = number
+            fresh = self._elements(readers)
+            level[fresh] = number
+        return level[:size], level[size:]
+
+
+def ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """All integers of several ranges, one range after the other."""
+    lengths = stops - starts
+    offsets = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)
 
 
 # checks -------------------------------------------------------------------------------
@@ -693,86 +758,3 @@ def _check_acyclic(graph: Graph, check) -> None:
             break
         reached = left
     check(~reached, f"elements {np.flatnonzero(reached)[:9]} depend on themselves")
-
-
-# where gradients end ------------------------------------------------------------------
-
-
-def blocked_gradients(graph: Graph, probes: Iterable, trained: Iterable) -> list[Node]:
-    """Nodes that gradients of probes arrive at, and do not pass, on their way.
-
-    Parameters
-    ----------
-    graph : Graph
-    probes : iterable
-        Keys of probes with a loss.
-    trained : iterable
-        Keys of the parameters that are trained; or of states, of which the first is.
-
-    Returns
-    -------
-    list of Node
-        Those that depend on a trained parameter, in any step, and have an output whose
-        gradient is zero (`Kernel.flat_outputs`) that some probe depends on.
-    """
-    flow = Flow(graph)
-    wanted = _gradient_arrives(graph, flow, set(probes))
-    behind = _depends_on(graph, flow, set(trained))
-    blocked = []
-    for node in graph.nodes:
-        outputs = node.kernel.flat_outputs(node)
-        arrives = any(wanted[node.elements(output)].any() for output in outputs)
-        if arrives and any(behind[elements].any() for elements in node.inputs):
-            blocked.append(node)
-    return blocked
-
-
-def _gradient_arrives(graph: Graph, flow: Flow, probes: set) -> np.ndarray:
-    """For each element, whether a gradient of a probe arrives there, in any step."""
-    wanted = np.zeros(graph.size, bool)
-    for probe in graph.probes:
-        if probe.key in probes:
-            wanted[probe.elements] = True
-    passes = np.zeros(graph.size, bool)  # outputs with a gradient
-    cut = np.zeros(flow.flat.size, bool)  # inputs without
-    first = 0
-    for node in graph.nodes:
-        flat = node.kernel.flat_outputs(node)
-        for output in range(len(node.outputs)):
-            passes[node.elements(output)] = output not in flat
-        for number, elements in enumerate(node.inputs):
-            cut[first : first + elements.size] = number in node.kernel.cut_inputs
-            first += elements.size
-    lasting = np.flatnonzero(graph.kind == Kind.STATE)
-    before = -1
-    while np.count_nonzero(wanted) != before:
-        before = np.count_nonzero(wanted)
-        wanted[graph.src[wanted[flow.rows]]] = True
-        nodes = np.zeros(len(graph.nodes), bool)
-        nodes[flow.owner[(wanted & passes)[flow.of_node]]] = True
-        wanted[flow.flat[nodes[flow.reader] & ~cut]] = True
-        wanted[graph.next[lasting[wanted[lasting]]]] = True
-    return wanted
-
-
-def _depends_on(graph: Graph, flow: Flow, trained: set) -> np.ndarray:
-    """For each element, whether it depends on a trained parameter, in any step."""
-    behind = np.zeros(graph.size, bool)
-    for source in graph.parameters:
-        if source.key in trained:
-            behind[source.elements] = True
-    for node in graph.nodes:
-        refs = [p for p in node.params.values() if isinstance(p, ParameterRef)]
-        if any(ref.key in trained for ref in refs):
-            for output in range(len(node.outputs)):
-                behind[node.elements(output)] = True
-    for reading in graph.states:
-        if reading.key in trained:
-            behind[reading.elements[reading.elements >= 0]] = True
-    lasting = np.flatnonzero(graph.kind == Kind.STATE)
-    while True:
-        before = np.count_nonzero(behind)
-        behind = flow.forward(behind)
-        behind[lasting] |= behind[graph.next[lasting]]
-        if np.count_nonzero(behind) == before:
-            return behind

@@ -22,6 +22,7 @@ from nengo_dl.compiler.graph import (
     GraphError,
     Kind,
     ParameterRef,
+    ranges,
     verify,
 )
 
@@ -118,13 +119,6 @@ def _visit_nodes(graph, numbers, node_seen, frontier) -> None:
     for i in numbers:
         node_seen[i] = True
         frontier.extend(graph.nodes[i].inputs)
-
-
-def ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """All integers of several ranges, one range after the other."""
-    lengths = stops - starts
-    offsets = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)
 
 
 def fold(graph: Graph) -> Graph:

@@ -11,7 +11,7 @@ import numpy as np
 from nengo.builder.neurons import SimNeurons
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.graph import blocked_gradients
+from nengo_dl.compiler.blocked_gradients import blocked_gradients
 from nengo_dl.config import get_setting, resolve_surrogates
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.notices import warn

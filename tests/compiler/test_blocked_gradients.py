@@ -3,7 +3,8 @@
 import nengo
 import numpy as np
 
-from nengo_dl.compiler.graph import GraphBuilder, ParameterRef, Reading, blocked_gradients
+from nengo_dl.compiler.blocked_gradients import blocked_gradients
+from nengo_dl.compiler.graph import GraphBuilder, ParameterRef, Reading
 from nengo_dl.compiler.traits import Kernel
 
 
