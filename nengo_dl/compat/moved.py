@@ -51,8 +51,9 @@ JOINED = {
         "variables": "parameter_banks starting_values",
     },
     "simulator": {
-        "building": "checks decoder_cache decoders",
+        "building": "checks",
         "data": "signals summary",
+        "decoders": "decoder_cache",
         "files": "numbered_names",
         "objects": "params_io",
         "run": "progress",

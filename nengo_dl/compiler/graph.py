@@ -325,7 +325,8 @@ def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
     held = elements >= 0
     if not held.all():
         moved[~held] = -1
-    return replace(reading, elements=moved)
+    key, shape, observed = reading.key, reading.shape, reading.observed
+    return Reading(key, moved, shape, observed, reading.written, reading.common)
 
 
 def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:

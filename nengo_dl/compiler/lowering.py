@@ -37,6 +37,7 @@ from nengo_dl.compiler.memory import (
     memory_shape,
     signal_index,
     source_key,
+    spread,
 )
 from nengo_dl.compiler.plan import operator_order
 from nengo_dl.compiler.traits import Kernel, refuse_abstract
@@ -371,9 +372,13 @@ class Lowering:
 
     def read(self, signal: Signal) -> np.ndarray:
         """Elements that hold a signal now; freezes what was written to it."""
+        base = signal.base
+        if not signal.is_view:
+            self._flush(base)
+            return self._current(base).reshape(memory_shape(signal)).copy()
         index = signal_index(signal)
-        self._flush(signal.base, index.ravel())
-        return self._current(signal.base)[index]
+        self._flush(base, index.ravel())
+        return self._current(base)[index]
 
     @property
     def spikes(self) -> SpikeTraining:
@@ -441,9 +446,9 @@ class Lowering:
         """A region of a signal grows by ``scale * elements``."""
         position = self._position(signal, index)
         self._writes_left[signal.base] -= 1
-        source = np.broadcast_to(elements, position.shape).ravel()
+        source = spread(elements, position.shape).ravel()
         if np.ndim(scale):
-            scale = np.broadcast_to(scale, position.shape).ravel()
+            scale = spread(np.asarray(scale, np.float64), position.shape).ravel()
         self._pend(signal.base).terms.append((position.ravel(), source, scale))
 
     def define(self, signal: Signal, elements: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 from nengo.utils.numpy import is_spmatrix
+from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.graph import INDEX
 from nengo_dl.notices import warn
@@ -41,6 +42,9 @@ def entries(signal: Signal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def memory_shape(signal: Signal) -> tuple[int, ...]:
     """The shape of what a signal has in memory: of a sparse one, its `entries`."""
+    value = signal.initial_value
+    if type(value) is np.ndarray:  # nearly always; to ask Nengo takes longer
+        return value.shape
     return (signal.size,) if signal.sparse else signal.shape
 
 
@@ -54,6 +58,12 @@ def signal_index(signal: Signal) -> np.ndarray:
         along[axis] = length
         index += (np.arange(length) * stride).reshape(along)
     return index
+
+
+def spread(array: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """An array in a shape; ``np.broadcast_to`` where it has another one."""
+    array = np.asarray(array)
+    return array if array.shape == shape else np.broadcast_to(array, shape)
 
 
 def source_key(signal: Signal) -> Signal:
@@ -173,19 +183,21 @@ class Pending:
         bias, rows, sources, factors : ndarray
             Rows are counted within the region.
         """
-        row_of = np.where(region, np.cumsum(region, dtype=INDEX) - 1, -1)
+        whole = bool(region.all())
+        row_of = np.cumsum(region, dtype=INDEX) - 1
+        row_of[~region] = -1
         bias = self.bias[region]
         empty = np.zeros(0, INDEX)
         rows, sources, factors = [empty], [empty], [np.zeros(0)]
+        terms = self.terms
         remaining = np.flatnonzero(region & ~self.covered)
-        for position, source, factor in (
-            *self.terms,
-            (remaining, current[remaining], 1.0),
-        ):
+        if remaining.size:
+            terms = [*terms, (remaining, current[remaining], 1.0)]
+        for position, source, factor in terms:
             row = row_of[position]
-            inside = row >= 0
-            factor = np.broadcast_to(np.asarray(factor, np.float64), position.shape)
-            if not inside.all():
+            if np.ndim(factor) == 0:
+                factor = np.full(position.shape, factor, np.float64)
+            if not whole and not (inside := row >= 0).all():
                 row, source, factor = row[inside], source[inside], factor[inside]
             values = None if known is None else known(source)
             if values is not None:

@@ -25,6 +25,7 @@ from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
+from nengo_dl.compiler.memory import spread
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params, structural
 from nengo_dl.notices import label_of
 
@@ -232,9 +233,9 @@ class LowerElementwiseInc(OperatorRule):
         factor, signal = op.A, op.X
         if low.is_constant(signal) and not low.is_constant(factor):
             factor, signal = signal, factor
-        x = np.broadcast_to(low.read(signal), op.Y.shape)
+        x = spread(low.read(signal), op.Y.shape)
         if low.is_constant(factor):
-            low.increment(op.Y, x, np.broadcast_to(low.value(factor), op.Y.shape))
+            low.increment(op.Y, x, spread(low.value(factor), op.Y.shape))
             return
         a = np.broadcast_to(low.read(factor), op.Y.shape)
         (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=label_of(op))

@@ -9,10 +9,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from nengo import Node
+from nengo import Node, Process
 from nengo.builder.operator import SimPyFunc
 from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
+from nengo.utils.numpy import maxint
 
 from nengo_dl.compiler.exact_callbacks import Digits, to_digits
 from nengo_dl.compiler.graph import Source
@@ -680,6 +681,10 @@ def seed_processes(
             host.reset(rngs, *([first] if host.writes_first else ()))
             continue
         # every process draws a seed, also where it makes no use of it
+        if op not in hosts and type(process).get_rng is Process.get_rng:
+            for rng in rngs if process.seed is None else ():
+                rng.randint(maxint)  # as it does, and makes a generator of it
+            continue
         own = [process.get_rng(rng) for rng in rngs]
         if op in hosts:
             hosts[op].reset(own)

@@ -10,7 +10,7 @@ from nengo.cache import NoDecoderCache
 from nengo.exceptions import BuildError
 
 import nengo_dl
-from nengo_dl.simulator import building
+from nengo_dl.simulator import decoders
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_decoders_are_written_and_read(expected, folder, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("solved once more")
 
-    monkeypatch.setattr(nengo_dl.simulator.building._System, "_solve", never)
+    monkeypatch.setattr(nengo_dl.simulator.decoders._System, "_solve", never)
     assert np.array_equal(weights(), expected)
 
 
@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_made(expected, folder):
 
 def test_no_cache_if_it_is_off(folder):
     nengo.rc.set("decoder_cache", "enabled", "False")
-    assert isinstance(building.default_decoder_cache(), NoDecoderCache)
+    assert isinstance(decoders.default_decoder_cache(), NoDecoderCache)
 
 
 def test_errors_of_the_solver_are_its_own(folder):

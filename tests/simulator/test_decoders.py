@@ -12,8 +12,8 @@ from nengo.cache import DecoderCache, NoDecoderCache
 from nengo.utils import least_squares_solvers as least_squares
 
 import nengo_dl
-from nengo_dl.simulator import building
-from nengo_dl.simulator.building import DETERMINISTIC, SharingBuilder, solved_once
+from nengo_dl.simulator import decoders as module
+from nengo_dl.simulator.decoders import DETERMINISTIC, SharingBuilder, solved_once
 
 
 class Counting(solvers.LstsqL2):
@@ -197,9 +197,9 @@ def assert_same_models(model, expected):
 def solves(monkeypatch):
     """The list of solvers that have been called, one entry for each call."""
     called = []
-    factor = building._System._solve_by_factor
+    factor = module._System._solve_by_factor
     monkeypatch.setattr(
-        building._System,
+        module._System,
         "_solve_by_factor",
         lambda *args: called.append(args[1]) or factor(*args),
     )
@@ -225,7 +225,7 @@ def test_everything_built_is_core_s_in_single_precision():
 
 
 def test_without_memory_the_same_is_built(monkeypatch):
-    monkeypatch.setattr(building, "MAX_BYTES", 0)
+    monkeypatch.setattr(module, "MAX_BYTES", 0)
     for name in ("functions", "solvers"):
         assert_same_models(build(NETWORKS[name]), build(NETWORKS[name], shared=False))
 
@@ -400,7 +400,7 @@ def test_activities_are_given_back_after_the_last_connection(monkeypatch, solves
     gc.collect()
     net = chain_of(6)
     with nengo_dl.Simulator(net, progress_bar=False):
-        alive = [obj for obj in gc.get_objects() if isinstance(obj, building._System)]
+        alive = [obj for obj in gc.get_objects() if isinstance(obj, module._System)]
         assert not alive
     one = held[0]
     assert one > 100 * 20 * 8
@@ -416,7 +416,7 @@ def test_activities_are_given_back_after_the_last_connection(monkeypatch, solves
 def test_more_connections_than_were_counted(monkeypatch):
     """What was given back too early is computed once more, and is the same."""
     monkeypatch.setattr(
-        building, "_readers", lambda net: Counter(dict.fromkeys(net.all_ensembles, 1))
+        module, "_readers", lambda net: Counter(dict.fromkeys(net.all_ensembles, 1))
     )
     model, expected = Model(), Model()
     net = chain_of(2)
