@@ -354,7 +354,9 @@ class Lowering:
 
     def value(self, signal: Signal) -> np.ndarray:
         """The value of a constant signal (or the first value of any other)."""
-        value = entries(signal)[2] if signal.sparse else signal.initial_value
+        value = signal.initial_value
+        if type(value) is not np.ndarray and signal.sparse:
+            value = entries(signal)[2]
         if signal.base in self.options.first:
             value = self.options.first[signal.base][signal_index(signal)]
         return np.asarray(value, np.float64)

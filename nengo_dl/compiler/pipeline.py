@@ -6,10 +6,12 @@ operators -> lower -> simplify -> share -> stack -> exact callbacks -> stages ->
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -85,6 +87,22 @@ class Compiled:
     reports: tuple[PassReport, ...]
 
 
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Inside, Python does not look for garbage that only refers to itself.
+
+    All objects of a model stay. Of a large one there are millions, and Python would look
+    at each of them again and again.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def compile_model(
     model: Any,
     options: LoweringOptions | None = None,
@@ -103,7 +121,8 @@ def compile_model(
     checked = os.environ.get("NENGO_DL_VERIFY", "") not in ("", "0")
     started = time.perf_counter()
     options = options or LoweringOptions()
-    lowered = lower(model, options)
+    with without_collecting():
+        lowered = lower(model, options)
     graph, lowered = lowered.graph, replace(lowered, graph=None)
     reports = [PassReport.of("lower", graph, time.perf_counter() - started)]
     if checked:

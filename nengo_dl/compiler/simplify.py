@@ -394,6 +394,9 @@ def _whole_output(graph: Graph, elements: np.ndarray):
     kernel = node.kernel
     if not kernel.zero_preserving or kernel.host or kernel.matrices:
         return None
+    carried = sum(inputs.size for inputs in node.inputs)
+    if kernel.zero_inputs is None and carried >= node.size:
+        return None  # nothing would be gained
     if len(node.outputs) != 1 or (elements < 0).any():
         return None
     is_state = (graph.kind[elements] == Kind.STATE).all()

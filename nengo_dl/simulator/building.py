@@ -19,7 +19,7 @@ from nengo.rc import rc
 
 from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.common import Common
-from nengo_dl.compiler.pipeline import Strategies
+from nengo_dl.compiler.pipeline import Strategies, without_collecting
 from nengo_dl.config import (
     get_setting,
     resolve_keep_history,
@@ -140,7 +140,7 @@ def built_model(
     if network is not None:
         # the builder enters the task, as soon as it has counted the objects
         task = progress(progress_bar, "Building", last=False, slow_steps=True)
-        with solved_once(built, network):
+        with solved_once(built, network), without_collecting():
             try:
                 built.build(network, progress=task)
             except NotImplementedError:  # Nengo does not say of which connection

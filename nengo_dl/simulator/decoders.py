@@ -120,7 +120,7 @@ class SharingBuilder:
                 return self._build_decoders(model, *args, **kwargs)
             if function is build_process and self._filters.covers(obj):
                 return self._filters.build(model, obj, *args, **kwargs)
-            if function is not None and self._builder is NengoBuilder:
+            if function is not None and type(self._builder) is NengoBuilder:
                 return function(model, obj, *args, **kwargs)
         result = self._builder.build(model, obj, *args, **kwargs)
         built = model.params.get(obj) if isinstance(obj, Ensemble) else None

@@ -16,11 +16,15 @@ KNOWN = frozenset({Alpha, LinearFilter, Lowpass})
 
 
 class _Made(NamedTuple):
-    """A filter, held so that its ``id`` stays its own, and what it was built with."""
+    """A filter, held so that its ``id`` stays its own, and what it was built with.
+
+    ``signals`` is where the model notes them: to look it up compares parameters.
+    """
 
     filter_: LinearFilter
     state: Mapping[str, np.ndarray]
     text: str
+    signals: dict
 
 
 class Filters:
@@ -70,10 +74,10 @@ class Filters:
         if key not in self._made:
             shapes = sig_in.shape, sig_out.shape
             first = filter_.make_state(*shapes, model.dt, dtype=sig_out.dtype)
-            self._made[key] = _Made(filter_, first, str(filter_))
+            self._made[key] = _Made(filter_, first, str(filter_), model.sig[filter_])
         made = self._made[key]
         state = {name: Signal(value.copy()) for name, value in made.state.items()}
-        model.sig[filter_].update((f"_state_{name}", s) for name, s in state.items())
+        made.signals.update((f"_state_{name}", s) for name, s in state.items())
         model.add_op(
             SimProcess(
                 filter_,
