@@ -114,6 +114,10 @@ def configure_settings(**settings: Unpack[Settings]) -> None:
         ``"numpy"`` or ``"tensorflow"``. With ``"auto"`` (default) it follows from the
         network, the other settings and ``minibatch_size``; `.Simulator.describe` says
         what runs, and why. Training and ``evaluate`` run in TensorFlow always.
+    decoder_executor : concurrent.futures.Executor or None
+        What solves for decoders while the network is built, in processes or threads,
+        such as a ``ProcessPoolExecutor``. The decoders are the same to the last bit. With
+        None (default) the build does it. Pickles of networks and simulators leave it out.
     jit : bool or "auto"
         Whether XLA compiles the loop over time where TensorFlow runs it (default:
         ``"auto"``). Unless ``executor`` says something else, True is ``"tensorflow"`` for

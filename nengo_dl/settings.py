@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
@@ -23,6 +24,22 @@ OTHER_TRAINABLE_CLASSES = (Node, Probe)
 
 #: Those whose parameters are not variables of Keras layers, which have penalties already.
 PENALIZED_CLASSES = (Ensemble, Neurons, Connection, Probe)
+
+
+class Workers:
+    """What solves for decoders while a network is built; pickles leave it out.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor, optional
+        None: nothing but the build itself.
+    """
+
+    def __init__(self, executor: Executor | None = None) -> None:
+        self.executor = executor
+
+    def __reduce__(self) -> tuple:
+        return Workers, ()
 
 
 class Setting(NamedTuple):
@@ -121,6 +138,14 @@ def _surrogate(value):
     return value
 
 
+def _workers(value):
+    if isinstance(value, Workers):
+        return value
+    if not callable(getattr(value, "submit", None)):
+        raise TypeError
+    return Workers(value)
+
+
 SETTINGS = {
     "trainable": Setting(
         None,
@@ -174,6 +199,11 @@ SETTINGS = {
         "'auto', 'native', 'numpy', 'tensorflow' or another executor's name",
         _word,
     ),
+    "decoder_executor": Setting(
+        None,
+        "None or a concurrent.futures.Executor, such as a ProcessPoolExecutor",
+        _optional(_workers),
+    ),
     "jit": Setting("auto", "'auto', True or False", _word_or(("auto",), _flag)),
     "tensor_float_32": Setting(False, "True or False", _flag),
     "checkpoint": Setting(
@@ -209,6 +239,7 @@ class Settings(TypedDict, total=False):
     spiking_training: bool
     surrogate: Surrogate | type[Surrogate] | str | None
     executor: Literal["auto", "native", "numpy", "tensorflow"] | str
+    decoder_executor: Executor | Workers | None
     jit: bool | Literal["auto"]
     tensor_float_32: bool
     checkpoint: int | Literal["auto"] | None

@@ -140,7 +140,9 @@ def built_model(
     if network is not None:
         # the builder enters the task, as soon as it has counted the objects
         task = progress(progress_bar, "Building", last=False, slow_steps=True)
-        with solved_once(built, network), without_collecting():
+        workers = get_setting(network, "decoder_executor")
+        executor = None if workers is None else workers.executor
+        with solved_once(built, network, executor), without_collecting():
             try:
                 built.build(network, progress=task)
             except NotImplementedError:  # Nengo does not say of which connection

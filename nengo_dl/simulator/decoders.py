@@ -20,11 +20,12 @@ import copy
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from nengo import Ensemble, Network, solvers
+from nengo import Connection, Ensemble, Network, solvers
 from nengo.base import ObjView
 from nengo.builder import Builder, Model
 from nengo.builder.connection import (
@@ -44,6 +45,7 @@ from nengo.utils import least_squares_solvers as least_squares
 from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.graph import stored_once
 from nengo_dl.notices import label_of, warn
+from nengo_dl.simulator.ahead import Ahead, Answer, Wanted, is_plain
 from nengo_dl.simulator.filters import Filters
 
 #: Solvers whose result depends on nothing but their parameters, the activities and
@@ -74,18 +76,22 @@ MAX_BYTES = 2**28
 
 
 @contextlib.contextmanager
-def solved_once(model: Model, network: Network | None = None) -> Iterator[None]:
+def solved_once(
+    model: Model, network: Network | None = None, executor: Executor | None = None
+) -> Iterator[None]:
     """Inside, building into a model solves for equal decoders once.
 
     ``model``: its ``builder`` is replaced inside, and is what it was afterwards.
     ``network``: what is built. The activities of an ensemble are given back as soon as
-    its last connection has its decoders; without it, at the end.
+    its last connection has its decoders; without it, at the end. ``executor``: what
+    solves for decoders ahead of the build; the same decoders, to the last bit.
     """
     builder = model.builder
-    model.builder = SharingBuilder(builder, network)
+    model.builder = sharing = SharingBuilder(builder, network, executor)
     try:
         yield
     finally:
+        sharing.end()
         model.builder = builder
 
 
@@ -98,15 +104,26 @@ class SharingBuilder:
         Builds all objects. Where it would run core Nengo's function for solvers, this
         class does the same work with less effort.
     network : ~nengo.Network, optional
+    executor : concurrent.futures.Executor, optional
         See `solved_once`.
     """
 
-    def __init__(self, builder: Any, network: Network | None = None) -> None:
+    def __init__(
+        self,
+        builder: Any,
+        network: Network | None = None,
+        executor: Executor | None = None,
+    ) -> None:
         self._builder = builder
         #: connections and probes of each ensemble that have no decoders yet
         self._waiting = Counter() if network is None else _readers(network)
         self._core = cache(partial(_core_function, builder))
         self._filters = Filters()
+        self._ahead = None
+        if executor is not None and network is not None:
+            self._ahead = Ahead(executor, network, self._prepared)
+        #: evaluation points and targets of connections that were sent ahead
+        self._known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
         self._systems = {}
         self._recent = OrderedDict()  # the systems that hold activities -> their size
         self._bytes = 0
@@ -122,6 +139,8 @@ class SharingBuilder:
                 return self._filters.build(model, obj, *args, **kwargs)
             if function is not None and type(self._builder) is NengoBuilder:
                 return function(model, obj, *args, **kwargs)
+        if self._ahead is not None and isinstance(obj, Connection):
+            self._ahead.reach(model, obj)
         result = self._builder.build(model, obj, *args, **kwargs)
         built = model.params.get(obj) if isinstance(obj, Ensemble) else None
         if isinstance(built, BuiltEnsemble):
@@ -133,18 +152,52 @@ class SharingBuilder:
         if not _is_repeatable(model, conn):
             return build_decoders(model, conn, rng)
         eval_points = get_eval_points(model, conn, rng)
-        targets = _targets(conn, eval_points)
+        known, targets = self._known.pop(conn, (None, None))
+        if known is None or not np.array_equal(known, eval_points):
+            targets = _targets(conn, eval_points)
         system = self._system(model.params[conn.pre_obj], eval_points)
         decoders, info = system.decoders(model, conn, eval_points, targets, rng)
         self._make_room(system)
         self._count_down(conn.pre_obj, model.params[conn.pre_obj])
         return eval_points, decoders.T, info
 
+    def _prepared(self, model, conn):
+        """What `Ahead` is to know of a connection; None: it is solved for in its turn."""
+        if (
+            not isinstance(conn.pre_obj, Ensemble)
+            or self._core(type(conn.solver)) is not build_solver
+            or not _is_repeatable(model, conn)
+        ):
+            return None
+        built = model.params[conn.pre_obj]
+        try:
+            rng = np.random.RandomState(model.seeds[conn])
+            eval_points = get_eval_points(model, conn, rng)
+            targets = _targets(conn, eval_points)
+        except Exception:  # which its turn will report
+            return None
+        self._known[conn] = eval_points, targets
+        system, key = self._system(built, eval_points), (conn.solver, _content(targets))
+        encoders = built.encoders.T / conn.pre_obj.radius
+        if not all(map(is_plain, (eval_points, targets, encoders))) or system.has(key):
+            return None
+        if system.find(model, conn, eval_points, targets, rng):
+            return None
+        asked = [(conn.solver, targets)]
+        neurons = conn.pre_obj.neuron_type
+        about = neurons, built.gain, built.bias, encoders, eval_points, asked
+        return system, Wanted(*about), key
+
+    def end(self) -> None:
+        """Nothing more is built."""
+        if self._ahead is not None:
+            self._ahead.end()
+
     def _system(self, built, eval_points):
         own = eval_points.base is built.eval_points
         key = (id(built), None if own else _content(eval_points))
         if key not in self._systems:
-            self._systems[key] = _System(built)
+            self._systems[key] = System(built)
         return self._systems[key]
 
     def _count_down(self, ensemble, built):
@@ -257,7 +310,7 @@ def _content(array):
     return array.shape, array.strides, array.dtype.str, array.tobytes()
 
 
-class _System:
+class System:
     """The equations ``activities @ decoders = targets`` of one ensemble.
 
     Parameters
@@ -269,6 +322,8 @@ class _System:
     def __init__(self, built):
         self._built = built
         self._solved = {}
+        #: what others solve for: solver and content of the targets -> where it will be
+        self.awaited: dict[tuple, Answer] = {}
         self.forget_activities()
 
     def forget_activities(self) -> None:
@@ -296,17 +351,53 @@ class _System:
         decoders, info = self._solved[key]
         return decoders.copy(order="K"), copy.deepcopy(info)
 
+    def has(self, key: tuple) -> bool:
+        """Whether decoders are known, or on their way."""
+        return key in self._solved or key in self.awaited
+
+    def find(
+        self, model: Model, conn: Any, eval_points: Any, targets: np.ndarray, rng: Any
+    ) -> bool:
+        """Whether Nengo's cache of decoders has those of a connection; keeps them."""
+        if not model.seeded[conn] or isinstance(model.decoder_cache, NoDecoderCache):
+            return False
+        built, absent = self._built, LookupError()
+
+        def missing(*args: Any, **kwargs: Any) -> Any:
+            raise absent
+
+        inputs = np.dot(eval_points, built.encoders.T / conn.pre_obj.radius)
+        about = conn, built.gain, built.bias, inputs, targets
+        try:
+            result = model.decoder_cache.wrap_solver(missing)(*about, rng=rng)
+        except LookupError as error:
+            if error is absent:
+                return False
+            raise
+        self._solved[conn.solver, _content(targets)] = result
+        return True
+
     def _load_or_solve(self, model, conn, eval_points, targets, rng):
         """Decoders from Nengo's cache on disk, if it is on and has them."""
-        built, solve = self._built, self._solve
-        if model.seeded[conn]:
-            solve = model.decoder_cache.wrap_solver(solve)
-        inputs = None
-        if solve != self._solve or self._activities is None:
-            inputs = np.dot(eval_points, built.encoders.T / conn.pre_obj.radius)
-        return solve(conn, built.gain, built.bias, inputs, targets, rng=rng)
+        built, solve = self._built, self.solve
+        answer = self.awaited.pop((conn.solver, _content(targets)), None)
+        result = None if answer is None else answer.result(conn)
+        if result is not None:
 
-    def _solve(self, conn, gain, bias, inputs, targets, rng):
+            def solve(*args: Any, **kwargs: Any) -> Any:
+                return result
+
+        cached = solve
+        if model.seeded[conn]:
+            cached = model.decoder_cache.wrap_solver(solve)
+        if result is not None and cached is solve:
+            return result
+        inputs = None
+        if cached != solve or self._activities is None:
+            inputs = np.dot(eval_points, built.encoders.T / conn.pre_obj.radius)
+        return cached(conn, built.gain, built.bias, inputs, targets, rng=rng)
+
+    def solve(self, conn, gain, bias, inputs, targets, rng):
         """What ``solve_for_decoders`` does, without computing anything twice."""
         activities = self._activities
         if activities is None:

@@ -50,7 +50,7 @@ def test_decoders_are_written_and_read(expected, folder, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("solved once more")
 
-    monkeypatch.setattr(nengo_dl.simulator.decoders._System, "_solve", never)
+    monkeypatch.setattr(nengo_dl.simulator.decoders.System, "solve", never)
     assert np.array_equal(weights(), expected)
 
 

@@ -197,9 +197,9 @@ def assert_same_models(model, expected):
 def solves(monkeypatch):
     """The list of solvers that have been called, one entry for each call."""
     called = []
-    factor = module._System._solve_by_factor
+    factor = module.System._solve_by_factor
     monkeypatch.setattr(
-        module._System,
+        module.System,
         "_solve_by_factor",
         lambda *args: called.append(args[1]) or factor(*args),
     )
@@ -400,7 +400,7 @@ def test_activities_are_given_back_after_the_last_connection(monkeypatch, solves
     gc.collect()
     net = chain_of(6)
     with nengo_dl.Simulator(net, progress_bar=False):
-        alive = [obj for obj in gc.get_objects() if isinstance(obj, module._System)]
+        alive = [obj for obj in gc.get_objects() if isinstance(obj, module.System)]
         assert not alive
     one = held[0]
     assert one > 100 * 20 * 8
