@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import nengo
@@ -13,6 +15,16 @@ import nengo_dl
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "scaling.rst"
 X = np.random.RandomState(0).uniform(-1, 1, (4, 2, 1))
+
+
+def twice(t, x):
+    return 2 * x
+
+
+def squashed(t, x):
+    import tensorflow as tf
+
+    return tf.tanh(x)
 
 
 def network(feature, **settings):
@@ -30,19 +42,50 @@ def network(feature, **settings):
             conn = nengo.Connection(ens, out, learning_rule_type=nengo.PES())
             nengo.Connection(out, conn.learning_rule)
         elif feature == "TensorNode":
-            import tensorflow as tf
-
-            out = nengo_dl.TensorNode(tf.tanh, shape_in=(1,), pass_time=False)
+            out = nengo_dl.TensorNode(squashed, shape_in=(1,))
             nengo.Connection(ens, out)
         elif feature == "Python functions":
-            node = nengo.Node(lambda t, x: 2 * x, size_in=1)
+            node = nengo.Node(twice, size_in=1)
             nengo.Connection(inp, node)
             nengo.Connection(node, ens)
         nengo.Probe(out, label="p")
     return net
 
 
-def trial(feature, column):
+def task(sim, value):
+    """What a run and, of a network with a layer, a training give."""
+    (probe,) = sim.network.all_probes
+    sim.run_steps(3, data={sim.network.all_nodes[0]: np.full((2, 3, 1), value)})
+    found = [sim.data[probe].copy()]
+    if isinstance(probe.target, nengo_dl.TensorNode):
+        sim.compile("adam", loss="mse")
+        found += [sim.fit(X, X, epochs=2, verbose=0).history["loss"]]
+        found += [sim.data[sim.network.all_ensembles[0]].bias]
+    return found
+
+
+def assert_same_elsewhere(sim, pool):
+    """A worker process gives what this process gives, to the bit."""
+    options = {"tasks": [0.1, 0.9], "on_error": "return"}
+    here, there = (
+        nengo_dl.run_many(sim, task, executor=executor, **options)
+        for executor in (lambda: ThreadPoolExecutor(1), pool)
+    )
+    for one, other in zip(here, there, strict=True):
+        assert isinstance(one, list), one
+        assert isinstance(other, list), other
+        assert all(map(np.array_equal, one, other))
+    assert not np.array_equal(here[0][0], here[1][0])
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """A worker process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def trial(feature, column, pool):
     """Whether they go together: "yes", or "error" if that says so."""
     executor = column if column in ("numpy", "native", "tensorflow") else None
     settings = {"jit": False} if executor is None else {"executor": executor}
@@ -53,6 +96,9 @@ def trial(feature, column):
             if executor is not None:
                 sim.run_steps(2)
                 assert np.isfinite(sim.data[sim.network.all_probes[0]]).all()
+                return "yes"
+            if column == "run_many":
+                assert_same_elsewhere(sim, pool)
                 return "yes"
             sim.compile("sgd", loss="mse")
             options = {"verbose": 0}
@@ -88,8 +134,8 @@ def table():
 
 
 @pytest.mark.parametrize(("feature", "column"), list(table()))
-def test_the_table_says_what_happens(feature, column):
+def test_the_table_says_what_happens(feature, column, pool):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = trial(feature, column)
+        found = trial(feature, column, pool)
     assert re.match(r"\w+", table()[feature, column])[0] == found
