@@ -69,6 +69,20 @@ class Counter(nengo.Process):
         return step
 
 
+class Sum(nengo.Process):
+    """Adds up its input, as Python."""
+
+    def make_state(self, shape_in, shape_out, dt, dtype=None):
+        return {"total": np.zeros(shape_out)}
+
+    def make_step(self, shape_in, shape_out, dt, rng, state):
+        def step(t, x):
+            state["total"] += x
+            return state["total"].copy()
+
+        return step
+
+
 def python_functions(feedback=True, several=False):
     """Python functions with input, in and out of feedback; Direct mode."""
     with nengo.Network(seed=5) as net:

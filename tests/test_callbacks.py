@@ -169,20 +169,6 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
         IsolateState(sim)  # does without
 
 
-class Memory(nengo.Process):
-    """Adds up its input, as Python."""
-
-    def make_state(self, shape_in, shape_out, dt, dtype=None):
-        return {"total": np.zeros(shape_out)}
-
-    def make_step(self, shape_in, shape_out, dt, rng, state):
-        def step(t, x):
-            state["total"] += x
-            return state["total"].copy()
-
-        return step
-
-
 def memory():
     """Something that counts its input for ever, in the graph and in a Python process."""
     with nengo.Network(seed=0) as net:
@@ -191,7 +177,7 @@ def memory():
         net.count = nengo.Node(size_in=1)
         nengo.Connection(net.inp, net.count, synapse=None)
         nengo.Connection(net.count, net.count, synapse=0)
-        net.python = nengo.Node(Memory(), size_in=1, size_out=1)
+        net.python = nengo.Node(networks.Sum(), size_in=1, size_out=1)
         nengo.Connection(net.count, net.python, synapse=0)
         net.p, net.q = nengo.Probe(net.count, label="p"), nengo.Probe(net.python)
         ens = nengo.Ensemble(5, 1)  # something to train

@@ -16,6 +16,7 @@ from nengo.exceptions import ValidationError
 import nengo_dl
 from nengo_dl.callbacks import Resume
 from nengo_dl.training.resuming import Folder
+from tests.networks import Sum
 
 ROOT = Path(__file__).parent.parent.parent
 EPOCHS = 4
@@ -192,20 +193,6 @@ def counting():
         nengo.Connection(total, out, synapse=None)
         net.p = nengo.Probe(out, label="p")
     return net
-
-
-class Sum(nengo.Process):
-    """Adds up its input, as Python."""
-
-    def make_state(self, shape_in, shape_out, dt, dtype=None):
-        return {"total": np.zeros(shape_out)}
-
-    def make_step(self, shape_in, shape_out, dt, rng, state):
-        def step(t, x):
-            state["total"] += x
-            return state["total"].copy()
-
-        return step
 
 
 @pytest.mark.parametrize("stateful", (False, True))
