@@ -146,6 +146,17 @@ class Replicas:
 
         return tf.function(lambda: self.sum(own), autograph=False)().numpy()
 
+    def bytes_of_first(self, data: bytes, length: int) -> bytes:
+        """The bytes of the first process, of which all know how many there are."""
+        if self.processes == 1 or not length:
+            return data[:length]
+        words = np.zeros(-(-length // 8), np.int64)
+        if self.chief:
+            words.view(np.uint8)[:length] = np.frombuffer(data, np.uint8)
+        variable = tf.Variable(words)
+        self.agree([variable])
+        return variable.numpy().tobytes()[:length]
+
     # steps ------------------------------------------------------------------------
 
     def whole(self, value: Any, loss: Any) -> Any:
@@ -418,6 +429,11 @@ class Preparation:
         signed = np.array([n % 2**64 for n in numbers], np.uint64).view(np.int64)
         found = self._exchange([int(n) for n in signed])[0].copy()
         return [int(n) for n in found.view(np.uint64)[: len(numbers)]]
+
+    def first_bytes(self, data: bytes) -> bytes:
+        """The bytes of the first process."""
+        (length,) = self.first([len(data)])
+        return self.replicas.bytes_of_first(data, length)
 
     def compare(self, what: Mapping[str, Any]) -> None:
         """Check that all processes were given the same; ``what``: things by name.

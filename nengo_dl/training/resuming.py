@@ -5,7 +5,6 @@ Imported when it is first needed, because importing Keras takes seconds.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -26,6 +25,13 @@ from nengo_dl.runtime.python_state import (
     python_state,
     random_numbers,
     restore_python_state,
+)
+from nengo_dl.training.counters import (
+    count_on,
+    counted,
+    from_bytes,
+    listed,
+    to_bytes,
 )
 from nengo_dl.training.data import is_stream
 from nengo_dl.training.streams import kind_of
@@ -332,8 +338,9 @@ class Resume(keras.callbacks.Callback):
     each epoch (without ``shuffle``, or shuffled once), a generator what it gave before; a
     ``keras.utils.PyDataset`` goes with ``shuffle=False``.
 
-    ``EarlyStopping`` and ``ReduceLROnPlateau`` count in places of their own, and begin to
-    count anew.
+    ``EarlyStopping``, ``ReduceLROnPlateau`` and ``ModelCheckpoint`` go on with what they
+    have counted, and with the best that they have seen. What other callbacks keep in
+    attributes of their own begins anew.
 
     Examples
     --------
@@ -379,6 +386,8 @@ class Resume(keras.callbacks.Callback):
         self._saved: Any = None
         self._training: Any = None
         self._position: Any = None  # of the first process, in the others
+        self._counted: Any = {}  # by other callbacks
+        self._callbacks: Any = []
         self._passed = 0  # batches of the first epoch that were trained on before
         self.active = True  # whether this process reads and writes
         self.history: dict[str, list[float]] = {}
@@ -397,6 +406,8 @@ class Resume(keras.callbacks.Callback):
         self._forget()
         self.active = active
         self._saved = self._files.read() if active else None
+        if self._saved is not None:
+            self._counted = self._saved[0].get("counted", {})
 
     @property
     def all_batches(self) -> int:
@@ -404,15 +415,23 @@ class Resume(keras.callbacks.Callback):
         position = self.position
         return 0 if position is None else position[2] - position[1]
 
-    def follow(self, position: tuple[int, ...]) -> None:
+    @property
+    def counted(self) -> bytes:
+        """What other callbacks had counted, to be sent to other processes."""
+        return to_bytes(self._counted) if self._counted else b""
+
+    def follow(self, position: tuple[int, ...], counted: bytes) -> None:
         """Begin where the first process does.
 
         Parameters
         ----------
         position : tuple of int
             Its `position`.
+        counted : bytes
+            Its `counted`.
         """
         self._position = position
+        self._counted = from_bytes(counted) if counted else {}
 
     @property
     def position(self) -> tuple[int, int, int, int] | None:
@@ -438,6 +457,7 @@ class Resume(keras.callbacks.Callback):
             If the file is of another training.
         """
         self._training = training
+        self._callbacks = listed(arguments.get("callbacks"))
         executions = getattr(training.model, "steps_per_execution", 1)
         if self.every != "epoch" and executions > 1:
             raise ValidationError(
@@ -507,6 +527,7 @@ class Resume(keras.callbacks.Callback):
                 attr="Resume",
             )
         self._wrote = None
+        count_on(self._callbacks, self._counted)
         if self._saved is not None:
             self._training.go_on(self._saved[0])
 
@@ -544,6 +565,7 @@ class Resume(keras.callbacks.Callback):
         if self._wrote is not None:
             self._write(self._epoch, 0)
         self._training = self._saved = None
+        self._callbacks = []
 
     def _write(self, epoch: int, batch: int) -> None:
         stopped = bool(self.model.stop_training)
@@ -553,6 +575,7 @@ class Resume(keras.callbacks.Callback):
         data |= {"version": VERSION, "epoch": epoch, "batch": batch, "stopped": stopped}
         data |= {"all batches": self._all_batches}
         data |= {"history": self.history, "epochs": self.epochs}
+        data["counted"] = counted(self._callbacks)
         data["metrics"] = [v.numpy() for v in self._training.metrics] if batch else []
         self._files.write(data, arrays)
         self._wrote = epoch, batch
@@ -571,10 +594,7 @@ def _as_plain(value: Any) -> Any:
 
 def resume_among(callbacks: Any) -> Resume | None:
     """The callback among those of a call; an error if there are several."""
-    given = callbacks
-    with contextlib.suppress(AttributeError):
-        given = callbacks.callbacks  # of a list that Keras made
-    found = [c for c in keras.tree.flatten(given or []) if isinstance(c, Resume)]
+    found = [c for c in listed(callbacks) if isinstance(c, Resume)]
     if len(found) > 1:
         raise ValidationError(
             f"expected one callbacks.Resume, got {len(found)}", attr="Simulator.fit"

@@ -119,7 +119,8 @@ class SharedCall(Call):
         told = [live.seed, live.epochs, position is not None, *(position or [0] * 4)]
         live.seed, live.epochs, goes_on, *position = self._preparation.first(told)
         if resume is not None and goes_on:
-            resume.follow(tuple(position))
+            counted = self._preparation.first_bytes(resume.counted)
+            resume.follow(tuple(position), counted)
 
     def agree(self, data: Any, order: Order | None, arguments: dict[str, Any]) -> None:
         """All processes run the same; raises `SimulationError` if they do not."""

@@ -17,6 +17,11 @@ X = np.random.RandomState(0).uniform(-1, 1, (9, 3, 1))
 Y = X**2
 
 
+def shifted(t, x):
+    """A Python function, which each process calls for its own items."""
+    return x + 0.1
+
+
 def network(seed):
     """Each process has other values at first."""
     import nengo
@@ -27,13 +32,22 @@ def network(seed):
         nengo_dl.configure_settings(dtype="float64", jit=False)
         inp = nengo.Node([0.0], label="inp")
         ens = nengo.Ensemble(6, 1, neuron_type=nengo.LIFRate())
-        nengo.Connection(inp, ens, synapse=None)
+        node = nengo.Node(shifted, size_in=1)
+        nengo.Connection(inp, node, synapse=None)
+        nengo.Connection(node, ens, synapse=None)
         nengo.Connection(ens, ens, synapse=0.01)
         nengo.Probe(ens, synapse=0.005, label="p")
     return net
 
 
-def train(number, strategy, callbacks=(), x=X, epochs=3):
+def stop():
+    """Ends a training after three epochs, since none is so much better than the first."""
+    import keras
+
+    return keras.callbacks.EarlyStopping(monitor="loss", min_delta=10.0, patience=2)
+
+
+def train(number, strategy, callbacks=(), x=X, epochs=4):
     """(history, weights) of one training, in the first process or in another one."""
     import keras
 
@@ -43,7 +57,7 @@ def train(number, strategy, callbacks=(), x=X, epochs=3):
     about = {"minibatch_size": 2 if strategy else 4, "seed": 1 + number}
     with nengo_dl.Simulator(network(number), progress_bar=False, **about) as sim:
         sim.compile(keras.optimizers.Adam(1e-3), loss="mse")
-        options = {"callbacks": list(callbacks), "epochs": epochs, "verbose": 0}
+        options = {"callbacks": [stop(), *callbacks], "epochs": epochs, "verbose": 0}
         history = sim.fit(x, Y, strategy=strategy, **options).history
         return history, [v.numpy().tolist() for v in sim.keras_model.weights]
 
@@ -61,15 +75,15 @@ def main(number, ports, folder):
     from nengo_dl.callbacks import Resume
 
     class Stop(keras.callbacks.Callback):
-        def __init__(self, kill=False):
+        def __init__(self, at, kill=False):
             super().__init__()
-            self.kill = kill
+            self.at, self.kill = at, kill
 
         def on_epoch_begin(self, epoch, logs=None):
             self.epoch = epoch
 
         def on_train_batch_end(self, batch, logs=None):
-            if (self.epoch, batch) != (1, 1):
+            if (self.epoch, batch) != (self.at, 1):
                 return
             if self.kill:
                 note("killed", time.time())
@@ -91,9 +105,9 @@ def main(number, ports, folder):
     written = Path(folder) / f"own-{number}"
     written.mkdir()
     both = [Resume(written / "resume", every=1), keras.callbacks.CSVLogger(written / "c")]
-    note("stopped", message(callbacks=[*both, Stop()]))
+    note("stopped", message(callbacks=[*both, Stop(2)]))
     note("whole", train(number, strategy, both))
-    note("lost", message(callbacks=[Stop(kill=True)] if number else []))
+    note("lost", message(callbacks=[Stop(1, kill=True)] if number else []))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,29 @@ def test_a_training_that_was_stopped_has_come_to_its_end(tmp_path):
     assert_same(train(tmp_path, seed=7, make=plain), first)
 
 
+def watchers():
+    """Callbacks that count: nothing is better than the first epoch, by so much."""
+    about = {"monitor": "loss", "min_delta": 10.0}
+    best = {"restore_best_weights": True}
+    return [
+        keras.callbacks.ReduceLROnPlateau(patience=1, cooldown=1, factor=0.5, **about),
+        keras.callbacks.EarlyStopping(patience=4, **best, **about),
+        keras.callbacks.EarlyStopping(patience=9, **about),
+    ]
+
+
+def test_callbacks_go_on_counting(tmp_path):
+    options = {"make": plain, "epochs": 8, "optimizer": "sgd"}
+    expected = train(None, watchers(), **options)
+    assert expected[1] == [0, 1, 2, 3, 4]
+    for epoch, batch in ((2, 1), (4, 0)):
+        with pytest.raises(Interrupted):
+            train(tmp_path, [*watchers(), Stop(epoch, batch)], every=1, **options)
+    assert_same(train(tmp_path, watchers(), every=1, **options), expected)
+    after = train(tmp_path, watchers(), every=1, **options)  # it has come to its end
+    assert_same(after, expected)
+
+
 def counting():
     """A network that learns online, and counts its steps as Python."""
     with nengo.Network(seed=0) as net:
