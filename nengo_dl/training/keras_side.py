@@ -15,7 +15,9 @@ import tensorflow as tf
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import warn
+from nengo_dl.runtime.tensorflow.batch_first import on_accelerator
 from nengo_dl.runtime.tensorflow.python_calls import original_errors
+from nengo_dl.runtime.tensorflow.spiking_products import allowed
 from nengo_dl.runtime.tensorflow.switches import deterministic
 from nengo_dl.training.advice import warn_before_training, warn_of_memory
 from nengo_dl.training.inputs import N_STEPS
@@ -229,6 +231,12 @@ class KerasSide:
         if jit != model.jit_training:
             model.jit_training, model.train_function = jit, None
 
+    def _may_call_machine_code(self, training: bool) -> bool:
+        """Whether operations of ours may be in the programs: not in those of XLA."""
+        compiled = self.jit is True or (training and self.model.jit_training)
+        shared = self.replica_count > 1
+        return not (compiled or shared or on_accelerator(self.program.device))
+
     def feed(self, names: Iterable[str]) -> None:
         """Say which nodes are given data in the next calls; see `Program.fed_among`.
 
@@ -384,6 +392,7 @@ class KerasSide:
             stack.enter_context(original_errors())
             stack.enter_context(without_warnings_of_retracing())
             stack.enter_context(self.form(spiking))
+            stack.enter_context(allowed(self._may_call_machine_code(training)))
             variant = self.layer.variant(training, losses)
             others = [self.layer.variant(False)] if training and tests else []
             for each in [variant, *others]:

@@ -31,6 +31,7 @@ from nengo_dl.runtime.tensorflow.loop import (
 )
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
+from nengo_dl.runtime.tensorflow.spiking_products import times
 from nengo_dl.runtime.tensorflow.switches import may_compile
 from nengo_dl.runtime.tensorflow.variables import Started, StartingValues
 
@@ -195,7 +196,7 @@ class TrainedLink:
         weights : list of tensor
         """
         rows = given[0] if len(given) == 1 else tf.concat([like[:, :0], *given], 1)
-        xp = BatchFirstNamespace(self.around)
+        xp = BatchFirstNamespace(self.around, times)
         return self.stages.columns(xp, BatchFirst(rows), BatchFirst(like), weights)
 
     def run(

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.runtime import program
+from nengo_dl.runtime.native import spiking_rows
+from nengo_dl.runtime.native.compile import available
+from nengo_dl.runtime.tensorflow import spiking_products
 from nengo_dl.training import advice
 
 STEPS, BATCH = 4, 3
@@ -187,3 +190,33 @@ def test_a_chain_computes_what_one_loop_does(name, monkeypatch, allclose):
         assert one.shape == other.shape
         assert allclose(one, other, rtol=1e-9, atol=1e-11)
     assert max(np.abs(g).max() for g in cut) > 0
+
+
+@pytest.mark.skipif(available() is not None, reason="no machine code here")
+def test_products_from_the_neurons_that_spiked(monkeypatch, allclose):
+    called = []
+
+    def noting(*args, plain=spiking_rows.gradient):
+        called.append(args[0].shape)
+        return plain(*args)
+
+    def trained(**costs):
+        for name, value in costs.items():
+            monkeypatch.setattr(spiking_products, name, value)
+        spiking_products._program.cache_clear()
+        net = populations()
+        with nengo_dl.Simulator(net, minibatch_size=BATCH) as sim:
+            data = np.random.RandomState(1).uniform(size=(BATCH, STEPS, 24))
+            y = np.ones((BATCH, STEPS, 2))
+            sim.compile(keras.optimizers.SGD(0.1), loss={net.p: "mse"})
+            history = sim.fit(data, {net.p: y}, epochs=2, verbose=0)
+            return [history.history["loss"], *sim.keras_model.get_weights()]
+
+    monkeypatch.setattr(spiking_rows, "gradient", noting)
+    dense = trained()
+    assert not called
+    few = trained(LEAST_PRODUCT=1, MOST_SPIKES=1.0)
+    spiking_products._program.cache_clear()
+    assert {shape[0] for shape in called} == {BATCH * STEPS}
+    for a, b in zip(few, dense, strict=True):
+        assert allclose(a, b, atol=1e-12)

@@ -30,6 +30,7 @@ from nengo_dl.runtime.tensorflow.costs import ARRANGED, REPEATS, SMALL_BATCH
 from nengo_dl.runtime.tensorflow.gather import gather, regular
 from nengo_dl.runtime.tensorflow.loop import Programs
 from nengo_dl.runtime.tensorflow.namespace import Measure, TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.spiking_products import dense, times
 
 
 class BatchFirst:
@@ -195,6 +196,8 @@ class BatchFirstNamespace:
     ----------
     xp : TensorFlowNamespace
         The namespace below.
+    product : callable, optional
+        The product ``x @ a.T`` of rows with one matrix.
 
     Examples
     --------
@@ -204,8 +207,10 @@ class BatchFirstNamespace:
     (TensorShape([3, 2]), TensorShape([2, 3]))
     """
 
-    def __init__(self, xp: TensorFlowNamespace) -> None:
-        self.xp = xp
+    def __init__(
+        self, xp: TensorFlowNamespace, product: Callable[[Any, Any], Any] = dense
+    ) -> None:
+        self.xp, self.product = xp, product
         self.dtype, self.eps, self.fast = xp.dtype, xp.eps, xp.fast
         self.float, self.zeros = xp.float, xp.zeros
 
@@ -305,10 +310,9 @@ class BatchFirstNamespace:
             return a * b if len(shape) == len(b.shape) else self.xp.matmul(a, b.plain())
         a = self.xp.constant(a)
         if len(shape) == 2 and b.value.shape.rank == 2:
-            return BatchFirst(tf.matmul(b.value, a, transpose_b=True))
+            return BatchFirst(self.product(b.value, a))
         if len(shape) == 3 and b.value.shape.rank == 3 and shape[0] == b.shape[0] == 1:
-            y = tf.matmul(b.value[:, 0], a[0], transpose_b=True)
-            return BatchFirst(y[:, None])
+            return BatchFirst(self.product(b.value[:, 0], a[0])[:, None])
         return self.xp.matmul(a, b.plain())
 
     def matvec(self, a: Any, x: Any) -> Any:
@@ -484,7 +488,7 @@ class Trajectories(SequenceStages):
         return sequence[..., :0]
 
     def _namespace(self, xp: Any) -> Any:
-        return BatchFirstNamespace(xp)
+        return BatchFirstNamespace(xp, times)
 
     def _side_by_side(self, xp, sequence):
         return BatchFirst(tf.reshape(sequence, (-1, sequence.shape[2])))
