@@ -59,7 +59,7 @@ def process(simulator: str, steps: int, cache: str) -> tuple[float, float]:
 
 
 def process_row(steps: int, repeats: int) -> Row:
-    """Both simulators in turn, a process each, after one that fills the cache.
+    """Figures of core and ours in turn, a process each, after one that fills the cache.
 
     ``steps``: of the run. ``repeats``: rounds.
     """

@@ -682,6 +682,11 @@ class Callback:
         to them.
     draws : bool
         `draw` computes many steps at once, without running code of a user.
+    may_run_at_once : bool
+        `at_once` is worth a try: nothing but numbers that its function names decides what
+        that returns.
+    pays_at_once : bool
+        Calls take longer than that does.
     of_tensors : bool
         The state is in variables of TensorFlow.
     states : sequence of dict
@@ -697,6 +702,8 @@ class Callback:
     goes_on = True
     writes_first = False
     draws: Any = False
+    may_run_at_once = False
+    pays_at_once = False
     of_tensors = False
     states: Any = ()
     random_variables: Sequence = ()
@@ -721,6 +728,10 @@ class Callback:
         raise NotImplementedError(
             f"{type(self).__name__}.draw is missing: what draws must compute many steps"
         )
+
+    def at_once(self, times: Sequence[float]) -> np.ndarray | None:
+        """All of these steps, ``(len(times), size)``; None if it has to be called."""
+        return None
 
     def reseed(self, seed: int, number: int) -> None:
         """Draw random numbers of a seed; ``number`` tells callbacks apart."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ from nengo_dl.compiler.costs import FEW_COLUMNS
 from nengo_dl.compiler.exact_callbacks import COUNT, from_digits, to_digits
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
+from nengo_dl.kernels.at_once import alike, at_once, may_be, pays
 from nengo_dl.kernels.callbacks import Callback, CapturedState, reachable
 from nengo_dl.notices import label_of, warn
 
@@ -91,19 +91,8 @@ def item_generators(first: np.random.RandomState, count: int) -> list:
 
 
 #: functions of NumPy that give an array what they give each of its numbers, where
-#: `_alike` finds that so
+#: `nengo_dl.kernels.at_once.alike` finds that so
 OF_ARRAYS = (np.sin, np.cos)
-
-
-@cache
-def _alike(function: np.ufunc) -> bool:
-    """Whether a function gives many numbers at once what it gives them one by one.
-
-    To the last bit, that is: some processors have instructions for several numbers, and
-    NumPy has other code for them.
-    """
-    times = np.arange(1, 2000) * 0.001234
-    return np.array_equal(function(times), [function(t) for t in times.tolist()])
 
 
 def _ignoring_time(function):
@@ -425,11 +414,25 @@ class PythonFunction(HostFunction):
     def draws(self) -> bool:
         """Whether it is a function of NumPy that may be given many times at once."""
         known = any(self.function is function for function in OF_ARRAYS)
-        return known and self._timed and self.size == 1 and _alike(self.function)
+        return known and self._timed and self.size == 1 and alike(self.function)
 
     def draw(self, times: Sequence[float]) -> np.ndarray:
         """The next steps, ``(len(times), 1, 1)``; only if `draws`."""
         return self.function(np.asarray(times)).reshape(-1, 1, 1)
+
+    @property
+    def may_run_at_once(self) -> bool:
+        """See `Callback`."""
+        return self._timed and self.size > 0 and may_be(self.function)
+
+    @property
+    def pays_at_once(self) -> bool:
+        """See `Callback`."""
+        return self.may_run_at_once and pays(self.function)
+
+    def at_once(self, times: Sequence[float]) -> np.ndarray | None:
+        """See `Callback`."""
+        return at_once(self.function, times, self.size)
 
     @property
     def why(self) -> str:

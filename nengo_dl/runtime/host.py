@@ -18,6 +18,7 @@ from nengo.utils.numpy import maxint
 from nengo_dl.compiler.exact_callbacks import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
+from nengo_dl.kernels.at_once import LEAST_STEPS
 from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.functions import HostFunction, warn_of_hidden_state
 from nengo_dl.notices import ADDRESS, label_of, of_package, warn
@@ -323,7 +324,7 @@ class InputFeed:
         """
         together = [column for column in active if not column.draws]
         done, failure = len(times), None
-        if together:
+        if together and not self._at_once(together, times, out):
             done, failure = self._step_by_step(together, times, out)
         for column in active:
             if column.draws:
@@ -331,6 +332,28 @@ class InputFeed:
                 column.put(out[:done], values.transpose(0, 2, 1))
         if failure is not None:
             raise InputsInterrupted(out[:done], failure)
+
+    def _at_once(self, active, times, out) -> bool:
+        """Compute functions of time for all steps, see `nengo_dl.kernels.at_once`.
+
+        All of them or none: one that has to be called may change what others look at.
+        """
+        if len(times) < LEAST_STEPS or not any(c.host.pays_at_once for c in active):
+            return False
+        if not all(column.host.may_run_at_once for column in active):
+            return False
+        found = []
+        for column in active:
+            values = column.host.at_once(times)
+            if values is None:
+                return False
+            with np.errstate(over="ignore"):
+                if not np.isfinite(values.astype(self.dtype, copy=False)).all():
+                    return False
+            found.append(values[:, :, None])
+        for column, values in zip(active, found, strict=True):
+            column.put(out, values)
+        return True
 
     def _step_by_step(self, active, times, out):
         """Rows of functions that have to be called in turn.

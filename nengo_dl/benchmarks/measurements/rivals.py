@@ -1,4 +1,4 @@
-"""The same web of spiking neurons in simulators that were made for spikes."""
+"""Brian2 and NEST beside ours, on webs of neurons that give one another spikes."""
 
 from __future__ import annotations
 
