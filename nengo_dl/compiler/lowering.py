@@ -406,10 +406,6 @@ class Lowering:
         writes = [s for op in self.order for s in (*op.sets, *op.incs)]
         return sum(s.base is signal.base and s.may_share_memory(signal) for s in writes)
 
-    def is_written(self, signal: Signal) -> bool:
-        """Whether someone outside gives the signal other values between two steps."""
-        return signal.base in self.options.written
-
     def joined(self, signal: Signal) -> str | None:
         """How the items of a batch change a signal that they have in common.
 

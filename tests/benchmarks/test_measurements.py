@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 from nengo.exceptions import ValidationError
 
-from nengo_dl.benchmarks import processes
+import nengo_dl
+from nengo_dl.benchmarks import networks, processes
 from nengo_dl.benchmarks.measurements import (
     batch,
     big,
@@ -18,6 +19,7 @@ from nengo_dl.benchmarks.measurements import (
     rivals,
     sampled,
     scale,
+    stdp,
     step,
 )
 from nengo_dl.benchmarks.networks.learning import pes
@@ -30,7 +32,18 @@ from tests.runtime.native_code import pytestmark_native
 @pytest.fixture(autouse=True)
 def tiny_case(monkeypatch):
     tiny.add_tiny(monkeypatch)
-    for module in (batch, big, first, gpu, long, python_functions, sampled, scale, step):
+    for module in (
+        batch,
+        big,
+        first,
+        gpu,
+        long,
+        python_functions,
+        sampled,
+        scale,
+        stdp,
+        step,
+    ):
         monkeypatch.setattr(module, "warm_up", lambda *args, **kwargs: 0.0)
 
 
@@ -237,6 +250,33 @@ def test_batch():
     assert [row["limit"] for row in rows] == [2, pytest.approx(1 / 3)]
     assert all(row["ours"] > 0 and row["theirs"] > 0 and row["us"] > 0 for row in rows)
     assert rows[0]["us"] == pytest.approx(rows[0]["ours"] * 20 * 3 / 1e3)
+
+
+@pytestmark_native
+def test_stdp(monkeypatch):
+    monkeypatch.setitem(stdp.TIERS, "tensorflow", {"jit": False})  # it takes seconds
+    rows = list(stdp.measure_stdp(40, 3, items=2, steps=10, repeats=2))
+    assert [(row["case"].split(", ")[2:], row["limit"]) for row in rows] == [
+        (["native", "items: 1"], stdp.LIMITS["native", 1]),
+        (["tensorflow", "items: 1"], None),
+        (["native", "items: 2"], None),
+        (["tensorflow", "items: 2"], None),
+    ]
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in rows)
+
+
+def test_learning_from_spikes_changes_weights(rng):
+    """At the rates that the measurement speaks of."""
+    net = networks.stdp(200, 10)
+    with net:
+        spikes = [nengo.Probe(ens.neurons) for ens in net.ensembles]
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        before = sim.data[net.learned].weights
+        sim.run_steps(400)
+        assert np.abs(sim.data[net.learned].weights - before).max() > 1e-5
+        rates = [sim.data[probe].mean() for probe in spikes]
+    assert 40 < rates[0] < 60 and 2 < rates[1] < 60
+    assert networks.stdp(20, 2, learns=False).learned.learning_rule_type is None
 
 
 def test_learning_with_matrices_is_what_core_computes(allclose):

@@ -100,77 +100,90 @@ class STDPDelta(Change):
         """What belongs to a neuron is computed before anything of the matrix's size."""
         w = matrices(xp, p, weights)
         gain = xp.reshape(gate * p.learning_rate, (p.groups, 1, -1))
-        lowered = self.by_pre(xp, p, w, gain, pre, post_trace)
-        found = w
-        if p.causal and lowered is not None:
-            lowered = _bounded(xp, p, lowered, w)
-            found = w + lowered
-        change = self.by_post(xp, p, found, gain, post, pre_trace)
+        before = self.by_pre(xp, p, gain, pre, post_trace)
+        behind = self.by_post(xp, p, gain, post, pre_trace)
+        found, lowered = w, None
+        if before is not None:
+            lowered = self.lowered(xp, p, w, *before)
+            if p.causal:
+                lowered = _bounded(xp, p, lowered, w)
+                found = w + lowered
+        change = self.raised(xp, p, found, *behind)
         change = change if lowered is None else change + lowered
         change = _bounded(xp, p, change, w)
-        if p.alone:
-            change = self.seldom(xp, p, change, gain, pre, post)
+        if p.alone:  # nothing changes but where there was a spike, if the gate is open
+            causes = [columns(xp, p, behind[0])]
+            causes += [] if before is None else [rows(xp, p, before[0])]
+            change = xp.zero_unless(change, *causes)
         return (flat(xp, p, change),)
-
-    def seldom(
-        self,
-        xp: ArrayNamespace,
-        p: Params,
-        change: Array,
-        gain: Array,
-        pre: Array,
-        post: Array,
-    ) -> Array:
-        """Say that nothing changes but where there was a spike; the gate may be shut."""
-        causes = [columns(xp, p, xp.reshape(post, (p.groups, p.shape[0], -1)) * gain)]
-        if p.a_minus or p.a_pre:
-            spikes = xp.reshape(pre, (p.groups, p.shape[1], -1)) * gain
-            causes.append(rows(xp, p, spikes))
-        return xp.zero_unless(change, *causes)
 
     def by_pre(
         self,
         xp: ArrayNamespace,
         p: Params,
-        w: Array,
         gain: Array | float,
         pre: Array,
         post_trace: Array,
-    ) -> Array | None:
-        """What spikes before the connection ask for; None if nothing ever."""
+    ) -> tuple[Array, Array, Array | None] | None:
+        """What spikes before the connection ask for, neuron by neuron.
+
+        The spikes; what they are multiplied with; and how much they raise all weights by
+        themselves. None if they never ask for anything.
+        """
         if p.a_minus == 0 and p.a_pre == 0:
             return None
         up, down = max(p.a_pre, 0.0), min(p.a_pre, 0.0)
         if up and not (p.mu_plus or p.mu_minus):
             up, down = 0.0, up  # nothing depends on the weight
         spikes = xp.reshape(pre, (p.groups, p.shape[1], -1)) * gain
-        change = self.outer(xp, p, down - post_trace * p.a_minus, spikes)
-        change = self.shrinking(xp, p, w, change)
-        if not up:
+        raising = self.joined(xp, spikes * up) if up else None
+        return spikes, down - post_trace * p.a_minus, raising
+
+    def lowered(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        w: Array,
+        spikes: Array,
+        trace: Array,
+        raising: Array | None,
+    ) -> Array:
+        """The change that `by_pre` leads to."""
+        change = self.shrinking(xp, p, w, self.outer(xp, p, trace, spikes))
+        if raising is None:
             return change
-        grown = rows(xp, p, self.joined(xp, spikes * up))
-        return change + self.growing(xp, p, w, grown)
+        return change + self.growing(xp, p, w, rows(xp, p, raising))
 
     def by_post(
         self,
         xp: ArrayNamespace,
         p: Params,
-        w: Array,
         gain: Array | float,
         post: Array,
         pre_trace: Array,
-    ) -> Array:
-        """What spikes behind the connection ask for."""
+    ) -> tuple[Array, Array, Array | None]:
+        """The same of spikes behind the connection, which may lower all weights."""
         up, down = max(p.a_post, 0.0), min(p.a_post, 0.0)
         if down and not (p.mu_plus or p.mu_minus):
             up, down = down, 0.0  # nothing depends on the weight
         spikes = xp.reshape(post, (p.groups, p.shape[0], -1)) * gain
-        change = self.outer(xp, p, spikes, pre_trace * p.a_plus + up)
-        change = self.growing(xp, p, w, change)
-        if not down:
+        lowering = self.joined(xp, spikes * down) if down else None
+        return spikes, pre_trace * p.a_plus + up, lowering
+
+    def raised(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        w: Array,
+        spikes: Array,
+        trace: Array,
+        lowering: Array | None,
+    ) -> Array:
+        """The change that `by_post` leads to."""
+        change = self.growing(xp, p, w, self.outer(xp, p, spikes, trace))
+        if lowering is None:
             return change
-        lowered = columns(xp, p, self.joined(xp, spikes * down))
-        return change + self.shrinking(xp, p, w, lowered)
+        return change + self.shrinking(xp, p, w, columns(xp, p, lowering))
 
     def growing(self, xp: ArrayNamespace, p: Params, w: Array, change: Array) -> Array:
         """A change, the smaller the nearer the upper bound is."""
@@ -233,10 +246,10 @@ class Eligibility(STDPDelta):
     ) -> tuple[Array, ...]:
         """One time step; matrices are flattened row by row."""
         w, gain = matrices(xp, p, weights), p.learning_rate
-        change = self.by_post(xp, p, w, gain, post, pre_trace)
-        lowered = self.by_pre(xp, p, w, gain, pre, post_trace)
-        if lowered is not None:
-            change = change + lowered
+        before = self.by_pre(xp, p, gain, pre, post_trace)
+        change = self.raised(xp, p, w, *self.by_post(xp, p, gain, post, pre_trace))
+        if before is not None:
+            change = change + self.lowered(xp, p, w, *before)
         return (eligibility * p.keep + flat(xp, p, change),)
 
 
@@ -363,7 +376,7 @@ def _bounds(op, low):
         "w_min": float(rule.w_min),
         "w_max": float(rule.w_max),
         "causal": rule.coincident == "causal",
-        "alone": low.changes(op.weights) == 1 and not low.is_written(op.weights),
+        "alone": low.changes(op.weights) == 1,
     }
 
 
