@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
 from nengo.exceptions import ValidationError
 from nengo.learning_rules import LearningRuleType
 from nengo.params import EnumParam, NumberParam
@@ -36,9 +37,18 @@ TRIPLET_FITS = {
 }
 
 
+class Quantity(NumberParam):
+    """A number that is none of the numbers that are not any (NaN)."""
+
+    def coerce(self, instance: Any, num: Any) -> Any:
+        if isinstance(num, float | np.floating) and math.isnan(num):
+            raise ValidationError("Must be a number; got nan", self.name, instance)
+        return super().coerce(instance, num)
+
+
 def _positive(name):
     """A parameter in seconds."""
-    return NumberParam(name, low=0, low_open=True, readonly=True)
+    return Quantity(name, low=0, low_open=True, readonly=True)
 
 
 class BoundedRule(LearningRuleType):
@@ -58,8 +68,8 @@ class BoundedRule(LearningRuleType):
 
     modifies = "weights"
 
-    w_min = NumberParam("w_min", readonly=True)
-    w_max = NumberParam("w_max", readonly=True)
+    w_min = Quantity("w_min", readonly=True)
+    w_max = Quantity("w_max", readonly=True)
     pairing = EnumParam("pairing", values=PAIRINGS, readonly=True)
     coincident = EnumParam("coincident", values=COINCIDENCES, readonly=True)
 
@@ -201,15 +211,15 @@ class STDP(BoundedRule):
 
     probeable = ("delta", "pre_trace", "post_trace")
 
-    learning_rate = NumberParam("learning_rate", low=0, readonly=True, default=1e-2)
-    a_plus = NumberParam("a_plus", readonly=True)
-    a_minus = NumberParam("a_minus", readonly=True)
+    learning_rate = Quantity("learning_rate", low=0, readonly=True, default=1e-2)
+    a_plus = Quantity("a_plus", readonly=True)
+    a_minus = Quantity("a_minus", readonly=True)
     tau_plus = _positive("tau_plus")
     tau_minus = _positive("tau_minus")
-    a_pre = NumberParam("a_pre", readonly=True)
-    a_post = NumberParam("a_post", readonly=True)
-    mu_plus = NumberParam("mu_plus", low=0, readonly=True)
-    mu_minus = NumberParam("mu_minus", low=0, readonly=True)
+    a_pre = Quantity("a_pre", readonly=True)
+    a_post = Quantity("a_post", readonly=True)
+    mu_plus = Quantity("mu_plus", low=0, readonly=True)
+    mu_minus = Quantity("mu_minus", low=0, readonly=True)
 
     def __init__(
         self,
@@ -535,11 +545,11 @@ class TripletSTDP(BoundedRule):
         "slow_post_trace",
     )
 
-    learning_rate = NumberParam("learning_rate", low=0, readonly=True, default=1.0)
-    a2_plus = NumberParam("a2_plus", readonly=True)
-    a3_plus = NumberParam("a3_plus", readonly=True)
-    a2_minus = NumberParam("a2_minus", readonly=True)
-    a3_minus = NumberParam("a3_minus", readonly=True)
+    learning_rate = Quantity("learning_rate", low=0, readonly=True, default=1.0)
+    a2_plus = Quantity("a2_plus", readonly=True)
+    a3_plus = Quantity("a3_plus", readonly=True)
+    a2_minus = Quantity("a2_minus", readonly=True)
+    a3_minus = Quantity("a3_minus", readonly=True)
     tau_plus = _positive("tau_plus")
     tau_x = _positive("tau_x")
     tau_minus = _positive("tau_minus")
@@ -652,8 +662,8 @@ class Normalize(LearningRuleType):
     modifies = "weights"
     probeable = ("delta",)
 
-    total = NumberParam("total", low=0, low_open=True, readonly=True)
-    every = NumberParam("every", low=0, low_open=True, optional=True, readonly=True)
+    total = Quantity("total", low=0, low_open=True, readonly=True)
+    every = Quantity("every", low=0, low_open=True, optional=True, readonly=True)
     axis = EnumParam("axis", values=("pre", "post"), readonly=True)
 
     def __init__(

@@ -334,13 +334,24 @@ def refuse_transforms(network: Any) -> None:
         rules = rules.values() if isinstance(rules, dict) else rules
         for rule in rules if np.iterable(rules) else [rules]:
             ours = isinstance(rule, BoundedRule | Normalize)
-            if ours and not isinstance(conn.transform, Dense | NoTransform):
+            found = _no_matrix(conn.transform) if ours else None
+            if found is not None:
                 raise BuildError(
                     f"{label_of(conn)}: {type(rule).__name__} changes matrices of "
-                    f"weights; found a transform of the type "
-                    f"{type(conn.transform).__name__}. Give the weights as an array or "
-                    "a distribution, with zeros where there is no synapse"
+                    f"weights; found {found}. Give the weights as an array or a "
+                    "distribution, with zeros where there is no synapse"
                 )
+
+
+def _no_matrix(transform: Any) -> str | None:
+    """What a transform is, if it is no matrix."""
+    if not isinstance(transform, Dense | NoTransform):
+        return f"a transform of the type {type(transform).__name__}"
+    values = getattr(transform, "init", None)
+    if isinstance(values, np.ndarray | float | int) and np.ndim(values) < 2:
+        what = "one number for each neuron" if np.ndim(values) else "a number"
+        return f"{what} as the transform, shape {np.shape(values)}"
+    return None
 
 
 def _warn_of_rates(conn, rule_type, neurons):

@@ -145,7 +145,7 @@ def built_model(
         with solved_once(built, network, executor), without_collecting():
             try:
                 built.build(network, progress=task)
-            except NotImplementedError:  # Nengo does not say of which connection
+            except (NotImplementedError, BuildError):  # which do not name the connection
                 refuse_transforms(network)
                 raise
     return built

@@ -241,6 +241,8 @@ def test_defaults():
         (lambda: STDP(w_min=1.0, w_max=1.0), "w_min=1.0, w_max=1.0"),
         (lambda: STDP(mu_plus=0.5, w_max=np.inf), "mu_plus=0.5 .* w_max=inf"),
         (lambda: STDP(tau_minus=0), "tau_minus.*got 0"),
+        (lambda: STDP(np.nan), "STDP.learning_rate: Must be a number; got nan"),
+        (lambda: STDP(a_plus=np.nan), "STDP.a_plus: Must be a number; got nan"),
         (lambda: ModulatedSTDP(tau_e=-1.0), "tau_e.*got -1"),
         (lambda: TripletSTDP(tau_y=0), "tau_y.*got 0"),
         (lambda: STDP(pairing="both"), "pairing.*'both'"),
