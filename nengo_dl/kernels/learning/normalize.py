@@ -56,7 +56,6 @@ class NormalizeDelta(Kernel):
     zero_inputs = (1,)
     merge_limit = LARGE_MATRIX
     operations = 4
-    materialize = (0,)
 
     def step(
         self, xp: ArrayNamespace, p: Params, weights: Array, due: Array

@@ -83,7 +83,6 @@ class STDPDelta(Change):
     zero_inputs = (0, 1)
     merge_limit = LARGE_MATRIX
     operations = 8
-    materialize = (4,)
     by_item = (0, 1, 2, 3, 5)
 
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]  # inputs by name
@@ -273,7 +272,6 @@ class RewardedDelta(Change):
     zero_inputs = (0,)
     merge_limit = LARGE_MATRIX
     operations = 4
-    materialize = (2,)
     by_item = (0, 1)
 
     def step(
