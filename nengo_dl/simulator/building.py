@@ -14,7 +14,7 @@ from nengo.builder import Model
 from nengo.builder.operator import Operator
 from nengo.cache import NoDecoderCache
 from nengo.ensemble import Neurons
-from nengo.exceptions import ValidationError
+from nengo.exceptions import BuildError, ValidationError
 from nengo.rc import rc
 
 from nengo_dl.builder import NengoBuilder
