@@ -27,10 +27,11 @@ in tests, and with ``NENGO_DL_VERIFY=1``).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,22 +125,6 @@ class Node:
         """The elements of one output."""
         start, size = self.outputs[output]
         return np.arange(start, start + size)
-
-    def reading(
-        self, mapping: np.ndarray, outputs: tuple[tuple[int, int], ...] | None = None
-    ) -> Node:
-        """A node that reads element ``mapping[e]`` instead of ``e``.
-
-        Written out, because graphs have many nodes and ``dataclasses.replace`` is slow.
-        """
-        return Node(
-            self.kernel,
-            tuple([mapping[i] for i in self.inputs]),
-            self.outputs if outputs is None else outputs,
-            self.params,
-            self.order,
-            self.label,
-        )
 
     def __repr__(self) -> str:
         return f"<Node {self.kernel.name} {[size for _, size in self.outputs]}>"
@@ -253,9 +238,9 @@ class Graph:
             self,
             next=np.append(mapping, INDEX(-1))[self.next],  # the last: -1 stays -1
             src=mapping[self.src],
-            nodes=tuple(node.reading(mapping) for node in self.nodes),
-            probes=tuple(_renamed(r, mapping) for r in self.probes),
-            states=tuple(_renamed(r, mapping) for r in self.states),
+            nodes=_reading(self.nodes, mapping),
+            probes=_renamed(self.probes, mapping),
+            states=_renamed(self.states, mapping),
         )
 
     def with_terms(
@@ -305,11 +290,11 @@ class Graph:
             ptr=ptr,
             src=mapping[self.src[terms]],
             scale=self.scale[terms],
-            nodes=tuple(_moved(node, mapping) for node, a in zip(self.nodes, alive) if a),
+            nodes=_reading(list(compress(self.nodes, alive)), mapping, moves=True),
             inputs=inputs,
             parameters=parameters,
-            probes=tuple(_renamed(r, mapping) for r in self.probes),
-            states=tuple(_renamed(r, mapping) for r in self.states),
+            probes=_renamed(self.probes, mapping),
+            states=_renamed(self.states, mapping),
         )
 
 
@@ -319,14 +304,54 @@ def stored_once(array: np.ndarray) -> np.ndarray:
     return np.broadcast_to(array[:1].copy(), array.shape) if same else array
 
 
-def _renamed(reading: Reading, mapping: np.ndarray) -> Reading:
-    elements = reading.elements
-    moved = mapping[elements]
-    held = elements >= 0
-    if not held.all():
-        moved[~held] = -1
-    key, shape, observed = reading.key, reading.shape, reading.observed
-    return Reading(key, moved, shape, observed, reading.written, reading.common)
+def _mapped(arrays: Sequence[np.ndarray], mapping: np.ndarray) -> Iterator[np.ndarray]:
+    """``mapping[array]`` for each array, -1 staying -1; all of them are read at once."""
+    flat = np.concatenate([np.zeros(0, INDEX), *arrays])
+    moved = mapping[flat]
+    moved[flat < 0] = -1
+    stop = 0
+    for array in arrays:
+        start, stop = stop, stop + array.size
+        yield moved[start:stop]
+
+
+def _renamed(readings: Sequence[Reading], mapping: np.ndarray) -> tuple[Reading, ...]:
+    """The same readings of other elements."""
+    moved = _mapped([reading.elements for reading in readings], mapping)
+    return tuple([
+        Reading(r.key, elements, r.shape, r.observed, r.written, r.common)
+        for r, elements in zip(readings, moved)
+    ])  # fmt: skip
+
+
+def _reading(
+    nodes: Sequence[Node], mapping: np.ndarray, moves: bool = False
+) -> tuple[Node, ...]:
+    """Nodes that read element ``mapping[e]`` instead of ``e``.
+
+    ``moves``: what they write is there, too. Written out, because graphs have many nodes
+    and ``dataclasses.replace`` is slow.
+    """
+    moved = _mapped([array for node in nodes for array in node.inputs], mapping)
+    outputs = [node.outputs for node in nodes]
+    if moves:
+        starts = [start if size else 0 for node in outputs for start, size in node]
+        first = iter(mapping[np.array(starts, np.int64)].tolist())
+        outputs = [
+            tuple([(start if size else 0, size) for (_, size), start in zip(node, first)])
+            for node in outputs
+        ]
+    return tuple([
+        Node(
+            node.kernel,
+            tuple([next(moved) for _ in node.inputs]),
+            written,
+            node.params,
+            node.order,
+            node.label,
+        )
+        for node, written in zip(nodes, outputs)
+    ])  # fmt: skip
 
 
 def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:
@@ -335,11 +360,6 @@ def _alive_nodes(graph: Graph, elements: np.ndarray) -> np.ndarray:
     kept = elements & (graph.kind == Kind.NODE)
     alive[graph.owner[kept]] = True
     return alive
-
-
-def _moved(node: Node, mapping: np.ndarray) -> Node:
-    outputs = [(int(mapping[a]) if size else 0, size) for a, size in node.outputs]
-    return node.reading(mapping, tuple(outputs))
 
 
 def _kept_sources(sources, elements, mapping):

@@ -23,7 +23,7 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import LONGEST_CONCAT
-from nengo_dl.compiler.graph import INDEX, Graph, Kind, ParameterRef, Source
+from nengo_dl.compiler.graph import INDEX, MANY, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.plan import Batch, Plan, Stage
 from nengo_dl.compiler.traits import structural
 
@@ -256,20 +256,6 @@ def places_of(read: Read) -> tuple[np.ndarray, np.ndarray]:
 
 # where everything lives ---------------------------------------------------------------
 
-__all__ = [
-    "ZERO",
-    "Group",
-    "Layout",
-    "Read",
-    "StageLayout",
-    "StateSlot",
-    "Weight",
-    "WeightRef",
-    "layout",
-    "order_signals",
-    "ranks",
-]
-
 Sorter = Callable[[Plan], np.ndarray]
 
 
@@ -430,21 +416,28 @@ class _Maker:
         }
         which = np.full(len(self.sizes), -1, np.int64)
         which[list(carried)] = list(carried.values())
-        slots = []
+
+        def found(elements):
+            """Carried arrays, rows and constant values."""
+            kind = graph.kind[elements]
+            known = (elements >= 0) & (kind == Kind.STATE)
+            fixed = (elements >= 0) & (kind == Kind.CONSTANT)
+            carry = np.where(known, which[view.tensor[elements]], -1).astype(INDEX)
+            row = np.where(known, view.row[elements], INDEX(0))
+            return carry, row, np.where(fixed, graph.value[elements], np.nan)
+
+        slots, stop = [], 0
+        few = [r.elements for r in graph.states if r.elements.size < MANY]
+        together = found(np.concatenate([np.zeros(0, INDEX), *few]))
         for reading in graph.states:
-            carry = np.full(reading.elements.shape, -1, INDEX)
-            row = np.zeros_like(carry)
-            constant = np.full(carry.shape, np.nan)
-            held = np.flatnonzero(reading.elements >= 0)
-            e = reading.elements[held]
-            known = graph.kind[e] == Kind.STATE
-            carry[held[known]] = which[view.tensor[e[known]]]
-            row[held[known]] = view.row[e[known]]
-            fixed = graph.kind[e] == Kind.CONSTANT
-            constant[held[fixed]] = graph.value[e[fixed]]
-            carry, constant = _uniform(carry), _uniform(constant)
-            key, shape, common = reading.key, reading.shape, reading.common
-            slots.append(StateSlot(key, shape, carry, row, constant, common))
+            if reading.elements.size < MANY:
+                start, stop = stop, stop + reading.elements.size
+                carry, row, constant = (values[start:stop] for values in together)
+            else:
+                carry, row, constant = found(reading.elements)
+                carry, constant = _uniform(carry), _uniform(constant)
+            where = carry, row, constant
+            slots.append(StateSlot(reading.key, reading.shape, *where, reading.common))
         return tuple(slots)
 
     # between the stages ------------------------------------------------------------

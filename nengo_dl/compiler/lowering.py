@@ -398,8 +398,11 @@ class Lowering:
 
     def previous(self, signal: Signal) -> np.ndarray:
         """Elements that held a signal at the end of the step before."""
-        self._current(signal.base)
-        return self._states[signal.base][signal_index(signal)]
+        base = signal.base
+        self._current(base)
+        if not signal.is_view:
+            return self._states[base].reshape(memory_shape(signal)).copy()
+        return self._states[base][signal_index(signal)]
 
     def changes(self, signal: Signal) -> int:
         """How many operators set a signal, or a part of it, or add to it."""
@@ -580,10 +583,12 @@ class Lowering:
         more = self._writes_left[base] > 0
         region = pending.region(wanted if more else None)
         if region.any():
-            current = self._current(base)
-            current[region] = self._frozen(
-                *pending.sums(region, current, self.builder.known)
-            )
+            current, known = self._current(base), self.builder.known
+            source = pending.only_source()
+            if source is not None and known(source) is None:
+                current[...] = source
+            else:
+                current[region] = self._frozen(*pending.sums(region, current, known))
             pending.frozen |= region
         if not more:
             del self._pending[base]

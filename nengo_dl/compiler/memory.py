@@ -165,6 +165,16 @@ class Pending:
         region[wanted] = True
         return region & ~self.frozen
 
+    def only_source(self) -> np.ndarray | None:
+        """What all entries are copies of, if nothing else was written; else None."""
+        if len(self.terms) != 1 or self.bias.any() or not self.covered.all():
+            return None
+        position, source, factor = self.terms[0]
+        whole = position.size == self.covered.size and not self.frozen.any()
+        if not whole or np.ndim(factor) or factor != 1:
+            return None
+        return source if (position == np.arange(position.size)).all() else None
+
     def sums(
         self, region: np.ndarray, current: np.ndarray, known: Callable | None = None
     ) -> Any:
