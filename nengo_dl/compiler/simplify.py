@@ -654,6 +654,8 @@ def stack(graph: Graph) -> Graph:
             label=first.label,
         )
         mapping[np.concatenate([node.elements() for node in nodes])] = out
-    extended = builder.build()
-    mapping = np.concatenate([mapping, np.arange(graph.size, extended.size, dtype=INDEX)])
-    return prune(extended.rename(mapping))
+    size, held = graph.size, [builder.build()]
+    del graph, builder, readers, groups, nodes, first  # of large graphs, one is enough
+    mapping = np.concatenate([mapping, np.arange(size, held[0].size, dtype=INDEX)])
+    held.append(held.pop().rename(mapping))
+    return prune(held.pop())

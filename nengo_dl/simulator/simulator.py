@@ -43,6 +43,7 @@ from nengo_dl.simulator.building import (
     warn_of_overflow,
 )
 from nengo_dl.simulator.data import SignalValues, count, summary
+from nengo_dl.simulator.parts import describe_parts
 from nengo_dl.simulator.run import Run, progress, run, run_steps, step, trange
 from nengo_dl.simulator.saving import Files, set_state, state_of
 from nengo_dl.training.inputs import input_nodes, nodes_names
@@ -272,7 +273,7 @@ class Simulator:
         return self._trainer.side("keras_model").model
 
     @in_turn
-    def describe(self, html: bool = False) -> str:
+    def describe(self, html: bool = False, *, parts: int | None = None) -> str:
         """What the compiler made of the network: passes, kernels, sizes, timings.
 
         At the end is how often the network was compiled and arranged since the simulator
@@ -282,12 +283,19 @@ class Simulator:
         ----------
         html : bool
             Give a web page with drawings, to be written to a file, instead of text.
+        parts : int, optional
+            Tell instead what the network would be in so many parts, on several machines:
+            its strongly connected components, and for each part its neurons, the values
+            that would cross in each step, and between how many parts.
 
         Returns
         -------
         str
         """
         self._require_open("describe")
+        if parts is not None:
+            number = positive_int("parts", parts, self)
+            return describe_parts(self.network, number)
         return self._program.describe(html)
 
     def summary(self) -> str:
