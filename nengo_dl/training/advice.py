@@ -312,7 +312,7 @@ WAY_OUT = (
 )
 
 
-def is_finite(array: np.ndarray) -> bool:
+def is_finite(array: np.ndarray, dtype: Any = None) -> bool:
     """Whether all entries of an array are numbers.
 
     The sum tells it in one pass without another array: it is a number unless an entry is
@@ -325,11 +325,12 @@ def is_finite(array: np.ndarray) -> bool:
     """
     if array.dtype.kind not in "fc":
         return True
-    return all(_is_finite(block) for block in in_blocks(array))
+    return all(_is_finite(block, dtype) for block in in_blocks(array))
 
 
-def _is_finite(array: np.ndarray) -> bool:
+def _is_finite(array: np.ndarray, dtype: Any) -> bool:
     with np.errstate(all="ignore"):
+        array = array if dtype is None else array.astype(dtype, copy=False)
         if np.isfinite(array.sum()):
             return True
     return bool(np.isfinite(array).all())

@@ -66,7 +66,8 @@ class Feed(DataAdapter):
     size : int
         Number of items of all batches but perhaps the last.
     dtype : dtype
-        The type that batches have where arrays are of floating point numbers.
+        The type that batches of data have, and of targets and weights that are floating
+        point numbers.
     order : callable, optional
         Gives the numbers of all items in the order of the present epoch. Default: as they
         are.
@@ -91,8 +92,11 @@ class Feed(DataAdapter):
         self.program: Any = None
         self.items = len(next(iter(parts[0].values())))
         self.parts = tuple(
-            [(n, (a, dtype if a.dtype.kind == "f" else a.dtype)) for n, a in part.items()]
-            for part in parts
+            [
+                (n, (a, dtype if number == 0 or a.dtype.kind == "f" else a.dtype))
+                for n, a in part.items()
+            ]
+            for number, part in enumerate(parts)
         )
         self.in_files = [a for part in parts for a in part.values() if is_in_file(a)]
 

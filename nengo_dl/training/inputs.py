@@ -25,6 +25,7 @@ from nengo_dl.training.advice import (
     of_keras,
     way_out_of_overflow,
 )
+from nengo_dl.training.mapped import is_in_file
 
 if TYPE_CHECKING:
     from nengo import Network
@@ -200,7 +201,9 @@ def resolve_data(
     for node, value in _by_object(kind, data).items():
         given: Any = _numeric(kind, node, value)
         array: Any = given
-        if dtype is not None:
+        if dtype is not None and is_in_file(array):
+            pass  # batches of it are converted when it is their turn
+        elif dtype is not None:
             with np.errstate(over="ignore"):  # it is refused below
                 array = array.astype(dtype, copy=False)
         elif array.dtype.kind != "f":
@@ -210,7 +213,9 @@ def resolve_data(
             array = array[None]
         advice = axis_advice(value, array.shape, node.size_out, n_steps, False)
         _check_shape(kind, node, array, (node.size_out,), one_item, advice)
-        if not isinstance(array, Symbol) and not is_finite(array):
+        if not isinstance(array, Symbol) and not is_finite(array, dtype):
+            with np.errstate(over="ignore"):
+                array = array if dtype is None else array.astype(dtype, copy=False)
             check_data(array, kind.of(node), where, way_out_of_overflow(given, array))
         arrays[node] = array
     _check_equal(kind, arrays, 0, "items", minibatch_size, "minibatch_size")

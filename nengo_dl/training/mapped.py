@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,17 @@ def in_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     for first in range(0, len(array), size):
         yield array[first : first + size]
         let_go(array)
+
+
+def in_memory(arrays: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, np.ndarray]:
+    """Arrays of a type; those that have it already as they are.
+
+    Parameters
+    ----------
+    arrays : mapping
+    dtype : dtype
+    """
+    return {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
 
 
 def _pages(array: Any) -> mmap.mmap | None:

@@ -166,7 +166,11 @@ class Prediction:
     def _data(self, first: int, count: int) -> dict[Any, np.ndarray]:
         """Arrays ``(batch, steps, size)`` by signal, of the items from ``first`` on."""
         batch, steps = self.about.batch, self.steps
-        arrays = {n: a[first : first + count] for n, a in self.given.inputs.items()}
+        inputs, dtype = self.given.inputs, self.program.dtype
+        arrays = {
+            node: array[first : first + count].astype(dtype, copy=False)
+            for node, array in inputs.items()
+        }
         if self.own is not None:
             arrays.update(self.own.of_batch(count, steps, first))
         if count < batch:

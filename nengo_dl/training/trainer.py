@@ -29,6 +29,7 @@ from nengo_dl.training.data import (
     is_for_all_probes,
     is_stream,
 )
+from nengo_dl.training.mapped import in_memory
 from nengo_dl.training.parameters import LiveState
 from nengo_dl.training.predicting import ForwardSide, Prediction, signals_of
 from nengo_dl.training.shared_calls import call_of
@@ -210,6 +211,8 @@ class Trainer:
             self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
             if not streams and side.model.takes_batches:
                 data = {"x": self._feed(_parts(data), arguments.pop("batch_size"))}
+            elif not streams:
+                data["x"] = in_memory(data["x"], self.live.program.dtype)
             call.agree(data, None, arguments)
         given, _ = call.callbacks(arguments.get("callbacks"), trains=False)
         if given is not None:
@@ -257,6 +260,8 @@ class Trainer:
         self._warn_of_one_step(data["x"], streams, stateful, spiking, where)
         if method == "predict" and not streams and side.model.takes_batches:
             data = {"x": self._feed(_parts(data), arguments.pop("batch_size"))}
+        elif not streams:
+            data["x"] = in_memory(data["x"], self.live.program.dtype)
         with self._calls(side, stateful, streams, losses=False, spiking=spiking):
             outputs = getattr(side.model, method)(**data, **arguments)
         return self._by_probe(outputs, where)
@@ -483,6 +488,8 @@ class Trainer:
         """Arrays as batches, in an order of our own where they are to be shuffled."""
         from nengo_dl.training.streams import Order, batches, split
 
+        if not side.model.takes_batches:
+            data["x"] = in_memory(data["x"], self.live.program.dtype)
         parts, size = _parts(data), arguments.pop("batch_size")
         items = len(next(iter(data["x"].values())))
         fraction = arguments.pop("validation_split", None)
@@ -510,6 +517,9 @@ class Trainer:
         if isinstance(given, tuple) and side.model.takes_batches:
             size = arguments["validation_batch_size"]
             arguments["validation_data"] = self._feed(given, size)
+        elif isinstance(given, tuple):
+            x = in_memory(given[0], self.live.program.dtype)
+            arguments["validation_data"] = (x, *given[1:])
 
     def _feed(self, parts: Any, size: int, order: Order | None = None) -> Feed:
         from nengo_dl.training.feed import Feed
