@@ -2,10 +2,12 @@
 
 In the root of the repository::
 
-    python -m tests.nengo_suite [--dtype {float32,float64,reference}] [pytest options]
+    python -m tests.nengo_suite [--dtype {float32,float64,reference}]
+        [--executor {auto,native,numpy,tensorflow}] [pytest options]
 
 Further options go to pytest: ``-n 2`` for two processes, ``-k name`` for some tests.
-``--dtype reference`` runs the same tests with ``nengo.Simulator``.
+``--dtype reference`` runs the same tests with ``nengo.Simulator``. With ``--executor`` one
+of them runs all steps, or the test fails.
 
 ``--spa --slow`` adds those of Nengo's SPA, and some that take long. Two of them,
 ``test_cortical.py::test_convolution`` and ``test_thalamus.py::test_thalamus``, fail with
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nengo_suite.loader import CHOICES, VARIABLE
+from tests.nengo_suite.loader import CHOICES, EXECUTOR, VARIABLE
 
 SETTINGS = Path(__file__).resolve().parent / "pytest.ini"
 
@@ -29,7 +31,10 @@ def main(arguments=None):
     """Run the tests; returns pytest's exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.nengo_suite")
     parser.add_argument("--dtype", choices=CHOICES, default="float32")
+    executors = "auto", "native", "numpy", "tensorflow"
+    parser.add_argument("--executor", choices=executors, default="auto")
     known, others = parser.parse_known_args(arguments)
+    os.environ[EXECUTOR] = known.executor
     os.environ[VARIABLE] = known.dtype
     # the networks are small: threads would only get into each other's way
     for variable in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

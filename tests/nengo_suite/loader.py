@@ -5,6 +5,9 @@ import os
 #: environment variable that says which simulator is tested; test processes inherit it
 VARIABLE = "NENGO_DL_SUITE"
 
+#: and which executor runs it, if one is forced
+EXECUTOR = "NENGO_DL_SUITE_EXECUTOR"
+
 #: what it may be: types of this package's simulator, or Nengo's own for comparison
 CHOICES = ("float32", "float64", "reference")
 
@@ -38,4 +41,6 @@ def load(request):
         return nengo.Simulator
     # Nengo's networks cannot be given settings without changing what is tested
     SETTINGS["dtype"] = SETTINGS["dtype"]._replace(default=choice)
+    forced = os.environ.get(EXECUTOR, "auto")
+    SETTINGS["executor"] = SETTINGS["executor"]._replace(default=forced)
     return nengo_dl.Simulator
