@@ -16,6 +16,7 @@ OLDEST = {
     "keras": "3.7.0",
     "nengo": "4.0.0",
     "numpy": "1.26.0",
+    "llvmlite": "0.46.0",
 }
 OLDEST_PYTHONS = ("3.10", "3.11", "3.12")
 

@@ -171,6 +171,29 @@ def test_nothing_of_tensorflow_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
+def test_networks_run_where_llvmlite_cannot_be_imported():
+    code = (
+        "import sys\n"
+        "sys.modules['llvmlite'] = None\n"
+        "import nengo, nengo_dl, numpy as np\n"
+        "with nengo.Network(seed=0) as net:\n"
+        "    node = nengo.Node(lambda t: np.sin(9 * t))\n"
+        "    ens = nengo.Ensemble(9, 1)\n"
+        "    nengo.Connection(node, ens)\n"
+        "    probe = nengo.Probe(ens, synapse=0.01)\n"
+        "with nengo.Simulator(net, progress_bar=False) as core:\n"
+        "    core.run_steps(60)\n"
+        "with nengo_dl.Simulator(net, progress_bar=False) as sim:\n"
+        "    assert 'not native: llvmlite is not installed' in sim.describe()\n"
+        "    sim.run_steps(50)\n"
+        "    for _ in range(10):\n"
+        "        sim.step()\n"
+        "    assert np.allclose(sim.data[probe], core.data[probe], atol=1e-4)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
 def test_without_llvmlite_it_is_passed_over(monkeypatch):
     monkeypatch.setattr(native, "_there", lambda: False)
     assert "llvmlite is not installed" in KIND.missing()
