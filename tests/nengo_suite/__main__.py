@@ -6,8 +6,8 @@ In the root of the repository::
         [--executor {auto,native,numpy,tensorflow}] [pytest options]
 
 Further options go to pytest: ``-n 2`` for two processes, ``-k name`` for some tests.
-``--dtype reference`` runs the same tests with ``nengo.Simulator``. With ``--executor`` this
-one runs all steps, or a test fails.
+``--dtype reference`` runs the same tests with ``nengo.Simulator``. The one after
+``--executor`` runs all steps, or a test fails.
 
 ``--spa --slow`` adds those of Nengo's SPA, and some that take long. Two of them,
 ``test_cortical.py::test_convolution`` and ``test_thalamus.py::test_thalamus``, fail with
