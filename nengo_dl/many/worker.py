@@ -28,6 +28,9 @@ from nengo_dl.many.parcels import Parcel
 from nengo_dl.many.pickles import Translator
 from nengo_dl.many.tasks import Item, Outcome, Reply
 
+#: what Nengo warns of whenever a node without a function is unpickled
+OF_UNPICKLING = "'Node.size_out' is being overwritten"
+
 #: what each thread keeps: a simulator is used by one at a time
 _kept = threading.local()
 
@@ -108,7 +111,7 @@ def work(parcel: Parcel, items: Sequence[Item]) -> Reply:
         break the executor, and lose what all others did.
     """
     elsewhere = os.getpid() != parcel.sender
-    with single_threaded() if elsewhere else contextlib.nullcontext():
+    with _surroundings() if elsewhere else contextlib.nullcontext():
         try:
             place = _workplace(parcel)
         except Exception as error:
@@ -158,12 +161,21 @@ def _trace(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
+def _surroundings() -> Iterator[None]:
+    """What is different in a worker from where the call was made."""
+    with single_threaded(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=OF_UNPICKLING)
+        yield
+
+
+@contextlib.contextmanager
 def _heard(outcome: Outcome) -> Iterator[None]:
     """Note warnings, which nobody would see here."""
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("default")
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=ResourceWarning)
+        warnings.filterwarnings("ignore", message=OF_UNPICKLING)
         yield
     for warning in heard:
         try:
