@@ -14,6 +14,7 @@ from nengo_dl.benchmarks.measurements import (
     first,
     gpu,
     long,
+    many,
     native,
     python_functions,
     rivals,
@@ -26,6 +27,7 @@ from nengo_dl.benchmarks.networks.learning import pes
 from nengo_dl.benchmarks.registry import load_measurements
 from nengo_dl.runtime.native.step import NativeStep
 from tests.benchmarks import tiny
+from tests.many.helpers import Here
 from tests.runtime.native_code import pytestmark_native
 
 
@@ -121,6 +123,23 @@ def test_native_without_machine_code(monkeypatch):
     )
     with pytest.raises(RuntimeError, match="machine code: llvmlite is not there"):
         next(native.measure_native())
+
+
+def test_many(monkeypatch):
+    def iter_here(sim, function, tasks, executor):
+        return nengo_dl.iter_many(sim, function, tasks, Here)
+
+    monkeypatch.setattr(many, "iter_many", iter_here)  # without any processes
+    rows = list(many.many("tiny", tasks=3, steps=2, workers=2, repeats=2))
+    places = ("in this process", "1 process", "2 processes")
+    cases = [f"{task}, {place}" for task in ("overhead", "2 steps") for place in places]
+    assert [row["case"] for row in rows] == cases
+    assert all(row["ours"] > 0 and row["theirs"] > 0 and row["first"] > 0 for row in rows)
+    assert many.most_overhead(rows) == {
+        "largest overhead, ms per task": max(row["ours"] for row in rows[:3])
+    }
+    with pytest.raises(ValidationError, match="tasks"):
+        next(many.many(tasks=1))
 
 
 def test_python_functions():
