@@ -346,6 +346,23 @@ def test_big_makes_sizes_in_processes_of_their_own(monkeypatch):
     assert big._growth(rows) == {"exponent of all": pytest.approx(1)}
 
 
+def test_big_tells_what_each_neuron_costs():
+    sizes = {"ensembles": 10, "neurons": 600, "connections": 45}
+    rows = [
+        {name: n * k for name, n in sizes.items()}
+        | {"phase": phase, "seconds": 0.006 * k, "peak": 9 + 6 * k, "before": 9}
+        for k in (1, 4)
+        for phase in ("describe the network", *big.BUILD)
+    ]
+    found = big._growth(rows)
+    assert found["us per neuron"] == pytest.approx(20)
+    assert found["us per ensemble"] == pytest.approx(1200)
+    assert found["bytes per neuron"] == pytest.approx(6 * 2**20 / 600)
+    assert found["us of the ceiling"] == pytest.approx(20 / (74 / 1.2))
+    assert found["minutes for 22 million neurons"] == pytest.approx(20 * 22 / 60)
+    assert found["GB for 22 million neurons"] == pytest.approx(6 * 2**20 / 600 * 22e-3)
+
+
 def test_phases_in_phases(allclose):
     phases = big.Phases(3)
     with phases("outer"), phases("inner"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import nengo
 
-from nengo_dl.benchmarks.memory import PeakMemory, in_new_process, resident
+from nengo_dl.benchmarks.memory import MB, PeakMemory, in_new_process, resident
 from nengo_dl.benchmarks.networks.many_ensembles import many_ensembles
 from nengo_dl.benchmarks.registry import Row, measurement
 from nengo_dl.benchmarks.report import Column
@@ -31,9 +31,11 @@ COLUMNS = (
 
 NOTES = """\
 Each size in a process of its own. Indented phases are part of the next one that is not.
-Peak: the most memory that the process had in a phase. Exponents: slopes of straight lines
-through the logarithms over all sizes; 1 is growth in proportion. Decoders are drawn, not
-solved for."""
+Peak: the most memory that the process had in a phase. Below: what building and the first
+step take for each neuron, ensemble and connection of the largest size, as a share of the
+ceiling (74 s and 4 GB for 1.2 million neurons), and for 22 million by the curve.
+Exponents: slopes of straight lines through the logarithms over all sizes; 1 is growth in
+proportion. Decoders are drawn, not solved for."""
 
 WATCHED = (
     (simulator, "built_model"),
@@ -41,6 +43,15 @@ WATCHED = (
     *((pipeline, name) for name in ("stages", "one_stage", "plan", "layout")),
 )
 """Where functions that are phases of their own, and lists of such, are called from."""
+
+BUILD = ("build and compile", "first step")
+"""What happens before a network runs."""
+
+CEILING = {"us": 74e6 / 1.2e6, "bytes": 4e9 / 1.2e6}
+"""What building may take for each neuron, in all and at most."""
+
+WHOLE_MACHINE = 22_000_000
+"""As many neurons as 128 GB held once; how long it takes to build them is of interest."""
 
 LEAST = 0.05
 """Seconds: phases that are always shorter say nothing about growth."""
@@ -56,6 +67,35 @@ def _growth(rows: list[Row]) -> dict:
         if len(set(sizes)) < 2 or max(times) < LEAST or min(times) <= 0:
             continue
         found[f"exponent of {phase.strip()}"] = exponent(sizes, times)
+    return found | _for_each(rows)
+
+
+def _for_each(rows: list[Row]) -> dict:
+    """What one neuron, ensemble and connection costs in the largest network.
+
+    And what very many would, by a line through the logarithms of all sizes.
+    """
+    totals: dict[int, dict] = {}
+    for row in rows:
+        if "neurons" in row and row["phase"] in BUILD:
+            total = totals.setdefault(row["neurons"], {"us": 0.0, "bytes": 0.0, **row})
+            total["us"] += row["seconds"] * 1e6
+            total["bytes"] = max(total["bytes"], (row["peak"] - row["before"]) * MB)
+    if not totals:
+        return {}
+    sizes, found = sorted(totals), {}
+    largest = totals[sizes[-1]]
+    for unit in CEILING:
+        for name in ("neuron", "ensemble", "connection"):
+            found[f"{unit} per {name}"] = largest[unit] / largest[f"{name}s"]
+    costs = {unit: [totals[size][unit] for size in sizes] for unit in CEILING}
+    for unit, ceiling in CEILING.items():
+        found[f"{unit} of the ceiling"] = found[f"{unit} per neuron"] / ceiling
+        slope = exponent(sizes, costs[unit]) if len(sizes) > 1 else 1.0
+        factor = (WHOLE_MACHINE / sizes[-1]) ** slope
+        many = f"for {WHOLE_MACHINE / 1e6:.0f} million neurons"
+        name, scale = {"us": ("minutes", 6e7), "bytes": ("GB", 1e9)}[unit]
+        found[f"{name} {many}"] = largest[unit] * factor / scale
     return found
 
 
@@ -127,8 +167,11 @@ def measure_passes(
     warm_up(2000)  # so many that TensorFlow is loaded
     gc.freeze()  # what is there already need not be looked at again and again
     phases = Phases(n_ensembles)
+    before = resident()
     with phases("describe the network"):
         net = many_ensembles(n_ensembles, neurons, n_connections)
+    size = {"neurons": net.n_neurons, "connections": len(net.all_connections)}
+    size["before"] = before
     with no_decoder_cache(), contextlib.ExitStack() as stack:
         with phases("build and compile"), watched_passes(phases):
             sim = stack.enter_context(Simulator(net, progress_bar=False))
@@ -146,7 +189,7 @@ def measure_passes(
             reference = nengo.Simulator(net, progress_bar=False)
         with reference, phases("core: 3 steps"):
             reference.run_steps(3, progress_bar=False)
-    return phases.rows
+    return [row | size for row in phases.rows]
 
 
 class Phases:
