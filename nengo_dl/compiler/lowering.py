@@ -404,10 +404,14 @@ class Lowering:
             return self._states[base].reshape(memory_shape(signal)).copy()
         return self._states[base][signal_index(signal)]
 
-    def changes(self, signal: Signal) -> int:
-        """How many operators set a signal, or a part of it, or add to it."""
-        writes = [s for op in self.order for s in (*op.sets, *op.incs)]
-        return sum(s.base is signal.base and s.may_share_memory(signal) for s in writes)
+    def sources_of(self, signal: Signal) -> list[Signal | None]:
+        """What is copied into a signal, or added to it; None for anything else."""
+        found: list[Signal | None] = []
+        for op in self.order:
+            for written in (*op.sets, *op.incs):
+                if written.base is signal.base and written.may_share_memory(signal):
+                    found.append(getattr(op, "src", None))
+        return found
 
     def joined(self, signal: Signal) -> str | None:
         """How the items of a batch change a signal that they have in common.

@@ -122,6 +122,19 @@ def normalize(bench, variant):
 
 
 @case()
+def stdp_of_scaled_weights(bench, variant):
+    """Weights that leave the bounds in some steps, because they are scaled."""
+    rule = STDP(0.05)
+    y, weights = plastic(bench, SimSTDP, rule, 4, 6)[:2]
+    delta, count = bench.signal((4, 6), "scaling"), bench.signal((1,), "count")
+    bench.add(
+        Copy(delta, weights, inc=True),
+        SimNormalize(weights, delta, count, Normalize(8.0), 5 + variant),
+    )
+    bench.watch(y, weights)
+
+
+@case()
 def normalize_zeros(bench, variant):
     """A neuron whose weights are all zero keeps them."""
     values = np.eye(3)[:2] if bench.rough else bench.values(2, 3, low=0.5)

@@ -62,13 +62,14 @@ class NormalizeDelta(Kernel):
     ) -> tuple[Array, ...]:
         """One time step; a sum of zero is left alone."""
         w = matrices(xp, p, weights)
-        found = xp.sum(xp.abs(w), 1 + p.axis)
+        when = xp.reshape(due, (p.groups, 1, 1, -1))
+        found = xp.sum(xp.abs(xp.zero_unless(w, when)), 1 + p.axis)
         some = found > 0
         ratio = p.total / xp.where(some, found, xp.ones_like(found)) - 1
         ratio = xp.where(some, ratio, xp.zeros_like(ratio))
         ratio = xp.reshape(due, (p.groups, 1, -1)) * ratio
         along = columns if p.axis == 1 else rows
-        return (flat(xp, p, w * along(xp, p, ratio)),)
+        return (flat(xp, p, xp.zero_unless(w * along(xp, p, ratio), when)),)
 
 
 STEP_COUNTER = StepCounter()

@@ -18,7 +18,13 @@ from nengo_dl.kernels.learning.outer import (
     rows,
     ways,
 )
-from nengo_dl.models.plasticity import SimModulatedSTDP, SimSTDP, SimTripletSTDP, inside
+from nengo_dl.models.plasticity import (
+    SimModulatedSTDP,
+    SimNormalize,
+    SimSTDP,
+    SimTripletSTDP,
+    inside,
+)
 from nengo_dl.notices import label_of, warn
 
 if TYPE_CHECKING:
@@ -72,7 +78,9 @@ class STDPDelta(Change):
     behind it do, and :math:`x` has them already.
 
     Weights start between the bounds, so that without spikes they stay what they are.
-    Executors may rely on it (``alone``) if nothing else changes the weights.
+    Executors may rely on it if nothing else changes the weights (``alone``), or only
+    something that tells in which steps it did: further inputs, ``(1, batch)``, are not
+    zero in the step after one of those.
 
     References: Song, Miller & Abbott (2000), Competitive Hebbian learning through
     spike-timing-dependent synaptic plasticity, Nature Neuroscience 3.
@@ -95,6 +103,7 @@ class STDPDelta(Change):
         post_trace: Array,
         weights: Array,
         gate: Array,
+        *scaled: Array,
     ) -> tuple[Array, ...]:
         """What belongs to a neuron is computed before anything of the matrix's size."""
         w = matrices(xp, p, weights)
@@ -112,6 +121,7 @@ class STDPDelta(Change):
         change = _bounded(xp, p, change, w)
         if p.alone:  # nothing changes but where there was a spike, if the gate is open
             causes = [columns(xp, p, behind[0])]
+            causes += [xp.reshape(x, (p.groups, 1, 1, -1)) for x in scaled]
             causes += [] if before is None else [rows(xp, p, before[0])]
             change = xp.zero_unless(change, *causes)
         return (flat(xp, p, change),)
@@ -284,6 +294,23 @@ class RewardedDelta(Change):
         return (flat(xp, p, _bounded(xp, p, change, w)),)
 
 
+class IsZero(Kernel):
+    r"""Whether numbers are zero.
+
+    .. math:: y = [x = 0]
+
+    Parameters: none. Input and output: ``(n, batch)``; ones and zeros.
+    """
+
+    name = "is_zero"
+
+    def step(self, xp: ArrayNamespace, p: Params, x: Array) -> tuple[Array, ...]:
+        """One time step."""
+        there = xp.abs(x) > 0
+        return (xp.where(there, xp.zeros_like(x), xp.ones_like(x)),)
+
+
+IS_ZERO = IsZero()
 SPIKE_TRACE = SpikeTrace()
 STDP_DELTAS = ways(STDPDelta)
 ELIGIBILITY = Eligibility()
@@ -354,6 +381,9 @@ class LowerSTDP(OperatorRule):
         params = self.params(op, low)
         inputs = [*spikes, seen["pre_trace"], seen["post_trace"]]
         inputs += [low.read(op.weights), low.read(op.gate)]
+        alone, counts = others(op, low)
+        params["alone"] = alone
+        inputs += [_just_counted(low, count) for count in counts if alone]
         kernel = STDP_DELTAS[low.joined(op.delta)]
         (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
         low.update(op.delta, delta)
@@ -362,10 +392,10 @@ class LowerSTDP(OperatorRule):
         """What the kernel has to know of the rule."""
         names = ("a_plus", "a_minus", "a_pre", "a_post", "mu_plus", "mu_minus")
         values = {name: float(getattr(op.rule, name)) for name in names}
-        return {**values, **_bounds(op, low)}
+        return {**values, **_bounds(op)}
 
 
-def _bounds(op, low):
+def _bounds(op):
     """Parameters that rules of pairs and of triplets have."""
     rule = op.rule
     return {
@@ -374,8 +404,30 @@ def _bounds(op, low):
         "w_min": float(rule.w_min),
         "w_max": float(rule.w_max),
         "causal": rule.coincident == "causal",
-        "alone": low.changes(op.weights) == 1,
+        "alone": False,
     }
+
+
+def others(op: SimSTDP, low: Lowering) -> tuple[bool, list[Any]]:
+    """Whether it is known when something else changes the weights.
+
+    And the counters of steps of all that does, which are 0 after a step in which it did.
+    """
+    writers = {s.base: o for o in low.order for s in o.updates}
+    counts = []
+    for source in low.sources_of(op.weights):
+        writer = None if source is None else writers.get(source.base)
+        if isinstance(writer, SimNormalize) and writer.count is not None:
+            counts.append(writer.count)
+        elif writer is not op:
+            return False, []
+    return True, counts
+
+
+def _just_counted(low, count):
+    """1 if a counter was set to 0 at the end of the step before, else 0."""
+    (found,) = low.node(IS_ZERO, [low.previous(count).ravel()], [1], {})
+    return found
 
 
 def _scaled(low, elements, factor, bias=0.0):
@@ -456,4 +508,4 @@ class LowerTripletSTDP(LowerSTDP):
         """Pairs of one strength, whatever the weight."""
         ones = {"a_plus": 1.0, "a_minus": 1.0}
         zeros = dict.fromkeys(("a_pre", "a_post", "mu_plus", "mu_minus"), 0.0)
-        return {**ones, **zeros, **_bounds(op, low)}
+        return {**ones, **zeros, **_bounds(op)}

@@ -56,6 +56,9 @@ SUMS_SIDE_BY_SIDE, FEW_INSTRUCTIONS = 4, 6
 #: are written one after the other for them
 BETWEEN_TERMS, SUMS_IN_REGISTERS, UNROLLED = 1024, 8, 64
 
+#: elements from which on a loop waits for those that may join it (``stdp``)
+SUNK = 4096
+
 #: share of the columns of a matrix up to which those that change are taken from where
 #: they lie: a number costs about three times as much then (``spikes``)
 COLUMNS_APART = 0.3

@@ -8,17 +8,19 @@ on either side: such a loop leaves out the rest (`changes_of`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nengo_dl.runtime.native.dots import Total
 from nengo_dl.runtime.native.preparation import is_fixed
 from nengo_dl.runtime.native.recorder import Unless
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
 from nengo_dl.runtime.numpy.namespace import Copy, Select, Take, Ufunc
 
 if TYPE_CHECKING:
-    from nengo_dl.runtime.native.units import Plan
+    from nengo_dl.runtime.native.units import Plan, Unit
 
 #: an operand of an instruction: which one
 Place = tuple[Instruction, int]
@@ -99,22 +101,29 @@ def changes_of(plan: Plan, value: Value) -> tuple[Value, list[Place]] | None:
         The carry; and the conditions, as operands of instructions. None if the value is
         something else.
     """
-    made, found = plan.makers.get(value), []
-    while made is not None and _is_sum(made):
-        for k in (0, 1):
-            condition = _condition(plan, made.operands[k])
-            if condition is not None:
-                break
-        else:
-            return None
-        found.append(condition)
-        rest = made.operands[1 - k]
-        if not rest.whole:
-            return None
-        if rest.value.kind == "carry":
-            return rest.value, found
-        made = plan.makers.get(rest.value)
-    return None
+    carries: list[Value] = []
+    found: list[Place] = []
+    if not _terms(plan, value, carries, found) or len(carries) != 1 or not found:
+        return None
+    return carries[0], found
+
+
+def _terms(plan: Plan, value: Value, carries: list[Value], found: list[Place]) -> bool:
+    """Collect the terms of a sum; whether there are none but carries and changes."""
+    made = plan.makers.get(value)
+    if made is None or not _is_sum(made):
+        return False
+    for view in made.operands:
+        condition = _condition(plan, view)
+        if not view.whole:
+            return False
+        if condition is not None:
+            found.append(condition)
+        elif view.value.kind == "carry":
+            carries.append(view.value)
+        elif not _terms(plan, view.value, carries, found):
+            return False
+    return True
 
 
 def _is_sum(ins: Instruction) -> bool:
@@ -151,3 +160,27 @@ def causes(
         yield from causes(plan, (made, 1), inside)
     else:
         yield place
+
+
+def is_seldom(plan: Plan, ins: Instruction) -> bool:
+    """Whether an instruction begins what is 0 in most steps, by a single condition.
+
+    What it chooses is there before the step, so that it need not be computed either.
+    """
+    if not isinstance(ins.operation, Unless):
+        return False
+    condition, chosen, _ = ins.operands
+    return prod(condition.shape) == 1 and chosen.value not in plan.makers
+
+
+def left_out(unit: Unit) -> View | None:
+    """The condition without which all sums of a unit are 0; None if there is none."""
+    first, *others = unit.instructions
+    known = (np.absolute,)
+    if not unit.closed or not isinstance(first.operation, Unless):
+        return None
+    for ins in others:
+        elementwise = isinstance(ins.operation, Ufunc) and ins.operation.function in known
+        if not elementwise and not isinstance(ins.operation, Total):
+            return None
+    return first.operands[0]

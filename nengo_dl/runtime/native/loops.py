@@ -14,7 +14,7 @@ from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
 from nengo_dl.runtime.native.code import Index
 from nengo_dl.runtime.native.dots import Total
 from nengo_dl.runtime.native.elementwise import Operand, compute, known
-from nengo_dl.runtime.native.events import causes, changes_of
+from nengo_dl.runtime.native.events import causes, changes_of, left_out
 from nengo_dl.runtime.native.matrices import in_tiles, in_vectors
 from nengo_dl.runtime.native.recorder import Unless
 from nengo_dl.runtime.native.spikes import each_set
@@ -32,7 +32,17 @@ def write_loop(writer: Writer, unit: Unit) -> None:
     if not loop.totals and len(loop.axes) > 1:
         found = causes_of(loop)
         loop = _LoopOfChanges(writer, unit, found) if found else loop
-    loop.write()
+    condition = None if loop.stores else left_out(unit)
+    if condition is None:
+        loop.write()
+        return
+    code = writer.code
+    for total in loop.totals:
+        code.clear_bytes(writer.result(total), total.nbytes)
+    flag = code.load_scalar(writer.operand(condition), "i8")
+    once = code.emit(f"zext i8 {flag} to i64")
+    with code.loop(once, maybe_empty=True):
+        loop.write()
 
 
 def _strides_of_totals(unit: Unit) -> Axes:

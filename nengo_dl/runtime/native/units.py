@@ -21,7 +21,7 @@ from nengo_dl.runtime.native.axes import (
     refined,
 )
 from nengo_dl.runtime.native.dots import Total, axes_of_total, computed, total_of
-from nengo_dl.runtime.native.events import changes_of, mostly_zero
+from nengo_dl.runtime.native.events import changes_of, is_seldom, mostly_zero
 from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, prepare
 from nengo_dl.runtime.numpy.codegen import Instruction, Program, Value, View
 from nengo_dl.runtime.numpy.namespace import Concat
@@ -42,6 +42,8 @@ class Unit:
         Whether it writes to carries at the end of the step.
     tail : tuple of int
         The innermost axes, if there are sums over them, see `Total`; else empty.
+    closed : bool
+        Whether only what reads its results may join, so that it can be left out.
     """
 
     instructions: list[Instruction]
@@ -49,6 +51,7 @@ class Unit:
     fused: bool = False
     last: bool = False
     tail: Axes = ()
+    closed: bool = False
 
     @property
     def size(self) -> int:
@@ -159,8 +162,14 @@ class Plan:
         size = prod(axes)
         made = {self.unit_of.get(view.value, -1) for view in ins.operands}
         first = max([first, *made])
+        if is_seldom(self, ins):
+            self._append(Unit([ins], axes, True, last, closed=True))
+            return
+        self._sink(size, last, first)
         for i in self._loops[size, last]:
             unit = self.units[i]
+            if unit.closed and i not in made:
+                continue
             if i < first or not all(self._readable(v, i, size) for v in ins.operands):
                 continue
             if len(unit.instructions) >= costs.LONG and i not in made:
@@ -169,6 +178,31 @@ class Plan:
                 self.unit_of[ins.outputs[0]] = i
                 return
         self._append(Unit([ins], axes, True, last))
+
+    def _sink(self, size: int, last: bool, first: int) -> None:
+        """Let a large loop that came too early run last, if nothing has read it yet.
+
+        Then an instruction can join it that needs the results of unit ``first``.
+        """
+        early = [i for i in self._loops[size, last] if not self.units[i].closed]
+        if size < costs.SUNK or len(early) != 1 or early[0] >= first:
+            return
+        (i,) = early
+        outputs = {out for ins in self.units[i].instructions for out in ins.outputs}
+        held = {part for parts in self.parts.values() for part in parts}
+        after = (ins for unit in self.units[i + 1 :] for ins in unit.instructions)
+        read = {view.value for ins in after for view in ins.operands}
+        if outputs & (held | read):
+            return
+        self.units.append(self.units.pop(i))
+        end = len(self.units) - 1
+
+        def moved(j: int) -> int:
+            return end if j == i else j - (j > i)
+
+        self.unit_of = {value: moved(j) for value, j in self.unit_of.items()}
+        for key, loops in self._loops.items():
+            self._loops[key] = sorted(map(moved, loops))
 
     def _add(self, unit: Unit, ins: Instruction, axes: Axes) -> bool:
         """Add an instruction to a loop, unless their axes do not go together."""

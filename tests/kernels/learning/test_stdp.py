@@ -138,6 +138,19 @@ def test_changes_are_carried_as_their_factors():
     assert not any(getattr(key, "name", None) == "Delta" for key in held)
 
 
+@pytest.mark.parametrize("rule", (STDP(0.05), STDP.diehl_cook(0.1)))
+def test_scaled_weights_come_back_between_the_bounds(rule):
+    """In the step after, also those that no spike would change."""
+    net, found = network([[rule, Normalize(5.0, every=0.02)]], executor="native"), []
+    for simulator in (nengo.Simulator, nengo_dl.Simulator):
+        with simulator(net, progress_bar=False) as sim:
+            sim.run_steps(STEPS)
+            found.append(np.array(sim.data[net.probes[0]]))
+    assert np.abs(found[0] - found[1]).max() <= 1e-12
+    outside = (found[1] > 1 + 1e-9).any(axis=(1, 2))
+    assert outside.sum() == 2 and not outside[-1]
+
+
 def test_what_was_learned_lasts(tmp_path):
     """In files, in pickles, and in the network, where core goes on with it."""
     net = network([STDP(0.05), STDP.diehl_cook()], jit=False)
