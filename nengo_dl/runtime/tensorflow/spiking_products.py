@@ -71,7 +71,7 @@ def times(x: Any, a: Any) -> Any:
     k, n = a.shape[1], a.shape[0]
     if not _worth_it(x.shape[0], k, n, x.dtype):
         return dense(x, a)
-    return _program(x.dtype.as_numpy_dtype, k, n)(x, a)
+    return _program(x.dtype, k, n)(x, a)
 
 
 def _worth_it(rows: int | None, k: int | None, n: int | None, dtype: tf.DType) -> bool:
@@ -84,14 +84,13 @@ def _worth_it(rows: int | None, k: int | None, n: int | None, dtype: tf.DType) -
 
 
 @functools.lru_cache(maxsize=64)
-def _program(dtype: type, k: int, n: int) -> Any:
+def _program(dtype: tf.DType, k: int, n: int) -> Any:
     """The product as a program of its own, with its gradient.
 
     TensorFlow keeps what defines a gradient until the process ends, and with it the
     program around: that is this small one, and no training step.
     """
-    kind = tf.as_dtype(dtype)
-    signature = [tf.TensorSpec((None, k), kind), tf.TensorSpec((n, k), kind)]
+    signature = [tf.TensorSpec((None, k), dtype), tf.TensorSpec((n, k), dtype)]
 
     @tf.function(autograph=False, input_signature=signature)
     def program(x, a):
