@@ -182,20 +182,17 @@ def warn_of_memory(variant: Variant, n_steps: int) -> None:
     n_steps : int
         Steps of each item.
     """
-    there = physical_memory()
-    if len(variant.links) < 2 or there is None:
+    there, links = physical_memory(), len(variant.links)
+    if links < 2 or there is None:
         return
-    layouts = [link.layout for link in variant.links]
-    rows = sum(x.before.result.size + x.loop.result.size + x.n_probed for x in layouts)
-    batch, itemsize = variant.program.batch, variant.program.dtype.itemsize
-    needed = 2 * rows * n_steps * batch * itemsize  # with the gradients of all that
+    needed = variant.bytes_of_steps(variant.segment_of(n_steps) or n_steps)
     if needed <= there:
         return
     every = math.isqrt(n_steps)
     warn(
-        f"Simulator.fit: what passes between the {len(layouts)} loops over time takes "
-        f"{needed / 2**30:.1f} GiB for {n_steps} steps of {batch} items, and there are "
-        f"{there / 2**30:.1f} on this machine. nengo_dl.configure_settings("
+        f"Simulator.fit: what passes between the {links} loops over time takes "
+        f"{needed / 2**30:.1f} GiB for {n_steps} steps of {variant.program.batch} items, "
+        f"and there are {there / 2**30:.1f} on this machine. nengo_dl.configure_settings("
         f"checkpoint={every}) makes it a single loop that keeps the states of some steps "
         "only; fewer items (minibatch_size) or shorter examples take less as well",
         once=("memory of training", variant.program.generation, n_steps),

@@ -94,7 +94,8 @@ def _plain(value: Any) -> Any:
 def to_bytes(found: dict[str, dict[str, Any]]) -> bytes:
     """What `counted` gives, to be sent to another process."""
     file = io.BytesIO()
-    np.savez(file, **archives.to_arrays(found, PREFIX))
+    arrays: dict[str, Any] = archives.to_arrays(found, PREFIX)
+    np.savez(file, **arrays)
     return file.getvalue()
 
 

@@ -399,7 +399,7 @@ class KerasSide:
                 each.begin(live.n_steps, stateful and each is variant)
                 stack.enter_context(each.reraise_host_errors())
             before = self._handed_over, self._first_processes, self._begins
-            self._handed_over = True
+            self._handed_over, self.layer.in_fit = True, training
             self._first_processes = processes if training else None
             self._begins = {True: processes, False: processes}
             if stateful:
@@ -411,6 +411,7 @@ class KerasSide:
                 raise
             finally:
                 self._handed_over, self._first_processes, self._begins = before
+                self.layer.in_fit = False
                 n_steps = variant.end()
                 if stateful:
                     live.n_steps = n_steps

@@ -153,7 +153,7 @@ class Replicas:
         words = np.zeros(-(-length // 8), np.int64)
         if self.chief:
             words.view(np.uint8)[:length] = np.frombuffer(data, np.uint8)
-        variable = tf.Variable(words)
+        variable = tf.Variable(tf.convert_to_tensor(words))
         self.agree([variable])
         return variable.numpy().tobytes()[:length]
 

@@ -23,6 +23,7 @@ from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.runtime.tensorflow.switches import apart
 from nengo_dl.runtime.tensorflow.variables import ParameterBanks, StartingValues, dense
 from nengo_dl.tensor_node import TrainsSome, add_losses
+from nengo_dl.training.segments import Segments
 from nengo_dl.training.variant import TrainedLink, Variant
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         #: called as each batch begins and ends, with whether it trains and its number of
         #: items: what Python functions keep is put back then
         self.around_batches: Callable[[str, bool, int], None] | None = None
+        #: whether `fit` trains: then nobody asks for gradients of data
+        self.in_fit = False
         sig = program.model.sig
         self.signals = {n: source_key(sig[node]["out"]) for node, n in nodes.items()}
         #: signals that take the place of what the network itself would compute
@@ -234,14 +237,13 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             results, following = self._run(variant, inputs, bool(training), items, given)
         variant.keep(following, items, n_steps)
         result = {}
-        for probe, read, shape in variant.chain.probes:
+        for number, (probe, read, shape) in enumerate(variant.chain.probes):
             every = self.keep_history.get(probe, True)
             if variant.feed_forward:
                 y = tf.reshape(rows_of(read, results, 1), (items, n_steps, *shape))
                 y = y if every else y[:, -1:]
             else:
-                y = [(x if every else x[-1:], turned) for x, turned in results]
-                y = tf.transpose(trajectory(read, y, turned=True), (1, 0, 2))
+                y = tf.transpose(results[number], (1, 0, 2))
                 y = y if whole else y[:items]
                 y = tf.reshape(y, (items, n_steps if every else 1, *shape))
             y.set_shape((None, some.shape[1] if every else 1, *shape))
@@ -275,24 +277,92 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
         return outputs.value if isinstance(outputs, BatchFirst) else tf.transpose(outputs)
 
     def _run(self, variant, inputs, training, items, given):
-        """What each link gives in all steps, and the state of each afterwards.
+        """What is probed in all steps, and the state of each link afterwards.
 
         Functions that look at several items together are to see the first ``given`` of a
         batch that is not full; None, if it is.
         """
-        carrying = tf.convert_to_tensor(variant.carrying)
-        results, following, found = [], [], {}
+        some = next(iter(inputs.values()))
+        n_steps = some.shape[1] if some.shape[1] is not None else tf.shape(some)[1]
+        sources = {}
         for link in variant.links:
-            weights = [self.banks.pack(w) for w in link.layout.weights]
+            for source in link.layout.inputs:
+                # what is drawn is drawn once for all links
+                if source.key != TAKEN and source.key not in sources:
+                    x = self._source(variant, source, inputs, items, n_steps)
+                    shape = (self.program.batch, some.shape[1], source.size)
+                    sources[source.key] = tf.ensure_shape(x, shape)
+        weights = [
+            [self.banks.pack(w) for w in link.layout.weights] for link in variant.links
+        ]
+        trained = [self.trained_weights(link) for link in variant.links]
+        every = variant.segment_of(some.shape[1]) if sources and self.in_fit else None
+        if every is not None:
+            return self._run_segments(variant, sources, weights, trained, every)
+        states = [link.begins_with() for link in variant.links]
+        carrying = tf.convert_to_tensor(variant.carrying)
+        about = trained, training, carrying, given
+        results, following = self._through(
+            variant, sources, n_steps, states, weights, *about
+        )
+        probed = []
+        for probe, read, _ in variant.chain.probes:
+            every = self.keep_history.get(probe, True)
+            y = [(x if every else x[-1:], turned) for x, turned in results]
+            probed.append(trajectory(read, y, turned=True))
+        return probed, following
+
+    def _through(
+        self,
+        variant,
+        sources,
+        n_steps,
+        states,
+        weights,
+        trained,
+        training,
+        carrying,
+        given,
+    ):
+        """What each link gives in some steps, and the state of each afterwards."""
+        results, following = [], []
+        for number, link in enumerate(variant.links):
             first = link.takes_items_first and all(
                 source.key in self.signals.values() for source in link.layout.inputs
             )
-            rows = self._given(variant, link, inputs, items, first, found, results)
-            about = self.trained_weights(link), carrying, training
-            ys, after = link.run(rows, weights, *about, given, first)
+            rows = self._given(link, sources, n_steps, first, results)
+            about = trained[number], carrying, training, given, first, states[number]
+            ys, after = link.run(rows, weights[number], *about)
             results.append((ys, link.turned))
             following.append(after)
         return results, following
+
+    def _run_segments(self, variant, sources, weights, trained, every):
+        """What is probed in all steps, and the state afterwards, segment by segment."""
+        flat, about = tf.nest.flatten, (tf.constant(False), None)
+        states = [link.begins_with() for link in variant.links]
+        like = [[[0] * len(each) for each in arrays] for arrays in (states, weights)]
+
+        def run(inputs, state, weights, training):
+            there = dict(zip(sources, inputs, strict=True))
+            state, weights = (
+                tf.nest.pack_sequence_as(form, list(arrays))
+                for form, arrays in zip(like, (state, weights), strict=True)
+            )
+            steps = inputs[0].shape[1]
+            args = there, steps, state, weights, trained, training, *about
+            results, following = self._through(variant, *args)
+            reads = [read for _, read, _ in variant.chain.probes]
+            return [trajectory(r, results, turned=True) for r in reads], flat(following)
+
+        sizes = [read.size for _, read, _ in variant.chain.probes]
+        segments = Segments(run, every, sizes, flat(trained))
+        variant.segments = segments  # which its programs do not hold
+        args = list(sources.values()), flat(states), flat(weights)
+        probed, following = segments(*args)
+        last = [not self.keep_history.get(p, True) for p, _, _ in variant.chain.probes]
+        probed = [y[-1:] if one else y for y, one in zip(probed, last, strict=True)]
+        return probed, tf.nest.pack_sequence_as(like[0], following)
 
     def trained_weights(self, link: TrainedLink) -> tuple[bool, ...]:
         """For each weight of a link, whether training may change it at present."""
@@ -305,25 +375,19 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
             for weight in link.layout.weights
         )
 
-    def _given(self, variant, link, inputs, items, items_first, found, results):
+    def _given(self, link, sources, n_steps, items_first, results):
         """Rows given to each step of a link, ``(steps, n, batch)``, as they are to lie.
 
-        ``found``: what was given to the links before it, by the key of its source.
-        ``results``: what they gave.
+        ``sources``: what is given from outside, ``(batch, steps, n)``, by its key.
+        ``results``: what the links before it gave.
         """
-        some = next(iter(inputs.values()))
-        n_steps = some.shape[1] if some.shape[1] is not None else tf.shape(some)[1]
         axis = 2 if link.turned else 1
         parts = []
         for source in link.layout.inputs:
             if source.key == TAKEN:
                 parts.append(trajectory(link.taken, results, link.turned))
                 continue
-            if source.key not in found:  # what is drawn is drawn once for all links
-                x = self._source(variant, source, inputs, items, n_steps)
-                shape = (self.program.batch, some.shape[1], source.size)
-                found[source.key] = tf.ensure_shape(x, shape)
-            x, lies = found[source.key], (1, 0, 2) if link.turned else (1, 2, 0)
+            x, lies = sources[source.key], (1, 0, 2) if link.turned else (1, 2, 0)
             parts.append(x if items_first else tf.transpose(x, lies))
         if not parts:
             empty = tf.zeros((n_steps, 0, self.program.batch), self.program.dtype)

@@ -34,6 +34,7 @@ from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
 from nengo_dl.runtime.tensorflow.spiking_products import times
 from nengo_dl.runtime.tensorflow.switches import may_compile
 from nengo_dl.runtime.tensorflow.variables import Started, StartingValues
+from nengo_dl.training.segments import LEAST_STEPS, SEGMENT_BYTES, Segments
 
 
 def lies_batch_first(layout: Layout) -> bool:
@@ -208,6 +209,7 @@ class TrainedLink:
         training: bool,
         items: Any = None,
         items_first: bool = False,
+        state: list[Any] | None = None,
     ) -> tuple:
         """What the link gives in all steps, and the state afterwards.
 
@@ -227,6 +229,8 @@ class TrainedLink:
             that is not full.
         items_first : bool, optional
             See `takes_items_first`.
+        state : list of tensor, optional
+            What it begins with, by default what it carries, see `begins_with`.
         """
         stages, xp, batch = self.stages, self.around, self.program.batch
         tensors = [rows]
@@ -237,7 +241,7 @@ class TrainedLink:
                 tensors = stages.before(xp, rows, weights)
         ys, following = None, []
         if self.layout.has_loop:
-            state = self.started.add(self.state)
+            state = self.begins_with() if state is None else state
             state = [tf.transpose(c) for c in state] if self.turned else state
             n, state = len(state), state + self.kept.values()
             args = tensors[0], state, weights
@@ -250,6 +254,17 @@ class TrainedLink:
             if stages.needs_after:
                 ys = stages.after(xp, tensors, ys, weights)
         return ys, following
+
+    def begins_with(self) -> list[Any]:
+        """The state as tensors, with what training changed of its first values."""
+        return self.started.add(self.state) if self.layout.has_loop else []
+
+    @property
+    def pure(self) -> bool:
+        """Whether it computes with arrays alone, so that it may run more than once."""
+        groups = list(self.layout.groups())
+        outside = any(g.kernel.host or g.kernel.tensorflow for g in groups)
+        return not (outside or self.loop_batchwise)
 
     def _loop(self, trained, x, state, weights, training, items):
         """The loop, for a full batch or for one of which ``items`` are given."""
@@ -359,15 +374,12 @@ class Variant:
         starting: StartingValues,
     ) -> None:
         self.program, self.use = program, use
-        # states that are kept each so many steps bound what the steps of one loop take
-        cut = program.use_loop and not isinstance(settings["checkpoint"], int)
-        self.chain = program.chain(use, cut)
-        layouts = [link.layout for link in self.chain.links]
+        self._settings = settings
+        self._make_links(learned, starting)
+        layouts = [link.layout for link in self.links]
         groups = [group for each in layouts for group in each.groups()]
-        self.links = [
-            TrainedLink(link, program, settings, learned, starting)
-            for link in self.chain.links
-        ]
+        #: what runs all links for segments of time, while it is traced
+        self.segments: Segments | None = None
         wanted = settings["jit"] is not False and may_compile(settings["jit"])
         self._drawn = list(
             dict.fromkeys(
@@ -393,6 +405,57 @@ class Variant:
         self.first_step = variable(0, trainable=False, dtype=tf.int64)
         self._began = 0
         self._starting = starting
+
+    def _make_links(self, learned: frozenset[Any], starting: StartingValues) -> None:
+        """Cut the network into links, or not.
+
+        States that are kept each so many steps bound what they take. A chain keeps those
+        between segments of so many steps, which are run twice; where they are too short,
+        or call Python, there is one loop.
+        """
+        settings, program = self._settings, self.program
+        every, segments = settings["checkpoint"], True
+        if isinstance(every, int):
+            segments = every >= LEAST_STEPS and settings["truncate"] is None
+            settings = {**settings, "checkpoint": "auto"}
+        for cut in [True, False] if program.use_loop and segments else [False]:
+            self.chain = program.chain(self.use, cut)
+            options = settings if cut and len(self.chain.links) > 1 else self._settings
+            self.links = [
+                TrainedLink(link, program, options, learned, starting)
+                for link in self.chain.links
+            ]
+            if not isinstance(every, int) or self.in_segments:
+                return
+
+    @property
+    def in_segments(self) -> bool:
+        """Whether the steps of a batch may be run in several segments, and again."""
+        pure = all(link.pure for link in self.links)
+        return pure and len(self.links) > 1 and self._settings["truncate"] is None
+
+    def segment_of(self, n_steps: int | None) -> int | None:
+        """How many steps a segment of a training batch has; None for all of them.
+
+        Parameters
+        ----------
+        n_steps : int or None
+            Steps of the batch; None if that is not known.
+        """
+        every = self._settings["checkpoint"]
+        if n_steps is None or every is None or not self.in_segments:
+            return None
+        if every == "auto":
+            every = max(LEAST_STEPS, SEGMENT_BYTES // self.bytes_of_steps(1))
+        return every if every < n_steps else None
+
+    def bytes_of_steps(self, n_steps: int) -> int:
+        """What passes between the links in so many steps, with its gradients."""
+        layouts = [link.layout for link in self.links]
+        rows = sum(
+            x.before.result.size + x.loop.result.size + x.n_probed for x in layouts
+        )
+        return 2 * rows * n_steps * self.program.batch * self.program.dtype.itemsize
 
     @property
     def state(self) -> list[Any]:

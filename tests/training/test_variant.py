@@ -13,7 +13,8 @@ from nengo_dl.runtime import program
 from nengo_dl.runtime.native import spiking_rows
 from nengo_dl.runtime.native.compile import available
 from nengo_dl.runtime.tensorflow import spiking_products
-from nengo_dl.training import advice
+from nengo_dl.training import advice, tensor_graph, variant
+from nengo_dl.training.segments import Segments
 
 STEPS, BATCH = 4, 3
 
@@ -169,27 +170,81 @@ def results(net, cut, monkeypatch, n_links):
 def test_memory_is_spoken_of_before_it_is_gone(there, warns, monkeypatch):
     monkeypatch.setattr(advice, "physical_memory", lambda: there)
     with nengo_dl.Simulator(populations(), progress_bar=False) as sim:
-        variant = sim.tensor_graph.variant(True)
+        there_is = sim.tensor_graph.variant(True)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            advice.warn_of_memory(variant, 16)
+            advice.warn_of_memory(there_is, 16)
     texts = [str(w.message) for w in caught]
     assert bool(texts) == warns
     if warns:
         assert "16 steps of 1 items" in texts[0] and "checkpoint=4" in texts[0]
 
 
+def in_segments(net, monkeypatch, n_links):
+    """The same, all loops for three of the steps, then for the last one."""
+    made = []
+
+    def segments(*args):
+        made.append(Segments(*args))
+        return made[-1]
+
+    with net:
+        nengo_dl.configure_settings(checkpoint=3)
+    monkeypatch.setattr(variant, "LEAST_STEPS", 2)
+    monkeypatch.setattr(tensor_graph, "Segments", segments)
+    found = results(net, True, monkeypatch, n_links)
+    assert {s.every for s in made} == {3}
+    return found
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_chain_computes_what_one_loop_does(name, monkeypatch, allclose):
     n_links = {"convolutions": 2, "rates": 2}.get(name, 3)
-    cut, whole = (
-        results(NETWORKS[name](), cut, monkeypatch, n_links) for cut in (True, False)
-    )
-    assert len(cut) == len(whole) > len(NETWORKS[name]().probes)
-    for one, other in zip(cut, whole, strict=True):
-        assert one.shape == other.shape
-        assert allclose(one, other, rtol=1e-9, atol=1e-11)
-    assert max(np.abs(g).max() for g in cut) > 0
+    make = NETWORKS[name]
+    whole, *others = (results(make(), cut, monkeypatch, n_links) for cut in (False, True))
+    if name in ("learning", "noise"):
+        others.append(in_segments(make(), monkeypatch, n_links))
+    for cut in others:
+        assert len(cut) == len(whole) > len(make().probes)
+        for one, other in zip(cut, whole, strict=True):
+            assert one.shape == other.shape
+            assert allclose(one, other, rtol=1e-9, atol=1e-11)
+        assert max(np.abs(g).max() for g in cut) > 0
+
+
+@pytest.mark.parametrize(
+    "settings, steps, segment",
+    [
+        ({}, 1000, None),  # it all fits
+        ({"checkpoint": 20}, 100, 20),
+        ({"checkpoint": 20}, 20, None),
+        ({"checkpoint": 20, "truncate": 10}, 100, None),
+        ({"checkpoint": None}, 10**9, None),
+    ],
+)
+def test_steps_of_a_segment(settings, steps, segment):
+    with nengo_dl.Simulator(populations(**settings), progress_bar=False) as sim:
+        there = sim.tensor_graph.variant(True)
+    assert there.segment_of(steps) == segment
+    assert len(there.links) == (1 if "truncate" in settings else 3)
+
+
+def test_segments_are_as_long_as_memory_allows():
+    with nengo_dl.Simulator(populations(), progress_bar=False) as sim:
+        there = sim.tensor_graph.variant(True)
+    steps = there.segment_of(10**9)
+    assert steps is not None
+    assert there.bytes_of_steps(steps) <= 2**31 < there.bytes_of_steps(steps + 1)
+
+
+@pytest.mark.parametrize("make", [with_python, NETWORKS["layer"]])
+def test_what_may_not_run_twice_keeps_one_loop(make):
+    net = make()
+    with net:
+        nengo_dl.configure_settings(checkpoint=20)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        there = sim.tensor_graph.variant(True)
+    assert there.segment_of(100) is None and len(there.links) == 1
 
 
 @pytest.mark.skipif(available() is not None, reason="no machine code here")
