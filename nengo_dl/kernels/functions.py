@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -60,6 +61,9 @@ class Python(Kernel):
 
 
 PYTHON = Python()
+
+#: types of single numbers that are known to fit an output of size 1
+NUMBERS = frozenset({float, np.float64, bool, np.bool_})
 
 
 def step_times(time: np.ndarray, dt: float) -> list[float]:
@@ -455,6 +459,8 @@ class PythonFunction(HostFunction):
         SimulationError
             If it is None, not finite, or does not fit the output.
         """
+        if self.size == 1 and type(y) in NUMBERS and isfinite(y):  # in most cases
+            return np.array([y], np.float64)
         try:
             if y is None or not np.isfinite(y).all():
                 raise SimulationError(

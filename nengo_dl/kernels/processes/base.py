@@ -105,6 +105,8 @@ class PythonProcess(HostFunction):
         self.op = op
         self.dt = dt
         self.size = op.output.size
+        self.shape = op.output.shape
+        self._shape_in = None if op.input is None else op.input.shape
         self.steps: list = []
         self.rngs: list = []
         self.states: list[dict] = []
@@ -218,15 +220,23 @@ class PythonProcess(HostFunction):
     def column_calls(self, arrays: Sequence[np.ndarray], first: int = 0) -> Iterator[Any]:
         """One step for each column; see `nengo_dl.kernels.functions.HostFunction`."""
         time, *x = arrays
-        out = np.empty((1, *self.op.output.shape))
+        out = np.empty((1, *self.shape))
         for b, t in enumerate(step_times(time, self.dt)[first:], first):
-            items = [i[:, b].astype(np.float64).reshape(self.op.input.shape) for i in x]
+            # memory of its own, as in core: the function may keep or change it
+            items = [i[:, b].astype(np.float64).reshape(self._shape_in) for i in x]
             try:
                 value = self.steps[b % len(self.steps)](t, *items)
             except StopIteration as stop:
                 raise self.exhausted() from stop
             self._put(out, 0, value)
             yield out.ravel()
+
+    def values(self, arrays: Sequence[np.ndarray], dtype: Any = None) -> np.ndarray:
+        """Steps as of `HostFunction`; a single one, as in most runs, without detours."""
+        if arrays[0].shape[1] != 1 or self.draws:
+            return super().values(arrays, dtype)
+        (out,) = self.column_calls(arrays)
+        return out[:, None]
 
     def attempt(
         self, arrays: Sequence[np.ndarray], dtype: Any = None, begun: Any = None
