@@ -422,7 +422,8 @@ class _Maker:
             kind = graph.kind[elements]
             known = (elements >= 0) & (kind == Kind.STATE)
             fixed = (elements >= 0) & (kind == Kind.CONSTANT)
-            carry = np.where(known, which[view.tensor[elements]], -1).astype(INDEX)
+            carry = np.full(elements.shape, -1, INDEX)  # others are in no tensor
+            carry[known] = which[view.tensor[elements[known]]]
             row = np.where(known, view.row[elements], INDEX(0))
             return carry, row, np.where(fixed, graph.value[elements], np.nan)
 
