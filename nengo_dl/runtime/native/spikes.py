@@ -13,10 +13,13 @@ from collections.abc import Callable
 import numpy as np
 
 from nengo_dl.runtime.native.code import Code, Index
-from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE, in_tiles, in_vectors
+from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE, by_rows, in_tiles, in_vectors
 
 #: lanes that are compared with 0 before the first one that is not is looked at
 AT_ONCE = 64
+
+#: numbers of whole rows that are multiplied in the time that one by itself takes
+ONE_BY_ONE = 8
 
 #: targets of a neuron that are added to in one round of a loop
 TARGETS = 4
@@ -161,9 +164,24 @@ def _noted(code: Code, x: str, k: int, room: str) -> str:
 def from_rows(code: Code, a: str, x: str, y: str, m: int, k: int, room: str) -> None:
     """The same for a matrix that lies row by row, ``a``, because it changes.
 
-    Some rows are done side by side, one number after the other.
+    Some rows are done side by side, one number after the other; where that is more than
+    whole rows take, these are multiplied.
     """
-    count, element = _noted(code, x, k, room), code.element
+    count = _noted(code, x, k, room)
+    many = code.emit(f"icmp sgt i64 {count}, {k // ONE_BY_ONE}")
+    once = code.emit(f"zext i1 {many} to i64")
+    with code.loop(once, maybe_empty=True):
+        by_rows(code, a, x, y, m, k)
+    once = code.emit(f"sub i64 1, {once}")
+    with code.loop(once, maybe_empty=True):
+        _one_by_one(code, a, x, y, m, k, room, count)
+
+
+def _one_by_one(
+    code: Code, a: str, x: str, y: str, m: int, k: int, room: str, count: str
+) -> None:
+    """Rows times the numbers that are noted in ``room``."""
+    element = code.element
 
     def rows(start: Index, many: int) -> None:
         first = code.at(a, code.times(start, k * code.size))
