@@ -230,7 +230,8 @@ def _core_function(builder: Any, cls: type) -> Callable | None:
     if len(known) != 1:
         return None
     (function,) = known
-    return function if function.__module__.startswith("nengo.") else None
+    # functions of a script that is executed as text have no module
+    return function if (function.__module__ or "").startswith("nengo.") else None
 
 
 def _readers(network):
