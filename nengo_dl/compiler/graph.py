@@ -316,7 +316,7 @@ def _mapped(arrays: Sequence[np.ndarray], mapping: np.ndarray) -> Iterator[np.nd
 
 
 def _renamed(readings: Sequence[Reading], mapping: np.ndarray) -> tuple[Reading, ...]:
-    """The same readings of other elements."""
+    """Readings of the elements that a mapping gives in place of theirs."""
     moved = _mapped([reading.elements for reading in readings], mapping)
     return tuple([
         Reading(r.key, elements, r.shape, r.observed, r.written, r.common)

@@ -54,7 +54,7 @@ class Wanted(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Of what is sent."""
+        """Bytes of the arrays that are sent."""
         arrays = (self.gain, self.encoders, self.eval_points)
         return sum(a.nbytes for a in (*arrays, *(y for _, y in self.targets)))
 
