@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +235,21 @@ class Folder:
         """All files, the oldest one first."""
         return sorted(self.path.glob(f"{PREFIX}-*-*.npz"))
 
+    def make(self) -> None:
+        """Make the folder if need be, and try whether files can be written to it.
+
+        Raises `ValidationError`: an epoch later it would be too late.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            raise ValidationError(
+                f"{str(self.path)!r} is no folder that can be written to ({error}); give "
+                "the path of one, or of one that can be made",
+                attr="Resume.folder",
+            ) from error
+
     def write(self, data: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Write a file, whole or not at all, and remove the oldest ones."""
         name = f"{PREFIX}-{data['epoch']:06d}-{data['batch']:08d}.npz"
@@ -328,8 +344,9 @@ class Resume(keras.callbacks.Callback):
     Raises
     ------
     ~nengo.exceptions.ValidationError
-        If an argument is no such number. From ``fit``: if the newest file is of another
-        network, optimizer or kind of data; it says what differs.
+        If an argument is no such number or path. From ``fit``, before the first batch: if
+        nothing can be written to the folder, or the newest file is of another network,
+        optimizer or kind of data; it says what differs.
 
     Notes
     -----
@@ -377,7 +394,12 @@ class Resume(keras.callbacks.Callback):
                 attr="keep",
                 obj=self,
             )
-        self.folder = Path(os.fspath(folder))
+        try:
+            self.folder = Path(os.fspath(folder))
+        except TypeError as error:
+            raise ValidationError(
+                f"expected the path of a folder; got {folder!r}", attr="folder", obj=self
+            ) from error
         self.every, self.keep = every, keep
         self._files = Folder(self.folder, int(keep))
         self._forget()
@@ -405,7 +427,9 @@ class Resume(keras.callbacks.Callback):
         """
         self._forget()
         self.active = active
-        self._saved = self._files.read() if active else None
+        if active:
+            self._files.make()
+            self._saved = self._files.read()
         if self._saved is not None:
             self._counted = self._saved[0].get("counted", {})
 

@@ -148,6 +148,8 @@ def test_an_epoch_goes_on_at_its_batch(whole, tmp_path):
 class Seen(keras.callbacks.Callback):
     """The numbers of all batches."""
 
+    batches = None
+
     def on_train_begin(self, logs=None):
         self.batches = []
 
@@ -272,8 +274,17 @@ def test_what_cannot_go_on_is_refused(tmp_path):
             train(tmp_path, make=plain, validation_data=iter([(X[:4], X[:4])]))
         with pytest.raises(ValidationError, match="expected one callbacks.Resume, got 2"):
             train(tmp_path, make=plain, callbacks=[Resume(tmp_path)])
-    for wrong in ({"every": 0}, {"every": "batch"}, {"keep": 0}, {"keep": True}):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "in it"):
+        seen = Seen()
+        with pytest.raises(ValidationError, match="no folder that can be written to"):
+            train(folder, make=plain, callbacks=[seen])
+        assert seen.batches is None
+    for wrong in (
+        *({"every": 0}, {"every": "batch"}, {"keep": 0}, {"keep": True}),
+        {"folder": 3},
+    ):
         with pytest.raises(ValidationError, match=f"Resume.{next(iter(wrong))}"):
-            Resume(tmp_path, **wrong)
+            Resume(**{"folder": tmp_path, **wrong})
     with pytest.raises(ValidationError, match="goes with Simulator.fit"):
         Resume(tmp_path).on_train_begin()
