@@ -10,6 +10,7 @@ importing Keras takes seconds.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -124,14 +125,36 @@ class Replicas:
         if self.processes == 1:
             return
 
-        def own(number):
-            first = tf.equal(number, 0)
-            tensors = [_summable(tf.convert_to_tensor(v)) for v in variables]
-            return [tf.where(first, t, tf.zeros_like(t)) for t in tensors]
-
-        sums = tf.function(lambda: self.sum(own), autograph=False)()
+        sums = self._of_first([_summable(tf.convert_to_tensor(v)) for v in variables])
         for variable, value in zip(variables, sums, strict=True):
             variable.assign(tf.cast(value, variable.dtype))
+
+    # traced once for each list of shapes, and not in each call
+
+    @functools.cached_property
+    def _of_first(self) -> Callable:
+        """The tensors of the first process."""
+
+        def own(number, tensors):
+            first = tf.equal(number, 0)
+            return [tf.where(first, t, tf.zeros_like(t)) for t in tensors]
+
+        return tf.function(
+            lambda tensors: self.sum(lambda number: own(number, tensors)), autograph=False
+        )
+
+    @functools.cached_property
+    def _of_all(self) -> Callable:
+        """A row of numbers of each process."""
+
+        def own(number, mine):
+            rows = tf.range(self.processes)[:, None]
+            here = tf.equal(rows * self.local, number)  # its first replica
+            return tf.where(here, mine, tf.zeros_like(mine))
+
+        return tf.function(
+            lambda mine: self.sum(lambda number: own(number, mine)), autograph=False
+        )
 
     def exchange(self, numbers: list[int]) -> np.ndarray:
         """The whole numbers of all processes, ``(processes, numbers)``."""
@@ -139,12 +162,7 @@ class Replicas:
         if self.processes == 1:
             return mine
 
-        def own(number):
-            rows = tf.range(self.processes)[:, None]
-            here = tf.equal(rows * self.local, number)  # its first replica
-            return tf.where(here, tf.constant(mine), tf.zeros_like(mine))
-
-        return tf.function(lambda: self.sum(own), autograph=False)().numpy()
+        return self._of_all(tf.constant(mine)).numpy()
 
     def bytes_of_first(self, data: bytes, length: int) -> bytes:
         """The bytes of the first process, of which all know how many there are."""

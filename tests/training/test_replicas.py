@@ -65,3 +65,18 @@ def test_replicas_have_random_numbers_of_their_own(found):
 @pytest.mark.parametrize("case", list(REFUSED))
 def test_what_cannot_be_shared_is_refused(found, case):
     assert REFUSED[case] in found["refused"][case]
+
+
+def test_what_processes_exchange_is_traced_once():
+    import tensorflow as tf
+
+    from nengo_dl.training.replicas import Replicas
+
+    replicas = Replicas(None, tf.distribute.OneDeviceStrategy("CPU:0"))
+    for number in range(3):
+        mine = tf.constant([[number, 7]], tf.int64)
+        assert replicas._of_all(mine).numpy().tolist() == [[number, 7]]
+        (first,) = replicas._of_first([mine])
+        assert first.numpy().tolist() == [[number, 7]]
+    for traced in (replicas._of_all, replicas._of_first):
+        assert traced.experimental_get_tracing_count() == 1
