@@ -1,5 +1,6 @@
 """Trainings that go on after their process was killed, with the same digits."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -199,10 +200,10 @@ def test_callbacks_go_on_counting(tmp_path):
     assert_same(after, expected)
 
 
-def counting():
+def counting(**settings):
     """A network that learns online, and counts its steps as Python."""
     with nengo.Network(seed=0) as net:
-        nengo_dl.configure_settings(jit=False)
+        nengo_dl.configure_settings(jit=False, **settings)
         net.inp = nengo.Node([0.0], label="inp")
         a, b = (nengo.Ensemble(6, 1, neuron_type=nengo.LIFRate()) for _ in range(2))
         nengo.Connection(net.inp, a, synapse=0.01)
@@ -220,9 +221,15 @@ def counting():
     return net
 
 
-@pytest.mark.parametrize("stateful", (False, True))
-def test_the_state_of_the_simulation_goes_on(stateful, tmp_path):
-    options = {"make": counting, "stateful": stateful, "epochs": 3, "optimizer": "sgd"}
+@pytest.mark.parametrize(
+    ("stateful", "settings"),
+    [(False, {}), (True, {}), (True, {"shared_learning": "sum"})],
+)
+def test_the_state_of_the_simulation_goes_on(stateful, settings, tmp_path):
+    options = {"make": functools.partial(counting, **settings), "stateful": stateful}
+    options |= {"epochs": 3, "optimizer": "sgd"}
+    if settings:  # batches have to be full
+        options |= {"x": X[:8], "y": X[:8] ** 2}
     expected = train(None, **options)
     with pytest.raises(Interrupted):
         train(tmp_path, [Stop(1, 1)], every=1, **options)
