@@ -47,6 +47,9 @@ LINE = 64
 #: end one takes 0.1 ms
 THREADS_WORK = 2**27
 
+#: rows of a matrix that are turned at a time: in a third of the time of all at once
+TURNED = 32
+
 #: pieces of work for each thread: the last ones to end are short
 PIECES = 4
 
@@ -393,17 +396,15 @@ def _functions(dtype: np.dtype, k: int, n: int) -> tuple[Any, Any]:
     )
 
 
-def product(x: np.ndarray, w: np.ndarray, n: int, threads: int = 1) -> np.ndarray:
-    """The product of spikes and weights.
+def product(x: np.ndarray, a: np.ndarray, threads: int = 1) -> np.ndarray:
+    """The product of spikes and weights, ``x @ a.T``.
 
     Parameters
     ----------
     x : (rows, k) array
         The result is right whatever it holds; it takes long if few elements are zero.
-    w : (panels, k, targets) array
-        Of the same type, see `in_panels`. Both ``k`` and ``n`` are at least `least_size`.
-    n : int
-        How many targets there are.
+    a : (n, k) array
+        Of the same type. Both ``k`` and ``n`` are at least `least_size`.
     threads : int, optional
         How many may compute, if there is enough to do for them.
 
@@ -415,11 +416,11 @@ def product(x: np.ndarray, w: np.ndarray, n: int, threads: int = 1) -> np.ndarra
     --------
     >>> spikes = np.eye(20, dtype="float32")
     >>> a = np.arange(400, dtype="float32").reshape(20, 20)
-    >>> bool((product(spikes, in_panels(a), 20) == a.T).all())
+    >>> bool((product(spikes, a) == a.T).all())
     True
     """
-    rows, k = x.shape
-    x, w = np.ascontiguousarray(x), np.ascontiguousarray(w)
+    (rows, k), n = x.shape, len(a)
+    x, w = np.ascontiguousarray(x), in_panels(a)
     y = np.empty((rows, n), x.dtype)
     function, _ = _functions(x.dtype, k, n)
     room = 8 * ROWS + 4 * k * ROWS
@@ -435,7 +436,7 @@ def product(x: np.ndarray, w: np.ndarray, n: int, threads: int = 1) -> np.ndarra
 
 
 def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
-    """The gradient of the weights of `product`, ``x.T @ g``.
+    """The gradient of the weights of `product`, ``g.T @ x``.
 
     Parameters
     ----------
@@ -446,26 +447,29 @@ def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
 
     Returns
     -------
-    (k, n) ndarray
+    (n, k) ndarray
 
     Examples
     --------
     >>> spikes = np.eye(20, dtype="float32")
     >>> g = np.arange(400, dtype="float32").reshape(20, 20)
-    >>> bool((gradient(spikes, g) == g).all())
+    >>> bool((gradient(spikes, g) == g.T).all())
     True
     """
     (rows, k), n = x.shape, g.shape[1]
     if not rows:
-        return np.zeros((k, n), x.dtype)
+        return np.zeros((n, k), x.dtype)
     x, g = np.ascontiguousarray(x), np.ascontiguousarray(g)
-    d = np.empty((k, n), x.dtype)
+    d, turned = np.empty((k, n), x.dtype), np.empty((n, k), x.dtype)
     _, function = _functions(x.dtype, k, n)
     lanes = LINE // x.itemsize
 
     def piece(first: int, last: int, place: int) -> None:
         # a function of all features: it finds its own
         function(*(a.ctypes.data for a in (x, g, d)), place, rows, first, last)
+        for start in range(first, last, TURNED):
+            some = slice(start, min(start + TURNED, last))
+            turned[:, some] = d[some].T
 
     pieces = threads if rows * k * n >= THREADS_WORK else 1
     most = -(-k // pieces) + 2 * lanes  # features in a piece
@@ -473,7 +477,7 @@ def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
         x.itemsize
     )
     _in_pieces(k, lanes, pieces, pieces, room, piece)
-    return d
+    return turned
 
 
 def _in_pieces(

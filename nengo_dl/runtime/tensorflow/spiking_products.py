@@ -131,24 +131,20 @@ def _dense_gradient(x, g):
 
 
 def _from_spikes(x, a):
-    n, k = a.shape
-    count, width = spiking_rows.panel_shape(n, x.dtype.as_numpy_dtype)
-    padded = tf.pad(a, [(0, count * width - n), (0, 0)]) if n < count * width else a
-    panels = tf.transpose(tf.reshape(padded, (count, width, k)), (0, 2, 1))
-    return tf.ensure_shape(_call(_product, [x, panels, n], x.dtype), (None, n))
+    return tf.ensure_shape(_call(_product, [x, a], x.dtype), (None, a.shape[0]))
 
 
 def _gradient(x, g):
     d = _call(_gradient_of_weights, [x, g], x.dtype)
-    return tf.transpose(tf.ensure_shape(d, (x.shape[1], g.shape[1])))
+    return tf.ensure_shape(d, (g.shape[1], x.shape[1]))
 
 
 def _call(function, arrays, dtype):
     return tf.numpy_function(function, arrays, dtype, stateful=False)
 
 
-def _product(x: np.ndarray, w: np.ndarray, n: Any) -> np.ndarray:
-    return spiking_rows.product(x, w, int(n), _threads())
+def _product(x: np.ndarray, a: np.ndarray) -> np.ndarray:
+    return spiking_rows.product(x, a, _threads())
 
 
 def _gradient_of_weights(x: np.ndarray, g: np.ndarray) -> np.ndarray:
