@@ -419,6 +419,9 @@ class _Maker:
 
         def found(elements):
             """Carried arrays, rows and constant values."""
+            if (elements < 0).all():  # there may be no elements at all
+                nowhere = np.full(elements.shape, -1, INDEX)
+                return nowhere, np.zeros_like(nowhere), np.full(elements.shape, np.nan)
             kind = graph.kind[elements]
             known = (elements >= 0) & (kind == Kind.STATE)
             fixed = (elements >= 0) & (kind == Kind.CONSTANT)

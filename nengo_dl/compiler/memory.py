@@ -198,8 +198,9 @@ class Pending:
         row_of[~region] = -1
         bias = self.bias[region]
         empty = np.zeros(0, INDEX)
-        rows, sources, factors = [empty], [empty], [np.zeros(0)]
-        terms = self.terms
+        rows, sources = [empty], [empty]
+        factors: list[np.ndarray] = [np.zeros(0)]
+        terms: list[tuple[np.ndarray, np.ndarray, Any]] = self.terms
         remaining = np.flatnonzero(region & ~self.covered)
         if remaining.size:
             terms = [*terms, (remaining, current[remaining], 1.0)]

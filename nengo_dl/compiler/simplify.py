@@ -626,6 +626,22 @@ class _Refiner:
 # matrices that read the same vector ---------------------------------------------------
 
 
+def _stacked(builder: GraphBuilder, nodes: list) -> np.ndarray:
+    """A node that multiplies with the matrices of some, one below the other."""
+    first = min(nodes, key=lambda node: node.order)
+    name = first.kernel.matrix
+    matrix = np.concatenate([node.params[name] for node in nodes])
+    (out,) = builder.node(
+        first.kernel,
+        first.inputs,
+        [matrix.shape[0]],
+        {**first.params, name: matrix},
+        order=first.order,
+        label=first.label,
+    )
+    return out
+
+
 def stack(graph: Graph) -> Graph:
     """Make one matrix of all fixed matrices that are applied to the same elements.
 
@@ -642,20 +658,9 @@ def stack(graph: Graph) -> Graph:
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size, dtype=INDEX)
     for nodes in groups:
-        first = min(nodes, key=lambda node: node.order)
-        name = first.kernel.matrix
-        matrix = np.concatenate([node.params[name] for node in nodes])
-        (out,) = builder.node(
-            first.kernel,
-            first.inputs,
-            [matrix.shape[0]],
-            {**first.params, name: matrix},
-            order=first.order,
-            label=first.label,
-        )
-        mapping[np.concatenate([node.elements() for node in nodes])] = out
+        mapping[np.concatenate([n.elements() for n in nodes])] = _stacked(builder, nodes)
     size, held = graph.size, [builder.build()]
-    del graph, builder, readers, groups, nodes, first  # of large graphs, one is enough
+    del graph, builder, readers, groups  # of large graphs, one is enough
     mapping = np.concatenate([mapping, np.arange(size, held[0].size, dtype=INDEX)])
     held.append(held.pop().rename(mapping))
     return prune(held.pop())

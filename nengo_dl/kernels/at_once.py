@@ -187,7 +187,7 @@ class _Values:
     def __ne__(self, other: Any) -> Any:
         return self._compared(other, np.not_equal)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: Any = None
 
     def __bool__(self) -> bool:
         return bool(_Truth(self.x != 0, self.plain))

@@ -123,7 +123,7 @@ class Supply:
         return ((first + n * self._items) % limit for n in itertools.count())
 
     def _given(self, seeds: Any) -> Iterator[int]:
-        """Those of the user, checked; of a list of tasks there have to be as many."""
+        """Seeds of the user, checked; for a list of tasks there have to be as many."""
         numbers = map(self._checked, _iterator("seeds", seeds))
         if self.count is None:
             return numbers

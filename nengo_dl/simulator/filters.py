@@ -53,10 +53,10 @@ class Filters:
         self,
         model: Model,
         filter_: LinearFilter,
-        sig_in: Signal,
-        sig_out: Signal | None = None,
+        sig_in: Any,
+        sig_out: Any = None,
         mode: str = "set",
-    ) -> Signal:
+    ) -> Any:
         """Add a filter to a model; the signal that it writes.
 
         Parameters

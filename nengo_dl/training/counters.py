@@ -41,7 +41,7 @@ def listed(callbacks: Any) -> list[Any]:
 
 
 def _named(callbacks: Any) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    """Those that count, with a name that is the same in each process, and attributes."""
+    """Callbacks that count, with a name that all processes give them, and attributes."""
     seen: Counter[str] = Counter()
     for callback in listed(callbacks):
         kind = next((c for c in type(callback).__mro__ if c in COUNTED), None)

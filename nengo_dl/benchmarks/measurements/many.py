@@ -94,7 +94,7 @@ def many(
 def _row(
     case: str, sim: Simulator, function: Callable, tasks: int, executor: Any, repeats: int
 ) -> Row:
-    """Both in turns."""
+    """The figures of a loop and of `run_many`, which take turns."""
     ours, theirs, first = [], [], []
     for number in range(repeats):
         for who in ("many", "loop")[:: (-1) ** number]:

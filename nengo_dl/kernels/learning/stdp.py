@@ -171,7 +171,7 @@ class STDPDelta(Change):
         post: Array,
         pre_trace: Array,
     ) -> tuple[Array, Array, Array | None]:
-        """The same of spikes behind the connection, which may lower all weights."""
+        """Changes at spikes behind the connection, which may lower all weights."""
         up, down = max(p.a_post, 0.0), min(p.a_post, 0.0)
         if down and not (p.mu_plus or p.mu_minus):
             up, down = down, 0.0  # nothing depends on the weight

@@ -154,8 +154,9 @@ def causes(
     ins, k = place
     value = ins.operands[k].value
     made = plan.makers.get(value)
-    either = made is not None and isinstance(made.operation, Ufunc)
-    if value in inside and either and made.operation.function is np.logical_or:
+    operation = None if made is None else made.operation
+    either = isinstance(operation, Ufunc) and operation.function is np.logical_or
+    if made is not None and either and value in inside:
         yield from causes(plan, (made, 0), inside)
         yield from causes(plan, (made, 1), inside)
     else:

@@ -72,7 +72,7 @@ def each_set(
     body: Callable[[Index, list[str]], list[str]],
     kind: str | None = None,
 ) -> list[str]:
-    """The same for those of ``k`` lanes that are set in masks.
+    """A loop over those of ``k`` lanes that are set in masks, see `each_nonzero`.
 
     ``mask_at`` gives the mask of the lanes from an index on.
     """
@@ -162,7 +162,7 @@ def _noted(code: Code, x: str, k: int, room: str) -> str:
 
 
 def from_rows(code: Code, a: str, x: str, y: str, m: int, k: int, room: str) -> None:
-    """The same for a matrix that lies row by row, ``a``, because it changes.
+    """Columns of a matrix ``a`` that lies row by row, because it changes: `by_spikes`.
 
     Some rows are done side by side, one number after the other; where that is more than
     whole rows take, these are multiplied.
