@@ -232,7 +232,7 @@ def lower_bounds():
     """Oldest versions that the package claims to run with, by distribution."""
     text = read("setup.py")
     tensorflow = re.search(r'TENSORFLOW_VERSION = ">=([\d.]+)"', text)[1]
-    others = dict(re.findall(r'"(keras|nengo|numpy)>=([\d.]+)', text))
+    others = dict(re.findall(r'"(keras|llvmlite|nengo|numpy)>=([\d.]+)', text))
     return {"tensorflow-cpu": tensorflow, **others}
 
 
