@@ -192,6 +192,8 @@ def started(path):
         text=True,
         env=ENVIRONMENT,
         start_new_session=True,
+        # shells let what runs in the background ignore Ctrl-C, and it inherits that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
         if line.startswith("pid"):
