@@ -9,7 +9,7 @@ from nengo_dl.runtime.native.compile import available
 pytestmark = pytest.mark.skipif(available() is not None, reason="no machine code here")
 
 # (rows, neurons, targets): whole lines and panels, parts of them, several tiles, one row
-SHAPES = [(37, 64, 128), (300, 17, 16), (70, 100, 33), (5, 16, 200), (1, 50, 90)]
+SHAPES = [(37, 64, 128), (300, 17, 16), (170, 100, 33), (5, 16, 200), (1, 50, 90)]
 
 
 def arrays(rng, rows, k, n, dtype="float32", share=0.1):

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,7 @@ from nengo_dl.runtime.native.spikes import each_nonzero
 
 #: rows of ``x`` of which it is noted at a time what is not zero, before a panel is read
 #: for all of them, while it is in a cache
-ROWS = 32
+ROWS = 128
 
 #: the same for the gradient, where a panel of the gradient of ``y`` stays in a cache
 GRADIENT_ROWS = 256
@@ -356,7 +357,17 @@ def in_panels(a: np.ndarray) -> np.ndarray:
     n, k = a.shape
     count, width = panel_shape(n, a.dtype)
     padded = np.pad(a, [(0, count * width - n), (0, 0)])
-    return np.ascontiguousarray(padded.reshape(count, width, k).transpose(0, 2, 1))
+    panels = _aligned((count, k, width), a.dtype)
+    panels[...] = padded.reshape(count, width, k).transpose(0, 2, 1)
+    return panels
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that begins where a cache line does, so that vectors lie within one."""
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(nbytes + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def panel_shape(n: int, dtype: Any) -> tuple[int, int]:
@@ -504,7 +515,7 @@ def _in_pieces(
     pieces = min(units, pieces)
     threads = min(pieces, threads)
     bounds = [unit * (units * q // pieces) for q in range(pieces)] + [count]
-    rooms = [np.empty(room, np.uint8) for _ in range(threads)]
+    rooms = [_aligned((room,), np.uint8) for _ in range(threads)]
 
     def run(task: int, thread: int) -> None:
         piece(bounds[task], bounds[task + 1], rooms[thread].ctypes.data)

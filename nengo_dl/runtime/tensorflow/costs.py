@@ -60,5 +60,5 @@ SMALL_PRODUCT_SECONDS, PRODUCT_SECONDS = 0.1e-9, 0.04e-9
 
 #: products in training are computed from the neurons that spiked if they have so many
 #: multiplications, and at most this share of the spikes is not zero in a sample of rows
-#: (``train``). At a share of 0.25 both ways take as long, at 0.05 it is a third
+#: (``train``). One thread takes as long either way at a share of 0.2, two at some 0.15
 LEAST_PRODUCT, MOST_SPIKES, SAMPLED_ROWS = 2**25, 0.125, 16
