@@ -14,6 +14,8 @@ import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
 
+from nengo_dl.compiler.pipeline import without_collecting
+
 Times = tuple[float, ...]
 
 
@@ -155,10 +157,5 @@ def no_decoder_cache() -> contextlib.AbstractContextManager:
 def no_collection() -> Iterator[None]:
     """Keep Python's garbage collector from running inside, and run it before."""
     gc.collect()
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with without_collecting():
         yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -399,7 +399,8 @@ class KerasSide:
                 each.begin(live.n_steps, stateful and each is variant)
                 stack.enter_context(each.reraise_host_errors())
             before = self._handed_over, self._first_processes, self._begins
-            self._handed_over, self.layer.in_fit = True, training
+            was_in_fit, self.layer.in_fit = self.layer.in_fit, training
+            self._handed_over = True
             self._first_processes = processes if training else None
             self._begins = {True: processes, False: processes}
             if stateful:
@@ -411,7 +412,7 @@ class KerasSide:
                 raise
             finally:
                 self._handed_over, self._first_processes, self._begins = before
-                self.layer.in_fit = False
+                self.layer.in_fit = was_in_fit
                 n_steps = variant.end()
                 if stateful:
                     live.n_steps = n_steps

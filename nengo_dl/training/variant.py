@@ -425,7 +425,8 @@ class Variant:
                 TrainedLink(link, program, options, learned, starting)
                 for link in self.chain.links
             ]
-            if not isinstance(every, int) or self.in_segments:
+            alone = len(self.links) == 1  # there is nothing else to try
+            if alone or not isinstance(every, int) or self.in_segments:
                 return
 
     @property
