@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import dis
 import math
+import operator
 import types
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
@@ -117,13 +118,14 @@ class _Values:
         y, plain = _number(other)
         return _Truth(function(self.x, y), self.plain and plain)
 
-    def _one_by_one(self, other: Any, name: str, swapped: bool = False) -> _Values:
+    def _one_by_one(
+        self, other: Any, function: Callable, swapped: bool = False
+    ) -> _Values:
         """Compute as numbers of Python, or of NumPy, do it themselves."""
         y, plain = _number(other)
         plain = plain and self.plain
         ys = np.broadcast_to(y, self.x.shape)
         pairs = zip(*((a.tolist() if plain else list(a)) for a in (self.x, ys)))
-        function = getattr(_OPERATORS, name)
         found = [function(b, a) if swapped else function(a, b) for a, b in pairs]
         if any(isinstance(value, complex) for value in found):
             raise Refused
@@ -152,16 +154,16 @@ class _Values:
         return self._with(other, np.divide, True)
 
     def __pow__(self, other: Any) -> _Values:
-        return self._one_by_one(other, "power")
+        return self._one_by_one(other, operator.pow)
 
     def __rpow__(self, other: Any) -> _Values:
-        return self._one_by_one(other, "power", True)
+        return self._one_by_one(other, operator.pow, True)
 
     def __mod__(self, other: Any) -> _Values:
-        return self._one_by_one(other, "remainder")
+        return self._one_by_one(other, operator.mod)
 
     def __rmod__(self, other: Any) -> _Values:
-        return self._one_by_one(other, "remainder", True)
+        return self._one_by_one(other, operator.mod, True)
 
     def __neg__(self) -> _Values:
         return _Values(-self.x, self.plain)
@@ -191,21 +193,6 @@ class _Values:
 
     def __bool__(self) -> bool:
         return bool(_Truth(self.x != 0, self.plain))
-
-
-class _Operators:
-    """What Python computes number by number."""
-
-    @staticmethod
-    def power(a: Any, b: Any) -> Any:
-        return a**b
-
-    @staticmethod
-    def remainder(a: Any, b: Any) -> Any:
-        return a % b
-
-
-_OPERATORS = _Operators()
 
 
 class _Truth:
