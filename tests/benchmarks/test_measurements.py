@@ -11,6 +11,7 @@ from nengo_dl.benchmarks import networks, processes
 from nengo_dl.benchmarks.measurements import (
     batch,
     big,
+    executors,
     first,
     gpu,
     long,
@@ -37,6 +38,7 @@ def tiny_case(monkeypatch):
     for module in (
         batch,
         big,
+        executors,
         first,
         gpu,
         long,
@@ -94,6 +96,30 @@ def test_native(monkeypatch):
     assert summary["goals reached"].endswith(" of 2")
     with pytest.raises(ValidationError, match="unknown: Lif; known: LIF, "):
         next(native.measure_native(["Lif"]))
+
+
+@pytestmark_native
+def test_executors(monkeypatch):
+    monkeypatch.setenv(executors.CACHE, "")  # set anew by what is measured
+    monkeypatch.setattr(
+        executors, "in_new_process", lambda function, *args: function(*args)
+    )
+    monkeypatch.setattr(executors, "FIRST_STEPS", 5)
+    single, several = executors.measure_executors(["tiny"], steps=6, items=3, repeats=1)
+    assert (single["items"], several["items"]) == (1, 3)
+    for row in (single, several):
+        assert row["ratio"] == row["tensorflow"] / row["native"]
+    assert single["numpy_ratio"] > 0 and "numpy" not in several
+    assert single["first"] > 0 and single["disk"] > 0 and abs(single["more"]) < 1e4
+    summary = load_measurements()["executors"].summary([single, several])
+    assert list(summary.values()) == pytest.approx([single["ratio"], several["ratio"]])
+
+
+def test_executors_without_machine_code(monkeypatch):
+    compile = "nengo_dl.runtime.native.compile.available"
+    monkeypatch.setattr(compile, lambda: "it is forbidden")
+    with pytest.raises(RuntimeError, match="cannot be compared: it is forbidden"):
+        next(executors.measure_executors(["tiny"]))
 
 
 @pytestmark_native
