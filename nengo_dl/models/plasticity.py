@@ -7,7 +7,7 @@ Nengo's models. Native kernels for the operators are in ``nengo_dl.kernels.learn
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from nengo.base import ObjView
@@ -320,6 +320,54 @@ def _check_bounds(conn, rule_type, weights):
         )
 
 
+def rules_of(conn: Any) -> list[Any]:
+    """The types of the rules of a connection, given as one, as a list or as a dict."""
+    rules = conn.learning_rule_type
+    rules = rules.values() if isinstance(rules, dict) else rules
+    if not np.iterable(rules):
+        rules = [] if rules is None else [rules]
+    return list(rules)
+
+
+class Bounds(NamedTuple):
+    """Between which numbers the rules of a connection keep its weights.
+
+    Attributes
+    ----------
+    low, high : float
+        Those of all rules that have bounds.
+    kept_by : str
+        The names of these rules.
+    alone : bool
+        Whether no other rule changes the weights. Others may lead beyond the bounds,
+        until the next step.
+    """
+
+    low: float
+    high: float
+    kept_by: str
+    alone: bool
+
+    def exceeded(self, weights: np.ndarray) -> bool:
+        """Whether weights are outside, by more than single precision rounds."""
+        low, high, w = (np.asarray(x, np.float32) for x in (self.low, self.high, weights))
+        return bool((w < low).any() or (w > high).any())
+
+
+def bounds_of(conn: Any) -> Bounds | None:
+    """The bounds of the weights of a connection; None if no rule has any."""
+    rules = rules_of(conn)
+    keeping = [rule for rule in rules if isinstance(rule, BoundedRule)]
+    if not keeping:
+        return None
+    return Bounds(
+        float(max(rule.w_min for rule in keeping)),
+        float(min(rule.w_max for rule in keeping)),
+        " and ".join(dict.fromkeys(type(rule).__name__ for rule in keeping)),
+        len(keeping) == len(rules),
+    )
+
+
 def refuse_transforms(network: Any) -> None:
     """Refuse rules of `.learning_rules` on weights that are no matrix.
 
@@ -330,9 +378,7 @@ def refuse_transforms(network: Any) -> None:
     BuildError
     """
     for conn in network.all_connections:
-        rules = conn.learning_rule_type
-        rules = rules.values() if isinstance(rules, dict) else rules
-        for rule in rules if np.iterable(rules) else [rules]:
+        for rule in rules_of(conn):
             ours = isinstance(rule, BoundedRule | Normalize)
             found = _no_matrix(conn.transform) if ours else None
             if found is not None:

@@ -20,6 +20,7 @@ from nengo import Network
 from nengo.exceptions import ValidationError
 
 from nengo_dl import archives
+from nengo_dl.models.plasticity import Bounds
 from nengo_dl.runtime.python_state import PROCESSES
 
 _NUMBERS = "fiubc"  # the kinds of dtype that files may hold
@@ -109,6 +110,7 @@ def load(
     dtype: Any = None,
     optional: Mapping[str, tuple[int, ...]] | None = None,
     numbered: Any = frozenset(),
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> dict[str, np.ndarray]:
     """Read arrays from a file that `save` wrote.
 
@@ -128,6 +130,8 @@ def load(
     numbered : frozenset of str
         Names that may be followed by other numbers in the file; see
         `nengo_dl.simulator.files`.
+    bounds : mapping, optional
+        Between which numbers an array must be.
 
     Returns
     -------
@@ -151,7 +155,8 @@ def load(
             _refuse_positions(name, archive.names)
             archive = renumbered(archive, expected, optional, numbered)
             there = {k: shape for k, shape in optional.items() if k in archive.names}
-            values, problems, way_out = _read(archive, {**expected, **there}, dtype)
+            expected = {**expected, **there}
+            values, problems, way_out = _read(archive, expected, dtype, bounds or {})
     except archives.Damaged as error:
         raise ValidationError(
             f"{name} is not a file of parameters (an .npz archive of arrays without "
@@ -189,7 +194,10 @@ def _found(path: Path) -> Path:
 
 
 def _read(
-    archive: archives.Archive, expected: Mapping[str, tuple[int, ...]], dtype: Any
+    archive: archives.Archive,
+    expected: Mapping[str, tuple[int, ...]],
+    dtype: Any,
+    bounds: Mapping[str, Bounds],
 ) -> Any:
     """Arrays of an archive, or what is wrong with them, and the way out of that."""
     parameters = [name for name in archive.names if not name.startswith(STATE)]
@@ -220,6 +228,8 @@ def _read(
     values = {name: archive.array(name) for name in (*expected, *free)}
     for name in expected:
         problem = _value_problem(name, values[name], dtype)
+        if problem is None and name in bounds:
+            problem = _bounds_problem(values[name], bounds[name])
         if problem is not None:
             problems.append(f"{name} {problem}")
     return values, problems, OTHER_VALUES
@@ -258,6 +268,17 @@ def _value_problem(name: str, value: np.ndarray, dtype: Any) -> str | None:
     kind = "NaN" if np.isnan(value).any() else "infinite values"
     where = tuple(np.argwhere(~finite)[0].tolist())
     return f"holds {kind} ({np.count_nonzero(~finite)} of {value.size}, first at {where})"
+
+
+def _bounds_problem(value: np.ndarray, bounds: Bounds) -> str | None:
+    """What is wrong with weights that a rule keeps between bounds, if anything."""
+    if not bounds.exceeded(value):
+        return None
+    return (
+        f"holds weights from {value.min():.6g} to {value.max():.6g}, which is beyond the "
+        f"bounds w_min={bounds.low:g} and w_max={bounds.high:g} of their rule "
+        f"{bounds.kept_by}: give it other bounds if these weights are right"
+    )
 
 
 def _way_out(expected: Any, fitting: Any, found: Any) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nengo import Ensemble
+from nengo import Connection, Ensemble
 from nengo.builder import Signal
 from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.memory import signal_index
 from nengo_dl.kernels.callbacks import CapturedState, Contents
+from nengo_dl.models.plasticity import Bounds, bounds_of
 from nengo_dl.notices import warn
 from nengo_dl.runtime.program import Program
 from nengo_dl.runtime.python_state import (
@@ -79,7 +80,10 @@ class Files:
         for name, value in state.items():
             optional[f"{name}{IDLE}"] = value.shape[:1]
         numbered = files.numbered_names(self.run.network)
-        values = files.load(path, expected, program.dtype, optional, numbered)
+        bounds = self._bounds(include_state)
+        strict = {name: limits for name, limits in bounds.items() if limits.alone}
+        values = files.load(path, expected, program.dtype, optional, numbered, strict)
+        self._keep(bounds, values)
         if include_state:
             self._require_simulated(values)
             steps = int(values[files.STEPS][0])
@@ -99,6 +103,40 @@ class Files:
         self._load_gains(values)
         program.state_written()
         self.run.data.reset()
+
+    def _bounds(self, include_state: bool) -> dict[str, Bounds]:
+        """The bounds of weights that rules keep, by their names in files.
+
+        State that another rule may have led beyond them has none: it is what it was.
+        """
+        found = {}
+        states = self.live.program.all_states() if include_state else {}
+        names = {key: f"{files.STATE}{name}" for name, (key, _) in states.items()}
+        for p in self.entries:
+            is_weights = isinstance(p.obj, Connection) and p.attr == "weights"
+            limits = bounds_of(p.obj) if is_weights else None
+            if limits is None or (include_state and not limits.alone):
+                continue
+            found[p.name] = limits
+            if p.signal in names:
+                found[names[p.signal]] = limits
+        return found
+
+    def _keep(self, bounds: dict[str, Bounds], values: dict[str, np.ndarray]) -> None:
+        """Take weights back to the bounds of their rules, as the next step would.
+
+        What single precision has rounded beyond them does not need a warning.
+        """
+        for name, limits in bounds.items():
+            if limits.exceeded(values[name]):
+                warn(
+                    f"Simulator.load_params: {name} of the file has weights beyond the "
+                    f"bounds w_min={limits.low:g} and w_max={limits.high:g} of their "
+                    f"rule {limits.kept_by}, where another rule may have led them. They "
+                    "start on the bounds. To go on in the middle of a simulation, save "
+                    "and load with include_state=True"
+                )
+            values[name] = np.clip(values[name], limits.low, limits.high)
 
     def freeze(self, objs: Any) -> None:
         """See `Simulator.freeze_params`."""

@@ -898,9 +898,15 @@ class Simulator:
         ------
         ~nengo.exceptions.ValidationError
             If the file does not fit, is damaged, or holds what parameters cannot be
-            (NaN, infinite or complex numbers, numbers too large for ``dtype``). Nothing
-            is changed then.
+            (NaN, infinite or complex numbers, numbers too large for ``dtype``, weights
+            beyond the bounds of their learning rule). Nothing is changed then.
         ~nengo.exceptions.SimulatorClosed
+
+        Warns
+        -----
+        UserWarning
+            If weights are beyond the bounds of their rule where another one may have led
+            them, such as `.learning_rules.Normalize`; they start on the bounds.
         """
         include_state = older_saving("load_params", include_state, older)
         self._require_open("load parameters")

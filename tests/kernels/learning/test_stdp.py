@@ -6,7 +6,7 @@ from functools import cache
 import nengo
 import numpy as np
 import pytest
-from nengo.exceptions import BuildError
+from nengo.exceptions import BuildError, ValidationError
 from nengo_dl.learning_rules import STDP, ModulatedSTDP, Normalize, TripletSTDP
 
 import nengo_dl
@@ -295,3 +295,57 @@ def test_learning_goes_on_where_it_was_frozen(tmp_path):
         sim.run_steps(30)
         seen = sim.data[nets[0].probes[0]]
     assert np.array_equal(seen[0], weights) and np.ptp(seen, axis=0).max() > 0.01
+
+
+@pytest.mark.parametrize("executor", ("numpy", "native"))
+@pytest.mark.parametrize("include_state", (False, True))
+def test_weights_beyond_the_bounds_are_not_loaded(tmp_path, executor, include_state):
+    """They come from a rule with others; nothing is changed."""
+    wide = network([STDP(0.05, w_min=-1)], executor=executor)
+    narrow = network([STDP(0.05, w_max=0.5)], executor=executor)
+    narrow.connections[2].transform = np.full((M, N), 0.4)
+    with quiet(wide) as sim, quiet(narrow) as other:
+        sim.save_params(tmp_path / "wide", include_state=include_state)
+        found = r"weights from 0\.3\d* to 0\.6\d*, .* w_min=0 and w_max=0\.5 .* STDP"
+        with pytest.raises(ValidationError, match=found):
+            other.load_params(tmp_path / "wide", include_state=include_state)
+        assert (other.data[narrow.connections[2]].weights == 0.4).all()
+
+
+def test_what_rounding_leads_beyond_the_bounds_is_loaded(tmp_path):
+    """Single precision has no 0.3; what is above it starts on the bound."""
+    rules, weights = [STDP(0.05, w_max=0.3)], np.full((M, N), 0.3)
+    with nengo.Network() as net:
+        nengo_dl.configure_settings(dtype="float64", jit=False)
+        a, b = nengo.Ensemble(N, 1), nengo.Ensemble(M, 1)
+        conn = nengo.Connection(
+            a.neurons, b.neurons, transform=weights, learning_rule_type=rules
+        )
+    with quiet(net) as sim:
+        sim.save_params(tmp_path / "learned")
+        with np.load(tmp_path / "learned.npz") as file:
+            values = {k: v.astype("float32").astype("float64") for k, v in file.items()}
+        (name,) = (k for k in values if k.endswith("weights"))
+        assert values[name].max() > 0.3
+        np.savez(tmp_path / "single.npz", **values)
+        sim.load_params(tmp_path / "single")
+        assert (sim.data[conn].weights == 0.3).all()
+
+
+@pytest.mark.parametrize("executor", ("numpy", "native"))
+def test_scaled_weights_are_loaded_on_the_bounds(tmp_path, executor):
+    """Where they are beyond them for one step; with the state they go on as they were."""
+    net = network([[STDP(0.05), Normalize(5.0, every=0.02)]], executor=executor)
+    with quiet(net) as sim, quiet(net) as other:
+        sim.run_steps(21)
+        sim.save_params(tmp_path / "scaled", include_state=True)
+        before = sim.data[net.connections[2]].weights
+        sim.run_steps(20)
+        expected = sim.data[net.probes[0]][21:]
+        other.load_params(tmp_path / "scaled", include_state=True)
+        other.run_steps(20)
+        assert np.array_equal(other.data[net.probes[0]], expected)
+        with pytest.warns(UserWarning, match="w_max=1 .* STDP, where another rule"):
+            other.load_params(tmp_path / "scaled")
+        after = other.data[net.connections[2]].weights
+    assert before.max() > 1.001 and np.array_equal(after, np.minimum(before, 1))
