@@ -21,7 +21,7 @@ PACKAGE = "nengo_dl"
 # From the ground up: a module may import from the floors below its own and from its own
 # folder. What stands side by side on a floor does not know of each other.
 FLOORS = (
-    ("environment", "version", "surrogates", "notices"),
+    ("environment", "version", "surrogates", "notices", "heap"),
     ("settings", "program_cache", "archives"),
     ("config", "neurons", "dists", "losses", "models", "analysis"),
     ("compiler",),

@@ -22,6 +22,7 @@ from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
 from nengo_dl.compiler.plan import Planner, Stage, one_stage, plan, stages
 from nengo_dl.compiler.simplify import Simplification, share, simplify, simplify_by, stack
+from nengo_dl.heap import give_back
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,11 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, share, simplify, stack
 #: for a network whose parameters and state may be written: what is equal now need not
 #: stay so, not even two states with one first value
 PARAMETRIC_PASSES: tuple[Callable[[Graph], Graph], ...] = (simplify, stack)
+
+
+#: from how many elements on a graph takes so much memory that it is worth a look, some
+#: milliseconds, what of it can be given back
+LARGE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -141,8 +147,11 @@ def compile_model(
         logger.debug("%s", reports[-1])
         if checked:
             verify(graph, name)
+    graph = graph.compact()
+    if reports[0].elements >= LARGE:
+        give_back()  # what the passes took is several times what is left
     return Compiled(
-        graph.compact(),
+        graph,
         lowered.sources,
         lowered.order,
         lowered.stepwise_python,
@@ -188,4 +197,7 @@ def arrange(
         Strategies, see `nengo_dl.compiler.plan` and `nengo_dl.compiler.layout`.
     """
     split = one_stage(graph) if fused else stages(graph, stepwise_python)
-    return layout(plan(graph, split, planner), sorter)
+    arranged = layout(plan(graph, split, planner), sorter)
+    if graph.size >= LARGE:
+        give_back()
+    return arranged

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from nengo.builder import Model
 
+from nengo_dl.compiler import pipeline
 from nengo_dl.compiler.graph import GraphError, verify
 from nengo_dl.compiler.lowering import LoweringOptions, lower
 from nengo_dl.compiler.pipeline import PASSES, arrange, compile_model
@@ -201,3 +202,15 @@ def test_graphs_of_earlier_passes_are_let_go():
     model = Model()
     model.build(networks.processes())
     assert compile_model(model, passes=(first, second)).graph.size > 0
+
+
+def test_memory_of_passes_over_large_graphs_is_given_back(monkeypatch):
+    calls = []
+    monkeypatch.setattr(pipeline, "give_back", lambda: calls.append(1))
+    model = Model()
+    model.build(networks.processes())
+    arrange(compile_model(model).graph)
+    assert not calls
+    monkeypatch.setattr(pipeline, "LARGE", 1)
+    arrange(compile_model(model).graph)
+    assert len(calls) == 2
