@@ -45,6 +45,9 @@ INDEX = np.int32
 #: from how many elements on it is worth a look whether they are all equal
 MANY = 1024
 
+#: how many numbers of large arrays are worked on at a time: they stay in the cache
+PART = 1 << 16
+
 
 class Kind(IntEnum):
     """What an element is; see the table in this module's docstring."""
@@ -249,10 +252,9 @@ class Graph:
         """A graph with these terms: ``rows`` are SUM elements, in any order."""
         if (rows[1:] < rows[:-1]).any():
             order = np.argsort(rows, kind="stable")
-            src, scale = src[order], scale[order]
-        ptr = np.zeros(self.size + 1, INDEX)
-        np.cumsum(np.bincount(rows, minlength=self.size), out=ptr[1:])
+            rows, src, scale = rows[order], src[order], scale[order]
         src = src.astype(INDEX, copy=False)
+        ptr = _starts_of(rows, self.size)
         return replace(self, ptr=ptr, src=src, scale=scale, **changes)
 
     def keep(self, elements: np.ndarray, nodes: np.ndarray | None = None) -> Graph:
@@ -263,27 +265,30 @@ class Graph:
         ``nodes``, True for each node that may stay, says otherwise.
         """
         mapping = np.full(self.size + 1, -1, INDEX)  # the last: -1 stays -1
-        mapping[:-1][elements] = np.arange(np.count_nonzero(elements))
+        mapping[:-1][elements] = np.arange(np.count_nonzero(elements), dtype=INDEX)
         alive = _alive_nodes(self, elements)
         alive = alive if nodes is None else alive & nodes
         renumber = np.cumsum(alive, dtype=INDEX) - 1
         inputs, input_number = _kept_sources(self.inputs, elements, mapping)
         parameters, parameter_number = _kept_sources(self.parameters, elements, mapping)
-        owner = self.owner.copy()
-        for kind, numbers in (
+        kind, owner = self.kind[elements], self.owner[elements]
+        for of, numbers in (
             (Kind.NODE, renumber),
             (Kind.INPUT, input_number),
             (Kind.PARAMETER, parameter_number),
         ):
-            chosen = self.kind == kind
+            chosen = kind == of
             owner[chosen] = numbers[owner[chosen]] if numbers.size else -1
         fan_in = self.fan_in
         terms = np.repeat(elements, fan_in)
-        ptr = np.append(INDEX(0), np.cumsum(fan_in[elements], dtype=INDEX))
+        fan_in = fan_in[elements]
+        ptr = np.zeros(fan_in.size + 1, INDEX)
+        np.cumsum(fan_in, out=ptr[1:], dtype=INDEX)
+        del fan_in, chosen
         return replace(
             self,
-            kind=self.kind[elements],
-            owner=owner[elements],
+            kind=kind,
+            owner=owner,
             value=self.value[elements],
             next=mapping[self.next[elements]],
             block=self.block[elements],
@@ -296,6 +301,20 @@ class Graph:
             probes=_renamed(self.probes, mapping),
             states=_renamed(self.states, mapping),
         )
+
+
+def _starts_of(rows: np.ndarray, size: int) -> np.ndarray:
+    """Where the terms of each of ``size`` elements begin, and the last ones end.
+
+    ``rows``: the element of each term, in ascending order. They are counted part by part,
+    because NumPy counts in numbers of twice the size.
+    """
+    ptr = np.zeros(size + 1, INDEX)
+    firsts = range(0, rows.size, PART)
+    for part in (rows[first : first + PART] for first in firsts):
+        counted = np.bincount(part - part[0])
+        ptr[part[0] + 1 : part[0] + 1 + counted.size] += counted.astype(INDEX)
+    return np.cumsum(ptr, out=ptr, dtype=INDEX)
 
 
 def stored_once(array: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import COUNTERS, SPARSE_ROW
 from nengo_dl.compiler.graph import (
     INDEX,
+    PART,
     Graph,
     GraphBuilder,
     GraphError,
@@ -506,34 +507,65 @@ def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:
     again = int(np.count_nonzero(ordered[1:] == ordered[:-1]))
     if again == 0:
         return np.zeros(classes.size, bool), classes.size
+    del ordered
     counters = min(1 << (64 * classes.size).bit_length(), COUNTERS)
     bits = (classes & np.uint64(counters - 1)).view(np.int64)
-    return np.bincount(bits)[bits] > 1, classes.size - again
+    repeated = np.bincount(bits) > 1
+    return repeated[bits], classes.size - again
+
+
+def _scatter(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's finalizer (Steele, Lea & Flood, OOPSLA 2014): scatters all bits.
+
+    Of ``x`` itself, 64-bit numbers, which are returned; part by part, in the cache.
+    """
+    for first in range(0, x.size, PART):
+        part = x[first : first + PART]
+        part ^= part >> np.uint64(30)
+        part *= np.uint64(0xBF58476D1CE4E5B9)
+        part ^= part >> np.uint64(27)
+        part *= np.uint64(0x94D049BB133111EB)
+        part ^= part >> np.uint64(31)
+    return x
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finalizer (Steele, Lea & Flood, OOPSLA 2014): scatters all bits."""
-    x = np.asarray(x, np.uint64)
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """`_scatter` of a copy."""
+    return _scatter(np.array(x, np.uint64))
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
     """Hash of float values by their bits (with -0 as 0)."""
-    return _mix((values + 0.0).view(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    bits = (values + 0.0).view(np.uint64)
+    bits += np.uint64(0x9E3779B97F4A7C15)
+    return _scatter(bits)
 
 
-def _hash(obj) -> np.uint64:
-    return np.uint64(hash(obj) & 0xFFFFFFFFFFFFFFFF)
+def _hash(obj) -> int:
+    return hash(obj) & 0xFFFFFFFFFFFFFFFF
+
+
+def _offsets(sizes: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """A hash of each place in arrays of some ``sizes``, which are parts of others."""
+    place = np.repeat((parts << 40) - (np.cumsum(sizes) - sizes), sizes)
+    place += np.arange(place.size)
+    return _scatter(place.view(np.uint64))
+
+
+def _batches(sizes: np.ndarray) -> Iterator[slice]:
+    """Slices of ``sizes`` that add up to about `PART`, or of one that is larger."""
+    number = np.cumsum(sizes) // PART
+    ends = [*(np.flatnonzero(np.diff(number)) + 1), sizes.size]
+    yield from map(slice, [0, *ends], ends)
 
 
 def _static_hash(graph: Graph) -> np.ndarray:
     """What an element's class depends on besides the classes of what it reads."""
-    out = _mix(_bits(graph.value) + graph.kind.astype(np.uint64))
+    out = _bits(graph.value)
+    out += graph.kind.view(np.uint8)
+    _scatter(out)
     alone = np.isin(graph.kind, (Kind.INPUT, Kind.PARAMETER))
-    out[alone] = _mix(np.flatnonzero(alone).astype(np.uint64) + np.uint64(1 << 40))
+    out[alone] = _mix(np.flatnonzero(alone) + (1 << 40))
     pieces, keys = [], []
     for number, node in enumerate(graph.nodes):
         fingerprint = node.kernel.fingerprint(node)
@@ -542,23 +574,13 @@ def _static_hash(graph: Graph) -> np.ndarray:
         keys += [key] * len(node.outputs)
     if pieces:
         starts, sizes, parts = np.array(pieces).T
-        within = ranges(np.zeros_like(sizes), sizes)
-        offset = within.astype(np.uint64) + np.repeat(parts << 40, sizes).astype(
-            np.uint64
-        )
-        base = np.repeat(_mix(np.array(keys, np.uint64)), sizes)
-        out[np.repeat(starts, sizes) + within] = _mix(_mix(offset) ^ base)
+        bases = _mix(np.array(keys, np.uint64))
+        for some in _batches(sizes):
+            size, start = sizes[some], starts[some]
+            hashes = _offsets(size, parts[some])
+            hashes ^= np.repeat(bases[some], size)
+            out[ranges(start, start + size)] = _scatter(hashes)
     return out
-
-
-def _places(graph: Graph) -> np.ndarray:
-    """A hash of each node input's position among the inputs of its node."""
-    pieces = [(a.size, k << 40) for n in graph.nodes for k, a in enumerate(n.inputs)]
-    if not pieces:
-        return np.zeros(0, np.uint64)
-    sizes, parts = np.array(pieces).T
-    within = ranges(np.zeros_like(sizes), sizes)
-    return _mix((within + np.repeat(parts, sizes)).astype(np.uint64))
 
 
 class _Refiner:
@@ -568,59 +590,78 @@ class _Refiner:
     (``elements``) are looked at again.
     """
 
-    def __init__(self, graph: Graph, static: np.ndarray):
+    def __init__(self, graph: Graph, classes: np.ndarray):
         self.graph = graph
-        self.static = static.copy()
+        self.elements = np.arange(graph.size, dtype=INDEX)
+        self.static = classes  # of the elements
         self.scale = _bits(graph.scale)
         self.rows = graph.term_owner
         self.flat, self.reader = graph.node_inputs()
-        self.place = _places(graph)
-        self._keep(np.ones(graph.size, bool), static)
+        inputs = [
+            (number, a.size, part)
+            for number, node in enumerate(graph.nodes)
+            for part, a in enumerate(node.inputs)
+        ]
+        self.inputs = np.array(inputs, np.int64).reshape(-1, 3).T
+        self._keep(classes)
 
-    def _keep(self, chosen: np.ndarray, classes: np.ndarray) -> int:
-        """Go on with those of the chosen elements that share their class.
+    def _keep(self, classes: np.ndarray) -> int:
+        """Go on with those of the elements that share their class.
 
-        Returns how many classes the chosen elements have.
+        Returns how many classes the elements have.
         """
-        elements = np.flatnonzero(chosen)
-        several, different = _several(classes[elements])
-        elements = elements[several]
-        self.elements = elements
+        several, different = _several(classes[self.elements])
+        self.elements = elements = self.elements[several]
+        self.static = self.static[several]
+        del several
         graph = self.graph
         active = np.zeros(graph.size, bool)
         active[elements] = True
         terms = active[self.rows]
         self.src, self.scales = graph.src[terms], self.scale[terms]
-        self.sums = elements[graph.fan_in[elements] > 0]
-        self.starts = np.concatenate([[0], np.cumsum(graph.fan_in[self.sums])[:-1]])
+        fan_in = graph.fan_in[elements]
+        self.sums = elements[fan_in > 0]
+        self.starts = np.concatenate([[0], np.cumsum(fan_in[fan_in > 0])[:-1]])
         self.starts = self.starts.astype(np.int64)
+        del active, terms, fan_in
         self.outputs = elements[graph.kind[elements] == Kind.NODE]
         nodes = np.zeros(len(graph.nodes), bool)
         nodes[graph.owner[self.outputs]] = True
         reads = nodes[self.reader]
-        self.reads, self.places = self.flat[reads], self.place[reads]
-        self.readers = self.reader[reads]
-        self.first = np.flatnonzero(np.diff(self.readers, prepend=-1))
+        self.reads, self.readers = self.flat[reads], self.reader[reads]
+        begins = np.ones(self.readers.size, bool)
+        begins[1:] = self.readers[1:] != self.readers[:-1]
+        self.first = np.flatnonzero(begins)
+        number, size, part = self.inputs
+        self.places = _offsets(size[nodes[number]], part[nodes[number]])
         self.states = elements[graph.next[elements] >= 0]
-        self.active = active
         return different
 
     def refine(self, classes: np.ndarray) -> int:
         """One round: writes ``classes``; returns how many there are among the rest."""
         graph, total = self.graph, np.zeros(self.graph.size, np.uint64)
-        with np.errstate(over="ignore"):
-            if self.sums.size:  # terms in any order
-                terms = _mix(classes[self.src] + self.scales)
-                total[self.sums] = np.add.reduceat(terms, self.starts)
-            if self.first.size:  # inputs in their order
-                read = _mix(classes[self.reads] ^ self.places)
-                of_node = np.zeros(len(graph.nodes), np.uint64)
-                of_node[self.readers[self.first]] = np.add.reduceat(read, self.first)
-                total[self.outputs] = of_node[graph.owner[self.outputs]]
-            total[self.states] = classes[graph.next[self.states]]
-            mine = self.elements
-            classes[mine] = _mix(self.static[mine] + _mix(total[mine]))
-        return graph.size - mine.size + self._keep(self.active, classes)
+        if self.sums.size:  # terms in any order
+            terms = classes[self.src]
+            terms += self.scales
+            total[self.sums] = np.add.reduceat(_scatter(terms), self.starts)
+            del terms
+        if self.first.size:  # inputs in their order
+            read = classes[self.reads]
+            read ^= self.places
+            of_node = np.zeros(len(graph.nodes), np.uint64)
+            of_node[self.readers[self.first]] = np.add.reduceat(
+                _scatter(read), self.first
+            )
+            del read
+            total[self.outputs] = of_node[graph.owner[self.outputs]]
+        total[self.states] = classes[graph.next[self.states]]
+        mine = self.elements
+        found = _scatter(total[mine])
+        del total
+        found += self.static
+        classes[mine] = _scatter(found)
+        del found
+        return graph.size - mine.size + self._keep(classes)
 
 
 # matrices that read the same vector ---------------------------------------------------

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
-from nengo_dl.compiler.simplify import _several, share, simplify
+from nengo_dl.compiler.simplify import _several, _static_hash, share, simplify
 from nengo_dl.kernels.algebra import PRODUCT
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from tests.compiler.helpers import (
@@ -46,6 +46,14 @@ def test_keeps_the_values_of_networks(name, opened, allclose):
     assert graph.size < case(name, opened).graph.size
     again = share(graph)
     assert again.size == graph.size
+
+
+def test_hashes_part_by_part_are_those_of_the_whole(monkeypatch):
+    graph = case("processes", False).graph
+    whole = _static_hash(graph)
+    monkeypatch.setattr("nengo_dl.compiler.simplify.PART", 7)
+    assert np.array_equal(_static_hash(graph), whole)
+    assert np.unique(whole).size > graph.size / 10
 
 
 def test_merges_equal_decoders(allclose):
