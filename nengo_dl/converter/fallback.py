@@ -74,6 +74,8 @@ class FlatCall(keras.layers.Layer):
         super().__init__(name=f"{call.operation.name}_flat", dtype=dtype)
         self.operation = call.operation
         self._flat = (call, [tuple(shape) for shape in shapes], time)
+        # it has no variables but those of the layer: Keras need not call it to make some
+        self.built = getattr(call.operation, "built", True)
 
     def call(self, x: Any) -> Any:
         """``(batch, inputs)`` to ``(batch, outputs)``."""

@@ -58,6 +58,7 @@ def test_flat_calls(rng, allclose):
     a, b = keras.Input((2, 3)), keras.Input((3,))
     (call,) = walk(keras.Model([a, b], layers.Dot(axes=(2, 1))([a, b]))).calls
     flat = FlatCall(call, [(2, 3), (3,)])
+    assert flat.built  # Keras does not trace it once more to find that out
     x = rng.uniform(size=(4, 2, 3)).astype("float32")
     y = rng.uniform(size=(4, 3)).astype("float32")
     found = flat(np.concatenate([x.reshape(4, -1), y], axis=1))
