@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +30,10 @@ from nengo_dl.notices import label_of, warn
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
+
+
+#: what `STDPDelta.asked` returns
+Asked: TypeAlias = tuple[Array, Array, Array | None]
 
 
 class SpikeTrace(Kernel):
@@ -133,20 +138,44 @@ class STDPDelta(Change):
         gain: Array | float,
         pre: Array,
         post_trace: Array,
-    ) -> tuple[Array, Array, Array | None] | None:
-        """What spikes before the connection ask for, neuron by neuron.
-
-        The spikes; what they are multiplied with; and how much they raise all weights by
-        themselves. None if they never ask for anything.
-        """
+    ) -> Asked | None:
+        """What spikes before the connection ask for; None if they never do anything."""
         if p.a_minus == 0 and p.a_pre == 0:
             return None
-        up, down = max(p.a_pre, 0.0), min(p.a_pre, 0.0)
-        if up and not (p.mu_plus or p.mu_minus):
-            up, down = 0.0, up  # nothing depends on the weight
         spikes = xp.reshape(pre, (p.groups, p.shape[1], -1)) * gain
-        raising = self.joined(xp, spikes * up) if up else None
-        return spikes, down - post_trace * p.a_minus, raising
+        return self.asked(xp, p, spikes, post_trace * -p.a_minus, p.a_pre, min)
+
+    def by_post(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        gain: Array | float,
+        post: Array,
+        pre_trace: Array,
+    ) -> Asked:
+        """What spikes behind the connection ask for."""
+        spikes = xp.reshape(post, (p.groups, p.shape[0], -1)) * gain
+        return self.asked(xp, p, spikes, pre_trace * p.a_plus, p.a_post, max)
+
+    def asked(
+        self,
+        xp: ArrayNamespace,
+        p: Params,
+        spikes: Array,
+        pairs: Array,
+        single: float,
+        extreme: Callable[[float, float], float],
+    ) -> Asked:
+        """Changes neuron by neuron.
+
+        The spikes; what they are multiplied with; and what single spikes do the other way
+        than pairs, to all weights alike, which depends on the other bound, or None.
+        """
+        along = extreme(single, 0.0)
+        if not (p.mu_plus or p.mu_minus):  # nothing depends on the weight
+            along = single
+        against = self.joined(xp, spikes * single) if along != single else None
+        return spikes, pairs + along, against
 
     def lowered(
         self,
@@ -157,27 +186,11 @@ class STDPDelta(Change):
         trace: Array,
         raising: Array | None,
     ) -> Array:
-        """The change that `by_pre` leads to."""
+        """The change that `by_pre` leads to, where pairs lower weights."""
         change = self.shrinking(xp, p, w, self.outer(xp, p, trace, spikes))
         if raising is None:
             return change
         return change + self.growing(xp, p, w, rows(xp, p, raising))
-
-    def by_post(
-        self,
-        xp: ArrayNamespace,
-        p: Params,
-        gain: Array | float,
-        post: Array,
-        pre_trace: Array,
-    ) -> tuple[Array, Array, Array | None]:
-        """Changes at spikes behind the connection, which may lower all weights."""
-        up, down = max(p.a_post, 0.0), min(p.a_post, 0.0)
-        if down and not (p.mu_plus or p.mu_minus):
-            up, down = down, 0.0  # nothing depends on the weight
-        spikes = xp.reshape(post, (p.groups, p.shape[0], -1)) * gain
-        lowering = self.joined(xp, spikes * down) if down else None
-        return spikes, pre_trace * p.a_plus + up, lowering
 
     def raised(
         self,
@@ -188,7 +201,7 @@ class STDPDelta(Change):
         trace: Array,
         lowering: Array | None,
     ) -> Array:
-        """The change that `by_post` leads to."""
+        """The change that `by_post` leads to, where pairs raise weights."""
         change = self.growing(xp, p, w, self.outer(xp, p, spikes, trace))
         if lowering is None:
             return change
