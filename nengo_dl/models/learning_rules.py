@@ -8,6 +8,7 @@ a spike are: the learning rate is the change of a weight for one pair of spikes.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -38,17 +39,35 @@ TRIPLET_FITS = {
 
 
 class Quantity(NumberParam):
-    """A number that is none of the numbers that are not any (NaN)."""
+    """A number that is none of the numbers that are not any (NaN).
+
+    Parameters
+    ----------
+    name : str
+        The attribute.
+    infinite : bool
+        Whether it may be infinite.
+    **options
+        Of `nengo.params.NumberParam`.
+    """
+
+    def __init__(self, name: str, infinite: bool = False, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.infinite = infinite
 
     def coerce(self, instance: Any, num: Any) -> Any:
-        if isinstance(num, float | np.floating) and math.isnan(num):
-            raise ValidationError("Must be a number; got nan", self.name, instance)
+        """The number, checked."""
+        if isinstance(num, float | np.floating):
+            if math.isnan(num):
+                raise ValidationError("Must be a number; got nan", self.name, instance)
+            if math.isinf(num) and not self.infinite:
+                raise ValidationError(f"Must be finite; got {num}", self.name, instance)
         return super().coerce(instance, num)
 
 
 def _positive(name):
     """A parameter in seconds."""
-    return Quantity(name, low=0, low_open=True, readonly=True)
+    return Quantity(name, infinite=True, low=0, low_open=True, readonly=True)
 
 
 class BoundedRule(LearningRuleType):
@@ -68,8 +87,8 @@ class BoundedRule(LearningRuleType):
 
     modifies = "weights"
 
-    w_min = Quantity("w_min", readonly=True)
-    w_max = Quantity("w_max", readonly=True)
+    w_min = Quantity("w_min", infinite=True, readonly=True)
+    w_max = Quantity("w_max", infinite=True, readonly=True)
     pairing = EnumParam("pairing", values=PAIRINGS, readonly=True)
     coincident = EnumParam("coincident", values=COINCIDENCES, readonly=True)
 
@@ -155,7 +174,8 @@ class STDP(BoundedRule):
     ------
     ~nengo.exceptions.ValidationError
         If a time constant is not positive, ``w_min`` is not smaller than ``w_max``, an
-        infinite bound has to be known, or a word is none of those above.
+        infinite bound has to be known, another number is infinite, or a word is none of
+        those above.
     ~nengo.exceptions.BuildError
         When a simulator is made: if the connection is not from all neurons of an ensemble
         to all of another, or if a weight is outside of the bounds.
@@ -343,6 +363,11 @@ class STDP(BoundedRule):
         -------
         STDP
 
+        Raises
+        ------
+        ~nengo.exceptions.ValidationError
+            If the rate is no number or negative; see also `STDP`.
+
         References
         ----------
         T. P. Vogels, H. Sprekeler, F. Zenke, C. Clopath and W. Gerstner (2011).
@@ -355,6 +380,12 @@ class STDP(BoundedRule):
         >>> rule.w_min, rule.w_max
         (-1.0, 0.0)
         """
+        if not isinstance(target_rate, Real) or target_rate < 0:
+            raise ValidationError(
+                f"STDP.vogels: expected a firing rate in Hz, at least 0; got "
+                f"{target_rate!r}",
+                attr="target_rate",
+            )
         return cls(
             learning_rate,
             a_plus=-1.0,
