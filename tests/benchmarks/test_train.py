@@ -18,8 +18,10 @@ from nengo_dl.benchmarks.measurements.train import (
     states_megabytes,
 )
 from nengo_dl.benchmarks.networks.spiking_layers import spiking_layers
+from nengo_dl.benchmarks.peers import Layers
 from nengo_dl.runtime.tensorflow.scan import Scan
 
+LAYERS = Layers("perceptron", (6, 20, 12, 3), n_steps=3, batch=2, batches=2)
 TINY = {"n_steps": 3, "batch": 2, "batches": 2, "repeats": 1}
 
 
@@ -96,7 +98,7 @@ def test_layers_by_hand_are_the_same_layers(kind, sizes, rng, allclose):
 
 
 def test_measure_spiking():
-    row = measure_spiking("perceptron", (6, 20, 12, 3), **TINY)
+    row = measure_spiking(LAYERS, repeats=1)
     assert row["ours"] > 0 and row["theirs"] > 0 and row["beside"] == "by hand"
 
 
@@ -129,4 +131,4 @@ def test_command(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit) as info:
         main(["train", "--cases", "two"])
     assert info.value.code == 1
-    assert "there are no cases" in capsys.readouterr().err
+    assert "unknown: two; known: one" in capsys.readouterr().err

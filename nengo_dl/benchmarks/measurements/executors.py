@@ -121,7 +121,9 @@ def measure_executors(
 
 def _steps(name: str, items: int, steps: int, repeats: int) -> Row:
     """Microseconds of a step with each executor; NumPy only for one item."""
-    tiers: list[Tier] = ["native", "tensorflow"] + ["numpy"] * (items == 1)
+    tiers: list[Tier] = ["native", "tensorflow"]
+    if items == 1:
+        tiers.append("numpy")
     with private_decoder_cache(), contextlib.ExitStack() as stack:
         sims = []
         for tier in tiers:

@@ -10,15 +10,23 @@ import keras
 import nengo
 import numpy as np
 import tensorflow as tf
-from nengo.exceptions import ValidationError
 
 from nengo_dl.benchmarks import beside, charts
 from nengo_dl.benchmarks.by_hand import ByHand
 from nengo_dl.benchmarks.networks.integrators import integrator
 from nengo_dl.benchmarks.networks.spiking_layers import spiking_layers
+from nengo_dl.benchmarks.peers import (
+    LEARNING_RATE,
+    Epochs,
+    Layers,
+    Peer,
+    Training,
+    Worker,
+    chosen,
+)
 from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
-from nengo_dl.benchmarks.timing import check_positive, take_turns
+from nengo_dl.benchmarks.timing import check_positive, chosen_names, take_turns
 from nengo_dl.config import configure_settings
 from nengo_dl.runtime.tensorflow.loop import call_step
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
@@ -28,10 +36,16 @@ COLUMNS = (
     *beside.COLUMNS,
     Column("ms/step", "step_ms", ".4f", 8),
     Column("memory", "memory_ratio", ".2f"),
+    Column("loss", "loss_difference", ".4f"),
 )
 
 NOTES = f"""{beside.NOTES} Memory: size of the states held for gradients, as a fraction
-of the other's."""
+of the other's. Other libraries train the spiking layers of the row above them, each in
+a process of its own that takes turns with ours; loss: how far theirs is from ours before
+any training, as a fraction, where their neurons are not quite the same."""
+
+TORCH_LIMIT = 0.67
+"""What training may take of a library's for PyTorch."""
 
 
 class PlainLoop:
@@ -265,72 +279,99 @@ def measure_feed_forward(
     return beside_trained(case, n_steps, ours, reference, "keras.Model", repeats, limit)
 
 
-def measure_spiking(
-    kind: str = "perceptron",
-    sizes: tuple[int, ...] = (784, 256, 128, 10),
-    n_steps: int = 25,
-    batch: int = 64,
-    batches: int = 8,
-    repeats: int = 5,
-    limit: float | None = 1.15,
-) -> Row:
+def layers_trainer(layers: Layers) -> Callable[[], float]:
+    """Training of spiking layers in our simulator: milliseconds per batch of an epoch."""
+    x, y = layers.data()
+    net = spiking_layers(layers.kind, layers.sizes)
+    sim = Simulator(net, minibatch_size=layers.batch, progress_bar=False)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    sim.compile(keras.optimizers.Adam(LEARNING_RATE), loss=loss)
+    targets = np.repeat(y[:, None, None], layers.n_steps, axis=1)
+
+    def fit(**kwargs):
+        return sim.fit({net.inp: x}, {net.p: targets}, shuffle=False, **kwargs)
+
+    return epoch(fit, layers.batches)
+
+
+def by_hand(layers: Layers) -> Training:
+    """Training of spiking layers in TensorFlow by hand."""
+    written = ByHand(layers.kind, layers.sizes, LEARNING_RATE)
+    return lambda x, y: float(written.train(tf.constant(x), tf.constant(y)))
+
+
+def measure_spiking(layers: Layers, repeats: int = 5, limit: float = 1.15) -> Row:
     """Training through spikes, beside the same layers in TensorFlow by hand.
 
-    ``kind``, ``sizes``: see `.networks.spiking_layers`. The rest is as for
-    `measure_loop`.
+    ``layers``: what is trained. ``repeats``: epochs of each. ``limit``: the ratio to stay
+    below.
     """
-    rng, items = np.random.RandomState(1), batch * batches
-    x = (rng.rand(items, n_steps, sizes[0]) < 0.1).astype("float32")
-    y = rng.randint(sizes[-1], size=items)
-    net = spiking_layers(kind, sizes)
-    sim = Simulator(net, minibatch_size=batch, progress_bar=False)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    sim.compile(keras.optimizers.Adam(1e-3), loss=loss)
-    targets = np.repeat(y[:, None, None], n_steps, axis=1)
-    written = ByHand(kind, sizes, 1e-3)
-
-    def by_hand():
-        started = time.perf_counter()
-        for first in range(0, items, batch):
-            rows = slice(first, first + batch)
-            written.train(tf.constant(x[rows]), tf.constant(y[rows])).numpy()
-        return (time.perf_counter() - started) / batches * 1e3
-
-    fit = epoch(
-        lambda **kwargs: sim.fit({net.inp: x}, {net.p: targets}, shuffle=False, **kwargs),
-        batches,
+    ours, written = layers_trainer(layers), Epochs(by_hand(layers), layers)
+    return beside_trained(
+        layers.case, layers.n_steps, ours, written, "by hand", repeats, limit
     )
-    case = f"{kind} {'-'.join(map(str, sizes))}, T={n_steps}"
-    return beside_trained(case, n_steps, fit, by_hand, "by hand", repeats, limit)
 
+
+def measure_peer(layers: Layers, peer: Peer, repeats: int = 5) -> Row:
+    """Training through spikes, beside the same layers in another library.
+
+    ``layers``: what is trained. ``peer``: the library. ``repeats``: epochs of each. The
+    row has the loss of the first batch in the other library and how far it is from that
+    of the layers by hand, which have ours.
+    """
+    x, y = (array[: layers.batch] for array in layers.data())
+    expected = by_hand(layers)(x, y)
+    limit = TORCH_LIMIT if "torch" in peer.packages else None
+    with Worker(peer, layers) as worker:
+        loss = worker.first_batch()
+        row = beside_trained(
+            layers.case,
+            layers.n_steps,
+            layers_trainer(layers),
+            worker.epoch,
+            peer.name,
+            repeats,
+            limit,
+        )
+    return row | {"loss": loss, "loss_difference": abs(loss - expected) / expected}
+
+
+SPIKING = {
+    "spikes25": Layers(),
+    "spikes100": Layers(n_steps=100, batches=3),
+    "recurrent": Layers("recurrent", (700, 256, 20), n_steps=100, batches=4),
+    "pictures": Layers("pictures", (784, 10), n_steps=10, batch=32, batches=6),
+}
+"""Spiking layers, by the names of their cases."""
 
 CASES: dict[str, Callable[..., Row]] = {
     "loop": measure_loop,
     "checkpoints": measure_checkpoints,
     "layers": measure_feed_forward,
     "layers20": lambda **kw: measure_feed_forward(**{"n_steps": 20, "batches": 10, **kw}),
-    "spikes25": measure_spiking,
-    "spikes100": lambda **kw: measure_spiking(**{"n_steps": 100, "batches": 3, **kw}),
-    "recurrent": lambda **kw: measure_spiking(
-        "recurrent", (700, 256, 20), **{"n_steps": 100, "batches": 4, **kw}
-    ),
-    "pictures": lambda **kw: measure_spiking(
-        "pictures", (784, 10), **{"n_steps": 10, "batch": 32, "batches": 6, **kw}
-    ),
+    **{
+        name: lambda layers=layers, **kw: measure_spiking(layers, **kw)
+        for name, layers in SPIKING.items()
+    },
     "overhead": lambda **kw: measure_feed_forward(**{"sizes": (8, 8, 8, 2), **kw}),
 }
 """Everything that the command measures, by name."""
 
 
 @measurement(COLUMNS, NOTES, beside.goals_met, charts.ratio_bars)
-def train(cases: Names | None = None, repeats: int = 5) -> Iterator[Row]:
-    """Measure training beside plain TensorFlow, Keras, and code written by hand.
+def train(
+    cases: Names | None = None, libraries: Names | None = None, repeats: int = 5
+) -> Iterator[Row]:
+    """Measure training beside TensorFlow, Keras, code by hand, and other libraries.
 
     Parameters
     ----------
     cases : list of str or None
         Any of loop, checkpoints, layers, layers20, spikes25, spikes100, recurrent,
         pictures, overhead.
+    libraries : list of str or None
+        Which to measure spiking layers beside: any of snntorch, spikingjelly, norse, jax,
+        spyx; by default those that are installed.
     repeats : int
         Epochs of each.
 
@@ -338,12 +379,11 @@ def train(cases: Names | None = None, repeats: int = 5) -> Iterator[Row]:
     ------
     ~nengo.exceptions.ValidationError
         If there is none of such a name.
+    ModuleNotFoundError
+        If a library that is named is not installed.
     """
-    names = list(CASES) if cases is None else cases
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        raise ValidationError(
-            f"there are no cases {unknown}; known: {', '.join(CASES)}", attr="train"
-        )
-    for name in names:
+    peers = chosen(libraries)
+    for name in chosen_names("cases", cases, CASES):
         yield CASES[name](repeats=repeats)
+        for peer in peers if name in SPIKING else ():
+            yield measure_peer(SPIKING[name], peer, repeats)
