@@ -106,7 +106,7 @@ class Peer:
         return f"{self.title} {version(self.packages[0])}"
 
     def make(self, layers: Layers) -> Training:
-        """Its training of some layers, in this process."""
+        """Make the training of some layers, in this process."""
         module, name = self.function.split(":")
         return getattr(import_module(module), name)(layers)
 
