@@ -27,19 +27,18 @@ def main(arguments=None):
     )
     parser.add_argument(
         "--tier",
-        choices=["mixed", "numpy", "tensorflow"],
+        choices=["mixed", "numpy", "native", "tensorflow"],
         default="mixed",
         help="mixed (default): one network in twelve is compiled with TensorFlow",
     )
     options = parser.parse_args(arguments)
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
-    jit = {"mixed": None, "numpy": False, "tensorflow": True}[options.tier]
     seen, start = Counter(), time.perf_counter()
     for done in range(0, options.count, CHUNK):
         count = min(CHUNK, options.count - done)
         repeat = f"--count {count} --seed {seed} --tier {options.tier}"
         try:
-            seen += search(count, seed, jit)
+            seen += search(count, seed, options.tier)
         except Disagreement as error:
             print(f"{error}\n\nrepeat: python -m tests.random_networks {repeat}")
             return 1

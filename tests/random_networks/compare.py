@@ -266,7 +266,7 @@ def describe(case, expected, found, wrong):
     return "\n".join(rows)
 
 
-def search(count, seed, jit=None):
+def search(count, seed, tier="mixed"):
     """Draw networks until some disagree, or enough agree.
 
     Parameters
@@ -275,8 +275,8 @@ def search(count, seed, jit=None):
         Networks that have to agree.
     seed : int
         The same one draws the same networks.
-    jit : bool, optional
-        The tier; see `cases`.
+    tier : str
+        See `cases`.
 
     Returns
     -------
@@ -300,7 +300,7 @@ def search(count, seed, jit=None):
         print_blob=False,
         report_multiple_bugs=False,
     )
-    @given(cases(jit=jit))
+    @given(cases(tier))
     def run(case):
         outcome = compare(case)
         seen[outcome] += 1

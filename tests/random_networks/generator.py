@@ -67,6 +67,8 @@ class Case:
         Whether several batches with the same data are predicted, too.
     jit : bool
         Whether the TensorFlow tier runs it.
+    native : bool
+        Whether machine code does. Neither: NumPy.
     refused : str, optional
         Why Nengo does not take one of the lines.
     """
@@ -83,6 +85,7 @@ class Case:
     frozen: bool = False
     predicted: bool = False
     jit: bool = False
+    native: bool = False
     refused: str | None = None
 
     def make(self):
@@ -98,7 +101,7 @@ class Case:
 
     def __repr__(self):
         names = ["dt", "batch", "pieces", "fed", "unroll", "opened", "between", "again"]
-        names += ["frozen", "predicted", "jit"]
+        names += ["frozen", "predicted", "jit", "native"]
         settings = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"{self.program}\n# {settings}"
 
@@ -474,13 +477,14 @@ LINKS = [
 
 
 @st.composite
-def cases(draw, jit=None):
+def cases(draw, tier="mixed"):
     """Networks and how to simulate them.
 
     Parameters
     ----------
-    jit : bool, optional
-        The tier. Default: mostly the NumPy tier, which has nothing to compile.
+    tier : str
+        "numpy", "native" or "tensorflow"; "mixed" (default): the first two, and now and
+        then the last one, which takes long to compile.
     """
     drawing = Drawing(draw)
     try:
@@ -499,7 +503,9 @@ def cases(draw, jit=None):
         case.between = tuple(draw(actions) for _ in case.pieces)
     case.again = drawing.chance(15)
     case.frozen = drawing.chance(15)
-    case.jit = drawing.chance(8) if jit is None else jit
+    case.jit = drawing.chance(8) if tier == "mixed" else tier == "tensorflow"
+    half = not case.jit and drawing.chance(50)
+    case.native = half if tier == "mixed" else tier == "native"
     case.predicted = case.jit and case.fed and drawing.chance(40)
     return case
 

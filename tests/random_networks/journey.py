@@ -26,8 +26,9 @@ class Journey:
     """
 
     def __init__(self, case, net, nodes):
+        runs = {"executor": "native"} if case.native else {"jit": case.jit}
         with net:
-            nengo_dl.configure_settings(dtype="float64", jit=case.jit)
+            nengo_dl.configure_settings(dtype="float64", **runs)
         self.case = case
         self.sim = self._simulator(net)
         self._nodes = [net.all_nodes.index(node) for node in nodes]

@@ -53,6 +53,13 @@ def test_compare_runs_every_batch_item(batch):
     assert compare.compare(case(*LINES, batch=batch, fed=True, pieces=(7, 53))) == "agree"
 
 
+def test_networks_run_as_machine_code_where_a_case_says_so():
+    one = case(*LINES, native=True)
+    assert "native=True" in repr(one) and compare.compare(one) == "agree"
+    with journey.Journey(one, one.make()[0], []) as trip:
+        assert "forward steps run in: native" in trip.sim.describe()
+
+
 LEARNING = (
     *LINES[:2],
     "noise = nengo.processes.WhiteNoise()",

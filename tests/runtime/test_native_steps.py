@@ -196,6 +196,51 @@ def test_random_steps(dtype, batch, rng):
         assert_agrees(random_step(seed, 1 + seed % 30), carry, xs, weights, tol=tol)
 
 
+def summed(seed, batch):
+    """A step of sums and products of random sizes; what is carried is one of them."""
+    rng = np.random.RandomState(seed)
+    m, k, groups = rng.randint(1, 71, 2).tolist() + [rng.randint(1, 4)]
+    shapes = [(m, k), (groups, m, k), (groups, 1, k), (k, 1)]
+    index = rng.randint(k, size=(rng.randint(1, 71), m))
+
+    def step(xp, carry, x, weights):
+        a, stack, row, column = weights
+        inner = carry[0] + xp.matmul(a, x)
+        parts = [
+            inner,
+            xp.matmul(stack, xp.broadcast(x, (groups, k, batch))),
+            xp.matmul(row, xp.broadcast(x * column, (groups, k, batch))),
+            xp.sum(xp.take(x, index), 0),
+            xp.sum(xp.reshape(x * column, (1, k, batch)), 1),
+        ]
+        rows = [xp.reshape(part, (-1, batch)) for part in parts]
+        return [inner], xp.concat(rows)
+
+    return step, (m, k), shapes
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("width", (4, 8, 16))
+def test_random_sums_are_right_to_eight_units(width, dtype, rng):
+    """Of the last place of all terms together, whatever their order is."""
+    for seed, batch in zip(rng.randint(2**31, size=3), (1, 3, 20), strict=True):
+        step, (m, k), shapes = summed(seed, batch)
+        weights = [rng.uniform(-1, 1, shape).astype(dtype) for shape in shapes]
+        xs = rng.uniform(-1, 1, (2, k, batch)).astype(dtype)
+        carry = [rng.uniform(-1, 1, (m, batch)).astype(dtype)]
+        found, one = compiled(step, carry, xs, weights, dtype, width)
+        exact, sizes = (
+            evaluate(
+                step, *([f(a) for a in c] for c in (carry, xs, weights)), "longdouble"
+            )
+            for f in (np.longdouble, lambda a: abs(np.longdouble(a)))
+        )
+        unit = 8 * np.finfo(dtype).eps
+        for y, expected, size in zip(found, exact[0], sizes[0], strict=True):
+            assert (abs(y - expected) <= unit * size).all(), (seed, batch)
+        assert (abs(one.carry[0] - exact[1][0]) <= unit * sizes[1][0]).all()
+
+
 @pytest.mark.parametrize("batch, width", [(1, None), (3, 4), (8, 16)])
 def test_every_function_of_the_namespace(batch, width, rng):
     """All of them in one step, since each step is compiled."""
