@@ -13,6 +13,10 @@ SPARSE_ROW = 4
 #: (``scale``)
 COUNTERS = 2**20
 
+#: from how many nodes on they are put in the order in which others need them: a step of
+#: fewer stays in the cache, however its values are gathered (``big``)
+LINED_UP = 1024
+
 #: multiplications for each element that cost about as much as to write and read it: so
 #: much is computed in the loop rather than before or after it (``batch``)
 CHEAP = 8

@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import accumulate, chain
 from typing import Any, Generic, TypeVar
@@ -24,8 +24,8 @@ import numpy as np
 from nengo.exceptions import BuildError, ValidationError
 
 from nengo_dl.compiler.common import common_elements
-from nengo_dl.compiler.costs import CHEAP, LONG_SUM
-from nengo_dl.compiler.graph import Flow, Graph, Kind, Node
+from nengo_dl.compiler.costs import CHEAP, LINED_UP, LONG_SUM
+from nengo_dl.compiler.graph import Flow, Graph, Kind, Node, ranges
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.notices import label_of
 
@@ -421,8 +421,56 @@ def plan(
             merged = greedy_planner(mine, waits)
         else:
             merged = check_batches(planner(mine, waits), mine, waits, planner)
-        batches.append(tuple(_batch([mine[i] for i in members]) for members in merged))
+        found = [_batch([mine[i] for i in members]) for members in merged]
+        if len(graph.nodes) >= LINED_UP:
+            _line_up(graph, found)
+        batches.append(tuple(found))
     return Plan(graph, split, tuple(batches))
+
+
+def _line_up(graph: Graph, batches: list[Batch]) -> None:
+    """Let the nodes of each batch stand in the order in which others need them.
+
+    Those whose inputs one batch writes stand together, and among them each stands where
+    its output is read first. So reads of large networks are slices, where otherwise each
+    value would be gathered. Batches are replaced by others in their place.
+    """
+    writer = np.full(graph.size, -1, np.int64)
+    for number, batch in enumerate(batches):
+        outputs = [output for node in batch.nodes for output in node.outputs]
+        starts, sizes = np.array(outputs, np.int64).reshape(-1, 2).T
+        writer[ranges(starts, starts + sizes)] = number
+    first = np.full(graph.size, np.iinfo(np.int64).max)  # place of the first reader
+    for number in reversed(range(len(batches))):
+        batch, place = batches[number], number * graph.size
+        terms = ranges(graph.ptr[batch.sums], graph.ptr[batch.sums + 1])
+        reader = np.repeat(batch.sums, graph.fan_in[batch.sums])
+        np.minimum.at(first, graph.src[terms], first[reader])
+        if len(batch.nodes) > 1 and not batch.nodes[0].kernel.host:
+            batch = replace(batch, nodes=_in_order(graph, batch.nodes, writer, first))
+            batches[number] = batch
+        for arrays in zip(*(node.inputs for node in batch.nodes)):
+            read = np.concatenate(arrays)
+            np.minimum.at(first, read, place + np.arange(read.size))
+            place += read.size
+
+
+def _in_order(
+    graph: Graph, nodes: tuple[Node, ...], writer: np.ndarray, first: np.ndarray
+) -> tuple[Node, ...]:
+    """Nodes of one batch: by who writes for them, then by who reads them first.
+
+    ``writer``, ``first``: of each element, the number of the batch that writes it, and
+    the place at which it is read first.
+    """
+    if not all(node.size and node.inputs and node.inputs[0].size for node in nodes):
+        return nodes
+    read = np.array([node.inputs[0][0] for node in nodes])
+    sums = graph.fan_in[read] > 0
+    read[sums] = graph.src[graph.ptr[read[sums]]]  # a sum stands where its terms do
+    places = first[[node.outputs[0][0] for node in nodes]]
+    order = np.lexsort([places, writer[read]])
+    return tuple([nodes[i] for i in order.tolist()])
 
 
 def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from nengo.builder import Model
 
-from nengo_dl.compiler import pipeline
+from nengo_dl.benchmarks.networks.many_ensembles import many_ensembles
+from nengo_dl.compiler import pipeline, plan
 from nengo_dl.compiler.graph import GraphError, verify
 from nengo_dl.compiler.lowering import LoweringOptions, lower
 from nengo_dl.compiler.pipeline import PASSES, arrange, compile_model
@@ -214,3 +215,28 @@ def test_memory_of_passes_over_large_graphs_is_given_back(monkeypatch):
     monkeypatch.setattr(pipeline, "LARGE", 1)
     arrange(compile_model(model).graph)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_nodes_in_another_order_give_the_same_bits(name, monkeypatch):
+    it = case(name, False)
+    compiled = compile_model(it.model, LoweringOptions(hosts=it.hosts))
+    for fused, run in ((True, run_fused), (False, run_split)):
+        found = []
+        for least in (10**9, 1):
+            monkeypatch.setattr(plan, "LINED_UP", least)
+            program = arrange(compiled.graph, fused, compiled.stepwise_python)
+            found.append(run(program, **it.arguments()))
+        assert np.array_equal(*found)
+
+
+def test_large_networks_read_slices(monkeypatch):
+    model = Model()
+    model.build(many_ensembles(80, 10, 400))
+    graph = compile_model(model).graph
+    gathered = []
+    for least in (10**9, 1):
+        monkeypatch.setattr(plan, "LINED_UP", least)
+        reads = [read for group in arrange(graph, True).groups() for read in group.reads]
+        gathered.append(sum(read.size for read in reads if read.form == "gather"))
+    assert gathered[1] < 0.6 * gathered[0]
