@@ -19,6 +19,9 @@ THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
 )
 
+#: environment variable: everything is compiled and optimized as it is for users
+AS_USERS = "NENGO_DL_TESTS_AS_USERS"
+
 
 def pytest_configure(config):
     """Share the cores among the test processes, and collect garbage seldom.
@@ -28,6 +31,9 @@ def pytest_configure(config):
 
     The garbage collector is to look less often: imports and traces make millions of
     objects that stay. What is left of a module of tests is collected at its end.
+
+    What is compiled here runs a few steps, so XLA turns it into machine code without
+    optimizing that; CONTRIBUTING.rst says what is checked with code as users have it.
     """
     gc.set_threshold(50_000, 20, 50)
     if hasattr(config, "workerinput"):
@@ -39,6 +45,8 @@ def pytest_configure(config):
         os.environ.setdefault(variable, str(threads))
     # where there is a GPU, all test processes share its memory
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    if not os.environ.get(AS_USERS):
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -83,6 +91,22 @@ def one_stack_for_all_operations():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf_stack, "extract_stack", lambda stacklevel=1: stack)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def graphs_run_as_they_are_traced():
+    """Let TensorFlow run graphs without rewriting them, which takes longer than they do.
+
+    That was a seventh of the time of tests that train.
+    """
+    tf = sys.modules.get("tensorflow")
+    if not hasattr(tf, "config") or os.environ.get(AS_USERS):
+        yield  # not imported, or to be as it is for users
+        return
+    options = tf.config.optimizer
+    options.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    options.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture(autouse=True, scope="module")
