@@ -51,18 +51,24 @@ def network(functions, where):
 MAKE = {"norm": norm, "Centred": Centred, "centred": lambda: centred}
 
 
-def trained(kinds, where, places, x, y, parts):
-    """Losses and statistics of a training on batches, and what is given afterwards."""
+def losses_of(sim, kinds, x, y, parts):
+    """Losses of a training on batches, part by part of the items."""
+    names = [f"{kind}_{value}" for kind in kinds for value in ("loss", "mae")]
+    losses = []
+    for part in parts:
+        targets = dict.fromkeys(kinds, y[part])
+        history = sim.fit(x[part], targets, shuffle=False, verbose=0).history
+        losses.append({name: history[name][0] for name in ("loss", *names)})
+    return losses
+
+
+def trained(kinds, where, places, x, y):
+    """Losses and statistics of a training, and what is given afterwards."""
     layers = {kind: MAKE[kind]() for kind in kinds}
     net = network(layers, where)
     with nengo_dl.Simulator(net, minibatch_size=places, progress_bar=False) as sim:
         sim.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"])
-        names = [f"{kind}_{value}" for kind in kinds for value in ("loss", "mae")]
-        losses = []
-        for part in parts:
-            targets = dict.fromkeys(kinds, y[part])
-            history = sim.fit(x[part], targets, shuffle=False, verbose=0).history
-            losses.append({name: history[name][0] for name in ("loss", *names)})
+        losses = losses_of(sim, kinds, x, y, WHOLE)
         statistics = {
             kind: [v.numpy() for v in getattr(layer, "variables", ())]
             for kind, layer in layers.items()
@@ -84,7 +90,7 @@ def data(rng):
 def trainings(request):
     """All functions in one network, with as many places as items and with more."""
     x, y = data(np.random.RandomState(0))
-    return [trained(MAKE, request.param, n, x, y, WHOLE) for n in (ITEMS, 16)]
+    return [trained(MAKE, request.param, n, x, y) for n in (ITEMS, 16)]
 
 
 @pytest.mark.parametrize("kind", MAKE)
@@ -104,12 +110,22 @@ def test_an_incomplete_batch_is_as_one_of_its_size(kind, trainings, allclose):
 @pytest.mark.parametrize("where", ("before", "in"))
 def test_the_last_batch_of_several(where, rng, allclose):
     x, y = data(rng)
-    apart = trained(["norm"], where, 8, x, y, [slice(0, 8), slice(8, None)])
-    at_once = trained(["norm"], where, 8, x, y, WHOLE)
+    layer, found, statistics = norm(), [], []
+    with nengo_dl.Simulator(
+        network({"norm": layer}, where), minibatch_size=8, progress_bar=False
+    ) as sim:
+        sim.compile(keras.optimizers.SGD(0.0), "mse", metrics=["mae"])
+        initial = layer.get_weights()
+        for parts in ([slice(0, 8), slice(8, None)], WHOLE):
+            layer.set_weights(initial)
+            found.append(losses_of(sim, ["norm"], x, y, parts))
+            statistics.append(layer.get_weights())
+    apart, at_once = found
     for name in ("loss", "norm_mae"):
-        mean = (8 * apart[0][0][name] + 5 * apart[0][1][name]) / ITEMS
-        assert allclose(at_once[0][0][name], mean, rtol=1e-5)
-    for a, b in zip(apart[1]["norm"], at_once[1]["norm"], strict=True):
+        mean = (8 * apart[0][name] + 5 * apart[1][name]) / ITEMS
+        assert allclose(at_once[0][name], mean, rtol=1e-5)
+    assert not np.array_equal(statistics[0][-1], initial[-1])
+    for a, b in zip(*statistics, strict=True):
         assert allclose(a, b, rtol=1e-6)
 
 
