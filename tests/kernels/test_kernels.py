@@ -132,8 +132,8 @@ def test_many_steps_alone(group, tier, dtype, batch):
 @pytest.mark.parametrize(
     "tier, dtype, batch",
     (
-        ("jitted", "float64", 1),
-        ("jitted", "float32", ITEMS),
+        pytest.param("jitted", "float64", 1, marks=pytest.mark.as_users),
+        pytest.param("jitted", "float32", ITEMS, marks=pytest.mark.as_users),
         ("tensorflow", "float32", 1),
         ("tensorflow", "float64", ITEMS),
         ("native", "float32", 1),

@@ -288,6 +288,7 @@ def bench_of(name, batch=1, dtype="float64"):
 # -- executors -------------------------------------------------------------------------
 
 
+@pytest.mark.as_users
 @pytest.mark.parametrize("dtype, batch", [("float64", 3), ("float32", 1)])
 @pytest.mark.parametrize("kind, name", CASES_OF_KINDS)
 def test_runs_equal_core(kind, name, dtype, batch, allclose):
