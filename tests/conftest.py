@@ -10,6 +10,7 @@ import pytest
 
 from nengo_dl import notices
 from nengo_dl.runtime.executor import executors
+from tests import quickly
 
 # TensorFlow and the BLAS behind NumPy start one thread per core in every process.
 THREAD_VARIABLES = (
@@ -18,9 +19,6 @@ THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
 )
-
-#: environment variable: everything is compiled and optimized as it is for users
-AS_USERS = "NENGO_DL_TESTS_AS_USERS"
 
 
 def pytest_configure(config):
@@ -45,8 +43,7 @@ def pytest_configure(config):
         os.environ.setdefault(variable, str(threads))
     # where there is a GPU, all test processes share its memory
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    if not os.environ.get(AS_USERS):
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    quickly.compile_quickly()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -99,14 +96,12 @@ def graphs_run_as_they_are_traced():
 
     That was a seventh of the time of tests that train.
     """
-    tf = sys.modules.get("tensorflow")
-    if not hasattr(tf, "config") or os.environ.get(AS_USERS):
-        yield  # not imported, or to be as it is for users
+    if not hasattr(sys.modules.get("tensorflow"), "config"):
+        yield  # not imported
         return
-    options = tf.config.optimizer
-    options.set_experimental_options({"disable_meta_optimizer": True})
+    quickly.run_as_traced()
     yield
-    options.set_experimental_options({"disable_meta_optimizer": False})
+    quickly.run_as_traced(False)
 
 
 @pytest.fixture(autouse=True, scope="module")
