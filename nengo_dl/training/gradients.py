@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,6 +136,8 @@ class _Check:
         self.by_themselves = _values_of(self.layer.non_trainable_variables)
         self.by_themselves += _values_of(self.program.random_variables())
         self.trained = _values_of(self.layer.trainable_variables)
+        # differences take many runs: operation by operation, each is as slow as a trace
+        self._forward = tf.function(partial(self.layer, training=True), autograph=False)
 
     def restore(self, variables):
         """Put variables and processes back as they were before."""
@@ -142,11 +145,17 @@ class _Check:
         for variable, value in variables:
             variable.assign(value)
 
-    def run(self, name, inputs=None):
-        """The data of one probe as a tensor, from the same state each time."""
+    def run(self, name, inputs=None, traced=False):
+        """The data of one probe as a tensor, from the same state each time.
+
+        ``traced``: in a program that is traced once, through which no tape sees.
+        """
         self.restore(self.by_themselves)
         self.layer.variant(True).begin(self.first, False)
         inputs = {**self.fixed, **(self.inputs if inputs is None else inputs)}
+        if traced:
+            given = {key: tf.constant(array) for key, array in inputs.items()}
+            return self._forward(given)[name]
         return self.layer(inputs, training=True)[name]
 
     def __call__(self, probe, atol, rtol):
@@ -167,7 +176,7 @@ class _Check:
         )
 
         def value(inputs=None):
-            return float(tf.reduce_sum(self.run(name, inputs) * weight))
+            return float(tf.reduce_sum(self.run(name, inputs, traced=True) * weight))
 
         for variable, gradient in zip(variables, gradients[0], strict=True):
             before = variable.numpy()
