@@ -319,19 +319,21 @@ def test_equal_seeds_give_equal_results():
 
 
 @pytest.mark.parametrize(
-    "make, jit",
+    "make, executor",
     [
-        (networks.recurrent, False),
-        (lambda: networks.rates(nengo.LIF(), 0.01), True),
-        (networks.python_functions, False),
+        (networks.recurrent, "numpy"),
+        (networks.recurrent, "native"),
+        (lambda: networks.rates(nengo.LIF(), 0.01), "tensorflow"),
+        (networks.python_functions, "numpy"),
+        (networks.python_functions, "native"),
     ],
 )
-def test_two_simulators_in_two_threads(make, jit):
+def test_two_simulators_in_two_threads(make, executor):
     """What each of them gives is what it gives alone."""
     nets = [make(), make()]
     for net in nets:
         with net:
-            nengo_dl.configure_settings(jit=jit)
+            nengo_dl.configure_settings(executor=executor)
     start = threading.Barrier(2)
 
     def run_each(i, results, begin=lambda: None):
