@@ -316,6 +316,17 @@ WEIGHT_RULES = [
         post_synapse=maybe_synapses,
         beta=number(0.2, 1.5),
     ),
+    *(
+        call(
+            f"nengo_dl.learning_rules.{name}",
+            digits(-3, -1),
+            w_min=number(-3, -1),
+            w_max=number(0.1, 3),
+            pairing=st.sampled_from(["'all'", "'nearest'"]),
+            coincident=st.sampled_from(["'ignored'", "'causal'"]),
+        )
+        for name in ("STDP", "TripletSTDP", "ModulatedSTDP")
+    ),
 ]
 
 
