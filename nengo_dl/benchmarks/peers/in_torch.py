@@ -256,6 +256,9 @@ def norse(layers: Layers) -> Training:
     spikes and losses are different. Currents are scaled, because its potential takes in
     the share ``1 - decay`` of them.
     """
+    # Norse imports TensorBoard, and that TensorFlow: PyTorch's compiler has to come
+    # before TensorFlow does, or the process ends while it is imported.
+    import_module("torch._dynamo")
     library = import_module("norse.torch")
     dt, scale = 1e-3, 1 / (1 - DECAY)
     parameters = library.LIFParameters(
