@@ -78,6 +78,11 @@ def assert_same_elsewhere(sim, pool):
     assert not np.array_equal(here[0][0], here[1][0])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def graphs_run_as_they_are_traced():
+    """As for users: worker processes, whose digits are compared, run them so."""
+
+
 @pytest.fixture(scope="module")
 def pool():
     """A worker process."""
