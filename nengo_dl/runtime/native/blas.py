@@ -48,8 +48,6 @@ def multiply(writer: Writer, a: str, x: str, y: str, m: int, k: int, n: int) -> 
     table = writer.table(("gemm", m, k, n), lambda: raw)
     shifts = arguments.dtype.fields
     assert shifts is not None  # it is a structure
-    assert shifts is not None  # it is a structure
-    assert shifts is not None  # it is a structure
     one, zero = (f"ptr {code.at(table, i * code.size)}" for i in range(2))
     first = shifts["sizes"][1]
     pn, pm, pk = (f"ptr {code.at(table, first + 4 * i)}" for i in range(3))
