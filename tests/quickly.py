@@ -5,6 +5,9 @@ import os
 #: environment variable: everything is compiled and optimized as it is for users
 AS_USERS = "NENGO_DL_TESTS_AS_USERS"
 
+#: flags of XLA: machine code that is not optimized
+QUICK = "--xla_backend_optimization_level=0"
+
 
 def compile_quickly():
     """Let XLA generate machine code without optimizing it, here and in child processes.
@@ -12,7 +15,7 @@ def compile_quickly():
     In time before the first program is compiled.
     """
     if not os.environ.get(AS_USERS):
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        os.environ.setdefault("XLA_FLAGS", QUICK)
 
 
 def run_as_traced(yes=True):

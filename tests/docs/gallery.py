@@ -15,6 +15,8 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.quickly import QUICK
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "auto_examples"
 
@@ -56,6 +58,7 @@ def _settings() -> dict[str, str]:
         for variable, value in os.environ.items()
         if variable.startswith(("NENGO_DL_", "XLA_", "TF_XLA_"))
         and variable != "NENGO_DL_DOCS_EXAMPLES"  # whether they run
+        and (variable, value) != ("XLA_FLAGS", QUICK)  # of tests; no example runs so
     }
 
 

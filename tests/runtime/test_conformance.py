@@ -551,5 +551,5 @@ def test_a_kind_that_is_registered_runs_simulators(allclose):
 def test_another_executor_runs_random_networks(rng):
     kind = EagerKind()
     with executors.using(kind):
-        seen = compare.search(8, int(rng.randint(10**9)), jit=False)
+        seen = compare.search(8, int(rng.randint(10**9)), "numpy")
     assert seen["agree"] >= 8 and kind.made >= 8

@@ -158,7 +158,7 @@ class Worker:
 
     Examples
     --------
-    >>> with Worker(PEERS["jax"], Layers()) as worker:  # doctest: +SKIP
+    >>> with Worker(PEERS["jax"], Layers()) as worker:  # doctest: +SKIP (needs JAX)
     ...     worker.epoch()
     9.2
     """
