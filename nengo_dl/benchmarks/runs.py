@@ -74,6 +74,18 @@ def warm_up(steps: int = 1, **settings: Any) -> float:
     return seconds(run)
 
 
+def require_machine_code(problem: str) -> None:
+    """Raise `RuntimeError` where there is no machine code on this system.
+
+    ``problem``: what cannot be done without it; the message adds the reason.
+    """
+    from nengo_dl.runtime.native.compile import available
+
+    reason = available()
+    if reason is not None:
+        raise RuntimeError(f"{problem}: {reason}")
+
+
 def run_times(sims: Sequence, steps: int, repeats: int) -> list[Times]:
     """Seconds per step of ``run_steps``, for each simulator and round.
 

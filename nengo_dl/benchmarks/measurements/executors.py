@@ -14,7 +14,14 @@ from nengo_dl.benchmarks.memory import PeakMemory, in_new_process
 from nengo_dl.benchmarks.networks import CASES, chosen_cases
 from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
-from nengo_dl.benchmarks.runs import TIERS, Tier, built, run_times, warm_up
+from nengo_dl.benchmarks.runs import (
+    TIERS,
+    Tier,
+    built,
+    require_machine_code,
+    run_times,
+    warm_up,
+)
 from nengo_dl.benchmarks.timing import (
     check_positive,
     geometric_mean,
@@ -101,12 +108,8 @@ def measure_executors(
     RuntimeError
         If there is no machine code on this system.
     """
-    from nengo_dl.runtime.native.compile import available
-
     check_positive(steps=steps, items=items, repeats=repeats)
-    reason = available()
-    if reason is not None:
-        raise RuntimeError(f"executors cannot be compared: {reason}")
+    require_machine_code("executors cannot be compared")
     names = list(chosen_cases(networks, NETWORKS))
     warm_up()
     warm_up(jit=True)

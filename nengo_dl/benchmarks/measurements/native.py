@@ -16,6 +16,7 @@ import numpy as np
 
 from nengo_dl.benchmarks.registry import Names, Row, measurement
 from nengo_dl.benchmarks.report import Column
+from nengo_dl.benchmarks.runs import require_machine_code
 from nengo_dl.benchmarks.timing import check_positive, chosen_names, no_collection
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
@@ -130,13 +131,11 @@ def measure_native(
     RuntimeError
         If there is no machine code on this system.
     """
-    from nengo_dl.runtime.native.compile import available, vector_bytes
+    from nengo_dl.runtime.native.compile import vector_bytes
 
     check_positive(n_neurons=n_neurons, repeats=repeats)
     names = chosen_names("types", types, NEURONS)
-    reason = available()
-    if reason is not None:
-        raise RuntimeError(f"neurons cannot be measured as machine code: {reason}")
+    require_machine_code("neurons cannot be measured as machine code")
     for name in names:
         for dtype, batch in (("float32", 1), ("float32", 64), ("float64", 1)):
             row = _row(name, n_neurons, batch, dtype, repeats)
