@@ -60,6 +60,18 @@ def test_docstrings_of_module_run(module):
         snippets.run_module(module)
 
 
+def test_an_example_that_is_skipped_may_say_why(tmp_path, monkeypatch):
+    code = '"""\n>>> 1 / 0  # doctest: +SKIP (divides by zero)\n\n>>> 1 + 1\n2\n"""\n'
+    (tmp_path / "skips.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(snippets, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    snippets.run_module("skips.py")
+    assert list(snippets.skipped("skips.py")) == [(2, "divides by zero")]
+    (tmp_path / "skips.py").write_text(code.replace("2\n", "3\n"), encoding="utf-8")
+    with pytest.raises(AssertionError, match="Got:\n    2"):
+        snippets.run_module("skips.py")
+
+
 def test_what_is_not_run_has_a_reason():
     places = [*snippets.pages(), *snippets.modules()]
     skipped = [(place, *mark) for place in places for mark in snippets.skipped(place)]
