@@ -429,33 +429,22 @@ class Code:
         return self.emit(f"zext i32 {self.load_scalar(address, 'i32')} to i64")
 
     def gather(self, address: str, indices: str) -> str:
-        """The numbers with some indices, which lie as four bytes each."""
-        vector, mask = self.vector(), self.vector("i1")
-        name = f"@llvm.masked.gather.v{self.width}f{8 * self.size}.v{self.width}p0"
-        places = f"<{self.width} x ptr>"
-        self.declare(f"{vector} {name}({places}, i32, {mask}, {vector})")
-        arguments = f"{places} {self._places(address, indices)}", f"i32 {self.size}"
-        every = f"{mask} {self.mask_const(True)}"
-        found = self.call(name, *arguments, every, f"{vector} poison", result=vector)
-        assert found is not None
-        return found
+        """The numbers with some indices, which lie as four bytes each.
+
+        One after the other, here and in `scatter`: instructions for all of them at once
+        take longer on many processors.
+        """
+        return self.pack([self.load_scalar(x) for x in self._places(address, indices)])
 
     def scatter(self, x: str, address: str, indices: str) -> None:
         """Write numbers to where `gather` finds them; of equal places the last counts."""
-        vector, mask = self.vector(), self.vector("i1")
-        name = f"@llvm.masked.scatter.v{self.width}f{8 * self.size}.v{self.width}p0"
-        places = f"<{self.width} x ptr>"
-        self.declare(f"void {name}({vector}, {places}, i32, {mask})")
-        here = f"{places} {self._places(address, indices)}"
-        every = f"{mask} {self.mask_const(True)}"
-        self.call(name, f"{vector} {x}", here, f"i32 {self.size}", every)
+        for k, place in enumerate(self._places(address, indices)):
+            self.store_scalar(self.lane(x, k), place)
 
-    def _places(self, address: str, indices: str) -> str:
+    def _places(self, address: str, indices: str) -> list[str]:
         """The addresses of numbers with some indices."""
-        few, many = self.vector("i32"), self.vector("i64")
-        index = self.emit(f"load {few}, ptr {indices}, align 4")
-        index = self.emit(f"zext {few} {index} to {many}")
-        return self.emit(f"getelementptr {self.element}, ptr {address}, {many} {index}")
+        lanes = (self.load_index(self.at(indices, 4 * k)) for k in range(self.width))
+        return [self.at(address, self.times(i, self.size)) for i in lanes]
 
     def load_spread(self, address: str, stride: int) -> str:
         """A vector of numbers that are ``stride`` bytes apart."""
@@ -467,6 +456,11 @@ class Code:
             self.load_scalar(self.at(address, k * stride)) for k in range(self.width)
         ]
         return self.pack(lanes)
+
+    def store_spread(self, x: str, address: str, stride: int) -> None:
+        """Write a vector to places that are ``stride`` bytes apart."""
+        for k in range(self.width):
+            self.store_scalar(self.lane(x, k), self.at(address, k * stride))
 
     def copy_bytes(self, target: str, source: str, count: int) -> None:
         """Copy ``count`` bytes between places that do not overlap."""

@@ -382,8 +382,9 @@ def causes_of(loop: _Loop) -> list[int]:
 class _LoopOfChanges(_Loop):
     """A loop over two axes or more whose results only change where there is a cause.
 
-    Rows that have one are done as they are. Of others the columns that have one are taken
-    together from where they lie, unless they are many.
+    Rows that have one are done as they are, and all of them if many columns have one. Of
+    others the columns that have one are taken from where they lie: for as many rows as
+    there are lanes at a time, and in rows that are left, as many columns.
 
     Parameters
     ----------
@@ -405,25 +406,80 @@ class _LoopOfChanges(_Loop):
         if d < len(self.axes) - 2:
             super()._nest(d, pointers)
             return
+        code.comment("only where there is a cause")
         count = self._columns(pointers)
         limit = int(n * costs.COLUMNS_APART)
         many = code.emit(f"icmp sgt i64 {count}, {limit}")
         vectors = code.emit(f"add i64 {count}, {code.width - 1}")
         vectors = code.emit(f"udiv i64 {vectors}, {code.width}")
         together = self._together(pointers, vectors)
-        with code.loop(m) as row:
-            here, whole = self._moved(pointers, -2, row.i), many
-            for k in self.of_rows:
-                flag = code.load_scalar(here[k], "i8")
-                flag = code.emit(f"icmp ne i8 {flag}, 0")
-                whole = code.emit(f"or i1 {whole}, {flag}")
-            once = code.emit(f"zext i1 {whole} to i64")
-            with code.loop(once, maybe_empty=True):
-                self._row(here)
-            some = code.emit(f"select i1 {whole}, i64 0, i64 {vectors}")
-            fixed = self._fixed(here)
-            with code.loop(some, maybe_empty=True) as loop:
-                self._apart(loop.i, here, fixed, together)
+        with code.loop(m, code.width) as tile:
+            here = self._moved(pointers, -2, tile.i)
+            across, rows = self._rows_of_tile(here, many, tile.i)
+            with code.loop(rows, maybe_empty=True) as row:
+                self._one_row(self._moved(here, -2, row.i), many, vectors, together)
+            with code.loop(across, maybe_empty=True):
+                self._columns_of_tile(here, count)
+
+    def _rows_of_tile(self, pointers: list[str], many: str, i: Index) -> tuple[str, str]:
+        """How rows from ``i`` on are done, of which there is one for each lane.
+
+        Returns 1 and 0 if it is column by column, or 0 and how many there are: they are
+        done one by one if one of them has a cause, or if they are fewer than the lanes.
+        """
+        code, apart, strides = self.code, many, [row[-2] for row in self.table]
+        for k, view in enumerate(self.loads.values()):
+            if k not in self.of_rows:
+                continue
+            if strides[k] > 1:  # what vectors would read beyond the end might not be ours
+                apart = "true"
+                break
+            mask = self._load(view, pointers[k], strides[k], 0, code.width)
+            some = code.emit(f"icmp ne i64 {code.mask_bits([mask])}, 0")
+            apart = code.emit(f"or i1 {apart}, {some}")
+        left = code.emit(f"sub i64 {self.axes[-2]}, {i}")
+        few = code.emit(f"icmp slt i64 {left}, {code.width}")
+        apart = code.emit(f"or i1 {apart}, {few}")
+        left = code.emit(f"select i1 {few}, i64 {left}, i64 {code.width}")
+        across = code.emit(f"select i1 {apart}, i64 0, i64 1")
+        return across, code.emit(f"select i1 {apart}, i64 {left}, i64 0")
+
+    def _columns_of_tile(self, pointers: list[str], count: str) -> None:
+        """The columns that have a cause, one after the other, with a row in each lane."""
+        code, width = self.code, self.code.width
+        strides = [row[-2] for row in self.table]
+        common = {}
+        for k, (key, view) in enumerate(self.loads.items()):
+            if view.value.dtype == bool:
+                common[key] = code.mask_const(True)  # nobody asks, see `_value`
+            elif self.table[k][-1] == 0:
+                common[key] = self._load(view, pointers[k], strides[k], 0, width)
+        with code.loop(count, maybe_empty=True) as column:
+            index = code.load_index(code.at(self.indices, code.times(column.i, 4)))
+            here, loaded = self._moved(pointers, -1, index), dict(common)
+            for k, (key, view) in enumerate(self.loads.items()):
+                if key not in loaded:
+                    loaded[key] = self._load(view, here[k], strides[k], 0, width)
+            values, _ = self._compute(loaded)
+            for k, out in enumerate(self.stores, len(self.loads)):
+                code.store_spread(values[out].name, here[k], strides[k] * code.size)
+
+    def _one_row(
+        self, here: list[str], many: str, vectors: str, together: Mapping[Key, str]
+    ) -> None:
+        """A row as it is, or the columns that have a cause."""
+        code, whole = self.code, many
+        for k in self.of_rows:
+            flag = code.load_scalar(here[k], "i8")
+            flag = code.emit(f"icmp ne i8 {flag}, 0")
+            whole = code.emit(f"or i1 {whole}, {flag}")
+        once = code.emit(f"zext i1 {whole} to i64")
+        with code.loop(once, maybe_empty=True):
+            self._row(here)
+        some = code.emit(f"select i1 {whole}, i64 0, i64 {vectors}")
+        fixed = self._fixed(here)
+        with code.loop(some, maybe_empty=True) as loop:
+            self._apart(loop.i, here, fixed, together)
 
     def _columns(self, pointers: list[str]) -> str:
         """How many columns have a cause; which, is written down, the last repeatedly."""
@@ -481,7 +537,7 @@ class _LoopOfChanges(_Loop):
         indices = code.at(self.indices, code.times(i, 4 * code.width))
         for k, (key, view) in enumerate(self.loads.items()):
             if view.value.dtype == bool:
-                loaded[key] = code.mask_const(True)  # nobody asks, see `_compute`
+                loaded[key] = code.mask_const(True)  # nobody asks, see `_value`
             elif key in together:
                 shift = code.times(i, code.width * code.size)
                 loaded[key] = code.load(code.at(together[key], shift))
