@@ -1,9 +1,12 @@
 """What a loop keeps has the values of what it would compute again."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from nengo_dl.runtime.tensorflow import namespace
 from nengo_dl.runtime.tensorflow.loop import ForwardLoop
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace, measure
 
@@ -64,4 +67,61 @@ def test_failing_step_leaves_no_scratch_behind():
 
     with pytest.raises(ZeroDivisionError):
         measure(xp, step, ([],))
+    assert xp.scratch is None
+
+
+def count_traces(step):
+    """The step, and how it was called: "run" or "traced"."""
+    calls = []
+
+    def counted(*args):
+        calls.append("run" if tf.executing_eagerly() else "traced")
+        return step(*args)
+
+    return counted, calls
+
+
+def test_small_steps_are_run_and_not_traced_to_be_measured():
+    xp = TensorFlowNamespace("float32")
+    step, calls = count_traces(lambda carry, x: keeping(xp, carry, x[0], []))
+
+    @tf.function(autograph=False)
+    def program(carry):
+        shapes.append(measure(xp, step, ([carry], [carry])).shapes)
+
+    shapes: list = []
+    program.get_concrete_function(tf.TensorSpec((3, 2), tf.float32))
+    assert shapes == [[(3, 2), (2, 2)]]
+    assert calls == ["run"]
+
+
+def test_large_steps_and_those_of_unknown_shapes_are_traced(monkeypatch):
+    xp = TensorFlowNamespace("float32")
+    step, calls = count_traces(lambda carry: [xp.materialize(carry[0])])
+    unknown = tf.TensorSpec((3, None), tf.float32)
+    with pytest.raises(Exception, match="None"):
+        measure(xp, step, ([unknown],))
+    monkeypatch.setattr(namespace, "MOST_RUN", 5)
+    assert measure(xp, step, ([tf.ones((3, 2))],)).shapes == [(3, 2)]
+    assert calls == ["traced"]
+
+
+def test_functions_of_tensors_are_not_run_to_be_measured():
+    xp = TensorFlowNamespace("float32")
+    make: Any = tf.Variable
+    counter = make(0.0)
+
+    class Counting:
+        def in_program(self, xp, inputs, weights, training):
+            counter.assign_add(1.0)
+            return [xp.materialize(inputs[0] + counter)]
+
+    def call(carry):
+        kept = [xp.materialize(2 * carry[0])]
+        return xp.tensor_call(Counting(), kept, [], False)
+
+    step, calls = count_traces(call)
+    assert measure(xp, step, ([tf.ones((3, 2))],)).shapes == [(3, 2), (3, 2)]
+    assert calls[0] == "run" and set(calls[1:]) == {"traced"}
+    assert counter.numpy() == 0
     assert xp.scratch is None

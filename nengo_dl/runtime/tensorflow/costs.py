@@ -33,6 +33,10 @@ BUNDLE = 16
 #: (``convert``)
 FEW = 40
 
+#: numbers that a step is given, up to which it is run to find out which buffers it needs,
+#: and not traced once more: two of them are no memory to speak of
+MOST_RUN = 2**20
+
 #: polynomials longer than this cost as much as the function that they replace
 MAX_DEGREE = 14
 
