@@ -284,6 +284,26 @@ def test_what_is_carried_is_overwritten_in_place(rng):
     assert one.plan.spans == {}  # nothing but the carries is in memory
 
 
+@pytest.mark.parametrize("batch, width", [(1, 4), (3, 4), (4, 4), (8, 8), (16, 8)])
+def test_constants_are_carried_on(batch, width, rng):
+    """For each item, whether or not items fill vectors; a weight as well."""
+    constant, reverse = rng.uniform(size=(4, 1)), rng.uniform(size=(5, 4)).T[::-1]
+
+    def step(xp, carry, x, weights):
+        same, part, weight, total = carry
+        following = [
+            xp.broadcast(xp.constant(constant), (4, batch)),
+            xp.broadcast(xp.constant(reverse[:, 1:2]), (4, batch)),
+            xp.broadcast(weights[0][::-1], (4, batch)),
+            total + x + same,
+        ]
+        return following, xp.concat([same, part, weight, total])
+
+    xs = rng.uniform(-1, 1, (3, 4, batch))
+    carry = [rng.uniform(size=(4, batch)) for _ in range(4)]
+    assert_agrees(step, carry, xs, [rng.uniform(size=(4, 1))], width=width)
+
+
 # -- what is fixed ---------------------------------------------------------------------
 
 

@@ -85,6 +85,7 @@ def prepare(program: Program, width: int) -> Value | None:
     remove_dead(program)
     for ins in program.instructions:
         ins.operands = [_lean(view) for view in ins.operands]
+    program.next_carry = [_lean(view) for view in program.next_carry]
     _compute_carries(program)
     y = _compute_results(program)
     _gather_sums(program)
