@@ -9,9 +9,9 @@ in brackets.
 #: a row of a matrix with at most this many nonzeros is cheaper as a sum (``compare``)
 SPARSE_ROW = 4
 
-#: at most so many counters where equal values are shared, which stay in the cache
-#: (``scale``)
-COUNTERS = 2**20
+#: where equal values are shared: places of a table for each entry that is repeated, and
+#: bits of the number of a place at most, for tables of 16 MiB (``big``)
+PLACES, TABLE_BITS = 16, 24
 
 #: from how many nodes on they are put in the order in which others need them: a step of
 #: fewer stays in the cache, however its values are gathered (``big``)

@@ -295,7 +295,7 @@ class Graph:
             ptr=ptr,
             src=mapping[self.src[terms]],
             scale=self.scale[terms],
-            nodes=_reading(list(compress(self.nodes, alive)), mapping, moves=True),
+            nodes=_moved(list(compress(self.nodes, alive)), mapping),
             inputs=inputs,
             parameters=parameters,
             probes=_renamed(self.probes, mapping),
@@ -343,23 +343,36 @@ def _renamed(readings: Sequence[Reading], mapping: np.ndarray) -> tuple[Reading,
     ])  # fmt: skip
 
 
-def _reading(
-    nodes: Sequence[Node], mapping: np.ndarray, moves: bool = False
-) -> tuple[Node, ...]:
-    """Nodes that read element ``mapping[e]`` instead of ``e``.
+def _reading(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
+    """Nodes that read element ``mapping[e]`` instead of ``e``; as they were if they can."""
+    arrays = [array for node in nodes for array in node.inputs]
+    flat = np.concatenate([np.zeros(0, INDEX), *arrays])
+    others = np.flatnonzero(mapping[flat] != flat)
+    ends = np.cumsum([array.size for array in arrays])
+    changed = np.zeros(len(arrays), bool)
+    changed[np.searchsorted(ends, others, side="right")] = True
+    changed, start, found = changed.tolist(), 0, []
+    for node in nodes:
+        stop = start + len(node.inputs)
+        if any(changed[start:stop]):
+            inputs = tuple([mapping[array] for array in node.inputs])
+            of = node.kernel, inputs, node.outputs, node.params, node.order, node.label
+            node = Node(*of)  # ``replace`` takes several times as long
+        found.append(node)
+        start = stop
+    return tuple(found)
 
-    ``moves``: what they write is there, too. Written out, because graphs have many nodes
-    and ``dataclasses.replace`` is slow.
-    """
+
+def _moved(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
+    """Nodes whose elements, those that they write as well, have other numbers."""
     moved = _mapped([array for node in nodes for array in node.inputs], mapping)
     outputs = [node.outputs for node in nodes]
-    if moves:
-        starts = [start if size else 0 for node in outputs for start, size in node]
-        first = iter(mapping[np.array(starts, np.int64)].tolist())
-        outputs = [
-            tuple([(start if size else 0, size) for (_, size), start in zip(node, first)])
-            for node in outputs
-        ]
+    starts = [start if size else 0 for node in outputs for start, size in node]
+    first = iter(mapping[np.array(starts, np.int64)].tolist())
+    outputs = [
+        tuple([(start if size else 0, size) for (_, size), start in zip(node, first)])
+        for node in outputs
+    ]
     return tuple([
         Node(
             node.kernel,

@@ -14,7 +14,7 @@ import numpy as np
 from nengo.exceptions import BuildError, ValidationError
 
 from nengo_dl.compiler.common import common_elements
-from nengo_dl.compiler.costs import COUNTERS, SPARSE_ROW
+from nengo_dl.compiler.costs import PLACES, SPARSE_ROW, TABLE_BITS
 from nengo_dl.compiler.graph import (
     INDEX,
     PART,
@@ -500,18 +500,19 @@ def share(graph: Graph) -> Graph:
 def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:
     """Which entries may occur more than once, and how many different ones there are.
 
-    Counters of some bits also take a few for repeated that are not: those are only
-    looked at again, and to find them costs a third of a search among the repeated ones.
+    A table of the upper bits of those that do also finds a few that do not: they are only
+    looked at again, and it costs a small part of a search among the repeated ones.
     """
     ordered = np.sort(classes)
-    again = int(np.count_nonzero(ordered[1:] == ordered[:-1]))
-    if again == 0:
-        return np.zeros(classes.size, bool), classes.size
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
     del ordered
-    counters = min(1 << (64 * classes.size).bit_length(), COUNTERS)
-    bits = (classes & np.uint64(counters - 1)).view(np.int64)
-    repeated = np.bincount(bits) > 1
-    return repeated[bits], classes.size - again
+    if again.size == 0:
+        return np.zeros(classes.size, bool), classes.size
+    bits = min((PLACES * again.size).bit_length(), TABLE_BITS)
+    shift = np.uint64(64 - bits)
+    repeated = np.zeros(1 << bits, bool)
+    repeated[(again >> shift).view(np.int64)] = True
+    return repeated[(classes >> shift).view(np.int64)], classes.size - again.size
 
 
 def _scatter(x: np.ndarray) -> np.ndarray:

@@ -267,7 +267,7 @@ def test_the_first_of_several_stays():
 
 
 def test_no_repeated_class_is_missed(rng):
-    classes = rng.randint(0, 2**60, size=3000).astype(np.uint64)
+    classes = rng.randint(0, 2**64, size=3000, dtype=np.uint64)
     classes[rng.permutation(3000)[:600]] = np.repeat(classes[:200], 3)
     _, inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)
     several, different = _several(classes)
