@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any
 
 from nengo_dl.compiler.exact_callbacks import add_digits
-from nengo_dl.compiler.graph import Graph, verify
+from nengo_dl.compiler.graph import Graph
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
 from nengo_dl.compiler.plan import Planner, Stage, one_stage, plan, stages

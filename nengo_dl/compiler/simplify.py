@@ -20,12 +20,11 @@ from nengo_dl.compiler.graph import (
     PART,
     Graph,
     GraphBuilder,
-    GraphError,
     Kind,
     ParameterRef,
     ranges,
-    verify,
 )
+from nengo_dl.compiler.graph_verify import GraphError, verify
 
 #: a function from a graph to one with the same values, the same graph if it finds nothing
 Simplification = Callable[[Graph], Graph]

@@ -5,7 +5,7 @@ from nengo.builder import Model
 from nengo.builder.operator import SimPyFunc
 from nengo.builder.signal import Signal, SignalDict
 
-from nengo_dl.compiler.graph import verify
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.lowering import LoweringOptions, core_order, lower
 from tests.compiler.helpers import agree
 from tests.compiler.reference import interpret

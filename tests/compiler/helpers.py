@@ -7,14 +7,8 @@ import nengo
 import numpy as np
 
 from nengo_dl import kernels  # noqa: F401, registers all of them
-from nengo_dl.compiler.graph import (
-    Graph,
-    GraphBuilder,
-    Kind,
-    ParameterRef,
-    Reading,
-    verify,
-)
+from nengo_dl.compiler.graph import Graph, GraphBuilder, Kind, ParameterRef, Reading
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.lowering import Lowered, LoweringOptions, lower
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.algebra import MATVEC, PRODUCT, VARYING_MATVEC

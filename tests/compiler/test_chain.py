@@ -6,7 +6,8 @@ import pytest
 
 import nengo_dl
 from nengo_dl.compiler import chain
-from nengo_dl.compiler.graph import Kind, verify
+from nengo_dl.compiler.graph import Kind
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import PARAMETRIC_PASSES, compile_model
 

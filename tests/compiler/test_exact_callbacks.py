@@ -12,7 +12,8 @@ from nengo_dl.compiler.exact_callbacks import (
     from_digits,
     to_digits,
 )
-from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading, verify
+from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import compile_model
 from nengo_dl.compiler.traits import Kernel

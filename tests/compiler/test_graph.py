@@ -12,8 +12,8 @@ from nengo_dl.compiler.graph import (
     ParameterRef,
     Reading,
     _starts_of,
-    verify,
 )
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.kernels.algebra import PRODUCT
 from tests.compiler.helpers import (
     SQUASH,

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nengo_dl.compiler.graph import GraphBuilder, GraphError, Kind, Reading, verify
+from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
+from nengo_dl.compiler.graph_verify import GraphError, verify
 from tests.compiler.helpers import NETWORKS, SQUASH, TWIST, add, case, probe, random_graph
 
 

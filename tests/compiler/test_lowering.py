@@ -8,7 +8,8 @@ from nengo.builder.operator import Copy, DotInc, ElementwiseInc, Reset
 from nengo.builder.signal import Signal
 from nengo.exceptions import BuildError
 
-from nengo_dl.compiler.graph import Kind, ParameterRef, verify
+from nengo_dl.compiler.graph import Kind, ParameterRef
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.lowering import LoweringOptions, core_order, lower
 from nengo_dl.surrogates import SpikeTraining
 from tests import networks

@@ -11,7 +11,7 @@ from nengo.builder import Model
 
 from nengo_dl.benchmarks.networks.many_ensembles import many_ensembles
 from nengo_dl.compiler import pipeline, plan
-from nengo_dl.compiler.graph import GraphError, verify
+from nengo_dl.compiler.graph_verify import GraphError, verify
 from nengo_dl.compiler.lowering import LoweringOptions, lower
 from nengo_dl.compiler.pipeline import PASSES, arrange, compile_model
 from nengo_dl.compiler.plan import Stage

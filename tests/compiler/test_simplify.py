@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nengo_dl.compiler.costs import SPARSE_ROW
-from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading, verify
+from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
+from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.simplify import (
     DEFAULT_RULES,
     alias,
