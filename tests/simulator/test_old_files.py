@@ -17,20 +17,32 @@ from tests.versions import release
 #: of sums that are made in another order; what is loaded is equal
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
+#: the same of networks with layers of Keras, which compute in float32 whatever the
+#: network does: processors round their products differently
+LAYERS = 1e-6
 
-def assert_same_outputs(found, expected, dtype):
+
+def assert_same_outputs(found, expected, name):
+    network, dtype, *_ = (make.FILES | make.PICKLES)[name]
+    layers = network is make.tensors
+    tolerance = max(TOLERANCE[dtype], LAYERS) if layers else TOLERANCE[dtype]
     assert len(found) == len(expected)
     for x, y in zip(found, expected, strict=True):
         assert x.shape == y.shape
         scale = max(np.abs(y).max(), 1e-3)
-        assert np.abs(x - y).max() <= TOLERANCE[dtype] * scale
+        assert np.abs(x - y).max() <= tolerance * scale
 
 
-def assert_same_values(found, expected):
+def assert_same_values(found, expected, dtype):
+    """As far as the simulator shows them.
+
+    What nothing has changed is what the solver gives on this processor, in float64.
+    """
     for x, y in zip(found, expected, strict=True):
         # the first version cut what was trained of weights that are whole numbers
         whole = np.issubdtype(y.dtype, np.integer)
-        assert np.array_equal(np.trunc(x) if whole else x, y)
+        x, y = (np.trunc(x), y) if whole else (x.astype(dtype), y.astype(dtype))
+        assert np.array_equal(x, y)
 
 
 def parameters_in(path):
@@ -51,15 +63,15 @@ def test_files_load_and_the_simulation_goes_on(name, tmp_path):
     with nengo_dl.Simulator(net, **options) as sim:
         sim.load_params(path, include_state=include_state)
         assert sim.n_steps == (make.STEPS if include_state else 0)
-        assert_same_values(make.parameters(sim.data, net), expected["parameters"])
+        assert_same_values(make.parameters(sim.data, net), expected["parameters"], dtype)
         sim.save_params(tmp_path / "again", include_state=include_state)
         again, loaded = parameters_in(tmp_path / "again.npz"), parameters_in(path)
         assert len(again) == len(loaded) and all(map(np.array_equal, again, loaded))
-        assert_same_outputs(make.outputs(sim), expected["outputs"], dtype)
+        assert_same_outputs(make.outputs(sim), expected["outputs"], name)
     with nengo_dl.Simulator(net, **options) as sim:
         sim.load_params(path)  # state that is there is passed over
         assert sim.n_steps == 0
-        assert_same_values(make.parameters(sim.data, net), expected["parameters"])
+        assert_same_values(make.parameters(sim.data, net), expected["parameters"], dtype)
 
 
 @pytest.mark.skipif(
@@ -76,13 +88,15 @@ def test_pickles_load_and_the_simulation_goes_on(name):
     with sim:
         assert (sim.n_steps, sim.minibatch_size) == (n_steps, minibatch_size)
         probes = sim.model.probes
-        assert_same_values([sim.data[probe] for probe in probes], expected["before"])
-        assert_same_values([data[probe] for probe in probes], expected["before"])
+        assert_same_values(
+            [sim.data[probe] for probe in probes], expected["before"], dtype
+        )
+        assert_same_values([data[probe] for probe in probes], expected["before"], dtype)
         assert len(sim.trange()) == n_steps
         for values in (sim.data, data):
             found = make.parameters(values, sim.network)
-            assert_same_values(found, expected["parameters"])
-        assert_same_outputs(make.outputs(sim), expected["outputs"], dtype)
+            assert_same_values(found, expected["parameters"], dtype)
+        assert_same_outputs(make.outputs(sim), expected["outputs"], name)
 
 
 @pytest.mark.parametrize("name", [name for name in make.FILES if "state" in name])
