@@ -193,12 +193,15 @@ class Walk:
         """Steps ``start`` to ``stop - 1``.
 
         Each of the buffers ``ys`` (outputs), ``kept`` (state before each step, counted
-        from ``start``) and ``host`` may be an empty list.
+        from ``start``, and that after the last) and ``host`` may be an empty list. A
+        state is kept as it is made: one that is kept when it is replaced has to be copied
+        first, since XLA puts the next one in its place.
         """
+        kept = write(kept, 0, carry if kept else [])
 
         def body(i, carry, ys, kept, host):
-            kept = write(kept, i - start, carry if kept else [])
             carry, y, rows = self.step(i, carry, self.xs[i], self.weights)
+            kept = write(kept, i + 1 - start, carry if kept else [])
             ys = write(ys, i, [y] if ys else [])
             host = write(host, i, [rows] if host else [])
             return i + 1, carry, ys, kept, host
@@ -556,10 +559,11 @@ class Scan:
         walk = Walk(self, xs, weights)
         every = walk.interval(carry)
         segments = (walk.length + every - 1) // every
-        kept = walk.buffers(segments, carry)
+        keeps_all = walk.keeps_all(every)
+        kept = walk.buffers(walk.length + 1 if keeps_all else segments, carry)
         ys = walk.buffers(walk.length, [walk.spec(walk.output_shape)])
         host = [] if self.jit else walk.buffers(walk.length, [walk.spec(None)])
-        if walk.keeps_all(every):
+        if keeps_all:
             state = walk.forward(0, walk.length, carry, ys, kept, host)
         else:
 
@@ -598,8 +602,7 @@ class Scan:
                 kept = walk.buffers(every, specs)
                 carry = [c[s] for c in saved.carries]
                 # the states before each step; what the last one leads to is known
-                _, carry, _, kept, _ = walk.forward(start, stop - 1, carry, [], kept, [])
-                kept = write(kept, stop - 1 - start, carry)
+                _, _, _, kept, _ = walk.forward(start, stop - 1, carry, [], kept, [])
                 carries = [array.stack() for array in kept]
                 state = walk.backward(start, stop, carries, d_ys, d_carry, totals, d_xs)
                 return s - 1, *state[1:]
