@@ -126,7 +126,7 @@ class Training:
             for link in self._links:
                 link.started.settle(link.state)
             self.side.layer.starting.seen()
-            carry = [[v.numpy() for v in link.state] for link in self._links]
+            carry = [link.arrays() for link in self._links]
         data = {
             name: [(_plain_name(v), v.numpy()) for v in variables]
             for name, variables in self._variables().items()
@@ -160,7 +160,7 @@ class Training:
             found.append(f"what is shuffled: {was} in the file, {now} here")
         links = self._links if self._keeps_state else ()
         shapes = [np.shape(array) for each in data["carried"] or () for array in each]
-        expected = [tuple(v.shape) for link in links for v in link.state]
+        expected = [array.shape for link in links for array in link.arrays()]
         if shapes != expected:
             found.append(f"state of shapes {shapes} in the file, {expected} here")
         return found

@@ -81,7 +81,8 @@ class TrainedLink:
         Whether arrays lie in memory with the batch first: ``(steps, batch, n)``, and not
         ``(steps, n, batch)``.
     state : list of tf.Variable
-        What is carried from call to call.
+        What is carried from call to call: ``(n, batch)``, or ``(batch, n)`` if turned, so
+        that a call need not turn it around.
     """
 
     def __init__(
@@ -119,11 +120,12 @@ class TrainedLink:
         #: whether some function in the loop looks at several items of a batch together
         self.loop_batchwise = batchwise(loop)
         variable: Any = tf.Variable
-        self.state = [variable(value, trainable=False) for value in self._stored()]
-        self.started = Started(starting, layout.states)
+        stored = self._stored()
+        self.state = [variable(self._lying(x), trainable=False) for x in stored]
+        self.started = Started(starting, layout.states, self.turned)
         self._learned_slots = [s for s in layout.states if s.key in learned]
         #: for each carried array, which rows are learned ``(rows, 1)``
-        self.learned = [np.zeros((v.shape[0], 1), bool) for v in self.state]
+        self.learned = [np.zeros((len(array), 1), bool) for array in stored]
         for slot in self._learned_slots:
             for number in slot.carries:
                 self.learned[number][slot.row[slot.carry == number]] = True
@@ -242,21 +244,18 @@ class TrainedLink:
         ys, following = None, []
         if self.layout.has_loop:
             state = self.begins_with() if state is None else state
-            state = [tf.transpose(c) for c in state] if self.turned else state
             n, state = len(state), state + self.kept.values()
             args = tensors[0], state, weights
             ys, following = self._loop(trained, *args, training, items)
             self.kept.assign(following[n:], carrying)
             following = following[:n]
-            if self.turned:
-                following = [tf.transpose(c) for c in following]
         with xp.of_items(items, batch):
             if stages.needs_after:
                 ys = stages.after(xp, tensors, ys, weights)
         return ys, following
 
     def begins_with(self) -> list[Any]:
-        """The state as tensors, with what training changed of its first values."""
+        """The state as tensors that lie as it does, with what training changed of it."""
         return self.started.add(self.state) if self.layout.has_loop else []
 
     @property
@@ -297,27 +296,36 @@ class TrainedLink:
     def _stored(self):
         return self.program.store.load(self.layout.states, self.layout.carry)
 
+    def _lying(self, array):
+        """An array ``(n, batch)`` as the state lies, and the other way round."""
+        return array.T if self.turned else array
+
+    def arrays(self) -> list[np.ndarray]:
+        """What is carried, ``(n, batch)``."""
+        found = (self._lying(variable.numpy()) for variable in self.state)
+        return [np.ascontiguousarray(array) for array in found]
+
     def begin(self) -> None:
         """Before calls: take the state of the simulation."""
         for variable, value in zip(self.state, self._stored(), strict=True):
-            variable.assign(value)
+            variable.assign(self._lying(value))
         self.started.begin()
 
     def rewind(self) -> None:
         """See `Variant.rewind`."""
         self.started.settle(self.state)
-        for variable, value, learned in zip(
-            self.state, self._stored(), self.learned, strict=True
+        for variable, now, value, learned in zip(
+            self.state, self.arrays(), self._stored(), self.learned, strict=True
         ):
-            variable.assign(np.where(learned, variable.numpy(), value))
+            variable.assign(self._lying(np.where(learned, now, value)))
 
     def not_finite(self) -> list[Any]:
         """See `Variant.not_finite`."""
-        found = []
+        found, arrays = [], self.arrays() if self._learned_slots else []
         for slot in self._learned_slots:
             for number in slot.carries:
                 rows = slot.row[slot.carry == number]
-                if not np.isfinite(self.state[number].numpy()[rows]).all():
+                if not np.isfinite(arrays[number][rows]).all():
                     found.append(slot.key)
         return found
 
@@ -326,20 +334,37 @@ class TrainedLink:
         self.started.settle(self.state)
         slots = self.layout.states if whole else self._learned_slots
         if slots:
-            carry = [variable.numpy() for variable in self.state]
-            self.program.store.save(slots, carry)
+            self.program.store.save(slots, self.arrays())
 
     def keep(self, following: list[Any], carrying: tf.Tensor, given: Any) -> None:
-        """See `Variant.keep`; ``given``: which items are kept, None for all."""
+        """See `Variant.keep`; ``given``: which items are kept, None for all.
+
+        Where the state changes only if it is carried, nothing is computed otherwise: a
+        training that keeps nothing does not compare and copy it in each batch.
+        """
+        following = [tf.stop_gradient(array) for array in following]
+        if self.started.any or any(learned.any() for learned in self.learned):
+            self._keep(following, carrying, given)
+        elif self.state:
+
+            def keep() -> tf.Tensor:
+                self._keep(following, carrying, given)
+                return tf.constant(True)
+
+            tf.cond(carrying, keep, lambda: tf.constant(False))
+
+    def _keep(self, following, carrying, given):
         started = [tf.stop_gradient(array) for array in self.started.add(self.state)]
+        axis = 0 if self.turned else 1  # of the items
         for variable, new, before, learned in zip(
             self.state, following, started, self.learned, strict=True
         ):
-            kept = tf.logical_or(carrying, learned) if learned.any() else carrying
-            one_for_all = variable.shape[1] == 1  # then batches are full
+            rows = self._lying(learned)
+            kept = tf.logical_or(carrying, rows) if rows.any() else carrying
+            one_for_all = variable.shape[axis] == 1  # then batches are full
             if given is not None and not one_for_all:
-                kept = tf.logical_and(kept, given)
-            variable.assign(tf.where(kept, tf.stop_gradient(new), before))
+                kept = tf.logical_and(kept, tf.transpose(given) if self.turned else given)
+            variable.assign(tf.where(kept, new, before))
         self.started.took()
 
 

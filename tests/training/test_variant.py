@@ -247,6 +247,27 @@ def test_what_may_not_run_twice_keeps_one_loop(make):
     assert there.segment_of(100) is None and len(there.links) == 1
 
 
+@pytest.mark.parametrize("stateful", [False, True])
+def test_state_is_kept_if_it_is_carried(stateful, allclose):
+    net = populations()
+    with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as sim:
+        links = sim.tensor_graph.variant(True).links
+        before = [array for link in links for array in link.arrays()]
+        data = 50 * np.random.RandomState(1).uniform(size=(BATCH, STEPS, 24))
+        sim.compile(keras.optimizers.SGD(0.0), loss={net.p: "mse"})
+        sim.fit(data, {net.p: np.ones((BATCH, STEPS, 2))}, stateful=stateful, verbose=0)
+        after = [array for link in links for array in link.arrays()]
+        assert [a.shape[1] for a in after] == [BATCH] * len(before)
+        assert all(map(np.array_equal, before, after)) == (not stateful)
+        if stateful:
+            with nengo_dl.Simulator(net, minibatch_size=BATCH, progress_bar=False) as run:
+                run.run_steps(STEPS, data={net.inp: data})
+                expected = run.data[net.probes[1]][:, -1]
+            assert any(
+                a.shape[0] == 32 and allclose(a, expected.T, rtol=1e-9) for a in after
+            )
+
+
 @pytest.mark.skipif(available() is not None, reason="no machine code here")
 def test_products_from_the_neurons_that_spiked(monkeypatch, allclose):
     called = []

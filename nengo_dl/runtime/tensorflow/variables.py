@@ -334,10 +334,14 @@ class Started:
     values : StartingValues
     slots : sequence of StateSlot
         All states of the layout.
+    turned : bool, optional
+        Whether they lie ``(batch, rows)``, and not ``(rows, batch)``.
     """
 
-    def __init__(self, values: StartingValues, slots: Iterable[StateSlot]) -> None:
-        self.values = values
+    def __init__(
+        self, values: StartingValues, slots: Iterable[StateSlot], turned: bool = False
+    ) -> None:
+        self.values, self.turned = values, turned
         self._places = []
         for slot in slots:
             if slot.key not in values.variables:
@@ -355,14 +359,21 @@ class Started:
             taken.assign(self.values.known[signal])
 
     def add(self, state: list) -> list:
-        """The state ``(rows, batch)`` with how far the variables have moved."""
+        """The state with how far the variables have moved."""
         state = [tf.convert_to_tensor(array) for array in state]
         for _, variable, taken, (number, mine, rows) in self._places:
             moved = tf.convert_to_tensor(variable.value) - taken
             moved = tf.gather(tf.reshape(moved, [-1]), mine)[:, None]
-            moved = tf.repeat(moved, tf.shape(state[number])[1], axis=1)
-            state[number] = tf.tensor_scatter_nd_add(state[number], rows[:, None], moved)
+            before = tf.transpose(state[number]) if self.turned else state[number]
+            moved = tf.repeat(moved, tf.shape(before)[1], axis=1)
+            after = tf.tensor_scatter_nd_add(before, rows[:, None], moved)
+            state[number] = tf.transpose(after) if self.turned else after
         return state
+
+    @property
+    def any(self) -> bool:
+        """Whether variables take part in the state at all."""
+        return bool(self._places)
 
     def took(self) -> None:
         """The state has what is in the variables now."""
