@@ -173,6 +173,15 @@ def loop_step(layout: Layout, batch: int) -> Callable:
     return step
 
 
+def weights_read(stage: StageLayout) -> frozenset[int]:
+    """Numbers of the weights that a stage reads."""
+    values = (value for group in stage.groups for value in group.params.values())
+    read = {value.number for value in values if isinstance(value, WeightRef)}
+    if "parameter" in stage.sources:
+        read.add(stage.sources["parameter weight"])
+    return frozenset(read)
+
+
 def whole_step(layout: Layout, batch: int) -> Callable:
     """One step with everything in it, for a layout of a single stage.
 

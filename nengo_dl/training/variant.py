@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from nengo_dl.compiler.chain import Link
 from nengo_dl.compiler.layout import Layout
-from nengo_dl.runtime.emit import SequenceStages, loop_step
+from nengo_dl.runtime.emit import SequenceStages, loop_step, weights_read
 from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,
@@ -148,7 +148,12 @@ class TrainedLink:
         if (trained, places) not in self._scans:
             program, options = self.program, dict(self._options)
             if program.use_loop:
-                options["trained"] = trained
+                # zeros for a matrix that only stages beside the loop read would be summed
+                # with its gradient
+                read = weights_read(self.layout.loop)
+                options["trained"] = tuple(
+                    asked and number in read for number, asked in enumerate(trained)
+                )
             key = key_of(self.layout)
             if places is not None or key is None:
                 xp = self.around if places is not None else self.xp

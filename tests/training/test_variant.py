@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import nengo_dl
 from nengo_dl.runtime import program
+from nengo_dl.runtime.emit import weights_read
 from nengo_dl.runtime.native import spiking_rows
 from nengo_dl.runtime.native.compile import available
 from nengo_dl.runtime.tensorflow import spiking_products
@@ -245,6 +246,17 @@ def test_what_may_not_run_twice_keeps_one_loop(make):
     with nengo_dl.Simulator(net, progress_bar=False) as sim:
         there = sim.tensor_graph.variant(True)
     assert there.segment_of(100) is None and len(there.links) == 1
+
+
+def test_loops_have_gradients_of_the_weights_that_they_read():
+    with nengo_dl.Simulator(populations(), progress_bar=False) as sim:
+        graph = sim.tensor_graph
+        for link in graph.variant(True).links:
+            asked = graph.trained_weights(link)
+            read = weights_read(link.layout.loop)
+            assert any(asked) and len(read) < len(asked)
+            found = link.scan(asked)._trained
+            assert found == tuple(a and n in read for n, a in enumerate(asked))
 
 
 @pytest.mark.parametrize("stateful", [False, True])
