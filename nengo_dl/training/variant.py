@@ -18,6 +18,7 @@ from nengo_dl.runtime.tensorflow.batch_first import (
     BatchFirst,
     BatchFirstNamespace,
     Trajectories,
+    on_accelerator,
     turn_step,
 )
 from nengo_dl.runtime.tensorflow.loop import (
@@ -151,6 +152,7 @@ class TrainedLink:
                 # zeros for a matrix that only stages beside the loop read would be summed
                 # with its gradient
                 read = weights_read(self.layout.loop)
+                options["places"] = self.pure and not on_accelerator(program.device)
                 options["trained"] = tuple(
                     asked and number in read for number, asked in enumerate(trained)
                 )

@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.batch_first import turn_step
+from nengo_dl.runtime.tensorflow.namespace import GradientPlace, TensorFlowNamespace
 from nengo_dl.runtime.tensorflow.scan import Scan
 
 STEPS, N_IN, BATCH = 11, 2, 3
@@ -361,3 +362,37 @@ def test_keras_fit(jit, rng, allclose):
     assert model.evaluate(x, y, batch_size=16, verbose=0) < 1e-3 * before
     assert allclose(layer.gain, [[2]], atol=0.05)
     assert allclose(layer.leak, [[0.5]], atol=0.05)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_gradient_of_the_input_is_read_where_it_is_written(
+    turned, factor, rng, monkeypatch, allclose
+):
+    held = []
+
+    def noting(place, gradient, plain=GradientPlace.holds):
+        held.append(plain(place, gradient))
+        return held[-1]
+
+    monkeypatch.setattr(GradientPlace, "holds", noting)
+
+    def step(xp, carry, x, weights):
+        x = x if factor == 1 else x * factor
+        v = xp.materialize(carry[0] * 0.9 + x - xp.tanh(carry[0]) * weights[0])
+        return [v], xp.tanh(v)
+
+    step = turn_step(step, outputs=True) if turned else step
+    xs, c = rng.normal(size=(4, 3, 8)), rng.normal(size=(3, 8))
+    xs, c = (np.swapaxes(a, -1, -2) if turned else a for a in (xs, c))
+    found = []
+    for places in (False, True):
+        scan = Scan(step, 3, "float64", turned=turned, places=places)
+        x, start, w = (tf.constant(a, "float64") for a in (xs, c, 0.3))
+        with tf.GradientTape() as tape:
+            tape.watch([x, start, w])
+            ys, _ = scan(x, [start], [w], training=True)
+        found.append(tape.gradient(ys, [x, start, w]))
+    assert held and set(held) == {factor == 1}
+    for one, other in zip(*found, strict=True):
+        assert allclose(one, other, rtol=1e-13, atol=1e-13)

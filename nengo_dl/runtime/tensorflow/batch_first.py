@@ -343,6 +343,8 @@ class BatchFirstNamespace:
         if not isinstance(x, BatchFirst):
             return self.xp.materialize(x)
         few = x.kept.shape[0] is not None and x.kept.shape[0] < SMALL_BATCH
+        if not few and self.xp.place is not None:
+            return BatchFirst(self.xp.place.watch(x.value), x.sizes)
         if not few or self.xp.scratch is None:
             return x
         return BatchFirst(self.xp.scratch.keep(x.kept), x.sizes)

@@ -167,6 +167,65 @@ class Scratch:
         return buffer.read(0)
 
 
+class GradientPlace:
+    """Where the gradient of an array is written before others are made of it.
+
+    The gradient of a neuron's new potential is often that of its input, and that of the
+    potential before is made of it. XLA would compute it for both. So it is written where
+    the input's gradient belongs, and read from there (one loop backward of 25 steps, 64
+    items and 256 neurons: 0.46 instead of 0.55 ms; of 10, 32 and 5,408: 1.9 of 2.4).
+
+    Parameters
+    ----------
+    array : tf.TensorArray
+        Gradients of the inputs of all steps.
+    shape : tuple of int
+        Of each of them.
+    i : tensor of int32
+        The step.
+    zero : scalar tensor of int32
+        That the compiler does not know to be one, see `Scratch`.
+
+    Attributes
+    ----------
+    array : tf.TensorArray
+        The same after what was written.
+    kept : tensor or None
+        What was written, read from there.
+    watched : bool
+        Whether the gradient of some array is going to be.
+    """
+
+    def __init__(
+        self, array: tf.TensorArray, shape: tuple[int, ...], i: Any, zero: tf.Tensor
+    ) -> None:
+        self.array, self.shape = array, tuple(shape)
+        self.kept: tf.Tensor | None = None
+        self.watched = False
+        self._places = i, i + zero
+
+    def watch(self, x: tf.Tensor) -> tf.Tensor:
+        """The array itself, whose gradient is kept if it is the first of that shape."""
+        if tuple(x.shape) != self.shape:
+            return x
+        self.watched = True
+        return tf.custom_gradient(lambda x: (tf.identity(x), self._keep))(x)
+
+    def _keep(self, gradient):
+        if self.kept is None:
+            written, read = self._places
+            self.array = self.array.write(written, gradient)
+            self.kept = self.array.read(read)
+            return self.kept
+        return gradient
+
+    def holds(self, gradient: tf.Tensor) -> bool:
+        """Whether a gradient, that of the input, is what was kept."""
+        while gradient.op.type in ("Identity", "Reshape"):
+            gradient = gradient.op.inputs[0]
+        return gradient is self.kept
+
+
 def measure(xp: Any, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> Measure:
     """What a step keeps and carries in which shapes.
 
@@ -280,6 +339,8 @@ class TensorFlowNamespace:
         What functions called by `host_call` raised; see `reraise_host_errors`.
     scratch : Scratch, Measure or None
         Where `materialize` keeps arrays, inside a loop.
+    place : GradientPlace or None
+        Where it keeps the gradient of one.
     kept : dict or None
         Present values of variables that a loop carries, see `.loop.Kept`.
     items : int or tensor or None
@@ -305,6 +366,7 @@ class TensorFlowNamespace:
         self.eps = float(np.finfo(self.dtype).eps)
         self.host_errors: list[BaseException] = []
         self.scratch: Scratch | Measure | None = None
+        self.place: GradientPlace | None = None
         self.kept: dict[int, tf.Tensor] | None = None
         self.items: Any = None
         self.batch: int | None = None
@@ -586,7 +648,7 @@ class TensorFlowNamespace:
         x = self.constant(x)
         batch = x.shape[-1]
         if not self.fast or batch is None or batch >= SMALL_BATCH:
-            return x
+            return x if self.place is None else self.place.watch(x)
         if self.scratch is not None:
             return self.scratch.keep(x)
 
