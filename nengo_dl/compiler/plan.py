@@ -593,13 +593,11 @@ def greedy_planner(operations: Sequence[Operation], pairs: np.ndarray) -> list[l
     """
     agenda, batches = Agenda(operations, pairs), []
     while agenda.ready:
-        key = max(
-            agenda.ready,
-            key=lambda k: (
-                len(agenda.ready[k]) / agenda.remaining[k],
-                -agenda.earliest(k),
-            ),
-        )
+        shares = {k: len(x) / agenda.remaining[k] for k, x in agenda.ready.items()}
+        largest = max(shares.values())
+        first = [k for k, share in shares.items() if share == largest]
+        # not asked of each kind: most wait for the rest, and are many
+        key = min(first, key=agenda.earliest) if len(first) > 1 else first[0]
         batches.append(agenda.take(key)[0])
     return batches
 
