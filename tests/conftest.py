@@ -33,7 +33,7 @@ def pytest_configure(config):
     What is compiled here runs a few steps, so XLA turns it into machine code without
     optimizing that; CONTRIBUTING.rst says what is checked with code as users have it.
     """
-    gc.set_threshold(50_000, 20, 50)
+    quickly.collect_seldom()
     if hasattr(config, "workerinput"):
         return
     os.environ.setdefault("MPLBACKEND", "Agg")  # figures without windows
@@ -76,17 +76,15 @@ def set_aside():
 def one_stack_for_all_operations():
     """Let TensorFlow note one Python stack, and not that of each operation of a graph.
 
-    Stacks are deep here, of pytest, Keras and loops in loops, and to note each of them
-    takes 6 to 9 % of the time of tests that train. They tell where an operation comes
-    from in some of TensorFlow's own messages, and nowhere else.
+    See `.quickly.one_stack`.
     """
-    tf_stack = sys.modules.get("tensorflow.python.util.tf_stack")
-    if not hasattr(tf_stack, "extract_stack"):
+    found = quickly.one_stack()
+    if found is None:
         yield  # not imported, or another release has it elsewhere
         return
-    stack = tf_stack.extract_stack()
+    module, function = found
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf_stack, "extract_stack", lambda stacklevel=1: stack)
+        patch.setattr(module, "extract_stack", function)
         yield
 
 

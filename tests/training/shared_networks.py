@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 
+from tests import quickly
+
 RNG = np.random.RandomState(0)
 X = RNG.uniform(-1, 1, (9, 3, 1))  # the last of the batches of 4 has one item
 Y = X**2
@@ -287,6 +289,7 @@ def main(path):
     """Write everything to a file."""
     import tensorflow as tf
 
+    quickly.in_child()
     (cpu,) = tf.config.list_physical_devices("CPU")
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests import quickly
+
 X = np.random.RandomState(0).uniform(-1, 1, (9, 3, 1))
 Y = X**2
 
@@ -70,6 +72,7 @@ def main(number, ports, folder):
     import tensorflow as tf
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    quickly.in_child()
     import keras
 
     from nengo_dl.callbacks import Resume

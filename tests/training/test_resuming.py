@@ -93,7 +93,7 @@ def whole():
 def test_a_killed_process_is_gone_on_from_with_the_same_digits(whole, tmp_path):
     code = (
         "from tests.training.test_resuming import *\n"
-        "from tests import quickly\nquickly.run_as_traced()\n"
+        "from tests import quickly\nquickly.in_child()\n"
         "train(sys.argv[1], [Stop(2, 1, 'kill')], **VALIDATION)"
     )
     done = subprocess.run(
