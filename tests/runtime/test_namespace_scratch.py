@@ -1,6 +1,5 @@
 """What a loop keeps has the values of what it would compute again."""
 
-from typing import Any
 
 import numpy as np
 import pytest
@@ -106,22 +105,37 @@ def test_large_steps_and_those_of_unknown_shapes_are_traced(monkeypatch):
     assert calls == ["traced"]
 
 
-def test_functions_of_tensors_are_not_run_to_be_measured():
+def test_functions_of_tensors_are_not_called_to_be_measured():
     xp = TensorFlowNamespace("float32")
-    make: Any = tf.Variable
-    counter = make(0.0)
 
-    class Counting:
+    class Function:
+        sizes = (2, 4)
+
         def in_program(self, xp, inputs, weights, training):
-            counter.assign_add(1.0)
-            return [xp.materialize(inputs[0] + counter)]
+            raise AssertionError
 
     def call(carry):
         kept = [xp.materialize(2 * carry[0])]
-        return xp.tensor_call(Counting(), kept, [], False)
+        first, second = xp.tensor_call(Function(), kept, [], False)
+        return [xp.materialize(first), xp.materialize(second)]
 
     step, calls = count_traces(call)
-    assert measure(xp, step, ([tf.ones((3, 2))],)).shapes == [(3, 2), (3, 2)]
-    assert calls[0] == "run" and set(calls[1:]) == {"traced"}
-    assert counter.numpy() == 0
-    assert xp.scratch is None
+    found = measure(xp, step, ([tf.ones((3, 5))],))
+    assert found.shapes == [(3, 5), (2, 5), (4, 5)]
+    assert calls == ["run"]
+
+
+def test_functions_of_tensors_without_input_are_traced_to_be_measured():
+    xp = TensorFlowNamespace("float32")
+
+    class Function:
+        sizes = (2,)
+
+        def in_program(self, xp, inputs, weights, training):
+            return [xp.zeros((2, 5))]
+
+    step, calls = count_traces(
+        lambda: [xp.materialize(y) for y in xp.tensor_call(Function(), [], [], False)]
+    )
+    assert measure(xp, step, ()).shapes == [(2, 5)]
+    assert calls == ["run", "traced"]

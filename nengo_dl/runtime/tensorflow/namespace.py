@@ -258,11 +258,7 @@ def measure(xp: Any, step: Callable, specs: Sequence[Sequence[tf.Tensor]]) -> Me
 
 
 def _by_running(look: Callable[[], Measure], specs: Sequence) -> Measure | None:
-    """What ``look`` finds where operations run at once; None if they had better not.
-
-    Functions of tensors may change variables or draw numbers when they run, see
-    `TensorFlowNamespace.tensor_call`; other steps may hold what only graphs can.
-    """
+    """What ``look`` finds where operations run at once; None if they had better not."""
     shapes = [t.shape for spec in specs for t in spec]
     if not all(shape.is_fully_defined() for shape in shapes):
         return None
@@ -696,7 +692,8 @@ class TensorFlowNamespace:
     ) -> list[tf.Tensor]:
         """Call a function of tensors, see `.ArrayNamespace.tensor_call`."""
         if isinstance(self.scratch, Measure) and tf.executing_eagerly():
-            raise NotImplementedError  # nothing but its shapes is asked for
+            # nothing but shapes is asked for; run, it may change variables
+            return [self.zeros((size, inputs[0].shape[-1])) for size in function.sizes]
         return function.in_program(self, inputs, weights, training)
 
     @contextmanager
