@@ -1,6 +1,5 @@
 """What a loop keeps has the values of what it would compute again."""
 
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -110,8 +111,8 @@ class ParameterBanks:
             ]
         return found
 
-    def tensor(self, ref: ParameterRef) -> tf.Tensor:
-        """A parameter, or a part of it, as a differentiable tensor."""
+    def tensor(self, ref: ParameterRef, shape: tuple[int, ...]) -> tf.Tensor:
+        """A parameter, or a part of it, as a differentiable tensor of some shape."""
         number, i = self.place[ref.key]
         value = tf.convert_to_tensor(self.variables[number].value)
         value = tf.cast(value, self.store.dtype)
@@ -119,7 +120,7 @@ class ParameterBanks:
             value = value[i]
         if ref.index is not None:
             value = tf.gather(tf.reshape(value, [-1]), ref.index.ravel())
-        return tf.reshape(value, ref.shape)  # which makes it `dense`
+        return tf.reshape(value, shape)  # which makes it `dense`
 
     def pack(self, weight: Weight) -> tf.Tensor:
         """A program's argument as a differentiable tensor."""
@@ -128,7 +129,7 @@ class ParameterBanks:
         for bank, alike in itertools.groupby(weight.items, self._bank):
             items: list[Any] = list(alike)
             if bank is None:
-                several = [self._single(item) for item in items]
+                several = [self._single(item, shape) for item in items]
             else:
                 rows = [self.place[item.key][1] for item in items]
                 several = [self._slices(bank, rows)]
@@ -142,9 +143,10 @@ class ParameterBanks:
         number = self.place[item.key][0]
         return number if len(self.signals[number]) > 1 else None
 
-    def _single(self, item):
+    def _single(self, item, shape):
         if isinstance(item, ParameterRef):
-            return self.tensor(item)
+            rest = math.prod(shape[1:])
+            return self.tensor(item, (math.prod(item.shape) // max(rest, 1), *shape[1:]))
         return tf.constant(item, self.store.dtype)
 
     def _slices(self, number, rows):
