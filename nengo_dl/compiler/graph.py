@@ -29,23 +29,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nengo_dl.compiler.runs import INDEX, once_each, ranges, starts_of, taken, true_runs
 from nengo_dl.compiler.traits import Kernel
-
-#: of numbers of elements: half the memory of what NumPy takes by itself
-INDEX = np.int32
 
 #: from how many elements on it is worth a look whether they are all equal
 MANY = 1024
-
-#: how many numbers of large arrays are worked on at a time: they stay in the cache
-PART = 1 << 16
 
 
 class Kind(IntEnum):
@@ -163,6 +158,11 @@ class Reading:
     written: bool = False
     common: bool = False
 
+    def of(self, elements: np.ndarray) -> Reading:
+        """The same of other elements (``dataclasses.replace`` is slow)."""
+        rest = (self.shape, self.observed, self.written, self.common)
+        return Reading(self.key, elements, *rest)
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -253,7 +253,7 @@ class Graph:
             order = np.argsort(rows, kind="stable")
             rows, src, scale = rows[order], src[order], scale[order]
         src = src.astype(INDEX, copy=False)
-        ptr = _starts_of(rows, self.size)
+        ptr = starts_of(rows, self.size)
         return replace(self, ptr=ptr, src=src, scale=scale, **changes)
 
     def keep(self, elements: np.ndarray, nodes: np.ndarray | None = None) -> Graph:
@@ -276,44 +276,31 @@ class Graph:
             (Kind.INPUT, input_number),
             (Kind.PARAMETER, parameter_number),
         ):
-            chosen = kind == of
-            owner[chosen] = numbers[owner[chosen]] if numbers.size else -1
-        fan_in = self.fan_in
-        terms = np.repeat(elements, fan_in)
-        fan_in = fan_in[elements]
+            if not np.array_equal(numbers, np.arange(numbers.size)):
+                chosen = kind == of
+                owner[chosen] = numbers[owner[chosen]]
+        starts, stops = true_runs(elements)
+        first, last = self.ptr[starts], self.ptr[stops]  # of the terms of each run
+        fan_in = taken(self.fan_in, starts, stops)
         ptr = np.zeros(fan_in.size + 1, INDEX)
         np.cumsum(fan_in, out=ptr[1:], dtype=INDEX)
-        del fan_in, chosen
+        del fan_in
         return replace(
             self,
             kind=kind,
             owner=owner,
-            value=self.value[elements],
-            next=mapping[self.next[elements]],
-            block=self.block[elements],
+            value=taken(self.value, starts, stops),
+            next=mapping[taken(self.next, starts, stops)],
+            block=taken(self.block, starts, stops),
             ptr=ptr,
-            src=mapping[self.src[terms]],
-            scale=self.scale[terms],
+            src=mapping[taken(self.src, first, last)],
+            scale=taken(self.scale, first, last),
             nodes=_moved(list(compress(self.nodes, alive)), mapping),
             inputs=inputs,
             parameters=parameters,
             probes=_renamed(self.probes, mapping),
             states=_renamed(self.states, mapping),
         )
-
-
-def _starts_of(rows: np.ndarray, size: int) -> np.ndarray:
-    """Where the terms of each of ``size`` elements begin, and the last ones end.
-
-    ``rows``: the element of each term, in ascending order. They are counted part by part,
-    because NumPy counts in numbers of twice the size.
-    """
-    ptr = np.zeros(size + 1, INDEX)
-    firsts = range(0, rows.size, PART)
-    for part in (rows[first : first + PART] for first in firsts):
-        counted = np.bincount(part - part[0])
-        ptr[part[0] + 1 : part[0] + 1 + counted.size] += counted.astype(INDEX)
-    return np.cumsum(ptr, out=ptr, dtype=INDEX)
 
 
 def stored_once(array: np.ndarray) -> np.ndarray:
@@ -336,10 +323,7 @@ def _mapped(arrays: Sequence[np.ndarray], mapping: np.ndarray) -> Iterator[np.nd
 def _renamed(readings: Sequence[Reading], mapping: np.ndarray) -> tuple[Reading, ...]:
     """Readings of the elements that a mapping gives in place of theirs."""
     moved = _mapped([reading.elements for reading in readings], mapping)
-    return tuple([
-        Reading(r.key, elements, r.shape, r.observed, r.written, r.common)
-        for r, elements in zip(readings, moved)
-    ])  # fmt: skip
+    return tuple([r.of(elements) for r, elements in zip(readings, moved)])
 
 
 def _reading(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
@@ -575,11 +559,10 @@ class GraphBuilder:
         self._runs.clear()  # of large networks they are as large as the graph
         terms = [(empty, empty, np.zeros(0)), *self._terms]
         self._terms.clear()
-        if base is not None:
-            terms.insert(0, (base.term_owner, base.src, base.scale))
         rows, src, scale = map(list, zip(*terms))
         del terms
-        return graph.with_terms(*(_joined(parts) for parts in (rows, src, scale)))
+        graph = graph.with_terms(*(_joined(parts) for parts in (rows, src, scale)))
+        return graph if base is None else _behind(base, graph)
 
     def _column(self, name: str, dtype) -> np.ndarray:
         """One per-element array out of the collected runs."""
@@ -592,6 +575,21 @@ class GraphBuilder:
             out[first : first + run.size] = getattr(run, name)
             first += run.size
         return out
+
+
+def _behind(base: Graph, graph: Graph) -> Graph:
+    """A graph with the terms of its first elements, which are those of ``base``, too."""
+    if not base.src.size:
+        return graph
+    ptr = graph.ptr + base.ptr[-1]
+    ptr[: base.size] = base.ptr[:-1]
+    if not graph.src.size:
+        return replace(graph, ptr=ptr, src=base.src, scale=base.scale)
+    src, scale = (
+        np.concatenate(parts)
+        for parts in ((base.src, graph.src), (base.scale, graph.scale))
+    )
+    return replace(graph, ptr=ptr, src=src, scale=scale)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -644,7 +642,7 @@ class Flow:
     def _read_by(self, elements: np.ndarray) -> np.ndarray:
         """All that read some elements, once for each time that they read one."""
         first, reader = self._readers
-        return reader[ranges(first[elements], first[elements + 1])]
+        return taken(reader, first[elements], first[elements + 1])
 
     def _elements(self, readers: np.ndarray) -> np.ndarray:
         """The elements of some readers, each of which is there once."""
@@ -661,13 +659,7 @@ class Flow:
     def _once(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function that leaves each element or reader once in an array of them."""
         place = np.empty(self.graph.size + len(self.graph.nodes), INDEX)
-
-        def once(several: np.ndarray) -> np.ndarray:
-            number = np.arange(several.size, dtype=INDEX)
-            place[several] = number
-            return several[place[several] == number]
-
-        return once
+        return partial(once_each, place=place)
 
     # Each round costs what it reaches: paths through deep networks have hundreds.
 
@@ -694,7 +686,7 @@ class Flow:
             nodes[graph.owner[fresh[graph.kind[fresh] == Kind.NODE]]] = True
             new = np.flatnonzero(nodes & ~seen).tolist()
             seen |= nodes
-            terms = graph.src[ranges(graph.ptr[fresh], graph.ptr[fresh + 1])]
+            terms = taken(graph.src, graph.ptr[fresh], graph.ptr[fresh + 1])
             read = [terms, *(i for k in new for i in graph.nodes[k].inputs)]
             fresh = np.concatenate(read)
             fresh = once(fresh[~needed[fresh]])
@@ -713,16 +705,12 @@ class Flow:
         while fresh.size:
             number += 1
             readers = self._read_by(fresh)
-            np.subtract.at(waiting, readers, 1)
+            if 8 * readers.size > waiting.size:  # to count costs less than so many writes
+                waiting -= np.bincount(readers, minlength=waiting.size).astype(INDEX)
+            else:
+                np.subtract.at(waiting, readers, 1)
             readers = once(readers[waiting[readers] == 0])
             level[readers] = number
             fresh = self._elements(readers)
             level[fresh] = number
         return level[:size], level[size:]
-
-
-def ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """All integers of several ranges, one range after the other."""
-    lengths = stops - starts
-    offsets = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)

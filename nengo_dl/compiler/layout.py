@@ -25,6 +25,7 @@ from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import LONGEST_CONCAT
 from nengo_dl.compiler.graph import INDEX, MANY, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.plan import Batch, Plan, Stage
+from nengo_dl.compiler.runs import taken
 from nengo_dl.compiler.traits import structural
 
 # what a layout consists of ------------------------------------------------------------
@@ -643,10 +644,7 @@ def _buckets(graph: Graph, sums: np.ndarray, rank: np.ndarray) -> list[np.ndarra
 def _terms(graph: Graph, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All terms of some sums: sources and factors, flat."""
     starts, stops = graph.ptr[sums], graph.ptr[sums + 1]
-    lengths = stops - starts
-    offsets = np.cumsum(lengths) - lengths
-    flat = np.arange(lengths.sum()) + np.repeat(starts - offsets, lengths)
-    return graph.src[flat], graph.scale[flat]
+    return taken(graph.src, starts, stops), taken(graph.scale, starts, stops)
 
 
 def _term_table(graph: Graph, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,8 @@ from nengo.exceptions import BuildError, ValidationError
 
 from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import CHEAP, LINED_UP, LONG_SUM
-from nengo_dl.compiler.graph import Flow, Graph, Kind, Node, ranges
+from nengo_dl.compiler.graph import Flow, Graph, Kind, Node
+from nengo_dl.compiler.runs import ranges
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.notices import label_of
 

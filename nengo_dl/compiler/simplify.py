@@ -17,14 +17,13 @@ from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import PLACES, SPARSE_ROW, TABLE_BITS
 from nengo_dl.compiler.graph import (
     INDEX,
-    PART,
     Graph,
     GraphBuilder,
     Kind,
     ParameterRef,
-    ranges,
 )
 from nengo_dl.compiler.graph_verify import GraphError, verify
+from nengo_dl.compiler.runs import PART, once_each, ranges, taken
 
 #: a function from a graph to one with the same values, the same graph if it finds nothing
 Simplification = Callable[[Graph], Graph]
@@ -66,40 +65,57 @@ def prune(graph: Graph) -> Graph:
     node_seen = np.zeros(len(graph.nodes), bool)
     effects = [i for i, n in enumerate(graph.nodes) if n.kernel.side_effects]
     frontier = [reading.elements for reading in graph.probes]
-    frontier += [r.elements[r.elements >= 0] for r in graph.states if r.observed]
+    observed = [r.elements for r in graph.states if r.observed]
+    if observed:
+        held = np.concatenate(observed)
+        frontier.append(held[held >= 0])
     _visit_nodes(graph, effects, node_seen, frontier)
     sources = (*graph.inputs, *graph.parameters)
-    place = np.zeros(graph.size, INDEX)
-    while frontier:  # each round costs what it reaches, however large the graph is
-        fresh = np.concatenate(frontier)
-        fresh = fresh[~needed[fresh]]
-        number = np.arange(fresh.size, dtype=INDEX)
-        place[fresh] = number
-        fresh = fresh[place[fresh] == number]  # each of them once
-        needed[fresh] = True
-        frontier = []
-        kind = graph.kind[fresh]
-        sums = fresh[kind == Kind.SUM]
-        if sums.size:
-            frontier.append(graph.src[ranges(graph.ptr[sums], graph.ptr[sums + 1])])
-        states = fresh[kind == Kind.STATE]
-        if states.size:
-            frontier.append(graph.next[states])
+    select = _by_kind(graph, needed)
+    while frontier:
+        sums, states, outputs = select(frontier)
+        frontier = [taken(graph.src, graph.ptr[sums], graph.ptr[sums + 1])]
+        frontier.append(graph.next[states])
         reached = np.zeros(len(graph.nodes), bool)
-        reached[graph.owner[fresh[kind == Kind.NODE]]] = True
+        reached[graph.owner[outputs]] = True
         visited = np.flatnonzero(reached & ~node_seen).tolist()
         _visit_nodes(graph, visited, node_seen, frontier)
         frontier = [f for f in frontier if f.size]
-    for node, seen in zip(graph.nodes, node_seen):
-        if seen:
-            for start, size in node.outputs:
-                needed[start : start + size] = True
-    for source in sources:  # as a whole
+    outputs = np.flatnonzero(graph.kind == Kind.NODE)
+    needed[outputs] = node_seen[graph.owner[outputs]]  # as a whole
+    for source in sources:  # these, too
         here = slice(source.start, source.start + source.size)
         needed[here] = needed[here].any()
-    del place, frontier
+    del select, frontier
     complete = needed.all() and node_seen.all()
     return graph if complete else graph.keep(needed)
+
+
+def _by_kind(graph: Graph, needed: np.ndarray) -> Callable:
+    """A function that marks elements as ``needed``.
+
+    Of those that were not it returns the sums, the states and the outputs of nodes, in
+    any order. That costs what it is given, however large the graph is.
+    """
+    place = np.empty(graph.size, INDEX)
+    kinds = (Kind.SUM, Kind.STATE, Kind.NODE)
+    masks = [graph.kind == kind for kind in kinds]
+
+    def select(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        if 8 * sum(array.size for array in arrays) > graph.size:
+            new = np.zeros(graph.size, bool)
+            for array in arrays:
+                new[array] = True
+            new &= ~needed
+            np.logical_or(needed, new, out=needed)
+            return [np.flatnonzero(new & mask) for mask in masks]
+        fresh = np.concatenate(arrays)
+        fresh = once_each(fresh[~needed[fresh]], place)
+        needed[fresh] = True
+        kind = graph.kind[fresh]
+        return [fresh[kind == of] for of in kinds]
+
+    return select
 
 
 def used_signals(graph: Graph) -> frozenset:
@@ -246,6 +262,8 @@ def inline(graph: Graph) -> Graph:
     fan_in = graph.fan_in
     movable = (graph.kind == Kind.SUM) & ~exposed & (used_by_sums > 0)
     movable &= (fan_in == 1) | (used_by_sums == 1)
+    if not movable.any():
+        return graph
     # one layer at a time: what is moved must not itself contain something movable
     rows = graph.term_owner
     inner = np.zeros(graph.size, bool)
@@ -328,10 +346,8 @@ def retime(graph: Graph) -> Graph:
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size, dtype=INDEX)
     next_states, states = [], []
-    held = np.full(graph.size, -1)  # the state that holds an element one step later
+    held = None  # the state that holds an element one step later
     common = common_elements(graph)
-    carried = np.flatnonzero(graph.next >= 0)[::-1]
-    held[graph.next[carried]] = carried
     for reading in graph.states:
         elements = reading.elements
         is_factor = isinstance(reading.key, tuple)  # else names would depend on values
@@ -340,6 +356,7 @@ def retime(graph: Graph) -> Graph:
         node = _whole_output(graph, elements)
         if node is None:
             continue
+        held = _held(graph) if held is None else held
         large = [k for k in _free_inputs(node) if (held[node.inputs[k]] >= 0).all()]
         sizes = [i.size for k, i in enumerate(node.inputs) if k not in large]
         if sum(sizes) >= node.size:
@@ -369,7 +386,15 @@ def retime(graph: Graph) -> Graph:
         return graph
     extended = builder.build(states=(*graph.states, *states), next_states=next_states)
     mapping = np.concatenate([mapping, np.arange(graph.size, extended.size, dtype=INDEX)])
-    return _forget(extended.rename(mapping), mapping)
+    return _forget(extended.rename(mapping))
+
+
+def _held(graph: Graph) -> np.ndarray:
+    """For each element the first state that holds it one step later, or -1."""
+    held = np.full(graph.size, -1, INDEX)
+    carried = np.flatnonzero(graph.next >= 0)[::-1]
+    held[graph.next[carried]] = carried
+    return held
 
 
 def _free_inputs(node) -> list[int]:
@@ -405,13 +430,14 @@ def _whole_output(graph: Graph, elements: np.ndarray):
     return node if np.array_equal(graph.next[elements], node.elements()) else None
 
 
-def _forget(graph: Graph, mapping: np.ndarray) -> Graph:
+def _forget(graph: Graph) -> Graph:
     """Where a state is computed from others now, no element holds it."""
-    states = []
+    flat = np.concatenate([reading.elements for reading in graph.states])
+    flat = np.where((graph.kind[flat] == NODE) & (flat >= 0), INDEX(-1), flat)
+    states, stop = [], 0
     for reading in graph.states:
-        held = (graph.kind[reading.elements] != Kind.NODE) | (reading.elements < 0)
-        elements = np.where(held, reading.elements, -1)
-        states.append(replace(reading, elements=elements))
+        start, stop = stop, stop + reading.elements.size
+        states.append(reading.of(flat[start:stop]))
     return replace(graph, states=tuple(states))
 
 

@@ -11,7 +11,6 @@ from nengo_dl.compiler.graph import (
     Node,
     ParameterRef,
     Reading,
-    _starts_of,
 )
 from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.kernels.algebra import PRODUCT
@@ -226,15 +225,6 @@ def test_with_terms_sorts_by_sum_and_keeps_the_order_within(every_kind, graph):
     assert np.array_equal(changed.src, [1, 3, 0, 2])
     assert np.array_equal(changed.scale, np.array([1, 3, 0, 2]) / 10)
     assert np.array_equal(changed.value, graph.value * 2)
-
-
-def test_terms_are_counted_part_by_part(monkeypatch, rng):
-    rows = np.sort(rng.randint(40, size=25)).astype(np.int32)
-    monkeypatch.setattr("nengo_dl.compiler.graph.PART", 4)
-    found = _starts_of(rows, 50)
-    assert found.dtype == np.int32
-    assert np.array_equal(np.diff(found), np.bincount(rows, minlength=50))
-    assert np.array_equal(_starts_of(rows[:0], 2), [0, 0, 0])
 
 
 def test_keep_numbers_afresh(every_kind, graph, allclose, rng):
