@@ -621,73 +621,67 @@ class _Refiner:
         self.elements = np.arange(graph.size, dtype=INDEX)
         self.static = classes  # of the elements
         self.scale = _bits(graph.scale)
-        self.rows = graph.term_owner
         self.flat, self.reader = graph.node_inputs()
         inputs = [
-            (number, a.size, part)
-            for number, node in enumerate(graph.nodes)
-            for part, a in enumerate(node.inputs)
+            (a.size, part) for node in graph.nodes for part, a in enumerate(node.inputs)
         ]
-        self.inputs = np.array(inputs, np.int64).reshape(-1, 3).T
-        self._keep(classes)
+        self.places = _offsets(*np.array(inputs, np.int64).reshape(-1, 2).T)
+        self._keep(_several(classes)[0])
 
-    def _keep(self, classes: np.ndarray) -> int:
-        """Go on with those of the elements that share their class.
+    def _keep(self, several: np.ndarray) -> None:
+        """Go on with some of the elements, ``several``: those that share their class.
 
-        Returns how many classes the elements have.
+        What is looked at grows with their number, however large the graph is.
         """
-        several, different = _several(classes[self.elements])
+        graph = self.graph
         self.elements = elements = self.elements[several]
         self.static = self.static[several]
-        del several
-        graph = self.graph
-        active = np.zeros(graph.size, bool)
-        active[elements] = True
-        terms = active[self.rows]
-        self.src, self.scales = graph.src[terms], self.scale[terms]
-        fan_in = graph.fan_in[elements]
-        self.sums = elements[fan_in > 0]
-        self.starts = np.concatenate([[0], np.cumsum(fan_in[fan_in > 0])[:-1]])
-        self.starts = self.starts.astype(np.int64)
-        del active, terms, fan_in
-        self.outputs = elements[graph.kind[elements] == Kind.NODE]
+        starts, stops = graph.ptr[elements], graph.ptr[elements + 1]
+        self.sums = np.flatnonzero(stops > starts)  # places among the elements
+        starts, stops = starts[self.sums], stops[self.sums]
+        self.src = taken(graph.src, starts, stops)
+        self.scales = taken(self.scale, starts, stops)
+        fan_in = stops - starts
+        self.starts = np.cumsum(fan_in, dtype=np.int64) - fan_in
+        kind = graph.kind[elements]
+        self.outputs = np.flatnonzero(kind == NODE)
+        self.owner = graph.owner[elements[self.outputs]]
         nodes = np.zeros(len(graph.nodes), bool)
-        nodes[graph.owner[self.outputs]] = True
+        nodes[self.owner] = True
         reads = nodes[self.reader]
-        self.reads, self.readers = self.flat[reads], self.reader[reads]
-        begins = np.ones(self.readers.size, bool)
-        begins[1:] = self.readers[1:] != self.readers[:-1]
+        if not reads.all():
+            self.flat, self.reader = self.flat[reads], self.reader[reads]
+            self.places = self.places[reads]
+        begins = np.ones(self.reader.size, bool)
+        begins[1:] = self.reader[1:] != self.reader[:-1]
         self.first = np.flatnonzero(begins)
-        number, size, part = self.inputs
-        self.places = _offsets(size[nodes[number]], part[nodes[number]])
-        self.states = elements[graph.next[elements] >= 0]
-        return different
+        self.states = np.flatnonzero(kind == Kind.STATE)
+        self.next = graph.next[elements[self.states]]
 
     def refine(self, classes: np.ndarray) -> int:
         """One round: writes ``classes``; returns how many there are among the rest."""
-        graph, total = self.graph, np.zeros(self.graph.size, np.uint64)
+        graph, mine = self.graph, self.elements
+        total = np.zeros(mine.size, np.uint64)
         if self.sums.size:  # terms in any order
             terms = classes[self.src]
             terms += self.scales
             total[self.sums] = np.add.reduceat(_scatter(terms), self.starts)
             del terms
         if self.first.size:  # inputs in their order
-            read = classes[self.reads]
+            read = classes[self.flat]
             read ^= self.places
             of_node = np.zeros(len(graph.nodes), np.uint64)
-            of_node[self.readers[self.first]] = np.add.reduceat(
-                _scatter(read), self.first
-            )
+            of_node[self.reader[self.first]] = np.add.reduceat(_scatter(read), self.first)
             del read
-            total[self.outputs] = of_node[graph.owner[self.outputs]]
-        total[self.states] = classes[graph.next[self.states]]
-        mine = self.elements
-        found = _scatter(total[mine])
-        del total
+            total[self.outputs] = of_node[self.owner]
+        total[self.states] = classes[self.next]
+        found = _scatter(total)
         found += self.static
         classes[mine] = _scatter(found)
-        del found
-        return graph.size - mine.size + self._keep(classes)
+        several, different = _several(found)
+        del total, found
+        self._keep(several)
+        return graph.size - mine.size + different
 
 
 # matrices that read the same vector ---------------------------------------------------
