@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from nengo_dl.compiler.exact_callbacks import add_digits
-from nengo_dl.compiler.graph import Graph
+from nengo_dl.compiler.graph import Flow, Graph
 from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
@@ -197,8 +197,11 @@ def arrange(
     planner, sorter : callable, optional
         Strategies, see `nengo_dl.compiler.plan` and `nengo_dl.compiler.layout`.
     """
-    split = one_stage(graph) if fused else stages(graph, stepwise_python)
-    arranged = layout(plan(graph, split, planner), sorter)
+    flow = Flow(graph)
+    split = one_stage(graph) if fused else stages(graph, stepwise_python, flow)
+    planned = plan(graph, split, planner, flow)
+    del flow  # as much memory as the graph
+    arranged = layout(planned, sorter)
     if graph.size >= LARGE:
         give_back()
     return arranged

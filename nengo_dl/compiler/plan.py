@@ -26,7 +26,7 @@ from nengo.exceptions import BuildError, ValidationError
 from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import CHEAP, LINED_UP, LONG_SUM
 from nengo_dl.compiler.graph import Flow, Graph, Kind, Node
-from nengo_dl.compiler.runs import ranges
+from nengo_dl.compiler.runs import ranges, taken
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.notices import label_of
 
@@ -259,7 +259,9 @@ class Stages:
     node: np.ndarray
 
 
-def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
+def stages(
+    graph: Graph, stepwise_python: bool = False, flow: Flow | None = None
+) -> Stages:
     """Split a step into what runs before the loop over time, in it, and after it.
 
     What depends on no state is computed before the loop for all steps at once, so that T
@@ -272,8 +274,10 @@ def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
     stepwise_python : bool
         Keep nodes that run Python in the loop, so that they run in core's order, step by
         step. Needed when several of them may share an object.
+    flow : Flow, optional
+        That of the graph, if it is there.
     """
-    flow = Flow(graph)
+    flow = flow or Flow(graph)
     depends = graph.kind == Kind.STATE
     feeds = np.zeros(graph.size, bool)
     feeds[graph.next[graph.next >= 0]] = True
@@ -298,13 +302,14 @@ def stages(graph: Graph, stepwise_python: bool = False) -> Stages:
             depends[start : start + size] = True
         pinned += cheap
         depends = flow.forward(depends)
-    element = np.where(depends, np.where(feeds, Stage.LOOP, Stage.AFTER), Stage.BEFORE)
-    node = np.full(len(graph.nodes), Stage.BEFORE)
-    node[flow.reader[depends[flow.flat]]] = Stage.AFTER  # unless an output says more
+    before, loop, after = (np.int8(s) for s in (Stage.BEFORE, Stage.LOOP, Stage.AFTER))
+    element = np.where(depends, np.where(feeds, loop, after), before)
+    node = np.full(len(graph.nodes), before)
+    node[flow.reader[depends[flow.flat]]] = after  # unless an output says more
     # a node runs as soon as one of its outputs is needed
     np.minimum.at(node, graph.owner[flow.of_node], element[flow.of_node])
-    node[pinned] = Stage.LOOP
-    return Stages(element.astype(np.int8), node.astype(np.int8))
+    node[pinned] = loop
+    return Stages(element, node)
 
 
 def _expanding(graph: Graph, before: np.ndarray) -> list[int]:
@@ -390,7 +395,10 @@ class Plan:
 
 
 def plan(
-    graph: Graph, split: Stages | None = None, planner: Planner | None = None
+    graph: Graph,
+    split: Stages | None = None,
+    planner: Planner | None = None,
+    flow: Flow | None = None,
 ) -> Plan:
     """Choose what is merged.
 
@@ -401,15 +409,19 @@ def plan(
         Which stage everything belongs to.
     planner : callable, optional
         The strategy, see above; by default `greedy_planner`.
+    flow : Flow, optional
+        That of the graph, if it is there.
 
     Raises
     ------
     ~nengo.exceptions.ValidationError
         If what a planner of the user's returns cannot be run.
     """
-    split = stages(graph) if split is None else split
-    units, unit_of = _units(graph, split)
-    pairs = _dependencies(graph, units, unit_of)
+    flow = flow or Flow(graph)
+    split = stages(graph, flow=flow) if split is None else split
+    units, unit_of = _units(flow, split)
+    pairs = _dependencies(flow, units, unit_of)
+    del flow
     stage_of = np.array([unit.stage for unit in units], dtype=np.int64)
     batches = []
     for stage in Stage:
@@ -444,9 +456,9 @@ def _line_up(graph: Graph, batches: list[Batch]) -> None:
     first = np.full(graph.size, np.iinfo(np.int64).max)  # place of the first reader
     for number in reversed(range(len(batches))):
         batch, place = batches[number], number * graph.size
-        terms = ranges(graph.ptr[batch.sums], graph.ptr[batch.sums + 1])
-        reader = np.repeat(batch.sums, graph.fan_in[batch.sums])
-        np.minimum.at(first, graph.src[terms], first[reader])
+        starts, stops = graph.ptr[batch.sums], graph.ptr[batch.sums + 1]
+        reader = np.repeat(batch.sums, stops - starts)
+        np.minimum.at(first, taken(graph.src, starts, stops), first[reader])
         if len(batch.nodes) > 1 and not batch.nodes[0].kernel.host:
             batch = replace(batch, nodes=_in_order(graph, batch.nodes, writer, first))
             batches[number] = batch
@@ -474,13 +486,14 @@ def _in_order(
     return tuple([nodes[i] for i in order.tolist()])
 
 
-def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:
+def _units(flow: Flow, split: Stages) -> tuple[list[Operation], np.ndarray]:
     """Nodes, and pieces of sum blocks of one stage and level; which one owns what.
 
     Elements of a block may lie on different levels once equal values are shared. Pieces
     of one level cannot depend on each other, so pieces have no cycles. What all items of
     a batch have in common is apart from the rest: it is computed once.
     """
+    graph = flow.graph
     units: list[Operation] = []
     unit_of = np.full(graph.size, -1, np.int64)
     common = common_elements(graph)
@@ -490,7 +503,7 @@ def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:
         units.append(Operation(key, node.order, int(split.node[number]), node))
         for start, size in node.outputs:
             unit_of[start : start + size] = number
-    level, _ = Flow(graph).levels()
+    level, _ = flow.levels()
     sums = np.flatnonzero(graph.kind == Kind.SUM)
     highest = int(level.max(initial=0)) + 1
     label = (graph.block[sums].astype(np.int64) * highest + level[sums]) * len(Stage)
@@ -509,11 +522,10 @@ def _units(graph: Graph, split: Stages) -> tuple[list[Operation], np.ndarray]:
     return units, unit_of
 
 
-def _dependencies(graph: Graph, units, unit_of) -> np.ndarray:
+def _dependencies(flow: Flow, units, unit_of) -> np.ndarray:
     """Pairs (unit, unit that needs it), without doubles."""
-    flat, reader = graph.node_inputs()
-    before = np.concatenate([unit_of[graph.src], unit_of[flat]])
-    after = np.concatenate([unit_of[graph.term_owner], reader])
+    before = np.concatenate([unit_of[flow.graph.src], unit_of[flow.flat]])
+    after = np.concatenate([unit_of[flow.rows], flow.reader])
     edges = before >= 0
     codes = np.unique(before[edges] * len(units) + after[edges])
     python = [i for i, u in enumerate(units) if u.node is not None and u.node.kernel.host]
