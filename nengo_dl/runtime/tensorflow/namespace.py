@@ -191,9 +191,9 @@ class GradientPlace:
     array : tf.TensorArray
         The same after what was written.
     kept : tensor or None
-        What was written, read from there.
-    watched : bool
-        Whether the gradient of some array is going to be.
+        What was written, read from there; or what would have been written.
+    writes : bool
+        Whether it is written; else, it is only looked at.
     """
 
     def __init__(
@@ -201,18 +201,19 @@ class GradientPlace:
     ) -> None:
         self.array, self.shape = array, tuple(shape)
         self.kept: tf.Tensor | None = None
-        self.watched = False
+        self.writes = False
         self._places = i, i + zero
 
     def watch(self, x: tf.Tensor) -> tf.Tensor:
         """The array itself, whose gradient is kept if it is the first of that shape."""
         if tuple(x.shape) != self.shape:
             return x
-        self.watched = True
         return tf.custom_gradient(lambda x: (tf.identity(x), self._keep))(x)
 
     def _keep(self, gradient):
-        if self.kept is None:
+        if self.kept is None and not self.writes:
+            self.kept = gradient
+        elif self.kept is None:
             written, read = self._places
             self.array = self.array.write(written, gradient)
             self.kept = self.array.read(read)
@@ -221,7 +222,7 @@ class GradientPlace:
 
     def holds(self, gradient: tf.Tensor) -> bool:
         """Whether a gradient, that of the input, is what was kept."""
-        while gradient.op.type in ("Identity", "Reshape"):
+        while gradient is not self.kept and gradient.op.type in ("Identity", "Reshape"):
             gradient = gradient.op.inputs[0]
         return gradient is self.kept
 

@@ -246,15 +246,16 @@ class Walk:
             d = [d_ys[i], *d_carry]
             place = self.place(d_xs, i, zero)
             grads = self.pulled_back(i, carry, d, place)
-            if place and not place.watched:
-                place = None
-            elif place and not place.holds(grads[-1]):
-                place, grads = None, self.pulled_back(i, carry, d)
+            there = False
+            if place and place.holds(grads[-1]):
+                place.kept, place.writes = None, True
+                grads = self.pulled_back(i, carry, d, place)
+                there, d_xs = place.holds(grads[-1]), [place.array]
             n = len(d_carry)
             d_carry = self.cut(i, grads[:n])
             totals = [t + g for t, g in zip(totals, grads[n:], strict=False)]
             rest = grads[n + len(totals) :]
-            d_xs = [place.array] if place else write(d_xs, i, rest)
+            d_xs = d_xs if there else write(d_xs, i, rest)
             return i - 1, 2 * zero, d_carry, totals, d_xs
 
         i, _, d_carry, totals, d_xs = tf.while_loop(
@@ -365,7 +366,7 @@ class Scan:
         The array namespace, by default the fast one if ``jit``.
     places : bool, optional
         Whether gradients may have places to be read from, see `.GradientPlace`, which is
-        faster on a CPU. The step is traced twice, so it has to draw nothing.
+        faster on a CPU. A step may be traced twice, so it has to draw nothing.
 
     Notes
     -----
