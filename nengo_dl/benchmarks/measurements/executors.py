@@ -60,7 +60,7 @@ rounds. First: seconds from the model that Nengo's builder has made to the outpu
 and the making of machine code; from disk: the same in another process with the folder of
 {CACHE}, in which the first one left its machine code. More MB: memory of that process at
 its highest, beside that of another one that does the same with NumPy. All threads that
-there are take part; `taskset -c 0` before the command shows what one of them does."""
+there are take part; started by "taskset -c 0" the command shows what one of them does."""
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, float]:
