@@ -159,7 +159,7 @@ class Reading:
     common: bool = False
 
     def of(self, elements: np.ndarray) -> Reading:
-        """The same of other elements (``dataclasses.replace`` is slow)."""
+        """A reading of other elements that is like it (``replace`` is slow)."""
         rest = (self.shape, self.observed, self.written, self.common)
         return Reading(self.key, elements, *rest)
 
