@@ -57,13 +57,10 @@ def one_stack():
 
 
 def in_child():
-    """All of this in a process that a test starts to train in, before it traces.
+    """What a process that a test starts to train in does before it traces.
 
-    Trainings that two devices share: 15 instead of 19 s of processor time.
+    Stacks are noted as users have it: processes of their own have threads that end at any
+    time, and one stack would belong to all of them.
     """
     collect_seldom()
     run_as_traced()
-    found = one_stack()
-    if found is not None:
-        module, function = found
-        module.extract_stack = function
