@@ -35,10 +35,11 @@ from nengo.builder.connection import (
     solve_for_decoders,
 )
 from nengo.builder.ensemble import BuiltEnsemble
+from nengo.builder.neurons import build_neurons
 from nengo.builder.processes import build_process
 from nengo.cache import DecoderCache, NoDecoderCache
 from nengo.exceptions import BuildError
-from nengo.params import FrozenObject, Parameter
+from nengo.params import FrozenObject
 from nengo.rc import rc
 from nengo.utils import least_squares_solvers as least_squares
 
@@ -47,6 +48,8 @@ from nengo_dl.compiler.graph import stored_once
 from nengo_dl.notices import label_of, warn
 from nengo_dl.simulator.ahead import Ahead, Answer, Wanted, is_plain
 from nengo_dl.simulator.filters import Filters
+from nengo_dl.simulator.known import consists_of, is_known
+from nengo_dl.simulator.seeding import Generators
 
 #: Solvers whose result depends on nothing but their parameters, the activities and
 #: the targets: no random numbers, no state. Exactly these; a subclass may do anything.
@@ -67,9 +70,6 @@ DETERMINISTIC = frozenset(
         least_squares.SVD,
     }
 )
-
-#: Neuron types of these packages compute their rates from their arguments only.
-KNOWN_PACKAGES = ("nengo", "nengo_dl")
 
 #: How many bytes of activities are kept; those used longest ago go first.
 MAX_BYTES = 2**28
@@ -119,6 +119,7 @@ class SharingBuilder:
         self._waiting = Counter() if network is None else _readers(network)
         self._core = cache(partial(_core_function, builder))
         self._filters = Filters()
+        self._generators = Generators(self._core)
         self._ahead = None
         if executor is not None and network is not None:
             self._ahead = Ahead(executor, network, self._prepared)
@@ -138,14 +139,24 @@ class SharingBuilder:
             if function is build_process and self._filters.covers(obj):
                 return self._filters.build(model, obj, *args, **kwargs)
             if function is not None and type(self._builder) is NengoBuilder:
+                if function is build_neurons:
+                    function = self._generators.build_neurons
                 return function(model, obj, *args, **kwargs)
         if self._ahead is not None and isinstance(obj, Connection):
             self._ahead.reach(model, obj)
-        result = self._builder.build(model, obj, *args, **kwargs)
+        result = self._build(model, obj, *args, **kwargs)
         built = model.params.get(obj) if isinstance(obj, Ensemble) else None
         if isinstance(built, BuiltEnsemble):
             model.params[obj] = _in_little_space(built)
         return result
+
+    def _build(self, model, obj, *args, **kwargs):
+        build = self._builder.build
+        if args or kwargs or type(self._builder) is not NengoBuilder:
+            return build(model, obj, *args, **kwargs)
+        if self._generators.covers(model, obj):
+            return self._generators.build(build, model, obj)
+        return build(model, obj)
 
     def _build_decoders(self, model, conn, rng):
         """The evaluation points, decoders and solver information of a connection."""
@@ -249,25 +260,9 @@ def _is_repeatable(model, conn):
         isinstance(model.params.get(conn.pre_obj), BuiltEnsemble)
         # otherwise the targets depend on a transform that may be random
         and (solver.compositional or not solver.weights)
-        and _consists_of(solver, lambda part: type(part) in DETERMINISTIC)
-        and _consists_of(
-            conn.pre_obj.neuron_type,
-            lambda part: type(part).__module__.partition(".")[0] in KNOWN_PACKAGES,
-        )
+        and consists_of(solver, lambda part: type(part) in DETERMINISTIC)
+        and is_known(conn.pre_obj.neuron_type)
     )
-
-
-def _consists_of(obj, known):
-    """Whether a solver or neuron type is known, and so are those it is made of."""
-    parts = (getattr(obj, name) for name in _parameter_names(type(obj)))
-    return known(obj) and all(
-        _consists_of(part, known) for part in parts if isinstance(part, FrozenObject)
-    )
-
-
-@cache
-def _parameter_names(cls):
-    return [name for name in dir(cls) if isinstance(getattr(cls, name), Parameter)]
 
 
 def _in_little_space(built: BuiltEnsemble) -> BuiltEnsemble:

@@ -12,6 +12,7 @@ from nengo.cache import DecoderCache, NoDecoderCache
 from nengo.utils import least_squares_solvers as least_squares
 
 import nengo_dl
+from nengo_dl.builder import NengoBuilder
 from nengo_dl.simulator import decoders as module
 from nengo_dl.simulator.decoders import DETERMINISTIC, SharingBuilder, solved_once
 
@@ -159,7 +160,8 @@ def build(make, shared=True, cache=None):
     """A built model; without ``shared`` it is core's."""
     OwnRates.calls = Counting.calls = 0
     net = make()
-    model = Model(decoder_cache=cache or NoDecoderCache())
+    builder = NengoBuilder() if shared else None
+    model = Model(decoder_cache=cache or NoDecoderCache(), builder=builder)
     if shared:
         with solved_once(model):
             model.build(net)
