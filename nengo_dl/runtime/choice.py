@@ -191,6 +191,23 @@ AUTO = "auto"
 COMPILED = Capability.COMPILES | Capability.MACHINE_CODE
 
 
+def look_ahead(executor: str, jit: Any, device: str | None) -> None:
+    """Let executors that may be chosen begin what can be done beside the build.
+
+    Parameters
+    ----------
+    executor, jit, device
+        As for `Chooser`. Whether they are right is found out later.
+    """
+    if device is not None and "cpu" not in device.lower():
+        return
+    for name in executors.names:
+        kind = executors.find(name)
+        asked = jit == AUTO and Capability.MACHINE_CODE in kind.capabilities
+        if asked if executor == AUTO else kind.family == executor:
+            kind.begin()
+
+
 @dataclass(frozen=True)
 class Choice:
     """An executor, and why it was chosen.

@@ -558,6 +558,14 @@ class ExecutorKind(ABC):
         """What is missing in this process for it to run anything; None: nothing."""
         return None
 
+    def begin(self) -> None:
+        """Begin what takes its time once in a process, without waiting for it.
+
+        Called before a network is built that this kind may run. It may raise nothing,
+        and nothing may depend on it. By default there is nothing to do.
+        """
+        return None
+
     @abstractmethod
     def namespace(self, dtype: Any) -> ArrayNamespace:
         """The array functions that kernels are given.

@@ -28,7 +28,7 @@ from nengo_dl.config import (
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.models.plasticity import refuse_transforms
 from nengo_dl.notices import label_of, warn
-from nengo_dl.runtime.choice import forward_form
+from nengo_dl.runtime.choice import forward_form, look_ahead
 from nengo_dl.runtime.executor import Sampling
 from nengo_dl.runtime.program import Program
 from nengo_dl.simulator.data import ProbeLog
@@ -122,13 +122,16 @@ def built_model(
     dt: float,
     model: Model | None,
     progress_bar: bool | ProgressBar | None,
+    device: str | None = None,
 ) -> Model:
-    """The model, with the network built into it.
+    """The model, with the network built into it, for a device.
 
     Raises `ValidationError` if there is neither a network nor a model, or something else,
     `BuildError` if rules that learn from spikes are to change weights that are no matrix.
     """
     check_network(network, model)
+    setting = partial(get_setting, model if network is None else network)
+    look_ahead(setting("executor"), setting("jit"), device)
     built: Any = model
     if model is None:
         built = PortableModel(
@@ -140,7 +143,7 @@ def built_model(
     if network is not None:
         # the builder enters the task, as soon as it has counted the objects
         task = progress(progress_bar, "Building", last=False, slow_steps=True)
-        workers = get_setting(network, "decoder_executor")
+        workers = setting("decoder_executor")
         executor = None if workers is None else workers.executor
         with solved_once(built, network, executor), without_collecting():
             try:

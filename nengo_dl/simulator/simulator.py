@@ -155,7 +155,7 @@ class Simulator:
         self.progress_bar = progress_bar
         self.optimize = optimize
         number: Any = seed_number(seed, self.minibatch_size or 1)
-        self.model = built_model(network, dt, model, progress_bar)
+        self.model = built_model(network, dt, model, progress_bar, self.device)
         self.network = self.model.toplevel if network is None else network
         own: Any = None if network is None else network.seed
         if number is None:

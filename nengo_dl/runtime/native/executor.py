@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from nengo_dl.compiler.pipeline import without_collecting
 from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.executor import (
     Capability,
@@ -18,7 +19,7 @@ from nengo_dl.runtime.executor import (
     executors,
     pays_to_leave_out,
 )
-from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native import costs, loading
 from nengo_dl.runtime.native.compile import available, host_width
 from nengo_dl.runtime.native.step import NativeStep
 from nengo_dl.runtime.numpy import executor as _numpy  # noqa: F401  (it comes after)
@@ -83,10 +84,15 @@ class NativeKind(ExecutorKind):
 
     def make(self, task: Task) -> NativeExecutor:
         """See `ExecutorKind.make`; here llvmlite is imported."""
-        reason = available()
-        if reason is not None:
-            raise Unsupported(reason)
-        return NativeExecutor(task)
+        with without_collecting():
+            reason = available()
+            if reason is not None:
+                raise Unsupported(reason)
+            return NativeExecutor(task)
+
+    def begin(self) -> None:
+        """See `ExecutorKind.begin`: LLVM is loaded in a thread of its own."""
+        loading.begin()
 
     def missing(self) -> str | None:
         """See `ExecutorKind.missing`; llvmlite is looked for, but not imported."""
