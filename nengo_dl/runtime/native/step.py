@@ -210,7 +210,7 @@ class NativeStep:
         self._row = given.nbytes
         self.plan = Plan(recorder.program, width or host_width(self.dtype))
         writer = Writer(self.plan, self.dtype, self._row)
-        self.text = writer.text(write_loop)
+        self.text = writer.text(write_loop, not self._in_place)
         if writer.hosts and not self._in_place:
             raise Unsupported("Python functions are called for all of a batch at once")
         self.places = writer.places
@@ -280,7 +280,8 @@ class NativeStep:
         """Compile, and bind the calls of Python functions to memory."""
         module = compile_text(self.text)
         self._run = module.function("run", c_int64, ARGUMENTS)
-        self._run_blocks = module.function("blocks", None, OF_BLOCKS)
+        if not self._in_place:
+            self._run_blocks = module.function("blocks", None, OF_BLOCKS)
         calls = _Calls()
         for ins in writer.hosts:
             args, outs = (

@@ -2,9 +2,9 @@
 
 ``i64 run(ptr state, ptr memory, ptr fixed, ptr inputs, ptr outputs, i64 steps, ptr
 call)`` returns how many steps came to their end: fewer than asked for if a Python
-function failed. ``void blocks(..., i64 count, i64 apart, i64 in, i64 out)`` has the same
-parameters, the number of blocks, and how many bytes their states, inputs and outputs are
-apart: it calls ``run`` for one block after the other.
+function failed. Where there are several blocks, ``void blocks(..., i64 count, i64 apart,
+i64 in, i64 out)`` has the same parameters, the number of blocks, and how many bytes their
+states, inputs and outputs are apart: it calls ``run`` for one block after the other.
 
 Each kind of instruction has one function that writes its code, and makes itself known
 with `writes`; `.loops` writes what is fused.
@@ -98,13 +98,18 @@ class Writer:
         self._parts: dict[str, Function] = {}
         self._arguments: dict[tuple[str, int], str] | None = None
 
-    def text(self, write_loop: Callable[[Writer, Any], None]) -> str:
+    def text(
+        self, write_loop: Callable[[Writer, Any], None], several: bool = False
+    ) -> str:
         """The module.
 
         Parameters
         ----------
         write_loop : callable
             Writes the code of a fused loop, ``write_loop(writer, unit)``.
+        several : bool
+            Whether there are several blocks. A function costs LLVM 1.5 ms, however short
+            it is.
         """
         code, plan = self.code, self.plan
         with code.loop("%steps") as loop:
@@ -118,7 +123,8 @@ class Writer:
                 write = self._apart if many and not python else self._unit
                 write(unit, write_loop)
         run = code.function("run", PARAMETERS, "i64 %steps")
-        return module_text([*self._parts.values(), run, self._blocks()])
+        blocks = [self._blocks()] if several else []
+        return module_text([*self._parts.values(), run, *blocks])
 
     def _blocks(self) -> Function:
         """The function that runs one block after the other."""
