@@ -191,9 +191,7 @@ class GradientPlace:
     array : tf.TensorArray
         The same after what was written.
     kept : tensor or None
-        What was written, read from there; or what would have been written.
-    writes : bool
-        Whether it is written; else, it is only looked at.
+        What was written, read from there.
     """
 
     def __init__(
@@ -201,7 +199,6 @@ class GradientPlace:
     ) -> None:
         self.array, self.shape = array, tuple(shape)
         self.kept: tf.Tensor | None = None
-        self.writes = False
         self._places = i, i + zero
 
     def watch(self, x: tf.Tensor) -> tf.Tensor:
@@ -211,14 +208,12 @@ class GradientPlace:
         return tf.custom_gradient(lambda x: (tf.identity(x), self._keep))(x)
 
     def _keep(self, gradient):
-        if self.kept is None and not self.writes:
-            self.kept = gradient
-        elif self.kept is None:
-            written, read = self._places
-            self.array = self.array.write(written, gradient)
-            self.kept = self.array.read(read)
-            return self.kept
-        return gradient
+        if self.kept is not None:
+            return gradient
+        written, read = self._places
+        self.array = self.array.write(written, gradient)
+        self.kept = self.array.read(read)
+        return self.kept
 
     def holds(self, gradient: tf.Tensor) -> bool:
         """Whether a gradient, that of the input, is what was kept."""

@@ -66,13 +66,13 @@ class Replaying(TensorFlowNamespace):
     ----------
     xp : TensorFlowNamespace
         The namespace to be like.
-    rows : (rows, batch) tensor
-        What `Recording.rows` was at the end of the step.
+    rows : (rows, batch) tensor or None
+        What `Recording.rows` was at the end of the step, if it was anything.
     """
 
-    def __init__(self, xp: TensorFlowNamespace, rows: tf.Tensor) -> None:
+    def __init__(self, xp: TensorFlowNamespace, rows: tf.Tensor | None) -> None:
         super().__init__(xp.dtype, xp.fast)
-        self.rows = rows
+        self.rows: Any = rows
 
     def host_call(
         self, fn: Callable, inputs: Sequence[Array], sizes: Sequence[int]
@@ -167,6 +167,15 @@ class Walk:
         """Whether it is known that the state of every step is kept."""
         return isinstance(every, int) and every == 1
 
+    def at(self, sequence: tf.Tensor, i: Any) -> tf.Tensor:
+        """Step ``i`` of a sequence.
+
+        XLA gets one slice for a gather of one index, and some 40 operations, which check
+        and clip both ends, for ``sequence[i]``: four of these were a third of a loop
+        backward. Without XLA, ``sequence[i]`` copies nothing.
+        """
+        return tf.gather(sequence, i) if self.scan.jit else sequence[i]
+
     def step(
         self,
         i: Any,
@@ -181,7 +190,7 @@ class Walk:
         if host is None:
             xp = Recording(self.scan.xp)
         else:
-            xp = Replaying(self.scan.xp, host[i])
+            xp = Replaying(self.scan.xp, self.at(host, i) if host.shape[1] else None)
         xp.place = place
         x = x if self.n_in else None
         shape = self.output_shape
@@ -212,7 +221,8 @@ class Walk:
         kept = write(kept, 0, carry if kept else [])
 
         def body(i, carry, ys, kept, host):
-            carry, y, rows = self.step(i, carry, self.xs[i], self.weights)
+            x = self.at(self.xs, i)
+            carry, y, rows = self.step(i, carry, x, self.weights)
             kept = write(kept, i + 1 - start, carry if kept else [])
             ys = write(ys, i, [y] if ys else [])
             host = write(host, i, [rows] if host else [])
@@ -242,15 +252,16 @@ class Walk:
         """
 
         def body(i, zero, d_carry, totals, d_xs):
-            carry = [c[i - start] for c in carries]
-            d = [d_ys[i], *d_carry]
+            before = i - start if tf.is_tensor(start) or start else i
+            carry = [self.at(c, before) for c in carries]
+            d = [self.at(d_ys, i), *d_carry]
             place = self.place(d_xs, i, zero)
             grads = self.pulled_back(i, carry, d, place)
-            there = False
-            if place and place.holds(grads[-1]):
-                place.kept, place.writes = None, True
-                grads = self.pulled_back(i, carry, d, place)
-                there, d_xs = place.holds(grads[-1]), [place.array]
+            there = place is not None and place.holds(grads[-1])
+            if there:
+                d_xs = [place.array]
+            elif place is not None:  # what was written is no gradient of the input
+                grads = self.pulled_back(i, carry, d)
             n = len(d_carry)
             d_carry = self.cut(i, grads[:n])
             totals = [t + g for t, g in zip(totals, grads[n:], strict=False)]
@@ -274,7 +285,8 @@ class Walk:
         ``d``: those of its output and of the state after it. ``place``: where one of an
         array inside is written and read.
         """
-        x, weights = self.xs[i], chosen(self.weights, self.scan.trained(self.weights))
+        x = self.at(self.xs, i)
+        weights = chosen(self.weights, self.scan.trained(self.weights))
         sources = floats(carry, carry) + weights
         sources += [x] if self.to_inputs else []
         with tf.GradientTape() as tape:
