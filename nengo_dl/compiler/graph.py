@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property, partial
 from itertools import compress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -388,15 +388,34 @@ def _kept_sources(sources, elements, mapping):
     return tuple(kept), numbers
 
 
-class _Run(NamedTuple):
-    """Consecutive elements of one kind; a scalar stands for all of them."""
+class _Runs:
+    """Runs of consecutive elements of one kind, column by column, as those of a graph.
 
-    kind: Kind
-    size: int
-    owner: int = -1
-    value: Any = 0.0
-    next: Any = -1
-    block: int = 0
+    A number in a column stands for all elements of a run, an array for each of them.
+    """
+
+    def __init__(self) -> None:
+        self.start: list[int] = []
+        self.length: list[int] = []
+        self.kind: list[Kind] = []
+        self.owner: list[int] = []
+        self.block: list[int] = []
+        self.value: list[Any] = []
+        self.next: list[Any] = []
+
+    def column(self, name: str, dtype: Any) -> np.ndarray:
+        """A column with an entry for each element."""
+        entries = getattr(self, name)
+        arrays = [i for i, entry in enumerate(entries) if isinstance(entry, np.ndarray)]
+        numbers = list(entries) if arrays else entries
+        for i in arrays:
+            numbers[i] = 0
+        out = np.repeat(np.array(numbers, dtype), self.length)
+        first = self.start[0] if self.start else 0
+        for i in arrays:
+            start = self.start[i] - first
+            out[start : start + self.length[i]] = entries[i]
+        return out
 
 
 class GraphBuilder:
@@ -408,8 +427,7 @@ class GraphBuilder:
 
     def __init__(self):
         self.size = 0
-        self._runs: list[_Run] = []
-        self._starts: list[int] = []
+        self._runs = _Runs()
         self._terms: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.nodes: list[Node] = []
         self.inputs: list[Source] = []
@@ -431,12 +449,25 @@ class GraphBuilder:
         )
         return builder
 
-    def _add(self, kind: Kind, size: int, **columns) -> np.ndarray:
-        self._runs.append(_Run(kind, size, **columns))
-        self._starts.append(self.size)
-        elements = np.arange(self.size, self.size + size, dtype=INDEX)
+    def _add(
+        self,
+        kind: Kind,
+        size: int,
+        owner: int = -1,
+        value: Any = 0.0,
+        next_: Any = -1,
+        block: int = 0,
+    ) -> np.ndarray:
+        runs, start = self._runs, self.size
+        runs.start.append(start)
+        runs.length.append(size)
+        runs.kind.append(kind)
+        runs.owner.append(owner)
+        runs.block.append(block)
+        runs.value.append(value)
+        runs.next.append(next_)
         self.size += size
-        return elements
+        return np.arange(start, start + size, dtype=INDEX)
 
     def constant(self, values: ArrayLike) -> np.ndarray:
         """Elements that hold ``values`` (flattened); one for many that are equal."""
@@ -448,14 +479,15 @@ class GraphBuilder:
 
     def known(self, elements: np.ndarray) -> np.ndarray | None:
         """The values of elements that are constants, added together; None for others."""
-        flat = np.ravel(elements)
-        number = bisect_right(self._starts, flat[0]) - 1 if flat.size else -1
-        if number < 0 or self._runs[number].kind != Kind.CONSTANT:
+        flat, runs = np.asarray(elements).ravel(), self._runs
+        # as a number of Python, which is compared several times as fast
+        number = bisect_right(runs.start, flat.item(0)) - 1 if flat.size else -1
+        if number < 0 or runs.kind[number] != Kind.CONSTANT:
             return None
-        start, run = self._starts[number], self._runs[number]
-        if flat.min() < start or flat.max() >= start + run.size:
+        start = runs.start[number]
+        if flat.min() < start or flat.max() >= start + runs.length[number]:
             return None
-        return run.value[flat - start]
+        return runs.value[number][flat - start]
 
     def state(
         self, initial: ArrayLike, next_elements: np.ndarray | None = None
@@ -463,7 +495,7 @@ class GraphBuilder:
         """Elements that start as ``initial``; the next ones may be given in `build`."""
         initial = np.asarray(initial, np.float64).ravel()
         after = -1 if next_elements is None else next_elements
-        return self._add(Kind.STATE, initial.size, value=initial, next=after)
+        return self._add(Kind.STATE, initial.size, value=initial, next_=after)
 
     def input(self, key: Hashable, size: int) -> np.ndarray:
         """Elements whose values are given for every step."""
@@ -555,8 +587,7 @@ class GraphBuilder:
             states=tuple(states) or (base.states if base is not None else ()),
             notes=base.notes if base is not None else (),
         )
-        self._starts.clear()
-        self._runs.clear()  # of large networks they are as large as the graph
+        self._runs = _Runs()  # of large networks they are as large as the graph
         terms = [(empty, empty, np.zeros(0)), *self._terms]
         self._terms.clear()
         rows, src, scale = map(list, zip(*terms))
@@ -566,15 +597,10 @@ class GraphBuilder:
 
     def _column(self, name: str, dtype) -> np.ndarray:
         """One per-element array out of the collected runs."""
-        out = np.empty(self.size, dtype)
-        first = 0
-        if self._base is not None:
-            first = self._base.size
-            out[:first] = getattr(self._base, name)
-        for run in self._runs:
-            out[first : first + run.size] = getattr(run, name)
-            first += run.size
-        return out
+        added = self._runs.column(name, dtype)
+        if self._base is None:
+            return added
+        return np.concatenate([getattr(self._base, name), added], dtype=dtype)
 
 
 def _behind(base: Graph, graph: Graph) -> Graph:
