@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -278,6 +279,7 @@ class Lowering:
         self.builder = GraphBuilder()
         self.sources: list[HostSource] = []
         self.order = core_order(model)
+        self.rules = [rule_of(op) for op in self.order]
         self._environment: dict[Signal, np.ndarray] = {}
         self._pending: dict[Signal, Pending] = {}
         self._states: dict[Signal, np.ndarray] = {}
@@ -302,8 +304,8 @@ class Lowering:
         feedback can run for many steps before or after the loop. That changes the order
         of calls, which shows if two functions share an object.
         """
-        found = [(rule_of(op), op) for op in self.order]
-        found = [(rule, op) for rule, op in found if rule is not None]
+        pairs = zip(self.rules, self.order, strict=True)
+        found = [(rule, op) for rule, op in pairs if rule is not None]
         stepwise = [op for rule, op in found if rule.stepwise(op)]
         if not stepwise:
             return False
@@ -324,18 +326,23 @@ class Lowering:
 
     def _survey(self) -> None:
         """Which base signals are written how, before anything is lowered."""
-        self._writes_left: Counter = Counter()
         sets, incs = defaultdict(list), defaultdict(list)
         updated, carried = set(), set()
-        for op in self.order:
-            for signals, by_base in ((op.sets, sets), (op.incs, incs)):
-                for signal in signals:
-                    by_base[signal.base].append(signal)
-                    self._writes_left[signal.base] += 1
-            updated.update(signal.base for signal in op.updates)
-            rule = rule_of(op)
+        for op, rule in zip(self.order, self.rules, strict=True):
+            for signal in op.sets:
+                sets[signal.base].append(signal)
+            for signal in op.incs:
+                incs[signal.base].append(signal)
+            for signal in op.updates:
+                updated.add(signal.base)
             if rule is not None:
-                carried.update(signal.base for signal in rule.carries(op))
+                for signal in rule.carries(op):
+                    carried.add(signal.base)
+        self._writes_left = Counter(
+            {base: len(signals) for base, signals in sets.items()}
+        )
+        for base, signals in incs.items():
+            self._writes_left[base] += len(signals)
         growing = {base for base in incs if not covers(sets[base], incs[base])}
         self._lasting = updated | carried | growing | self.options.individual
         self._varies = self._lasting | set(sets) | set(incs)
@@ -357,7 +364,7 @@ class Lowering:
         value = signal.initial_value
         if type(value) is not np.ndarray and signal.sparse:
             value = entries(signal)[2]
-        if signal.base in self.options.first:
+        if self.options.first and signal.base in self.options.first:
             value = self.options.first[signal.base][signal_index(signal)]
         return np.asarray(value, np.float64)
 
@@ -375,7 +382,7 @@ class Lowering:
     def read(self, signal: Signal) -> np.ndarray:
         """Elements that hold a signal now; freezes what was written to it."""
         base = signal.base
-        if not signal.is_view:
+        if base is signal:
             self._flush(base)
             return self._current(base).reshape(memory_shape(signal)).copy()
         index = signal_index(signal)
@@ -430,16 +437,17 @@ class Lowering:
 
     def set(self, signal: Signal, elements: np.ndarray, index: Any = None) -> None:
         """A region of a signal takes the values of ``elements``."""
-        position = self._position(signal, index)
-        pending = self._cover(signal, position)
-        source = np.broadcast_to(elements, position.shape).ravel()
-        pending.terms.append((position.ravel(), source, 1.0))
+        position, shape = self._position(signal, index)
+        pending = self._pend(signal.base)
+        pending.cover(position)
+        pending.add(position, np.broadcast_to(elements, shape).ravel())
 
     def fill(self, signal: Signal, values: ArrayLike) -> None:
         """A signal takes constant values."""
-        position = signal_index(signal)
-        pending = self._cover(signal, position)
-        pending.bias[position] = values
+        position, shape = self._position(signal)
+        if np.ndim(values):
+            values = np.broadcast_to(values, shape).ravel()
+        self._pend(signal.base).fill(position, values)
 
     def increment(
         self,
@@ -449,24 +457,21 @@ class Lowering:
         index: Any = None,
     ) -> None:
         """A region of a signal grows by ``scale * elements``."""
-        position = self._position(signal, index)
-        self._writes_left[signal.base] -= 1
-        source = spread(elements, position.shape).ravel()
-        if np.ndim(scale):
-            scale = spread(np.asarray(scale, np.float64), position.shape).ravel()
-        self._pend(signal.base).terms.append((position.ravel(), source, scale))
+        position, shape = self._position(signal, index)
+        source = spread(elements, shape).ravel()
+        if not isinstance(scale, float) and np.ndim(scale):
+            scale = spread(np.asarray(scale, np.float64), shape).ravel()
+        self._pend(signal.base).add(position, source, scale)
 
     def define(self, signal: Signal, elements: np.ndarray) -> None:
         """A signal is exactly these elements from now on (nothing to add up)."""
         self._writes_left[signal.base] -= 1
-        self._current(signal.base)[signal_index(signal)] = np.reshape(
-            elements, signal.shape
-        )
+        self._put(signal, _shaped(elements, signal.shape))
 
     def update(self, signal: Signal, elements: np.ndarray) -> None:
         """A signal takes these values at the end of the step."""
         self._current(signal.base)
-        self._updates.append((signal, np.reshape(elements, signal.shape)))
+        self._updates.append((signal, _shaped(elements, signal.shape)))
 
     def penalize(self, op: Any, elements: np.ndarray) -> None:
         """Probe what an operator adds to the losses of training, under its name."""
@@ -487,9 +492,13 @@ class Lowering:
 
         Where the outcome is known, they are constants, and there is no node.
         """
-        found = [self.builder.known(elements) for elements in inputs]
-        values = [value for value in found if value is not None]
-        if values and len(values) == len(found):
+        values = []
+        for elements in inputs:
+            value = self.builder.known(elements)
+            if value is None:
+                break
+            values.append(value)
+        if values and len(values) == len(inputs):
             results = kernel.outcome(params, values, sizes)
             if results is not None:
                 return [self.builder.constant(result) for result in results]
@@ -540,8 +549,9 @@ class Lowering:
 
     def _current(self, base: Signal) -> np.ndarray:
         """The environment of a base signal, flat."""
-        if base in self._environment:
-            return self._environment[base]
+        found = self._environment.get(base)
+        if found is not None:
+            return found
         if base in self._is_state:
             elements = self.builder.state(self.value(base))
             self._states[base] = elements.copy()
@@ -564,19 +574,33 @@ class Lowering:
                 data[signal_index(key).ravel()] = self.builder.input(key, key.size)
         return self._data[base]
 
-    def _position(self, signal: Signal, index) -> np.ndarray:
+    def _put(self, signal: Signal, elements: np.ndarray) -> None:
+        """Elements hold a signal now; they have its shape."""
+        current = self._current(signal.base)
+        if signal.base is signal and elements.size == current.size:
+            current[...] = elements.ravel()
+        else:
+            current[signal_index(signal)] = elements
+
+    def _position(
+        self, signal: Signal, index: Any = None
+    ) -> tuple[np.ndarray | None, tuple[int, ...]]:
+        """Where a region of a signal is in its base, flat, and the region's shape.
+
+        None: it is all of the base, in its order.
+        """
+        if index is None and signal.base is signal:
+            return None, memory_shape(signal)
         position = signal_index(signal)
-        return position if index is None else position[index]
+        position = position if index is None else position[index]
+        return position.ravel(), position.shape
 
     def _pend(self, base: Signal) -> Pending:
-        if base not in self._pending:
-            self._pending[base] = Pending(base.size)
-        return self._pending[base]
-
-    def _cover(self, signal: Signal, position: np.ndarray) -> Pending:
-        self._writes_left[signal.base] -= 1
-        pending = self._pend(signal.base)
-        pending.covered[position] = True
+        """What is pending for a base signal, to which there is one more write now."""
+        self._writes_left[base] -= 1
+        pending = self._pending.get(base)
+        if pending is None:
+            pending = self._pending[base] = Pending(base.size)
         return pending
 
     def _flush(self, base: Signal, wanted: np.ndarray | None = None) -> None:
@@ -586,14 +610,16 @@ class Lowering:
             return
         more = self._writes_left[base] > 0
         region = pending.region(wanted if more else None)
-        if region.any():
+        if region is None or region.any():
             current, known = self._current(base), self.builder.known
             source = pending.only_source()
             if source is not None and known(source) is None:
                 current[...] = source
             else:
-                current[region] = self._frozen(*pending.sums(region, current, known))
-            pending.frozen |= region
+                frozen = self._frozen(*pending.sums(region, current, known))
+                current[... if region is None else region] = frozen
+            if more:
+                pending.freeze(region)
         if not more:
             del self._pending[base]
 
@@ -611,7 +637,7 @@ class Lowering:
         for base in list(self._pending):
             self._flush(base)
         for signal, elements in self._updates:
-            self._current(signal.base)[signal_index(signal)] = elements
+            self._put(signal, elements)
         probes = []
         for probe in self.model.probes:
             signal = self.model.sig[probe]["in"]
@@ -630,10 +656,7 @@ class Lowering:
                 )
                 for base, elements in self._states.items()
             ],
-            next_states=[
-                (elements, self._environment[base])
-                for base, elements in self._states.items()
-            ],
+            next_states=self._next_states(),
         )
         check_common(graph, self._common)
         return Lowered(
@@ -644,6 +667,19 @@ class Lowering:
             tuple(base for base in self._states if base in self._lasting),
             self.turned,
         )
+
+    def _next_states(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """All states, and what they are in the next step."""
+        if not self._states:
+            return []
+        after = [self._environment[base] for base in self._states]
+        return [(np.concatenate([*self._states.values()]), np.concatenate(after))]
+
+
+def _shaped(elements: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """``np.reshape(elements, shape)``."""
+    elements = np.asarray(elements)
+    return elements if elements.shape == shape else elements.reshape(shape)
 
 
 def core_order(model: Any) -> list:
@@ -666,9 +702,8 @@ def lower(model: Any, options: LoweringOptions | None = None) -> Lowered:
         If an operator has no `OperatorRule`, and cannot run as Python either.
     """
     low = Lowering(model, options or LoweringOptions())
-    check_views(dict.fromkeys(s for op in low.order for s in op.all_signals))
-    for op in low.order:
-        rule = rule_of(op)
+    check_views(dict.fromkeys(chain.from_iterable(op.all_signals for op in low.order)))
+    for op, rule in zip(low.order, low.rules, strict=True):
         if rule is None:
             raise BuildError(unknown_operator(op))
         rule.lower(op, low)

@@ -5,7 +5,9 @@ Views are index arithmetic; what is `Pending` is frozen into sums when somebody 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,10 +50,27 @@ def memory_shape(signal: Signal) -> tuple[int, ...]:
     return (signal.size,) if signal.sparse else signal.shape
 
 
+#: positions of so many entries are made once: large models have many small signals
+FEW = 1024
+
+
+@lru_cache(maxsize=512)
+def _few_positions(shape: tuple[int, ...]) -> np.ndarray:
+    index = np.arange(math.prod(shape)).reshape(shape)
+    index.setflags(write=False)
+    return index
+
+
 def signal_index(signal: Signal) -> np.ndarray:
-    """Positions of a signal's entries in its flattened base, in its `memory_shape`."""
+    """Positions of a signal's entries in its flattened base, in its `memory_shape`.
+
+    They may be held by others as well, and are only read.
+    """
     if not signal.is_view:
-        return np.arange(signal.size).reshape(memory_shape(signal))
+        shape = memory_shape(signal)
+        if (size := math.prod(shape)) <= FEW:
+            return _few_positions(shape)
+        return np.arange(size).reshape(shape)
     index = np.full(signal.shape, signal.elemoffset, np.int64)
     for axis, (length, stride) in enumerate(zip(signal.shape, signal.elemstrides)):
         along = [1] * len(signal.shape)
@@ -140,49 +159,104 @@ def covers(sets: list[Signal], incs: list[Signal]) -> bool:
 class Pending:
     """Writes to one base signal that nobody has read yet.
 
+    Positions are those of a base's entries; None stands for all of them in their order,
+    as of most writes.
+
     Attributes
     ----------
     terms : list of (positions, elements, factors)
         What is added.
-    bias : ndarray
-        Constants that were set.
-    covered, frozen : ndarray of bool
-        Which entries were set, so that older values do not count; which were read, so
-        that they cannot change any more in this step.
     """
 
     def __init__(self, size: int):
-        self.terms: list[tuple[np.ndarray, np.ndarray, np.ndarray | float]] = []
-        self.bias = np.zeros(size)
-        self.covered = np.zeros(size, bool)
-        self.frozen = np.zeros(size, bool)
+        self.size = size
+        self.terms: list[tuple[np.ndarray | None, np.ndarray, np.ndarray | float]] = []
+        self._bias: np.ndarray | None = None  # constants that were set; None: zeros
+        #: which entries were set, so that older values do not count; True: all
+        self._covered: np.ndarray | bool = False
+        #: which were read, so that they cannot change any more in this step
+        self._frozen: np.ndarray | None = None
 
-    def region(self, wanted: np.ndarray | None) -> np.ndarray:
-        """Which entries there are to freeze: all, or among those that are wanted."""
+    def cover(self, position: np.ndarray | None) -> None:
+        """Entries are set: what they were before does not count."""
+        if position is None:
+            self._covered = True
+        elif self._covered is not True:
+            if self._covered is False:
+                self._covered = np.zeros(self.size, bool)
+            self._covered[position] = True
+
+    def fill(self, position: np.ndarray | None, values: ArrayLike) -> None:
+        """Entries are set to constants."""
+        self.cover(position)
+        values = np.asarray(values, np.float64)
+        if self._bias is None:
+            if not values.view(np.int64).any():  # -0.0 is something else
+                return
+            self._bias = np.zeros(self.size)
+        self._bias[... if position is None else position] = values
+
+    def add(
+        self,
+        position: np.ndarray | None,
+        source: np.ndarray,
+        factor: np.ndarray | float = 1.0,
+    ) -> None:
+        """Elements are added to entries, each multiplied by its factor."""
+        self.terms.append((position, source, factor))
+
+    def freeze(self, region: np.ndarray | None) -> None:
+        """The entries of a region, or all, cannot change any more in this step."""
+        if region is None:
+            self._frozen = np.ones(self.size, bool)
+        elif self._frozen is None:
+            self._frozen = region.copy()
+        else:
+            self._frozen |= region
+
+    def region(self, wanted: np.ndarray | None) -> np.ndarray | None:
+        """Which entries there are to freeze, all or among those that are wanted.
+
+        An array of bool; None: each of them.
+        """
         if wanted is None:
-            return ~self.frozen
-        region = np.zeros(self.frozen.size, bool)
+            if self._frozen is None:
+                return None if self.size else np.zeros(0, bool)
+            return ~self._frozen
+        region = np.zeros(self.size, bool)
         region[wanted] = True
-        return region & ~self.frozen
+        return region if self._frozen is None else region & ~self._frozen
 
     def only_source(self) -> np.ndarray | None:
         """What all entries are copies of, if nothing else was written; else None."""
-        if len(self.terms) != 1 or self.bias.any() or not self.covered.all():
+        if len(self.terms) != 1:
             return None
         position, source, factor = self.terms[0]
-        whole = position.size == self.covered.size and not self.frozen.any()
-        if not whole or np.ndim(factor) or factor != 1:
+        if np.ndim(factor) or factor != 1:
             return None
-        return source if (position == np.arange(position.size)).all() else None
+        if self._covered is not True and self._older().any():
+            return None
+        if self._frozen is not None and self._frozen.any():
+            return None
+        if self._bias is not None and self._bias.any():
+            return None
+        if position is None:
+            return source
+        in_order = position.size == self.size and (position == np.arange(self.size)).all()
+        return source if in_order else None
 
     def sums(
-        self, region: np.ndarray, current: np.ndarray, known: Callable | None = None
+        self,
+        region: np.ndarray | None,
+        current: np.ndarray,
+        known: Callable | None = None,
     ) -> Any:
         """What the entries of a region are: arguments of `.graph.GraphBuilder.sum`.
 
         Parameters
         ----------
-        region : ndarray of bool
+        region : ndarray of bool or None
+            None: all entries.
         current : ndarray
             The elements that hold the signal before these writes.
         known : callable, optional
@@ -193,21 +267,27 @@ class Pending:
         bias, rows, sources, factors : ndarray
             Rows are counted within the region.
         """
-        whole = bool(region.all())
-        row_of = np.cumsum(region, dtype=INDEX) - 1
-        row_of[~region] = -1
-        bias = self.bias[region]
+        bias = np.zeros(self.size) if self._bias is None else self._bias
+        if region is None:
+            row_of, bias = np.arange(self.size, dtype=INDEX), bias.copy()
+        else:
+            row_of = np.cumsum(region, dtype=INDEX) - 1
+            row_of[~region] = -1
+            bias = bias[region]
+        whole = region is None or bool(region.all())
         empty = np.zeros(0, INDEX)
         rows, sources = [empty], [empty]
         factors: list[np.ndarray] = [np.zeros(0)]
-        terms: list[tuple[np.ndarray, np.ndarray, Any]] = self.terms
-        remaining = np.flatnonzero(region & ~self.covered)
-        if remaining.size:
-            terms = [*terms, (remaining, current[remaining], 1.0)]
+        terms: list[tuple[np.ndarray | None, np.ndarray, Any]] = self.terms
+        if self._covered is not True:  # something of what was before may be left
+            older = self._older() if region is None else region & self._older()
+            remaining = np.flatnonzero(older)
+            if remaining.size:
+                terms = [*terms, (remaining, current[remaining], 1.0)]
         for position, source, factor in terms:
-            row = row_of[position]
-            if np.ndim(factor) == 0:
-                factor = np.full(position.shape, factor, np.float64)
+            row = row_of if position is None else row_of[position]
+            if not isinstance(factor, np.ndarray) or factor.ndim == 0:
+                factor = np.full(row.shape, factor, np.float64)
             if not whole and not (inside := row >= 0).all():
                 row, source, factor = row[inside], source[inside], factor[inside]
             values = None if known is None else known(source)
@@ -219,6 +299,12 @@ class Pending:
             sources.append(source)
             factors.append(factor)
         return bias, *map(np.concatenate, (rows, sources, factors))
+
+    def _older(self) -> np.ndarray:
+        """Which entries were not set: what they were before counts."""
+        if isinstance(self._covered, np.ndarray):
+            return ~self._covered
+        return np.full(self.size, not self._covered)
 
 
 def copied(bias: np.ndarray, rows: np.ndarray, sources: np.ndarray, factors: np.ndarray):

@@ -139,15 +139,69 @@ def test_what_is_incremented_is_covered_or_not():
 
 def test_pending_writes_become_sums_of_a_region():
     pending = Pending(4)
-    pending.bias[1] = 2.5
-    pending.covered[1] = True
-    pending.terms.append((np.array([1, 3, 1]), np.array([10, 11, 12]), 2.0))
-    pending.frozen[0] = True
-    assert pending.region(None).tolist() == [False, True, True, True]
+    pending.fill(np.array([1]), 2.5)
+    pending.add(np.array([1, 3, 1]), np.array([10, 11, 12]), 2.0)
+    pending.freeze(np.arange(4) == 0)
+    assert same(pending.region(None), np.array([False, True, True, True]))
     region = pending.region(np.array([0, 1, 2]))
-    assert region.tolist() == [False, True, True, False]
+    assert same(region, np.array([False, True, True, False]))
     bias, rows, sources, factors = pending.sums(region, np.array([20, 21, 22, 23]))
     assert bias.tolist() == [2.5, 0]
     # what was set does not count any more, what was not still does
     terms = sorted(zip(rows.tolist(), sources.tolist(), factors.tolist(), strict=True))
     assert terms == [(0, 10, 2.0), (0, 12, 2.0), (1, 22, 1.0)]
+
+
+def same(first, second):
+    """Whether both are None, or equal arrays to the bit."""
+    if first is None or second is None:
+        return first is second
+    return first.dtype == second.dtype and first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_writes_to_a_whole_signal_are_writes_to_all_its_entries(seed):
+    """The short form of positions, None, means what the long one does."""
+    rng = np.random.RandomState(seed)
+    size, current = 5, np.arange(50, 55)
+    short, long = Pending(size), Pending(size)
+    everything = np.arange(size)
+    for _ in range(rng.randint(1, 5)):
+        whole = rng.rand() < 0.7
+        position = everything if whole else rng.randint(size, size=3)
+        source = rng.randint(40, size=position.size)
+        factor = [1.0, 2.0, rng.rand(position.size)][rng.randint(3)]
+        value = [0.0, -0.0, 1.5][rng.randint(3)]
+        kind = rng.randint(3)
+        for pending, where in ((short, None if whole else position), (long, position)):
+            if kind == 0:
+                pending.fill(where, value)
+            elif kind == 1:
+                pending.cover(where)
+            pending.add(where, source, factor)
+    wanted = rng.randint(size, size=2) if rng.rand() < 0.5 else None
+    for _ in range(2):
+        region = long.region(wanted)
+        assert same(short.region(wanted), region)
+        assert same(short.only_source(), long.only_source())
+        mask = np.ones(size, bool) if region is None else region
+        values = [
+            pending.sums(where, current, known)
+            for known in (None, lambda e: 0.1 * e if (e < 20).all() else None)
+            for pending, where in ((short, region), (long, region), (long, mask))
+        ]
+        for start in (0, 3):
+            for other in values[start + 1 : start + 3]:
+                assert all(map(same, values[start], other))
+        for pending in (short, long):
+            pending.freeze(region)
+        wanted = None
+
+
+def test_positions_of_few_entries_are_made_once():
+    signals = [Signal(np.zeros((2, 3)), name=name) for name in "ab"]
+    first, second = map(signal_index, signals)
+    assert first is second
+    assert not first.flags.writeable
+    assert first.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert signal_index(Signal(np.zeros(3000), name="c")).tolist() == list(range(3000))
