@@ -1,6 +1,7 @@
 """Items of a batch that run in blocks and in threads do what they do together."""
 
 import threading
+import time
 from types import SimpleNamespace
 
 import nengo
@@ -11,7 +12,12 @@ import nengo_dl
 from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import blocks, costs
 from nengo_dl.runtime.native import step as steps
-from nengo_dl.runtime.native.blocks import Division, in_threads, processors
+from nengo_dl.runtime.native.blocks import (
+    Companion,
+    Division,
+    in_threads,
+    processors,
+)
 from nengo_dl.runtime.native.step import NativeStep
 from tests.runtime.native_code import pytestmark_native as pytestmark
 from tests.runtime.numpy_harness import evaluate
@@ -151,14 +157,13 @@ def test_what_a_thread_raises_comes_when_all_have_ended(error):
     with pytest.raises(error, match="not now"):
         in_threads(2, 2, work)
     assert len(ended) == 1
-    assert not any(thread.name.endswith("(run)") for thread in threading.enumerate())
 
 
 def test_where_no_thread_can_begin_the_present_one_does_it_all(monkeypatch):
-    def start(self):
+    def start(function, arguments):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(blocks, "start_new_thread", start)
     done = []
     in_threads(3, 4, lambda task, thread: done.append((task, thread)))
     assert done == [(0, 0), (1, 0), (2, 0)]
@@ -166,15 +171,15 @@ def test_where_no_thread_can_begin_the_present_one_does_it_all(monkeypatch):
 
 def test_an_interrupt_while_threads_are_awaited(monkeypatch):
     """They have ended when it comes on: they write to the state."""
-    join, ended, go = threading.Thread.join, [], threading.Event()
+    wait, ended, go = Companion.wait, [], threading.Event()
 
-    def interrupted(self, timeout=None):
+    def interrupted(self):
         if not go.is_set():
             go.set()
             raise KeyboardInterrupt
-        join(self, timeout)
+        wait(self)
 
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    monkeypatch.setattr(Companion, "wait", interrupted)
 
     def work(task, thread):
         if thread:
@@ -193,6 +198,27 @@ def test_an_interrupt_while_threads_are_awaited(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         in_threads(2, 2, both)
     assert len(ended) == 1
+
+
+@pytest.mark.parametrize("begun", (False, True))
+def test_an_interrupt_while_threads_begin(begun, monkeypatch):
+    """A thread that is in no list does not take a task."""
+    start, done, over = blocks.start_new_thread, [], []
+
+    def interrupted(function, arguments):
+        if begun:
+            start(lambda: (function(), over.append(1)), arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks, "start_new_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        in_threads(20, 2, lambda task, thread: done.append(task))
+    for _ in range(3000):
+        if len(over) == begun:
+            break
+        time.sleep(0.01)
+    assert len(over) == begun
+    assert not done
 
 
 @pytest.mark.parametrize("limit, count", [("1", 1), ("2,4", 2), ("64", 4), ("", 4)])

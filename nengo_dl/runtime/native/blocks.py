@@ -9,9 +9,11 @@ number of threads: results are the same to the bit.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import os
-import threading
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 
 import numpy as np
@@ -123,6 +125,44 @@ def processors() -> int:
     return min(count, int(limit)) if limit.isdigit() and int(limit) else count
 
 
+class Companion:
+    """A thread beside the present one, which goes on before that has begun.
+
+    ``threading.Thread.start`` waits until the new thread runs, which takes a processor
+    that is free: up to a millisecond where those of another library wait for work.
+
+    Parameters
+    ----------
+    work : callable
+        Must not raise.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self.done = False
+        self._ended = allocate_lock()
+        self._ended.acquire()
+
+    def begin(self) -> None:
+        """Start, as soon as there is a processor.
+
+        Raises
+        ------
+        RuntimeError
+            If there can be no more threads.
+        """
+        start_new_thread(self._run, ())
+
+    def _run(self) -> None:
+        self.work()
+        self.done = True
+        self._ended.release()
+
+    def wait(self) -> None:
+        """Return when it has ended. What is raised meanwhile does not stop it."""
+        self._ended.acquire()
+
+
 def in_threads(tasks: int, threads: int, work: Callable[[int, int], None]) -> None:
     """Call ``work(task, thread)`` for each task, in whatever order.
 
@@ -150,20 +190,29 @@ def in_threads(tasks: int, threads: int, work: Callable[[int, int], None]) -> No
         except BaseException as error:
             failures.append(error)
 
-    others = [threading.Thread(target=run, args=(k,)) for k in range(1, threads)]
-    started = []
+    # An interrupt may come when a thread has begun and is not in the list yet, which
+    # nobody would wait for. So they take their first task when all are in there.
+    gate = allocate_lock()
+
+    def behind_the_gate(thread: int) -> None:
+        with gate:
+            pass
+        run(thread)
+
+    others: list[Companion] = []
     try:
-        for other in others:
-            other.start()
-            started.append(other)
-    except BaseException as error:  # no more threads, or an interrupt
-        if not isinstance(error, RuntimeError):
-            failures.append(error)
-    run(0)
-    for other in started:
-        while other.is_alive():
+        with gate, contextlib.suppress(RuntimeError):  # no more threads
+            for k in range(1, threads):
+                other = Companion(functools.partial(behind_the_gate, k))
+                other.begin()
+                others.append(other)
+        run(0)
+    except BaseException as error:
+        failures.append(error)
+    for other in others:
+        while not other.done:
             try:
-                other.join()
+                other.wait()
             except BaseException as error:
                 failures.append(error)
     if failures:
