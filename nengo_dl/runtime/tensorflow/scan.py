@@ -257,9 +257,9 @@ class Walk:
             d = [self.at(d_ys, i), *d_carry]
             place = self.place(d_xs, i, zero)
             grads = self.pulled_back(i, carry, d, place)
-            there = place is not None and place.holds(grads[-1])
-            if there:
-                d_xs = [place.array]
+            there = False
+            if place is not None and place.holds(grads[-1]):
+                there, d_xs = True, [place.array]
             elif place is not None:  # what was written is no gradient of the input
                 grads = self.pulled_back(i, carry, d)
             n = len(d_carry)
