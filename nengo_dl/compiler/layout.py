@@ -80,13 +80,16 @@ class WeightRef:
 
 @dataclass(frozen=True)
 class Group:
-    """One kernel call: what it is, what it reads, which tensors it writes."""
+    """One kernel call: what it is, what it reads, which tensors it writes.
+
+    ``labels`` are those of its nodes, objects or texts, see `label_of`.
+    """
 
     kernel: Any
     params: Mapping[str, Any]
     reads: tuple[Read, ...]
     outputs: tuple[int, ...]
-    labels: tuple[str, ...] = ()
+    labels: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -198,11 +198,15 @@ class _GraphPicture:
         shapes = [node.params[m].shape for m in kernel.matrices if m in node.params]
         first = " ".join([kernel.name, *("×".join(map(str, s)) for s in shapes)])
         sizes = [size for _, size in node.outputs]
-        label = [short(node.label)] if node.label else []
-        lines = (first, *label, values(*sizes) if sizes else "no output")
+        label = label_of(node.label)
+        lines = (
+            first,
+            *([short(label)] if label else []),
+            values(*sizes) if sizes else "no output",
+        )
         elements = [node.elements(k) for k in range(len(sizes))]
         elements = np.concatenate(elements) if elements else np.zeros(0, int)
-        self._add(elements, lines, "python" if kernel.host else "node", node.label)
+        self._add(elements, lines, "python" if kernel.host else "node", label)
 
     def _edges(self) -> tuple[dict, dict]:
         """(source box, target box) -> elements; and how many constants a box reads."""
@@ -320,7 +324,7 @@ class _LayoutPicture:
                 when, "after the loop"
             )
         )
-        tip = "\n".join(group.labels)
+        tip = "\n".join(map(label_of, group.labels))
         self._add(None, lines, "python" if kernel.host else "node", tip)
         key = self.boxes[-1].key
         for tensor in group.outputs:

@@ -238,7 +238,7 @@ class LowerElementwiseInc(OperatorRule):
             low.increment(op.Y, x, spread(low.value(factor), op.Y.shape))
             return
         a = np.broadcast_to(low.read(factor), op.Y.shape)
-        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=label_of(op))
+        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=op)
         low.increment(op.Y, y.reshape(op.Y.shape))
 
 
@@ -265,12 +265,10 @@ class LowerDotInc(OperatorRule):
         if matrix is None:
             a = low.read(op.A)
             params = {"shape": shape}
-            (y,) = low.node(
-                VARYING_MATVEC, [a, x], [shape[0]], params, label=label_of(op)
-            )
+            (y,) = low.node(VARYING_MATVEC, [a, x], [shape[0]], params, label=op)
         else:
             matrix = _with_shape(matrix, shape)
-            (y,) = low.node(MATVEC, [x], [shape[0]], {"A": matrix}, label=label_of(op))
+            (y,) = low.node(MATVEC, [x], [shape[0]], {"A": matrix}, label=op)
         low.increment(op.Y, y.reshape(op.Y.shape))
 
     @staticmethod
@@ -280,7 +278,7 @@ class LowerDotInc(OperatorRule):
             low.increment(op.Y, x.reshape(op.Y.shape), low.value(op.A))
             return
         a = np.broadcast_to(low.read(op.A), x.shape)
-        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=label_of(op))
+        (y,) = low.node(PRODUCT, [a, x], [x.size], {}, label=op)
         low.increment(op.Y, y.reshape(op.Y.shape))
 
 

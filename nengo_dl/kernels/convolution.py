@@ -22,7 +22,6 @@ from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels import windows
 from nengo_dl.kernels.algebra import VARYING_MATVEC
-from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.graph import Node
@@ -129,7 +128,7 @@ class LowerConvInc(OperatorRule):
             "channels_last": bool(conv.channels_last),
             "channel_groups": int(conv.groups),
         }
-        (y,) = low.node(self.kernel, [x], [op.Y.size], params, label=label_of(op))
+        (y,) = low.node(self.kernel, [x], [op.Y.size], params, label=op)
         low.increment(op.Y, y.reshape(op.Y.shape))
 
     def _varying(self, op, low, x):
@@ -148,7 +147,7 @@ class LowerConvInc(OperatorRule):
             params = {"shape": matrix.shape}
             vector = filters[..., k].ravel()
             (y,) = low.node(
-                VARYING_MATVEC, [matrix, vector], [len(seen)], params, label=label_of(op)
+                VARYING_MATVEC, [matrix, vector], [len(seen)], params, label=op
             )
             outputs.append(y)
         axis = 1 if conv.channels_last else 0

@@ -83,7 +83,7 @@ class LowerSparseDotInc(OperatorRule):
         if rows.size >= DENSE_FROM * op.Y.size * x.size:
             matrix = np.zeros((op.Y.size, x.size))
             np.add.at(matrix, (rows, columns), values)
-            (y,) = low.node(MATVEC, [x], [len(matrix)], {"A": matrix}, label=label_of(op))
+            (y,) = low.node(MATVEC, [x], [len(matrix)], {"A": matrix}, label=op)
             low.increment(op.Y, y.reshape(op.Y.shape))
             return
         index = np.unravel_index(rows, op.Y.shape)
@@ -98,9 +98,7 @@ class LowerSparseDotInc(OperatorRule):
             numbers = np.where(missing, 0, table)  # any: they are multiplied with zero
             terms = np.where(missing, zero, x[columns[numbers]])
             params = {"A": ParameterRef(op.A, numbers.shape, numbers)}
-            (y,) = low.node(
-                WEIGHTED_SUM, [terms], [mine.size], params, label=label_of(op)
-            )
+            (y,) = low.node(WEIGHTED_SUM, [terms], [mine.size], params, label=op)
             outputs.append(y)
             places.append(mine)
         index = np.unravel_index(np.concatenate(places), op.Y.shape)
@@ -149,7 +147,7 @@ class LowerBsrDotInc(OperatorRule):
                 inputs.insert(0, low.read(op.A)[b])
             else:
                 kernel, params = MATVEC, {"A": _block(matrix, b)}
-            outputs += low.node(kernel, inputs, [m], params, label=label_of(op))
+            outputs += low.node(kernel, inputs, [m], params, label=op)
         block_rows = np.repeat(np.arange(len(op.indptr) - 1), np.diff(op.indptr))
         rows = (block_rows[:, None] * m + np.arange(m)).ravel()
         index = np.unravel_index(rows, op.Y.shape)

@@ -10,7 +10,6 @@ from nengo_dl.compiler.costs import LARGE_MATRIX
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Params
 from nengo_dl.kernels.learning.outer import Change, flat, spread, ways
-from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
@@ -61,5 +60,5 @@ class LowerBCM(OperatorRule):
         ]
         params = {"shape": (m, n), "factor": op.learning_rate * low.dt}
         kernel = BCM_DELTAS[low.joined(op.delta)]
-        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=op)
         low.update(op.delta, delta)

@@ -96,5 +96,5 @@ class LowerNormalize(OperatorRule):
         axis = 1 if op.rule.axis == "pre" else 0
         params = {"shape": (m, n), "total": float(op.rule.total), "axis": axis}
         inputs = [low.read(op.weights), due]
-        (delta,) = low.node(NORMALIZE_DELTA, inputs, [m * n], params, label=label_of(op))
+        (delta,) = low.node(NORMALIZE_DELTA, inputs, [m * n], params, label=op)
         low.update(op.delta, delta)

@@ -17,7 +17,6 @@ from nengo_dl.kernels.learning.outer import (
     spread,
     ways,
 )
-from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
@@ -72,5 +71,5 @@ class LowerOja(OperatorRule):
         factor = op.learning_rate * low.dt
         params = {"shape": (m, n), "factor": factor, "beta": op.beta}
         kernel = OJA_DELTAS[low.joined(op.delta)]
-        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=op)
         low.update(op.delta, delta)

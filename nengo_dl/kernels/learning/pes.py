@@ -8,7 +8,6 @@ from nengo.builder.learning_rules import SimPES
 
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.kernels.learning.outer import OuterProduct, spread, ways
-from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
@@ -51,5 +50,5 @@ class LowerPES(OperatorRule):
         activities = spread(op, "the presynaptic activity", activities, n)
         inputs = [error, activities]
         kernel = PES_DELTAS[low.joined(op.delta)]
-        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=op)
         low.update(op.delta, delta)

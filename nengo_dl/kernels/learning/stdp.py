@@ -398,7 +398,7 @@ class LowerSTDP(OperatorRule):
         params["alone"] = alone
         inputs += [_just_counted(low, count) for count in counts if alone]
         kernel = STDP_DELTAS[low.joined(op.delta)]
-        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=op)
         low.update(op.delta, delta)
 
     def params(self, op: SimSTDP, low: Lowering) -> dict[str, Any]:
@@ -514,7 +514,7 @@ class LowerTripletSTDP(LowerSTDP):
         """Spikes times what one of them does, by itself and with earlier ones."""
         pair, triplet = sizes
         inputs = [spikes, _scaled(low, slow, triplet, pair)]
-        (product,) = low.node(PRODUCT, inputs, [spikes.size], {}, label=label_of(op))
+        (product,) = low.node(PRODUCT, inputs, [spikes.size], {}, label=op)
         return product
 
     def params(self, op: SimSTDP, low: Lowering) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from nengo_dl.kernels.learning.outer import (
     spread,
     ways,
 )
-from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.lowering import Lowering
@@ -96,5 +95,5 @@ class LowerVoja(OperatorRule):
             "scale": np.repeat(scale, n),
         }
         kernel = VOJA_DELTAS[low.joined(op.delta)]
-        (delta,) = low.node(kernel, inputs, [m * n], params, label=label_of(op))
+        (delta,) = low.node(kernel, inputs, [m * n], params, label=op)
         low.update(op.delta, delta)

@@ -10,7 +10,6 @@ from nengo.synapses import Triangle
 
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.processes.base import process_rules
-from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.graph import Node
@@ -76,9 +75,7 @@ def lower_triangle(op: Any, low: Lowering) -> np.ndarray:
     if n_taps > 1:
         line = low.previous(ring).reshape(n_taps, u.size)[row[:-1]]
         params, sizes = {"taps": tuple(taps.tolist())}, [u.size, line.size]
-        y, kept = low.node(
-            DELAY_LINE, [u, line.ravel()], sizes, params, label=label_of(op)
-        )
+        y, kept = low.node(DELAY_LINE, [u, line.ravel()], sizes, params, label=op)
         next_state = np.empty((n_taps, u.size), np.int64)
         next_state[row] = np.concatenate([kept.reshape(line.shape), line[-1:]])
         low.update(ring, next_state)
