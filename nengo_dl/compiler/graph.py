@@ -31,13 +31,15 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property, partial
 from itertools import compress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.runs import INDEX, once_each, ranges, starts_of, taken, true_runs
 from nengo_dl.compiler.traits import Kernel
+
+T = TypeVar("T")
 
 #: from how many elements on it is worth a look whether they are all equal
 MANY = 1024
@@ -79,6 +81,17 @@ class ParameterRef:
         return (id(self.key), self.shape, part)
 
 
+def _like(value: T, **changes: Any) -> T:
+    """A copy of a frozen dataclass with some fields changed.
+
+    ``replace`` does the same, and takes ten times as long: graphs have thousands of nodes
+    and readings, and each pass makes them anew.
+    """
+    new = object.__new__(type(value))
+    vars(new).update(vars(value), **changes)
+    return new
+
+
 @dataclass(frozen=True)
 class Node:
     """One application of a kernel.
@@ -96,8 +109,9 @@ class Node:
         (`numpy.ndarray` or `ParameterRef`) or plain hashable values.
     order : int
         Position in the order in which core Nengo would compute it.
-    label : str
-        The operator it came from, for messages.
+    label : object
+        The operator it came from, or a text, for messages: see `label_of`, which takes
+        too long to be asked for each node.
     """
 
     kernel: Kernel
@@ -105,7 +119,7 @@ class Node:
     outputs: tuple[tuple[int, int], ...]
     params: Mapping[str, Any]
     order: int
-    label: str = ""
+    label: object = ""
 
     @property
     def size(self) -> int:
@@ -159,9 +173,8 @@ class Reading:
     common: bool = False
 
     def of(self, elements: np.ndarray) -> Reading:
-        """A reading of other elements that is like it (``replace`` is slow)."""
-        rest = (self.shape, self.observed, self.written, self.common)
-        return Reading(self.key, elements, *rest)
+        """A reading of other elements that is like it."""
+        return _like(self, elements=elements)
 
 
 @dataclass(frozen=True)
@@ -339,8 +352,7 @@ def _reading(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
         stop = start + len(node.inputs)
         if any(changed[start:stop]):
             inputs = tuple([mapping[array] for array in node.inputs])
-            of = node.kernel, inputs, node.outputs, node.params, node.order, node.label
-            node = Node(*of)  # ``replace`` takes several times as long
+            node = _like(node, inputs=inputs)
         found.append(node)
         start = stop
     return tuple(found)
@@ -357,14 +369,7 @@ def _moved(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
         for node in outputs
     ]
     return tuple([
-        Node(
-            node.kernel,
-            tuple([next(moved) for _ in node.inputs]),
-            written,
-            node.params,
-            node.order,
-            node.label,
-        )
+        _like(node, inputs=tuple([next(moved) for _ in node.inputs]), outputs=written)
         for node, written in zip(nodes, outputs)
     ])  # fmt: skip
 
@@ -532,7 +537,7 @@ class GraphBuilder:
         sizes: Sequence[int],
         params: Mapping[str, Any],
         order: int | None = None,
-        label: str = "",
+        label: object = "",
     ) -> list[np.ndarray]:
         """Apply a kernel; returns the elements of each output."""
         self.counter += 1

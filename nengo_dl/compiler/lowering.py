@@ -486,7 +486,7 @@ class Lowering:
         inputs: Sequence[np.ndarray],
         sizes: Sequence[int],
         params: Mapping[str, Any],
-        label: str = "",
+        label: object = "",
     ) -> list[np.ndarray]:
         """Apply a kernel; the elements of each of its outputs.
 

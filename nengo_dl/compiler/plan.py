@@ -142,10 +142,11 @@ def dependents(operators: Iterable) -> dict:
         (updates, (sets, incs, reads)),
     ):
         for signal, posts in later.items():
+            behind = dict.fromkeys(posts)
             for other in overlapping[signal]:
                 for by_signal in earlier:
                     for pre in by_signal.get(other, ()):
-                        successors[pre].update(dict.fromkeys(posts))
+                        successors[pre].update(behind)
     return successors
 
 

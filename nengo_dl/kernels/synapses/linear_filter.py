@@ -10,7 +10,6 @@ from nengo.synapses import LinearFilter
 from nengo_dl.compiler.costs import LONG_ARRAY, WRITTEN_OUT
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.processes.base import process_rules
-from nengo_dl.notices import label_of
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.graph import Node
@@ -228,15 +227,16 @@ def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
     x = low.previous(signal).reshape(len(A), u.size)
     if len(A) == 1 and not np.any(D):
         factors = {"a": A.item(), "b": B.item() * C.item()}
-        params = {k: np.full(u.size, v, np.float64) for k, v in factors.items()}
-        (y,) = low.node(ONE_STATE, [u, x[0]], [u.size], params, label=label_of(op))
+        params = low.memo(
+            (id(filter_), "factors", u.size),
+            lambda: {k: np.full(u.size, v, np.float64) for k, v in factors.items()},
+        )
+        (y,) = low.node(ONE_STATE, [u, x[0]], [u.size], params, label=op)
         low.update(signal, y)
         return y
     if len(A) > WRITTEN_OUT:
         params = {"A": A, "B": B, "C": C, "D": D.reshape(1, 1), "direct": bool(D.any())}
-        y, kept = low.node(
-            DENSE, [u, x.ravel()], [u.size, x.size], params, label=label_of(op)
-        )
+        y, kept = low.node(DENSE, [u, x.ravel()], [u.size, x.size], params, label=op)
         low.update(signal, kept)
         return y
     params = {
@@ -246,6 +246,6 @@ def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
         "D": float(np.ravel(D)[0]),
     }
     sizes = [u.size] * (1 + len(A))
-    y, *next_state = low.node(STATE_SPACE, [u, *x], sizes, params, label=label_of(op))
+    y, *next_state = low.node(STATE_SPACE, [u, *x], sizes, params, label=op)
     low.update(signal, np.stack(next_state))
     return y
