@@ -56,10 +56,10 @@ class Waiting(Generic[T]):
 
     def done(self, thing: T) -> list[T]:
         """Something is done; returns those that waited for nothing else."""
-        freed = []
+        freed, number = [], self.number
         for follower in self.followers.get(thing, ()):
-            self.number[follower] -= 1
-            if not self.number[follower]:
+            left = number[follower] = number[follower] - 1
+            if not left:
                 freed.append(follower)
         return freed
 
@@ -125,14 +125,14 @@ def dependents(operators: Iterable) -> dict:
     successors: dict = {op: {} for op in operators}
     sets, incs, reads, updates = (defaultdict(list) for _ in range(4))
     for op in successors:
-        for signals, by_signal in (
-            (op.sets, sets),
-            (op.incs, incs),
-            (op.reads, reads),
-            (op.updates, updates),
-        ):
-            for signal in signals:
-                by_signal[signal].append(op)
+        for signal in op.sets:
+            sets[signal].append(op)
+        for signal in op.incs:
+            incs[signal].append(op)
+        for signal in op.reads:
+            reads[signal].append(op)
+        for signal in op.updates:
+            updates[signal].append(op)
     overlapping = _overlaps(dict.fromkeys(chain(sets, incs, reads, updates)))
     for by_signal, verb in ((sets, "set"), (updates, "update")):
         _require_one_each(by_signal, overlapping, verb)
@@ -208,8 +208,9 @@ def _span(array) -> tuple[int, int]:
 
 def _require_one_each(by_signal: dict, overlapping: dict, verb: str) -> None:
     """No memory is set (or updated) by more than one operator."""
-    for signal in by_signal:
-        ops = [op for other in overlapping[signal] for op in by_signal.get(other, ())]
+    for signal, ops in by_signal.items():
+        if len(overlapping[signal]) > 1:
+            ops = [op for other in overlapping[signal] for op in by_signal.get(other, ())]
         if len(ops) > 1:
             raise BuildError(
                 f"{len(ops)} operators {verb} the signal {signal.name} (or views that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,8 +157,12 @@ class NeuronKernel(Kernel):
             Signal -> elements.
         """
         n = current.size
-        params = dict(self.values(op.neurons, n), **more, dt=low.dt)
-        states = [op.state[name] for name in self.state]
+        values = partial(self.values, op.neurons, n)
+        if type(self).values is NeuronKernel.values:  # others may draw them
+            values = partial(low.memo, (self, id(op.neurons), n), values)
+        params = dict(values(), **more, dt=low.dt)
+        state = op.state
+        states = [state[name] for name in self.state]
         inputs = [current, *(low.previous(signal) for signal in states)]
         draws = self.draws
         if draws is not None:

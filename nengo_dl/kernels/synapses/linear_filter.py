@@ -210,7 +210,8 @@ def _is_sensitive(A) -> bool:
 def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
     """The output of a linear filter; its state goes to the next step."""
     filter_ = op.process
-    at_rest = not any(np.any(signal.initial_value) for signal in op.state.values())
+    state = op.state
+    at_rest = not any(signal.initial_value.any() for signal in state.values())
     A, B, C, D = low.memo(
         (id(filter_), at_rest), lambda: state_space(filter_, low, at_rest)
     )
@@ -220,7 +221,7 @@ def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
         return low.affine(
             np.zeros(u.size), rows, u, np.full(u.size, np.float64(D.item()))
         )
-    signal = op.state["X"]
+    signal = state["X"]
     turn = turn_of(filter_, low, at_rest)
     if turn is not None:
         low.turned[signal.base] = turn[1]
