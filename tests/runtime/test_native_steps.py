@@ -284,6 +284,35 @@ def test_what_is_carried_is_overwritten_in_place(rng):
     assert one.plan.spans == {}  # nothing but the carries is in memory
 
 
+@pytest.mark.parametrize("n", range(1, 18))
+def test_results_are_computed_in_their_place(n, rng):
+    """Those that are read again, parts of parts and carries as well."""
+
+    def step(xp, carry, x, weights):
+        a = xp.tanh(x) + carry[0]
+        b = xp.sum(a * a, axis=0)
+        inner = xp.concat([a, xp.reshape(b, (1, -1))])
+        following = xp.concat([carry[0][1:], x[:1]])
+        total = xp.matmul(weights[0], a)
+        return [following], xp.concat([inner, x, total, following, a > 0.5])
+
+    xs = rng.uniform(-1, 1, (4, n, 1))
+    weights = [rng.uniform(-1, 1, (3, n))]
+    one = assert_agrees(step, carries(rng, 1, n, 1), xs, weights, width=8, tol=1e-13)
+    made = [ins.outputs[0] for unit in one.plan.units for ins in unit.instructions]
+    assert all(value.shape != one.plan.y.shape for value in made)  # no copy of all
+
+
+def test_a_result_that_is_carried_or_given_is_copied(rng):
+    def step(xp, carry, x, weights):
+        following = carry[0] * 0.5 + x
+        return [following], following
+
+    assert_agrees(step, carries(rng, 1), rng.uniform(-1, 1, (9, 4, 3)))
+    same = lambda xp, carry, x, weights: ([carry[0] + 1], x)  # noqa: E731
+    assert_agrees(same, carries(rng, 1), rng.uniform(-1, 1, (9, 4, 3)))
+
+
 @pytest.mark.parametrize("batch, width", [(1, 4), (3, 4), (4, 4), (8, 8), (16, 8)])
 def test_constants_are_carried_on(batch, width, rng):
     """For each item, whether or not items fill vectors; a weight as well."""

@@ -141,12 +141,21 @@ def _compute_carries(program: Program) -> None:
 
 
 def _compute_results(program: Program) -> Value | None:
-    """The results are copied to their place as soon as they are there."""
+    """The results are computed in their place, or copied there as soon as they are there.
+
+    Copies are left to programs that call Python functions, which work in the memory of
+    the program.
+    """
     if program.y is None or not program.y.nbytes:
         return None
     view = _lean(program.y)
-    y = Value(view.shape, view.value.dtype, "y")
-    place = program.definition(view.value) + 1
+    value, y = view.value, Value(view.shape, view.value.dtype, "y")
+    calls = any(isinstance(ins.operation, HostCall) for ins in program.instructions)
+    carried = any(view.value is value for view in program.next_carry)
+    if value.kind == "temp" and view.whole and not (calls or carried or value.home):
+        value.home = (y, 0)
+        return y
+    place = program.definition(value) + 1
     program.instructions.insert(place, copy_of(view, (y, 0)))
     return y
 
