@@ -93,6 +93,28 @@ def test_ragged_ends_are_left_alone(dtype, width, n, rng):
 
 
 @every_kind
+@pytest.mark.parametrize("truth", (False, True))
+def test_the_first_lanes_are_written_and_nothing_else(dtype, width, truth, rng):
+    """As many stores as lanes there may be, one behind the other."""
+    kind, size = (bool, 1) if truth else (dtype, np.dtype(dtype).itemsize)
+    counts = range(1, width + 1)
+    x = rng.uniform(size=width) < 0.5 if truth else rng.uniform(size=width).astype(dtype)
+
+    def store(code, y, x):
+        load, write = (code.load, code.store)
+        if truth:
+            load, write = code.load_bool, code.store_bool
+        place = sum(counts)
+        for count in counts:  # the last one first: what lies behind must stay
+            place -= counts[-count]
+            mask = code.fixed_mask(counts[-count])
+            write(load(x), code.at(y, place * size), mask)
+
+    y, _ = machine_function(store, dtype, width)(np.zeros(sum(counts), kind), x)
+    np.testing.assert_array_equal(y, np.concatenate([x[:n] for n in counts]))
+
+
+@every_kind
 @pytest.mark.parametrize("n", (3, 37))
 def test_truth_values(dtype, width, n, rng):
     a, b = rng.uniform(size=(2, n)) < 0.5

@@ -388,11 +388,38 @@ class Code:
             Where its first lane goes.
         mask : str, optional
             The lanes that are written. What the others would overwrite is read and
-            written back, so it must be memory of the same thread.
+            written back, so it must be memory of the same thread; where the first few
+            lanes are known to be the ones, they are written alone.
         """
+        if mask is not None and self._store_first(x, address, mask, self.element):
+            return
         if mask is not None:
             x = self.select(mask, x, self.load(address))
         self.do(f"store {self.vector()} {x}, ptr {address}, align {self.size}")
+
+    def _store_first(self, x: str, address: str, mask: str, kind: str) -> bool:
+        """Write the first lanes of a vector of ``kind`` in two pieces at most.
+
+        Whether that was done: it is not if more pieces are needed, or the mask is not
+        known here. To write whole vectors back would make whoever reads what lies behind
+        wait until both were written.
+        """
+        count = mask.count("true") if mask.startswith("<") else 0
+        pieces = [1 << k for k in range(self.width.bit_length()) if count & 1 << k][::-1]
+        if not 0 < len(pieces) <= 2:
+            return False
+        vector, align, first = self.vector(kind), 1 if kind == "i8" else self.size, 0
+        for n in pieces:
+            if n == 1:
+                part, what = self.emit(f"extractelement {vector} {x}, i64 {first}"), kind
+            else:
+                picks = ", ".join(f"i32 {first + k}" for k in range(n))
+                shuffle = f"{vector} {x}, {vector} poison, <{n} x i32> <{picks}>"
+                part, what = self.emit(f"shufflevector {shuffle}"), f"<{n} x {kind}>"
+            place = self.at(address, first * align)
+            self.do(f"store {what} {part}, ptr {place}, align {align}")
+            first += n
+        return True
 
     def load_bool(self, address: str) -> str:
         """A mask from ``width`` bytes that are 0 or 1."""
@@ -404,6 +431,8 @@ class Code:
         """Write a mask as ``width`` bytes; ``mask`` as in `store`."""
         kind = self.vector("i8")
         x = self.emit(f"zext {self.vector('i1')} {x} to {kind}")
+        if mask is not None and self._store_first(x, address, mask, "i8"):
+            return
         if mask is not None:  # whole bytes, which may be no truth values
             old = self.emit(f"load {kind}, ptr {address}, align 1")
             x = self.emit(f"select {self.vector('i1')} {mask}, {kind} {x}, {kind} {old}")
