@@ -109,7 +109,7 @@ class MatVec(Kernel):
             y = p.A * xp.reshape(x, (groups, 1, -1))
             return (xp.reshape(y, (groups * m, -1)),)
         if groups == 1:
-            return (xp.matmul(p.A[0], x),)
+            return (xp.matmul(xp.reshape(p.A, (m, k)), x),)
         y = xp.matmul(p.A, xp.reshape(x, (groups, k, -1)))
         return (xp.reshape(y, (groups * m, -1)),)
 
