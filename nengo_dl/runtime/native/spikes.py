@@ -318,12 +318,11 @@ def gathered_lanes(
                 code.at(first, code.times(t, n * code.size))
             )
 
-        total = code.op("fmul", *term(0))
-        if terms > 1:
-            with code.loop(terms - 1, carried=[total]) as loop:
-                rows, factors = term(code.plus(loop.i, 1))
-                loop.next = [code.fma(rows, factors, loop.carried[0])]
-            total = loop.results[0]
+        # added to -0, the first product is what it is, its sign included; a loop of all
+        # terms is half as much code as one for the others
+        with code.loop(terms, carried=[code.const(-0.0)]) as loop:
+            loop.next = [code.fma(*term(loop.i), loop.carried[0])]
+        total = loop.results[0]
         mask = code.fixed_mask(lanes) if lanes < code.width else None
         code.store(total, code.at(y, there), mask)
 
