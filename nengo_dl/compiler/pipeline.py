@@ -110,6 +110,7 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
+@without_collecting()  # nothing that the passes leave behind refers to itself
 def compile_model(
     model: Any,
     options: LoweringOptions | None = None,
@@ -128,8 +129,7 @@ def compile_model(
     checked = os.environ.get("NENGO_DL_VERIFY", "") not in ("", "0")
     started = time.perf_counter()
     options = options or LoweringOptions()
-    with without_collecting():
-        lowered = lower(model, options)
+    lowered = lower(model, options)
     graph, lowered = lowered.graph, replace(lowered, graph=None)
     reports = [PassReport.of("lower", graph, time.perf_counter() - started)]
     if checked:
@@ -176,6 +176,7 @@ def python_in_loop(graph: Graph, stepwise_python: bool = False) -> bool:
     return any(node.kernel.host and place == Stage.LOOP for node, place in places)
 
 
+@without_collecting()
 def arrange(
     graph: Graph,
     fused: bool = False,
