@@ -19,6 +19,7 @@ from nengo_dl.compat.older import (
     older_options,
     older_saving,
 )
+from nengo_dl.compiler.pipeline import without_collecting
 from nengo_dl.config import (
     get_setting,
     warn_misplaced_settings,
@@ -160,7 +161,7 @@ class Simulator:
         own: Any = None if network is None else network.seed
         if number is None:
             number = np.random.randint(maxint) if own is None else own + 1
-        with progress(progress_bar, "Compiling"):
+        with progress(progress_bar, "Compiling"), without_collecting():
             self._assemble(number)
             self._program.compile()
             self._run.begin(self.seed)

@@ -1,5 +1,6 @@
 """The whole compiler: passes in their order, checked where that is asked for."""
 
+import gc
 import logging
 import weakref
 from dataclasses import replace
@@ -240,3 +241,27 @@ def test_large_networks_read_slices(monkeypatch):
         reads = [read for group in arrange(graph, True).groups() for read in group.reads]
         gathered.append(sum(read.size for read in reads if read.form == "gather"))
     assert gathered[1] < 0.6 * gathered[0]
+
+
+def test_no_garbage_is_looked_for_meanwhile():
+    """Each look at the millions of objects of a large model takes a second."""
+    looks = []
+
+    def note(result):
+        looks.append(gc.isenabled())
+        return result
+
+    def refused(graph):
+        raise GraphError("no graph")
+
+    model = Model()
+    model.build(many_ensembles(4, 5, 6))
+    compiled = compile_model(model, passes=(note,))
+    arrange(
+        compiled.graph, planner=lambda ops, pairs: note(plan.greedy_planner(ops, pairs))
+    )
+    assert looks and not any(looks)
+    assert gc.isenabled()
+    with pytest.raises(GraphError):
+        compile_model(model, passes=(refused,))
+    assert gc.isenabled()
