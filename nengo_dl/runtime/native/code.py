@@ -16,6 +16,7 @@ The text keeps to what LLVM has had, in the same words, since version 19: opaque
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -226,9 +227,12 @@ class Code:
 
     def number(self, value: float) -> str:
         """A number, rounded to ``dtype``, as text."""
-        with np.errstate(over="ignore"):
-            rounded = float(self.dtype.type(value))
-        return f"0x{struct.unpack('<Q', struct.pack('<d', rounded))[0]:016X}"
+        if self.bits == 24:
+            try:
+                (value,) = struct.unpack("<f", struct.pack("<f", value))
+            except OverflowError:
+                value = math.copysign(math.inf, value)
+        return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
     def _all(self, element: str, text: str) -> str:
         return f"splat ({element} {text})"

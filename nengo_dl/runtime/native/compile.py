@@ -229,14 +229,14 @@ def _compile(text: str) -> Module:
     llvm, machine = _llvm(), _machine()
     for name in set(re.findall(rf"^declare .*@({symbols.PREFIX}\w+)\(", text, re.M)):
         llvm.add_symbol(name, symbols.find(name))
-    key = disk.key_of(text, *_described())
-    kept = disk.load(key)
+    key = disk.key_of(text, *_described()) if disk.is_used() else None
+    kept = disk.load(key) if key else None
     engine = llvm.create_mcjit_compiler(
         _parse("" if kept else text, _triple(), machine), machine
     )
     if kept:
         engine.add_object_file(llvm.ObjectFileRef.from_data(kept))
-    else:
+    elif key:
         engine.set_object_cache(lambda _, code: disk.save(key, bytes(code)))
     engine.finalize_object()
     return Module(engine)

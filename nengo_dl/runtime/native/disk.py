@@ -26,6 +26,11 @@ FOLDER = "nengo_dl-machine-code-1"
 CHECKSUM = hashlib.sha256().digest_size
 
 
+def is_used() -> bool:
+    """Whether somebody asks for it; `load` finds nothing otherwise."""
+    return bool(os.environ.get(CACHE))
+
+
 def key_of(text: str, *machine: object) -> str:
     """The name of a program's file.
 

@@ -79,5 +79,7 @@ class NativeRecorder(NumpyRecorder):
         if isinstance(x, Slot) or x.size == 0:
             return x
         first = x.flat[0]
+        if x.size == 1:
+            return np.array(first)
         same = (x == first).all() and (np.signbit(x) == np.signbit(first)).all()
         return np.array(first) if same else x
