@@ -50,6 +50,7 @@ from nengo_dl.simulator.ahead import Ahead, Answer, Wanted, is_plain
 from nengo_dl.simulator.filters import Filters
 from nengo_dl.simulator.known import consists_of, is_known
 from nengo_dl.simulator.seeding import Generators
+from nengo_dl.simulator.transforms import Transforms
 
 #: Solvers whose result depends on nothing but their parameters, the activities and
 #: the targets: no random numbers, no state. Exactly these; a subclass may do anything.
@@ -120,6 +121,10 @@ class SharingBuilder:
         self._core = cache(partial(_core_function, builder))
         self._filters = Filters()
         self._generators = Generators(self._core)
+        self._instead = {
+            **Transforms().instead,
+            build_neurons: self._generators.build_neurons,
+        }
         self._ahead = None
         if executor is not None and network is not None:
             self._ahead = Ahead(executor, network, self._prepared)
@@ -139,8 +144,7 @@ class SharingBuilder:
             if function is build_process and self._filters.covers(obj):
                 return self._filters.build(model, obj, *args, **kwargs)
             if function is not None and type(self._builder) is NengoBuilder:
-                if function is build_neurons:
-                    function = self._generators.build_neurons
+                function = self._instead.get(function, function)
                 return function(model, obj, *args, **kwargs)
         if self._ahead is not None and isinstance(obj, Connection):
             self._ahead.reach(model, obj)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from nengo.builder import Model, Signal
 from nengo.builder.processes import SimProcess
+from nengo.rc import rc
 from nengo.synapses import Alpha, LinearFilter, Lowpass
 
 #: Filters whose first state depends on nothing but their parameters, shapes and the
@@ -43,6 +44,7 @@ class Filters:
 
     def __init__(self) -> None:
         self._made: dict[tuple, _Made] = {}
+        self._dtype = rc.float_dtype
 
     @staticmethod
     def covers(process: Any) -> bool:
@@ -69,8 +71,9 @@ class Filters:
             ``"set"``, ``"inc"`` or ``"update"``.
         """
         if sig_out is None:
-            sig_out = Signal(shape=sig_in.shape, name=f"{sig_in.name}.{filter_}")
-        key = (id(filter_), sig_in.shape, sig_out.shape, model.dt, str(sig_out.dtype))
+            name = f"{sig_in.name}.{filter_}"
+            sig_out = Signal(np.zeros(sig_in.shape, self._dtype), name=name)
+        key = (id(filter_), sig_in.shape, sig_out.shape, model.dt, sig_out.dtype)
         if key not in self._made:
             shapes = sig_in.shape, sig_out.shape
             first = filter_.make_state(*shapes, model.dt, dtype=sig_out.dtype)

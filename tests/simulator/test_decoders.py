@@ -1,6 +1,7 @@
 """Decoders that are solved for once are core Nengo's, to the last bit."""
 
 import gc
+import re
 from collections import Counter
 
 import nengo
@@ -141,7 +142,36 @@ def noisy():
     return net
 
 
+def transforms():
+    """All forms that a matrix may have, and none."""
+    with ensembles() as net:
+        wide = nengo.Node(size_in=3)
+        for transform in (
+            1,
+            2.5,
+            [0.5, -1],
+            [[0, 1], [2, 0]],
+            nengo.dists.Gaussian(0, 1),
+        ):
+            nengo.Connection(net.a, net.b, transform=transform)
+            nengo.Connection(net.node, net.node, transform=transform)
+        nengo.Connection(net.a, wide, transform=np.ones((3, 2)), synapse=nengo.Alpha(0.1))
+        nengo.Connection(
+            net.a, wide, transform=nengo.Dense((3, 2), nengo.dists.Uniform(0, 1))
+        )
+        nengo.Connection(wide, net.a.neurons, transform=np.ones((30, 3)))
+        nengo.Connection(net.a.neurons, net.b.neurons[:20], transform=np.ones((20, 30)))
+        nengo.Connection(net.node, net.node, transform=nengo.Sparse((2, 2), [[0, 1]]))
+        for values in (None, np.ones((30, 2)), np.asfortranarray(np.eye(30, 2))):
+            for weights in (False, True):
+                solver = solvers.NoSolver(values, weights=weights)
+                nengo.Connection(net.a, net.b, solver=solver, transform=0.5)
+                nengo.Connection(net.a, net.b, solver=solver)
+    return net
+
+
 NETWORKS = {
+    "transforms": transforms,
     "functions": functions,
     "solvers": all_solvers,
     "weights": weight_solvers,
@@ -183,6 +213,10 @@ def same(x, y):
     return type(x) is type(y) and (x == y or repr(x).split(" at ")[0] in repr(y))
 
 
+def without_addresses(obj):
+    return re.sub("0x[0-9a-f]+", "", str(obj))
+
+
 def assert_same_models(model, expected):
     assert list(model.seeds.values()) == list(expected.seeds.values())
     assert len(model.params) == len(expected.params) > 3
@@ -191,8 +225,11 @@ def assert_same_models(model, expected):
     assert len(model.operators) == len(expected.operators)
     for op, other in zip(model.operators, expected.operators):
         assert type(op) is type(other)
+        assert without_addresses(op) == without_addresses(other)
         for signal, wanted in zip(op.all_signals, other.all_signals, strict=True):
             assert same(signal.initial_value, wanted.initial_value), signal
+            assert without_addresses(signal) == without_addresses(wanted)
+            assert signal.readonly == wanted.readonly
 
 
 @pytest.fixture
@@ -219,10 +256,11 @@ def test_everything_built_is_core_s_in_single_precision():
     before = nengo.rc.get("precision", "bits")
     nengo.rc.set("precision", "bits", "32")
     try:
-        model, expected = (build(functions, shared) for shared in (True, False))
+        for make in (transforms, functions):
+            model, expected = (build(make, shared) for shared in (True, False))
+            assert_same_models(model, expected)
     finally:
         nengo.rc.set("precision", "bits", before)
-    assert_same_models(model, expected)
     assert model.params[model.toplevel.connections[0]].weights.dtype == np.float32
 
 
