@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -227,7 +226,7 @@ def compile_text(text: str) -> Module:
 def _compile(text: str) -> Module:
     """Machine code, from the disk if it is kept there (see `disk`), else newly made."""
     llvm, machine = _llvm(), _machine()
-    for name in set(re.findall(rf"^declare .*@({symbols.PREFIX}\w+)\(", text, re.M)):
+    for name in _declared(text):
         llvm.add_symbol(name, symbols.find(name))
     key = disk.key_of(text, *_described()) if disk.is_used() else None
     kept = disk.load(key) if key else None
@@ -240,6 +239,19 @@ def _compile(text: str) -> Module:
         engine.set_object_cache(lambda _, code: disk.save(key, bytes(code)))
     engine.finalize_object()
     return Module(engine)
+
+
+def _declared(text: str) -> set[str]:
+    """The functions of other libraries that a text declares: few texts have any."""
+    start = f"@{symbols.PREFIX}"
+    if start not in text:
+        return set()
+    lines = (line for line in text.splitlines() if line.startswith("declare "))
+    return {
+        symbols.PREFIX + line.partition(start)[2].partition("(")[0]
+        for line in lines
+        if start in line
+    }
 
 
 def _described() -> list[object]:
