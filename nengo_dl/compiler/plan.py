@@ -44,7 +44,9 @@ class Waiting(Generic[T]):
 
     def __init__(self, followers: Mapping[T, Iterable[T]]) -> None:
         self.followers = followers
-        self.number = Counter(chain.from_iterable(followers.values()))
+        # a list, like all that is counted: what is no mapping takes 0.2 ms to be found
+        # out, once for each type
+        self.number = Counter([*chain.from_iterable(followers.values())])
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[tuple[T, T]]) -> Waiting[T]:
@@ -550,7 +552,7 @@ class Agenda:
     def __init__(self, operations: Sequence[Operation], pairs: np.ndarray):
         self.operations = operations
         self.waiting = Waiting.of_pairs(pairs.T.tolist())
-        self.remaining = Counter(op.key for op in operations)
+        self.remaining = Counter([op.key for op in operations])
         self.ready: dict[Hashable, list[int]] = {}
         for i, op in enumerate(operations):
             if not self.waiting.number[i]:

@@ -13,7 +13,7 @@ import dis
 import functools
 import io
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -283,7 +283,7 @@ class _Walk:
         elif type(obj) in _KINDS:
             if isinstance(obj, types.FunctionType) and _is_known(obj):
                 return
-            if not isinstance(obj, Sized) or len(obj) <= MOST_ENTRIES:
+            if not hasattr(type(obj), "__len__") or len(obj) <= MOST_ENTRIES:
                 yield from _KINDS[type(obj)].parts(obj)
             if isinstance(obj, types.FunctionType) and self.globals_too:
                 yield from _globals(obj)
