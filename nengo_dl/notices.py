@@ -99,6 +99,30 @@ def label_of(obj: object, longest: int = 120) -> str:
     return text
 
 
+class Label:
+    """What to call something, made when somebody asks for it.
+
+    ``make``: gives it.
+    """
+
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+
+    def __str__(self) -> str:
+        return self._make()
+
+
+def text_of(label: object) -> str:
+    """The text of a label: of a text or a `Label` as it is, else `label_of` an object.
+
+    Examples
+    --------
+    >>> text_of("a"), text_of(Label(lambda: "b")), text_of(object())
+    ('a', 'b', '<object object>')
+    """
+    return str(label) if isinstance(label, str | Label) else label_of(label)
+
+
 def forget() -> None:
     """Forget which causes were warned of: each is said once more."""
     with _lock:

@@ -15,7 +15,7 @@ from nengo_dl.compiler.graph import Graph, Kind
 from nengo_dl.compiler.layout import Layout, Weight, WeightRef
 from nengo_dl.compiler.pictures import picture_of_graph, picture_of_layout, short
 from nengo_dl.compiler.pipeline import PassReport
-from nengo_dl.notices import label_of
+from nengo_dl.notices import text_of
 
 STAGES = {"before": "before the loop", "loop": "in the loop", "after": "after the loop"}
 """The stages of a layout, and how they are called."""
@@ -51,7 +51,7 @@ def summarize(layout: Layout, operators: int, itemsize: int, batch: int) -> Summ
         stages={name: len(getattr(layout, name).groups) for name in STAGES},
         python=tuple(
             (
-                label_of(label),
+                text_of(label),
                 getattr(g.params.get("function"), "why", "a function with input"),
             )
             for g in groups
@@ -195,7 +195,7 @@ def _kernels(layout: Layout):
                 for value in group.params.values()
                 if isinstance(value, WeightRef)
             )
-            labels = list(dict.fromkeys(map(short, map(label_of, group.labels))))
+            labels = list(dict.fromkeys(map(short, map(text_of, group.labels))))
             more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
             yield (
                 when,

@@ -110,8 +110,8 @@ class Node:
     order : int
         Position in the order in which core Nengo would compute it.
     label : object
-        The operator it came from, or a text, for messages: see `label_of`, which takes
-        too long to be asked for each node.
+        The operator it came from, or a text, for messages. Its text is
+        `nengo_dl.notices.text_of` it, which takes too long to be asked for each node.
     """
 
     kernel: Kernel

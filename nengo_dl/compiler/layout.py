@@ -82,7 +82,7 @@ class WeightRef:
 class Group:
     """One kernel call: what it is, what it reads, which tensors it writes.
 
-    ``labels`` are those of its nodes, objects or texts, see `label_of`.
+    ``labels`` are those of its nodes, objects or texts, see `nengo_dl.notices.text_of`.
     """
 
     kernel: Any

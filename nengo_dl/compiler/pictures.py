@@ -12,7 +12,7 @@ from nengo_dl.compiler.drawing import Arrow, Box, Drawing
 from nengo_dl.compiler.graph import Flow, Graph, Kind
 from nengo_dl.compiler.layout import ZERO, Layout, StageLayout, WeightRef
 from nengo_dl.compiler.plan import operator_order
-from nengo_dl.notices import label_of
+from nengo_dl.notices import label_of, text_of
 
 #: drawings with more boxes than this are condensed
 LIMIT = 60
@@ -198,7 +198,7 @@ class _GraphPicture:
         shapes = [node.params[m].shape for m in kernel.matrices if m in node.params]
         first = " ".join([kernel.name, *("×".join(map(str, s)) for s in shapes)])
         sizes = [size for _, size in node.outputs]
-        label = label_of(node.label)
+        label = text_of(node.label)
         lines = (
             first,
             *([short(label)] if label else []),
@@ -324,7 +324,7 @@ class _LayoutPicture:
                 when, "after the loop"
             )
         )
-        tip = "\n".join(map(label_of, group.labels))
+        tip = "\n".join(map(text_of, group.labels))
         self._add(None, lines, "python" if kernel.host else "node", tip)
         key = self.boxes[-1].key
         for tensor in group.outputs:

@@ -10,7 +10,7 @@ from nengo_dl.compiler.graph import Kind
 from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.lowering import LoweringOptions
 from nengo_dl.compiler.pipeline import PARAMETRIC_PASSES, compile_model
-from nengo_dl.notices import label_of
+from nengo_dl.notices import text_of
 
 
 def graph_of(net):
@@ -190,8 +190,8 @@ def test_every_node_and_state_is_in_one_link(skip):
     for kind in (Kind.SUM, Kind.NODE, Kind.STATE):
         counted = [np.count_nonzero(part.kind == kind) for part in graphs]
         assert sum(counted) == np.count_nonzero(graph.kind == kind)
-    labels = [label_of(node.label) for part in graphs for node in part.nodes]
-    assert sorted(labels) == sorted(label_of(node.label) for node in graph.nodes)
+    labels = [text_of(node.label) for part in graphs for node in part.nodes]
+    assert sorted(labels) == sorted(text_of(node.label) for node in graph.nodes)
     held = sum(
         int((reading.elements >= 0).sum()) for part in graphs for reading in part.states
     )

@@ -22,7 +22,7 @@ from nengo_dl.compiler.traits import (
 )
 from nengo_dl.kernels.algebra import with_gradients
 from nengo_dl.kernels.fallback import UnknownOperator
-from nengo_dl.notices import label_of, warn
+from nengo_dl.notices import Label, label_of, warn
 
 if TYPE_CHECKING:
     from nengo_dl.compiler.graph import Node
@@ -292,7 +292,8 @@ def _kernel_of(neuron_type) -> NeuronKernel | None:
 
 def _label(op):
     """What to call the operator of a population in messages."""
-    return f"{label_of(op.neurons)} in {op.J.name.rpartition('.')[0] or op.J.name}"
+    place = op.J.name.rpartition(".")[0] or op.J.name
+    return Label(lambda: f"{label_of(op.neurons)} in {place}")
 
 
 class UnknownNeurons(UnknownOperator):
