@@ -283,7 +283,8 @@ class _Walk:
         elif type(obj) in _KINDS:
             if isinstance(obj, types.FunctionType) and _is_known(obj):
                 return
-            if not hasattr(type(obj), "__len__") or len(obj) <= MOST_ENTRIES:
+            size = getattr(type(obj), "__len__", None)
+            if size is None or size(obj) <= MOST_ENTRIES:
                 yield from _KINDS[type(obj)].parts(obj)
             if isinstance(obj, types.FunctionType) and self.globals_too:
                 yield from _globals(obj)
