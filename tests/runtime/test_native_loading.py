@@ -28,6 +28,7 @@ def test_the_library_is_loaded_and_python_imports_nothing():
         """
 import sys
 from nengo_dl.runtime.native import loading
+loading.processors = lambda: 2
 
 def loaded():
     return "libllvmlite" in open("/proc/self/maps").read()
@@ -52,6 +53,7 @@ import os
 from nengo_dl.runtime.native import loading
 from nengo_dl.runtime.native.compile import available
 
+loading.processors = lambda: 2
 loading.begin()
 child = os.fork()
 if not child:
@@ -68,6 +70,7 @@ def test_without_llvmlite_nothing_is_begun():
 import sys, threading
 sys.modules["llvmlite"] = None
 from nengo_dl.runtime.native import loading
+loading.processors = lambda: 2
 loading.begin()
 loading.wait()
 assert loading._thread is None and threading.active_count() == 1
@@ -75,22 +78,30 @@ assert loading._thread is None and threading.active_count() == 1
     )
 
 
-@pytest.mark.parametrize("missing", ("_library", "_loader"))
-def test_where_a_system_is_unusual_nothing_is_begun(monkeypatch, missing):
+@pytest.fixture
+def nothing_loaded(monkeypatch):
+    """A process as it is before anything is loaded, on two processors."""
     monkeypatch.delitem(sys.modules, "llvmlite.binding", raising=False)
     monkeypatch.setattr(loading, "_thread", None)
-    monkeypatch.setattr(loading, missing, lambda: None)
+    monkeypatch.setattr(loading, "processors", lambda: 2)
+
+
+@pytest.mark.parametrize(
+    "name, found", (("_library", None), ("_loader", None), ("processors", 1))
+)
+def test_where_a_system_is_unusual_nothing_is_begun(
+    nothing_loaded, monkeypatch, name, found
+):
+    monkeypatch.setattr(loading, name, lambda: found)
     loading.begin()
     loading.wait()
     assert loading._thread is None
 
 
-def test_where_no_thread_can_be_started_nothing_is_begun(monkeypatch):
+def test_where_no_thread_can_be_started_nothing_is_begun(nothing_loaded, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.delitem(sys.modules, "llvmlite.binding", raising=False)
-    monkeypatch.setattr(loading, "_thread", None)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     loading.begin()
     assert loading._thread is None

@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from nengo_dl.runtime.native.blocks import processors
+
 #: what comes after the name of a shared library
 SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
 
@@ -23,9 +25,12 @@ _thread: threading.Thread | None = None
 
 
 def begin() -> None:
-    """Begin to load the library, once in a process; return without waiting for it."""
+    """Begin to load the library, once in a process; return without waiting for it.
+
+    Where there is one processor, nothing would be gained.
+    """
     global _thread
-    if _thread is not None or "llvmlite.binding" in sys.modules:
+    if _thread is not None or "llvmlite.binding" in sys.modules or processors() < 2:
         return
     path, load = _library(), _loader()
     if path is None or load is None:
