@@ -20,10 +20,11 @@ from nengo_dl.compiler.graph import (
     Graph,
     GraphBuilder,
     Kind,
+    Node,
     ParameterRef,
 )
 from nengo_dl.compiler.graph_verify import GraphError, verify
-from nengo_dl.compiler.runs import PART, once_each, ranges, taken
+from nengo_dl.compiler.runs import PART, once_each, ranges, starts_of, taken
 
 #: a function from a graph to one with the same values, the same graph if it finds nothing
 Simplification = Callable[[Graph], Graph]
@@ -69,7 +70,10 @@ def prune(graph: Graph) -> Graph:
     if observed:
         held = np.concatenate(observed)
         frontier.append(held[held >= 0])
-    _visit_nodes(graph, effects, node_seen, frontier)
+    node_seen[effects] = True
+    flat, reader = graph.node_inputs()
+    first = starts_of(reader, len(graph.nodes))  # of what each node reads
+    frontier += [flat[first[i] : first[i + 1]] for i in effects]
     sources = (*graph.inputs, *graph.parameters)
     select = _by_kind(graph, needed)
     while frontier:
@@ -78,15 +82,16 @@ def prune(graph: Graph) -> Graph:
         frontier.append(graph.next[states])
         reached = np.zeros(len(graph.nodes), bool)
         reached[graph.owner[outputs]] = True
-        visited = np.flatnonzero(reached & ~node_seen).tolist()
-        _visit_nodes(graph, visited, node_seen, frontier)
+        visited = np.flatnonzero(reached & ~node_seen)
+        node_seen[visited] = True
+        frontier.append(taken(flat, first[visited], first[visited + 1]))
         frontier = [f for f in frontier if f.size]
     outputs = np.flatnonzero(graph.kind == Kind.NODE)
     needed[outputs] = node_seen[graph.owner[outputs]]  # as a whole
     for source in sources:  # these, too
         here = slice(source.start, source.start + source.size)
         needed[here] = needed[here].any()
-    del select, frontier
+    del select, frontier, flat, reader, first
     complete = needed.all() and node_seen.all()
     return graph if complete else graph.keep(needed)
 
@@ -129,12 +134,6 @@ def used_signals(graph: Graph) -> frozenset:
     refs = [value.key for value in values if isinstance(value, ParameterRef)]
     lasting = [reading.key for reading in graph.states if (reading.elements >= 0).any()]
     return frozenset([source.key for source in graph.parameters] + refs + lasting)
-
-
-def _visit_nodes(graph, numbers, node_seen, frontier) -> None:
-    for i in numbers:
-        node_seen[i] = True
-        frontier.extend(graph.nodes[i].inputs)
 
 
 def fold(graph: Graph) -> Graph:
@@ -198,6 +197,9 @@ def _fold_nodes(graph: Graph, kind: np.ndarray, value: np.ndarray) -> np.ndarray
     left = np.ones(len(graph.nodes), bool)
     for number, node in enumerate(graph.nodes):
         if not node.outputs or not node.inputs:
+            continue
+        head = node.inputs[0]
+        if head.size and not constant[head[0]]:  # tells of most, in a third of the time
             continue
         if not all(constant[i].all() for i in node.inputs):
             continue
@@ -305,6 +307,8 @@ def sparsify(graph: Graph) -> Graph:
         matrix = node.matrix
         if not isinstance(matrix, np.ndarray):
             continue
+        if matrix.size > 1 and np.count_nonzero(matrix) == matrix.size:
+            continue  # so are most, and the rows need not be counted one by one
         nonzero = matrix != 0
         longest = int(nonzero.sum(1).max(initial=0))
         full = longest == matrix.shape[1] and matrix.shape != (1, 1)
@@ -419,15 +423,26 @@ def _whole_output(graph: Graph, elements: np.ndarray):
     kernel = node.kernel
     if not kernel.zero_preserving or kernel.host or kernel.matrices:
         return None
-    carried = sum(inputs.size for inputs in node.inputs)
-    if kernel.zero_inputs is None and carried >= node.size:
+    if len(node.outputs) != 1:
+        return None
+    if kernel.zero_inputs is None and _reads_as_much(node):
         return None  # nothing would be gained
-    if len(node.outputs) != 1 or (elements < 0).any():
+    if (elements < 0).any():
         return None
     is_state = (graph.kind[elements] == Kind.STATE).all()
     if not is_state or graph.value[elements].any():
         return None
     return node if np.array_equal(graph.next[elements], node.elements()) else None
+
+
+def _reads_as_much(node: Node) -> bool:
+    """Whether what a node reads is as large as its output, or larger."""
+    left = node.size
+    for inputs in node.inputs:  # mostly the first of them is
+        left -= inputs.size
+        if left <= 0:
+            return True
+    return left <= 0
 
 
 def _forget(graph: Graph) -> Graph:
