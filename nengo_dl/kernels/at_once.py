@@ -5,10 +5,11 @@ for a step. Here such a function is run once, with an array of times in the plac
 time. That is done where it can be seen that nothing else comes out, to the last bit:
 
 - The function is made of arithmetic, comparisons, branches, and functions of ``math`` and
-  ``numpy`` that are known here. Whatever else its code contains (loops, ``try``, calls of
-  other functions, attributes, subscripts) excludes it. So it has no state and no effects.
-- In the place of ``math``, ``numpy`` and a few builtins it is given stand-ins, which know
-  arrays of times. What they do not know they refuse.
+  ``numpy`` that are known here, with numbers and vectors of them. Whatever else its
+  code contains (loops, ``try``, calls of other functions, subscripts) excludes it. So it
+  has no state and no effects. It may be a method: then it may read attributes.
+- In the place of ``math``, ``numpy``, a few builtins, vectors and its object it is given
+  stand-ins, which know arrays of times. What they do not know they refuse.
 - Additions, multiplications and the like are rounded alike in arrays and numbers. Powers,
   remainders and functions of ``math`` are computed number by number, as Python does it;
   functions of NumPy only if they treat arrays as numbers.
@@ -27,7 +28,7 @@ import math
 import operator
 import types
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ MOST_PARTS = 16
 
 #: integers up to here are numbers of double precision
 EXACT = 2**53
+
+#: numbers of all steps beyond which single calls take no longer
+MOST_NUMBERS = 2**20
 
 #: what code may consist of
 INSTRUCTIONS = frozenset(
@@ -90,16 +94,20 @@ def alike(function: np.ufunc) -> bool:
     """
     times = np.concatenate([np.arange(-100, 400) * 0.01234, np.arange(1, 20) * 12.34])
     single = np.array([function(t) for t in times.tolist()])
-    return np.array_equal(function(times), single)
+    vectors = [function(times[90 : 90 + n]) for n in range(1, 40)]
+    return np.array_equal(function(times), single) and all(
+        np.array_equal(vector, single[90 : 90 + len(vector)]) for vector in vectors
+    )
 
 
 class _Values:
-    """A number in each of many steps.
+    """A number in each of many steps, or a vector of numbers.
 
     Parameters
     ----------
     x : ndarray
-        In double precision.
+        In double precision, ``(steps,)``; of vectors ``(steps, n)``, or ``(1, n)`` if it
+        is always the same.
     plain : bool
         Whether they are numbers of Python, not of NumPy.
     """
@@ -111,11 +119,13 @@ class _Values:
 
     def _with(self, other: Any, function: Callable, swapped: bool = False) -> _Values:
         y, plain = _number(other)
-        a, b = (y, self.x) if swapped else (self.x, y)
+        x, y = _beside(self.x, y)
+        a, b = (y, x) if swapped else (x, y)
         return _Values(function(a, b), self.plain and plain)
 
     def _compared(self, other: Any, function: Callable) -> _Truth:
         y, plain = _number(other)
+        _refuse_vectors(self.x, y)
         return _Truth(function(self.x, y), self.plain and plain)
 
     def _one_by_one(
@@ -123,6 +133,7 @@ class _Values:
     ) -> _Values:
         """Compute as numbers of Python, or of NumPy, do it themselves."""
         y, plain = _number(other)
+        _refuse_vectors(self.x, y)
         plain = plain and self.plain
         ys = np.broadcast_to(y, self.x.shape)
         pairs = zip(*((a.tolist() if plain else list(a)) for a in (self.x, ys)))
@@ -154,6 +165,8 @@ class _Values:
         return self._with(other, np.divide, True)
 
     def __pow__(self, other: Any) -> _Values:
+        if self.x.ndim == 2 and type(other) is int and other == 2:
+            return _Values(np.square(self.x), False)  # that is what NumPy does
         return self._one_by_one(other, operator.pow)
 
     def __rpow__(self, other: Any) -> _Values:
@@ -192,7 +205,22 @@ class _Values:
     __hash__: Any = None
 
     def __bool__(self) -> bool:
+        _refuse_vectors(self.x)
         return bool(_Truth(self.x != 0, self.plain))
+
+
+class _Constant(_Values):
+    """A vector that a function names; what would change it in its place is refused."""
+
+    __slots__ = ()
+
+    def __init__(self, vector: np.ndarray) -> None:
+        super().__init__(np.array(vector)[None], False)
+
+    def _changed(self, other: Any) -> Any:
+        raise Refused
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imod__ = _changed
 
 
 class _Truth:
@@ -229,9 +257,26 @@ class _Row:
         self.parts = parts
 
 
+def _beside(x: Any, y: Any) -> tuple[Any, Any]:
+    """Numbers and vectors of all steps, so that they are combined step by step."""
+    if np.ndim(x) == np.ndim(y) == 2 and x.shape[1] != y.shape[1]:
+        raise Refused
+    if np.ndim(x) == 1 and np.ndim(y) == 2:
+        return x[:, None], y
+    if np.ndim(x) == 2 and np.ndim(y) == 1:
+        return x, y[:, None]
+    return x, y
+
+
+def _refuse_vectors(*arrays: Any) -> None:
+    """Let only numbers pass."""
+    if any(np.ndim(x) == 2 for x in arrays):
+        raise Refused
+
+
 def _number(value: Any) -> tuple[Any, bool]:
     """What arrays are computed with, and whether it is of Python."""
-    if type(value) is _Values:
+    if isinstance(value, _Values):
         return value.x, value.plain
     if type(value) is int and abs(value) <= EXACT:
         return float(value), True
@@ -252,10 +297,28 @@ class _Module:
         return _stand_in(getattr(self._module, name))
 
 
+class _Object:
+    """Stands in for the object of a method: it has what is known of its attributes."""
+
+    def __init__(self, obj: Any) -> None:
+        self._obj = obj
+
+    def __getattr__(self, name: str) -> Any:
+        places = [vars(c) for c in type(self._obj).__mro__]
+        found = [place[name] for place in places if name in place]
+        if name in vars(self._obj) and not found:
+            return _stand_in(vars(self._obj)[name])
+        raise Refused  # a method, a property, or a default of the class
+
+
 def _stand_in(value: Any) -> Any:
     """What a function is given in the place of what it names."""
     if type(value) in (int, float, np.float64):
         return value
+    if type(value) is np.ndarray:
+        if value.ndim != 1 or value.dtype != np.float64 or not value.size:
+            raise Refused
+        return _Constant(value)
     if isinstance(value, types.ModuleType):
         if value is not np and value is not math:
             raise Refused
@@ -276,20 +339,22 @@ def _of_numpy(function: np.ufunc, args: Sequence) -> Any:
     numbers = [_number(a)[0] for a in args]
     if len(args) != function.nin:
         raise Refused
-    if not any(type(a) is _Values for a in args):
+    if not any(isinstance(a, _Values) for a in args):
         return function(*args)
     return _Values(function(*numbers), False)
 
 
 def _of_math(function: Callable, x: Any) -> Any:
     values, _ = _number(x)
-    if type(x) is not _Values:
+    _refuse_vectors(values)
+    if not isinstance(x, _Values):
         return function(values)
     return _Values(np.array([function(v) for v in values.tolist()]), True)
 
 
 def _float(x: Any) -> Any:
-    if type(x) in (_Values, _Truth):
+    if isinstance(x, (_Values, _Truth)):
+        _refuse_vectors(x.x)
         return _Values(x.x.astype(np.float64), True)
     _number(x)
     return float(x)
@@ -319,21 +384,47 @@ def _globals_of(code: types.CodeType) -> frozenset[str]:
     return frozenset(i.argval for i in found if i.opname == "LOAD_GLOBAL")
 
 
+def _called(function: Any) -> tuple[types.FunctionType, Any] | None:
+    """What a call of something runs, and the object that it is given before the time.
+
+    None where that is not clear: if it is not written in Python, or if the object finds
+    its attributes in a way of its own.
+    """
+    if type(function) is types.FunctionType:
+        return None if vars(function) else (function, None)
+    if type(function) is types.MethodType:
+        code, obj = function.__func__, function.__self__
+    else:
+        places = (vars(c) for c in type(function).__mro__)
+        calls = (place["__call__"] for place in places if "__call__" in place)
+        code, obj = next(calls, None), function
+    own = (
+        isinstance(obj, type)
+        or not hasattr(obj, "__dict__")
+        or type(obj).__getattribute__ is not object.__getattribute__
+        or hasattr(type(obj), "__getattr__")
+    )
+    return None if own or type(code) is not types.FunctionType else (code, obj)
+
+
 def may_be(function: Any) -> bool:
     """Whether a function may be one that runs at once; what it names is looked at later.
 
     Parameters
     ----------
     function : callable
-        Of the time.
+        Of the time; perhaps a method, or an object.
     """
-    if type(function) is not types.FunctionType or vars(function):
+    called = _called(function)
+    if called is None:
         return False
-    code, defaults = function.__code__, function.__defaults__ or ()
-    return code.co_argcount == 1 + len(defaults) and _is_simple(code)
+    plain, obj = called
+    code, arguments = plain.__code__, 1 if obj is None else 2
+    expected = arguments + len(plain.__defaults__ or ())
+    return code.co_argcount == expected and _is_simple(code)
 
 
-def pays(function: types.FunctionType) -> bool:
+def pays(function: Any) -> bool:
     """Whether calls of a function take long: those of NumPy's functions do.
 
     Parameters
@@ -341,33 +432,34 @@ def pays(function: types.FunctionType) -> bool:
     function : callable
         For which `may_be` is true.
     """
-    return not SLOW.isdisjoint(function.__code__.co_names)
+    called = _called(function)
+    return called is not None and not SLOW.isdisjoint(called[0].__code__.co_names)
 
 
-def _prepared(function: types.FunctionType) -> Callable:
+def _prepared(function: Any) -> Callable:
     """The function, with stand-ins for what it names.
 
     That is looked up anew each time, since it may have changed.
     """
-    code, found = function.__code__, {}
-    for cell in function.__closure__ or ():
-        _number(cell.cell_contents)
-    for default in function.__defaults__ or ():
-        _number(default)
+    called = _called(function)
+    if called is None:
+        raise Refused
+    plain, obj = called
+    code, found = plain.__code__, {}
     for name in _globals_of(code):
-        if name in function.__globals__:
-            found[name] = _stand_in(function.__globals__[name])
+        if name in plain.__globals__:
+            found[name] = _stand_in(plain.__globals__[name])
         elif name not in BUILTINS:
             raise Refused
     found["__builtins__"] = BUILTINS
-    return types.FunctionType(
-        code, found, code.co_name, function.__defaults__, function.__closure__
-    )
+    cells = (cell.cell_contents for cell in plain.__closure__ or ())
+    closure = tuple(types.CellType(_stand_in(value)) for value in cells)
+    defaults = tuple(map(_stand_in, plain.__defaults__ or ()))
+    made = types.FunctionType(code, found, code.co_name, defaults, closure or None)
+    return made if obj is None else partial(made, _Object(obj))
 
 
-def at_once(
-    function: types.FunctionType, times: Sequence[float], size: int
-) -> np.ndarray | None:
+def at_once(function: Any, times: Sequence[float], size: int) -> np.ndarray | None:
     """What a function returns in many steps; None where it has to be called in each.
 
     Parameters
@@ -392,7 +484,7 @@ def at_once(
            [9.  ]])
     >>> at_once(lambda t: str(t), [0.05, 0.1], 1)
     """
-    if np.geterr()["under"] != "ignore":
+    if np.geterr()["under"] != "ignore" or len(times) * size > MOST_NUMBERS:
         return None
     try:
         with np.errstate(all="raise", under="ignore"):
@@ -427,14 +519,21 @@ def _fill(out: np.ndarray, value: Any) -> None:
     """Write what was returned, ``(steps, size)``."""
     if type(value) is _Row:
         value = value.parts
-    parts = value if type(value) in (list, tuple) else [value]
+    if isinstance(value, _Values) and value.x.ndim == 2:
+        if value.x.shape[1] != out.shape[1]:
+            raise Refused
+        out[...] = value.x
+        return
+    parts: Any = value if type(value) in (list, tuple) else [value]
     if len(parts) != out.shape[1]:
         raise Refused
     for column, part in enumerate(parts):
         if type(part) is _Truth:
             out[:, column] = part.x
         else:
-            out[:, column] = _number(part)[0]
+            numbers = _number(part)[0]
+            _refuse_vectors(numbers)
+            out[:, column] = numbers
 
 
 def _equals(value: Any, row: np.ndarray) -> bool:

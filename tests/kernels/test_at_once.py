@@ -30,6 +30,33 @@ def closure(a):
     return lambda t: a * np.sin(2 * np.pi * t)
 
 
+VECTOR, HALF = np.array([0.1, 20, -3, 7, 1e-3]), np.array([0.5])
+WHOLE, SINGLE, MATRIX = np.array([1, 2]), np.ones(2, "f4"), np.ones((1, 2))
+ONE, TWO = np.ones(1), np.ones(2)
+
+
+class Waves:
+    """A function of time with attributes."""
+
+    def __init__(self, angular, phase, scale=2):
+        self.angular, self.phase, self.scale = angular, phase, scale
+
+    def __call__(self, t):
+        return self.scale * np.sin(self.angular * t + self.phase)
+
+    def cosine(self, t, shift=HALF):
+        return np.cos(self.phase + t) - shift
+
+
+def local(vector):
+    def function(t):
+        x = vector - t
+        x *= 2
+        return -(abs(x) ** 2) / (t + vector) + np.exp(-vector)
+
+    return function
+
+
 SIMPLE = {
     "sine": lambda t: np.sin(8 * t),
     "list": lambda t: [np.sin(t), np.cos(t)],
@@ -50,6 +77,12 @@ SIMPLE = {
     "decay": lambda t: np.exp(-t) * np.sqrt(t) + np.floor(10 * t) + np.tanh(t),
     "constant": lambda t: -1,
     "numpy of numbers": lambda t: t * np.sqrt(2) + np.pi,
+    "object": Waves(VECTOR, np.sqrt(np.arange(5.0))),
+    "method": Waves(None, np.array([0.3])).cosine,
+    "vector": lambda t: np.tanh(VECTOR * t) + VECTOR,
+    "vector in closure": local(np.linspace(0.2, 3, 33)),
+    "always the same vector": lambda t: VECTOR,
+    "vector for some time": lambda t: np.sqrt(abs(VECTOR)) if t > 0.1 else -VECTOR,
 }
 
 
@@ -79,6 +112,51 @@ def looped(t):
 
 LOG, NUMBERS = [], {"a": 1.0}
 
+
+class Odd:
+    """Methods that look like those of `Waves`."""
+
+    default = 1.0
+
+    def __init__(self):
+        self.own, self.list = VECTOR.copy(), [1.0]
+
+    @property
+    def computed(self):
+        return 1.0
+
+    def changes(self, t):
+        x = self.own
+        x += t
+        return x
+
+    def of_property(self, t):
+        return self.computed * t
+
+    def of_default(self, t):
+        return self.default * t
+
+    def of_list(self, t):
+        return self.list * 2
+
+    def of_method(self, t):
+        return self.of_default(t)
+
+    def missing(self, t):
+        return self.nothing if t < 0 else t
+
+
+class Finds(Waves):
+    def __getattr__(self, name):
+        return 2.0
+
+
+class Writes(Waves):
+    def __call__(self, t):
+        self.phase = self.phase + t
+        return self.phase
+
+
 NOT_SIMPLE = {
     "type": lambda t: 1.0 if isinstance(t, float) else 0.0,
     "identity": lambda t: 1.0 if t is None else 2.0,
@@ -100,14 +178,52 @@ NOT_SIMPLE = {
     "int of conditions": lambda t: (t > 0.1) * 2,
     "broadcast": lambda t: [[t, t]],
     "many parts": lambda t: 1 if np.sin(1000 * t) > 0 else 0,
+    "changed vector": Odd().changes,
+    "property": Odd().of_property,
+    "default of a class": Odd().of_default,
+    "list": Odd().of_list,
+    "another method": Odd().of_method,
+    "attributes of its own": Finds(VECTOR, VECTOR),
+    "changed attribute": Writes(VECTOR, VECTOR),
+    "whole numbers": lambda t: WHOLE * t,
+    "single precision": lambda t: SINGLE * t,
+    "matrix": lambda t: MATRIX * t,
+    "vectors of two sizes": lambda t: ONE * t + TWO,
+    "truth of a vector": lambda t: t if ONE > 0 else 0,
+    "max of a vector": lambda t: max(ONE * t, 0),
+    "powers of a vector": lambda t: (TWO + t) ** 3,
+    "vector in a list": lambda t: [ONE * t],
+    "method of a vector": lambda t: TWO.sum() * t,
+    "class": Waves,
 }
 
 
 @pytest.mark.parametrize("name", NOT_SIMPLE)
 def test_what_is_not_simple_is_called(name):
     function = NOT_SIMPLE[name]
-    assert not may_be(function) or at_once(function, TIMES, 2) is None
-    assert not may_be(function) or at_once(function, TIMES, 1) is None
+    for size in (1, 2, 5):
+        assert not may_be(function) or at_once(function, TIMES, size) is None
+    assert np.array_equal(VECTOR, [0.1, 20, -3, 7, 1e-3])
+
+
+def test_a_vector_is_only_read():
+    odd = Odd()
+    assert may_be(odd.changes) and at_once(odd.changes, TIMES, 5) is None
+    assert np.array_equal(odd.own, VECTOR)
+
+
+def test_attributes_may_change_between_calls():
+    waves = Waves(VECTOR, VECTOR)
+    first = at_once(waves, TIMES, 5)
+    waves.scale, waves.angular = 3.0, waves.angular + 1
+    second = at_once(waves, TIMES, 5)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(second, [waves(t) for t in TIMES])
+
+
+def test_many_numbers_are_computed_step_by_step():
+    vector = np.ones(module.MOST_NUMBERS // len(TIMES) + 1)
+    assert at_once(lambda t: vector * t, TIMES, len(vector)) is None
 
 
 @pytest.mark.parametrize(
