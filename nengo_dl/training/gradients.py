@@ -19,7 +19,7 @@ from nengo_dl.compiler.memory import source_key
 from nengo_dl.compiler.traits import Params
 from nengo_dl.config import get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode
-from nengo_dl.notices import label_of
+from nengo_dl.notices import label_of, text_of
 from nengo_dl.runtime.emit import loop_step
 from nengo_dl.runtime.program import Program
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
@@ -382,7 +382,9 @@ class _Call:
 
     def described(self) -> str:
         """The kernel, and where it is in the network."""
-        labels = ", ".join(dict.fromkeys(filter(None, self.group.labels[:3])))
+        labels = ", ".join(
+            dict.fromkeys(map(text_of, filter(None, self.group.labels[:3])))
+        )
         return (
             f"{self.group.kernel.name} ({labels})" if labels else self.group.kernel.name
         )

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from nengo_dl.compiler.chain import Link
 from nengo_dl.compiler.layout import Layout
+from nengo_dl.notices import text_of
 from nengo_dl.runtime.emit import SequenceStages, loop_step, weights_read
 from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.tensorflow.batch_first import (
@@ -510,7 +511,7 @@ class Variant:
             if g.kernel.host
             for label in g.labels or (g.kernel.name,)
         ]
-        return list(dict.fromkeys([*map(str, self._drawn), *map(str, called)]))
+        return list(dict.fromkeys([*map(str, self._drawn), *map(text_of, called)]))
 
     @contextlib.contextmanager
     def reraise_host_errors(self) -> Iterator[None]:
