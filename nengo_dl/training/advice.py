@@ -14,7 +14,7 @@ from nengo.exceptions import ValidationError
 from nengo_dl.compiler.blocked_gradients import blocked_gradients
 from nengo_dl.config import get_setting, resolve_surrogates
 from nengo_dl.kernels.neurons.base import NeuronKernel
-from nengo_dl.notices import warn
+from nengo_dl.notices import text_of, warn
 from nengo_dl.surrogates import RateDerivative, SpikeTraining
 from nengo_dl.training.mapped import in_blocks
 
@@ -280,9 +280,9 @@ def _warn_of_blocked_gradients(
             "nengo_dl.configure_settings(spiking_training=True, surrogate=...) (see "
             "nengo_dl.surrogates)"
         )
+    names = _names(text_of(node.label) or node.kernel.name for node in blocked)
     warn(
-        "Simulator.fit: no gradient goes through "
-        f"{_names(node.label or node.kernel.name for node in blocked)}; what is behind is"
+        f"Simulator.fit: no gradient goes through {names}; what is behind is"
         f" not trained by that way: {'; '.join(advice)}"
     )
 
