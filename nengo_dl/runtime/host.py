@@ -19,7 +19,6 @@ from nengo_dl.compiler.exact_callbacks import Digits, to_digits
 from nengo_dl.compiler.graph import Source
 from nengo_dl.compiler.lowering import HostSource
 from nengo_dl.kernels.at_once import LEAST_STEPS
-from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.functions import HostFunction, warn_of_hidden_state
 from nengo_dl.notices import ADDRESS, label_of, of_package, warn
 
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 #: the types of plain numbers, and none at all
 FLOATS = frozenset((float, np.float64, np.float32))
 NUMBERS, NOTHING = FLOATS | {int}, frozenset()
-
-#: in the place of the host object of an operator that has a native form
-NATIVE = Callback()
 
 
 class InputsInterrupted(Exception):
@@ -697,19 +693,20 @@ def seed_processes(
     """
     rngs = [np.random.RandomState(seed + i) for i in range(count)]
     for op in order:
-        process = getattr(op, "process", None)
+        process, host = getattr(op, "process", None), hosts.get(op)
         if process is None:
             # operators without a process take numbers from the common ones
-            host = hosts.get(op, NATIVE)
-            host.reset(rngs, *([first] if host.writes_first else ()))
+            if host is not None:
+                host.reset(rngs, *([first] if host.writes_first else ()))
             continue
         # every process draws a seed, also where it makes no use of it
-        if op not in hosts and type(process).get_rng is Process.get_rng:
+        if host is None and type(process).get_rng is Process.get_rng:
             for rng in rngs if process.seed is None else ():
                 rng.randint(maxint)  # as it does, and makes a generator of it
             continue
         own = [process.get_rng(rng) for rng in rngs]
-        if op in hosts:
-            hosts[op].reset(own)
+        if host is not None:
+            host.reset(own)
     for number, op in enumerate(operators):
-        hosts.get(op, NATIVE).reseed(int(seed) % 2**64, number)
+        if op in hosts:
+            hosts[op].reseed(int(seed) % 2**64, number)
