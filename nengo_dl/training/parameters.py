@@ -83,7 +83,8 @@ def collect_parameters(model: Model) -> list[Parameter]:
     network = model.toplevel
     names = object_names(model)
     learned = set() if network is None else learned_objects(network)
-    changed = set(_changed(model)) - learned
+    owners = list(_parameter_owners(model))
+    changed = set(_changed(model, owners)) - learned
     trainable = {} if network is None else resolve_trainable(network, changed)
     penalties = {
         name: {} if network is None else resolve_penalties(network, name)
@@ -91,7 +92,7 @@ def collect_parameters(model: Model) -> list[Parameter]:
     }
 
     parameters = []
-    for obj, attr in _parameter_owners(model):
+    for obj, attr in owners:
         signal = model.sig[obj][attr]
         owner = _settings_owner(obj)
         parameters.append(
@@ -143,9 +144,9 @@ def _settings_owner(obj):
     return obj.post_obj if _is_of_probe(obj) else obj
 
 
-def _changed(model):
+def _changed(model, owners):
     """Objects of which operators change what Nengo's leave constant."""
-    for obj, attr in _parameter_owners(model):
+    for obj, attr in owners:
         if not model.sig[obj][attr].readonly:
             yield _settings_owner(obj)
 
