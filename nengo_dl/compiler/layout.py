@@ -25,7 +25,7 @@ from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import LONGEST_CONCAT
 from nengo_dl.compiler.graph import INDEX, MANY, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.plan import Batch, Plan, Stage
-from nengo_dl.compiler.runs import taken
+from nengo_dl.compiler.runs import ranges, taken
 from nengo_dl.compiler.traits import structural
 
 # what a layout consists of ------------------------------------------------------------
@@ -360,10 +360,9 @@ class _Maker:
             if batch.kernel is None:
                 pieces = _buckets(self.graph, batch.sums, self.rank)
             else:
-                pieces = [
-                    np.concatenate([node.elements(k) for node in batch.nodes])
-                    for k in range(len(batch.nodes[0].outputs))
-                ]
+                outputs = np.array([node.outputs for node in batch.nodes], np.int64)
+                starts, sizes = outputs.reshape(len(batch.nodes), -1, 2).T
+                pieces = [ranges(*part) for part in zip(starts, starts + sizes)]
             tensors.append([(self.tensor(e.size), e) for e in pieces])
             for number, elements in tensors[-1]:
                 view.place(elements, number)

@@ -347,6 +347,9 @@ def one_stage(graph: Graph) -> Stages:
 # merging ------------------------------------------------------------------------------
 
 
+NO_SUMS = np.zeros(0, np.int64)
+
+
 @dataclass
 class Operation:
     """The smallest thing that is scheduled: a node, or a piece of a block of sums.
@@ -369,7 +372,7 @@ class Operation:
     order: int
     stage: int
     node: Node | None = None
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    sums: np.ndarray = field(default_factory=lambda: NO_SUMS)
 
     @property
     def size(self) -> int:
@@ -483,7 +486,7 @@ def _in_order(
     if not all(node.size and node.inputs and node.inputs[0].size for node in nodes):
         return nodes
     read = np.array([node.inputs[0][0] for node in nodes])
-    sums = graph.fan_in[read] > 0
+    sums = graph.ptr[read + 1] > graph.ptr[read]
     read[sums] = graph.src[graph.ptr[read[sums]]]  # a sum stands where its terms do
     places = first[[node.outputs[0][0] for node in nodes]]
     order = np.lexsort([places, writer[read]])
@@ -501,12 +504,12 @@ def _units(flow: Flow, split: Stages) -> tuple[list[Operation], np.ndarray]:
     units: list[Operation] = []
     unit_of = np.full(graph.size, -1, np.int64)
     common = common_elements(graph)
-    for number, node in enumerate(graph.nodes):
-        once = bool(node.outputs) and bool(common[node.outputs[0][0]])
+    any_common = bool(common.any())
+    for node, stage in zip(graph.nodes, split.node.tolist(), strict=True):
+        once = any_common and bool(node.outputs) and bool(common[node.outputs[0][0]])
         key = ("node", node.kernel.merge_key(node), once)
-        units.append(Operation(key, node.order, int(split.node[number]), node))
-        for start, size in node.outputs:
-            unit_of[start : start + size] = number
+        units.append(Operation(key, node.order, stage, node))
+    unit_of[flow.of_node] = flow.owner
     level, _ = flow.levels()
     sums = np.flatnonzero(graph.kind == Kind.SUM)
     highest = int(level.max(initial=0)) + 1
