@@ -6,6 +6,7 @@ Views are index arithmetic; what is `Pending` is frozen into sums when somebody 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -99,6 +100,15 @@ def overlap(first: Signal, second: Signal) -> bool:
     if first.base is not second.base:
         return False
     return bool(np.isin(signal_index(first), signal_index(second)).any())
+
+
+def writes_of(operators: Iterable[Any]) -> dict[Signal, list[Signal]]:
+    """What operators set or update: each base signal, with what is written of it."""
+    writes = defaultdict(list)
+    for op in operators:
+        for signal in (*op.sets, *op.updates):
+            writes[signal.base].append(signal)
+    return writes
 
 
 def check_views(signals: Iterable[Signal]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from nengo_dl.compiler.chain import Chain
 from nengo_dl.compiler.exact_callbacks import SINGLE
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.lowering import LoweringOptions, may_wait, trains_otherwise
-from nengo_dl.compiler.memory import check_views, overlap
+from nengo_dl.compiler.memory import check_views, overlap, writes_of
 from nengo_dl.compiler.pipeline import Compiled
 from nengo_dl.runtime.choice import (
     AS_THEY_ARE,
@@ -145,10 +144,6 @@ class Program:
         self._probe_rows: tuple | None = None
         #: see `wait_with`
         self.pending: tuple[int, Mapping] | None = None
-        self._writes = defaultdict(list)
-        for op in model.operators:
-            for signal in (*op.sets, *op.updates):
-                self._writes[signal.base].append(signal)
 
     # compiling -------------------------------------------------------------------
 
@@ -412,6 +407,10 @@ class Program:
         """
         everything = self.stepwise_python
         return frozenset(s for s in signals if everything or not self._is_written(s))
+
+    @cached_property
+    def _writes(self) -> Mapping[Any, list]:
+        return writes_of(self.model.operators)
 
     def _is_written(self, signal) -> bool:
         """Whether an operator sets or updates some of a signal."""
