@@ -17,6 +17,7 @@ from nengo_dl.compiler.plan import (
     one_stage,
     plan,
 )
+from nengo_dl.notices import text_of
 from tests.compiler.helpers import NETWORKS, case
 
 PLANNERS = [greedy_planner, tree_planner, transitive_planner, noop_planner]
@@ -65,8 +66,8 @@ def test_networks(planner):
         planned = plan(graph, one_stage(graph), planner)
         (batches,) = [b for b in planned.batches if b]
         ours = [b for b in plan(graph, one_stage(graph)).batches if b][0]
-        names = sorted(node.label for b in batches for node in b.nodes)
-        assert names == sorted(node.label for b in ours for node in b.nodes)
+        names = sorted(text_of(node.label) for b in batches for node in b.nodes)
+        assert names == sorted(text_of(node.label) for b in ours for node in b.nodes)
         if planner is greedy_planner:
             assert len(batches) == len(ours)
         if planner is noop_planner:

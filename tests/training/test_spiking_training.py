@@ -8,6 +8,7 @@ import nengo_dl
 from nengo_dl import surrogates
 from nengo_dl.compiler.traits import Params
 from nengo_dl.kernels.neurons.base import NeuronKernel
+from nengo_dl.notices import text_of
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
 from nengo_dl.surrogates import (
     ArcTan,
@@ -268,7 +269,7 @@ def test_surrogates_of_single_ensembles():
         nodes = variant.program.compiled(variant.use).graph.nodes
     assert inner.ensembles
     found = {
-        node.label.split("'")[1]: node.params["surrogate"]
+        text_of(node.label).split("'")[1]: node.params["surrogate"]
         for node in nodes
         if "surrogate" in node.params
     }
