@@ -35,6 +35,11 @@ from nengo_dl.simulator.data import ProbeLog
 from nengo_dl.simulator.decoders import default_decoder_cache, solved_once
 from nengo_dl.simulator.run import progress, real_number
 
+#: neurons of networks up to which the first result is so near that it pays to begin with
+#: what executors need; of larger ones some cannot use machine code, whose library takes
+#: 40 MB
+SOON_BUILT = 50_000
+
 if TYPE_CHECKING:
     from nengo import Probe
     from nengo.utils.progress import ProgressBar
@@ -131,7 +136,9 @@ def built_model(
     """
     check_network(network, model)
     setting = partial(get_setting, model if network is None else network)
-    look_ahead(setting("executor"), setting("jit"), device)
+    whole = model.toplevel if network is None and model is not None else network
+    if whole is None or whole.n_neurons <= SOON_BUILT:
+        look_ahead(setting("executor"), setting("jit"), device)
     built: Any = model
     if model is None:
         built = PortableModel(

@@ -141,3 +141,17 @@ def test_a_simulator_begins_before_its_network_is_built(monkeypatch):
     assert calls == [[]] and built
     with nengo_dl.Simulator(None, model=model, progress_bar=False):
         assert len(calls) == 2
+
+
+@pytest.mark.parametrize("known", (True, False))
+def test_for_a_large_network_nothing_is_begun(monkeypatch, known):
+    calls = []
+    monkeypatch.setattr(loading, "begin", lambda: calls.append(1))
+    monkeypatch.setattr("nengo_dl.simulator.building.SOON_BUILT", 9)
+    with nengo.Network() as net:
+        nengo.Ensemble(10, 1)
+    model = None if known else nengo.builder.Model()
+    if model is not None:
+        model.build(net)
+    with nengo_dl.Simulator(net if known else None, model=model, progress_bar=False):
+        assert not calls
