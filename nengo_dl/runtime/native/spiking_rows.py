@@ -166,7 +166,7 @@ def _turn(code: Code, k: int, n: int) -> None:
     """Copy columns ``%first`` to ``%last`` of ``turned`` from rows of ``d``.
 
     A vector of a row goes to as many rows of ``turned``, whose cache lines the next
-    features fill: in a fourth of the time of NumPy, which keeps other threads waiting.
+    features fill. NumPy would do it while it keeps other threads waiting for Python.
     """
     size = code.size
 
