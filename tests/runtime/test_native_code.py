@@ -255,19 +255,13 @@ def test_numbers_that_lie_apart(rng):
     y, _ = machine_function(back, "float32", 8)(np.zeros((8, 3), "f4"), x)
     assert (y[:, 1] == x.ravel()[:8]).all() and not y[:, [0, 2]].any()
 
+    def truths(code, y, x):
+        mask = code.cmp("ogt", code.load(x), code.const(0.0))
+        code.store_spread(mask, code.at(y, 1), 3, count=5, kind="i1")
 
-def test_numbers_with_some_indices(rng):
-    x, index = rng.randn(30).astype("f4"), rng.permutation(30)[:8].astype("u4")
-
-    def moves(code, y, x, index):
-        code.store(code.gather(x, index), y)
-        code.scatter(code.load(x), code.at(y, 32), index)
-
-    y, *_ = machine_function(moves, "float32", 8, arrays=3)(np.zeros(38, "f4"), x, index)
-    assert (y[:8] == x[index]).all()
-    expected = np.zeros(30, "f4")
-    expected[index] = x[:8]
-    assert (y[8:] == expected).all()
+    y, _ = machine_function(truths, "float32", 8)(np.zeros((8, 3), "u1"), x)
+    assert (y[:5, 1] == (x.ravel()[:5] > 0)).all() and not y[5:].any()
+    assert not y[:, [0, 2]].any()
 
 
 def test_calls_and_early_returns():

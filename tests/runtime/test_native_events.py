@@ -48,13 +48,14 @@ def learning(groups, m, n, sides=("rows", "columns")):
         (2, 19, 79, ("rows", "columns")),
         (1, 34, 47, ("rows",)),
         (1, 34, 47, ("columns",)),
+        (1, 40, 100, ("rows", "columns")),  # rows that leave much of their last vector
+        (1, 100, 21, ("rows", "columns")),
+        (2, 33, 18, ("columns",)),
+        (1, 2, 17, ("rows",)),
     ),
 )
 def test_what_has_no_cause_stays(groups, m, n, sides, dtype, rng):
-    """With none, few and many causes; whatever has none is kept to the bit.
-
-    Rows nearly fill vectors of any machine: otherwise loops along them stay apart.
-    """
+    """With none, few and many causes; whatever has none is kept to the bit."""
     step = learning(groups, m, n, sides)
     weights = rng.uniform(size=(groups * m * n, 1)).astype(dtype)
     native = NativeStep(step, [weights], groups * (n + m), 1, [], dtype)
@@ -93,6 +94,91 @@ def test_results_that_show_the_weights_are_complete(rng):
     for row, shown in zip(x, found, strict=True):
         carry, y = step(NumpyNamespace("float64"), carry, row, [])
         assert np.allclose(shown, y, rtol=0, atol=1e-14)
+
+
+def by_columns(native):
+    """What lies column by column."""
+    return list(native.plan.by_columns.values())
+
+
+@pytest.mark.parametrize(
+    "groups, m, n, sides, expected",
+    (
+        (1, 40, 100, ("rows", "columns"), [(1, 40, 100)]),
+        (2, 33, 18, ("columns",), [(2, 33, 18)]),
+        (1, 40, 100, ("rows",), []),  # no columns change
+        (1, 5, 203, ("rows", "columns"), []),  # fewer rows than products of spikes want
+    ),
+)
+def test_columns_that_change_lie_together(groups, m, n, sides, expected, rng):
+    """The state can be read and written in order all the same."""
+    step = learning(groups, m, n, sides)
+    weights = rng.uniform(size=(groups * m * n, 1))
+    native = NativeStep(step, [weights], groups * (n + m), 1, [], "float64")
+    assert by_columns(native) == expected
+    assert np.array_equal(native.carry[0], weights)
+    native.set_carry([weights[::-1]])
+    assert np.array_equal(native.carry[0], weights[::-1])
+    lies = native.state[: weights.nbytes].view("float64").reshape(groups, -1)
+    matrices = weights[::-1].reshape(groups, m, n)
+    if expected:
+        matrices = np.swapaxes(matrices, 1, 2)
+    assert np.array_equal(lies, matrices.reshape(groups, -1))
+
+
+def test_blocks_of_single_items_lie_column_by_column_too(rng):
+    """Each item has a state of its own."""
+    items, (m, n) = 3, (33, 20)
+    step = learning(1, m, n)
+    weights = rng.uniform(size=(m * n, items))
+    x = rng.uniform(size=(STEPS, n + m, items)) + 0.1
+    native = NativeStep(step, [weights], n + m, items, [], "float64", items=1)
+    assert by_columns(native) == [(1, m, n)]
+    assert np.array_equal(native.carry[0], weights)
+    found = native.room(STEPS)
+    native.advance(x, found)
+    for item in range(items):
+        mine = slice(item, item + 1)
+        alone = NativeStep(step, [weights[:, mine]], n + m, 1, [], "float64")
+        expected = alone.room(STEPS)
+        alone.advance(x[..., mine], expected)
+        assert np.array_equal(found[..., mine], expected)
+        assert np.array_equal(native.carry[0][:, mine], alone.carry[0])
+
+
+@pytest.mark.parametrize("shown", ("all", "turned", "some", "truth", "sum", "before"))
+def test_what_shows_weights_beside_the_step(shown, rng):
+    """A second step with the same state reads more, in order or by copies."""
+    m, n = 36, 20
+    inner = learning(1, m, n)
+
+    def look(xp, carry, x, weights):
+        after, y = inner(xp, carry, x, weights)
+        w = xp.reshape(after[0], (m, n))
+        more = {
+            "all": lambda: after[0],
+            "turned": lambda: xp.reshape(xp.transpose(w, (1, 0)), (m * n, 1)),
+            "some": lambda: xp.reshape(w[:, 3:5], (2 * m, 1)) * 2.0,
+            "truth": lambda: xp.where(after[0] > 0.5, after[0], 0.25),
+            "sum": lambda: xp.reshape(xp.sum(w, 0), (n, 1)),
+            "before": lambda: carry[0] * 2.0,
+        }[shown]()
+        return after, xp.concat([y, more])
+
+    weights = rng.uniform(size=(m * n, 1))
+    main = NativeStep(inner, [weights], n + m, 1, [], "float64")
+    assert by_columns(main) == [(1, m, n)]
+    beside = NativeStep.beside_it(look, [], main)
+    assert beside.plan.by_columns == main.plan.by_columns
+    x = rng.uniform(size=(6, n + m, 1)) + 0.1
+    carry = [weights]
+    for t, row in enumerate(x):
+        program = beside if t % 2 else main
+        found = program.room(1)
+        program.advance(row[None], found)
+        carry, y = (look if t % 2 else inner)(NumpyNamespace("float64"), carry, row, [])
+        assert np.abs(found[0] - y).max() <= 1e-13 * max(1, np.abs(y).max())
+        assert np.abs(main.carry[0] - carry[0]).max() <= 1e-14
 
 
 def test_batches_compute_everything():

@@ -461,24 +461,6 @@ class Code:
         """An index from four bytes, which are read as an unsigned integer."""
         return self.emit(f"zext i32 {self.load_scalar(address, 'i32')} to i64")
 
-    def gather(self, address: str, indices: str) -> str:
-        """The numbers with some indices, which lie as four bytes each.
-
-        One after the other, here and in `scatter`: instructions for all of them at once
-        take longer on many processors.
-        """
-        return self.pack([self.load_scalar(x) for x in self._places(address, indices)])
-
-    def scatter(self, x: str, address: str, indices: str) -> None:
-        """Write numbers to where `gather` finds them; of equal places the last counts."""
-        for k, place in enumerate(self._places(address, indices)):
-            self.store_scalar(self.lane(x, k), place)
-
-    def _places(self, address: str, indices: str) -> list[str]:
-        """The addresses of numbers with some indices."""
-        lanes = (self.load_index(self.at(indices, 4 * k)) for k in range(self.width))
-        return [self.at(address, self.times(i, self.size)) for i in lanes]
-
     def load_spread(self, address: str, stride: int) -> str:
         """A vector of numbers that are ``stride`` bytes apart."""
         if stride == self.size:
@@ -490,10 +472,25 @@ class Code:
         ]
         return self.pack(lanes)
 
-    def store_spread(self, x: str, address: str, stride: int) -> None:
-        """Write a vector to places that are ``stride`` bytes apart."""
-        for k in range(self.width):
-            self.store_scalar(self.lane(x, k), self.at(address, k * stride))
+    def store_spread(
+        self,
+        x: str,
+        address: str,
+        stride: int,
+        count: int | None = None,
+        kind: str | None = None,
+    ) -> None:
+        """Write a vector, or its first lanes, to places ``stride`` bytes apart.
+
+        With the kind ``"i1"`` it is a mask, of which each lane is written as a byte.
+        """
+        for k in range(self.width if count is None else count):
+            place = self.at(address, k * stride)
+            if kind != "i1":
+                self.store_scalar(self.lane(x, k), place)
+                continue
+            one = self.emit(f"extractelement {self.vector('i1')} {x}, i64 {k}")
+            self.do(f"store i8 {self.emit(f'zext i1 {one} to i8')}, ptr {place}")
 
     def copy_bytes(self, target: str, source: str, count: int) -> None:
         """Copy ``count`` bytes between places that do not overlap."""

@@ -8,6 +8,7 @@ before the loop along it. The last, ragged vector of a row leaves alone what lie
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial, reduce
 
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
@@ -71,7 +72,8 @@ class _Loop:
             for k, (view, strides) in enumerate(zip(ins.operands, table, strict=True)):
                 if view.value in self.inside or known(self.code, view) is not None:
                     continue
-                key = self._key(view, split(axes, strides, unit.axes))
+                strides = split(axes, strides, unit.axes)
+                key = self._key(view, self._in_memory(view.value, strides))
                 loads.setdefault(key, view)
                 self.keys[ins, k] = key
         stored = writer.plan.stored
@@ -81,8 +83,14 @@ class _Loop:
         self.stores = [out for out in self.inside if out in stored and out not in totals]
         own = in_order(unit.axes)
         by_row = _strides_of_totals(unit)
-        table = [*(key[2] for key in loads), *(own for _ in self.stores)]
-        axes, table = joined(unit.axes, [*table, *(by_row for _ in totals)])
+        table = [key[2] for key in loads]
+        table += [self._in_memory(out, own) for out in self.stores]
+        table += [by_row for _ in totals]
+        axes = unit.axes
+        if any(map(writer.plan.lies_by_columns, self.stores)):
+            axes = (*axes[:-2], *axes[:-3:-1])
+            table = [(*row[:-2], *row[:-3:-1]) for row in table]
+        axes, table = joined(axes, table)
         if not axes:
             axes, table = (1,), [(0,) for _ in table]
         self.axes: Axes = axes
@@ -91,6 +99,12 @@ class _Loop:
         self.items = [view.value.dtype.itemsize for view in views]
         self.items += [out.dtype.itemsize for out in (*self.stores, *totals)]
         self.totals = totals
+
+    def _in_memory(self, value: Value, strides: Axes) -> Axes:
+        """The strides of a value that lies in order or, maybe, column by column."""
+        if not self.writer.plan.lies_by_columns(value):
+            return strides
+        return (*strides[:-2], 1, self.unit.axes[-2])
 
     def _key(self, view: View, strides: Axes) -> Key:
         return (*self.writer.places.of_view(view), strides, view.value.dtype.str)
@@ -292,7 +306,12 @@ class _Loop:
                 loaded[key] = self._load(view, pointers[k], self.table[k][-1], i, lanes)
         values, factors = self._compute(loaded)
         for k, out in enumerate(self.stores, len(self.loads)):
-            place = code.at(pointers[k], code.times(i, self.items[k]))
+            stride = self.table[k][-1]
+            place = code.at(pointers[k], code.times(i, stride * self.items[k]))
+            if stride != 1:  # then the last vector is written by itself, see `_row`
+                nbytes, kind = stride * self.items[k], "i1" if out.dtype == bool else None
+                code.store_spread(values[out].name, place, nbytes, count, kind)
+                continue
             store = code.store_bool if out.dtype == bool else code.store
             store(values[out].name, place, mask)
         after = []
@@ -375,16 +394,21 @@ def causes_of(loop: _Loop) -> list[int]:
                     return []
                 found.add(numbers[loop.keys[place]])
     truths = {k for k, v in enumerate(loop.loads.values()) if v.value.dtype == bool}
-    known = truths == found and all(0 in loop.table[k][-2:] for k in found)
+    known = truths == found and all(_along_one_axis(loop.table[k][-2:]) for k in found)
     return sorted(found) if known else []
+
+
+def _along_one_axis(strides: Axes) -> bool:
+    """Whether there is one truth for each row, or one for each column, side by side."""
+    return 0 in strides and max(strides) <= 1
 
 
 class _LoopOfChanges(_Loop):
     """A loop over two axes or more whose results only change where there is a cause.
 
-    Rows that have one are done as they are, and all of them if many columns have one. Of
-    others the columns that have one are taken from where they lie: for as many rows as
-    there are lanes at a time, and in rows that are left, as many columns.
+    First the columns that have one, each with a row in every lane; rows that have one,
+    too, keep what they are, because they come after that, as a whole. Where many columns
+    have a cause, all rows are done like that, and nothing else.
 
     Parameters
     ----------
@@ -398,154 +422,110 @@ class _LoopOfChanges(_Loop):
         super().__init__(writer, unit)
         self.of_rows = [k for k in causes if self.table[k][-1] == 0]
         self.of_columns = [k for k in causes if self.table[k][-1] != 0]
-        self.indices = ""  # the address of the columns that have a cause
 
     def _nest(self, d: int, pointers: list[str]) -> None:
         """Loops from axis ``d`` on; ``pointers`` are where operands and results begin."""
-        code, (m, n) = self.code, self.axes[-2:]
+        code, n = self.code, self.axes[-1]
         if d < len(self.axes) - 2:
             super()._nest(d, pointers)
             return
         code.comment("only where there is a cause")
-        count = self._columns(pointers)
-        limit = int(n * costs.COLUMNS_APART)
-        many = code.emit(f"icmp sgt i64 {count}, {limit}")
-        vectors = code.emit(f"add i64 {count}, {code.width - 1}")
-        vectors = code.emit(f"udiv i64 {vectors}, {code.width}")
-        together = self._together(pointers, vectors)
-        with code.loop(m, code.width) as tile:
-            here = self._moved(pointers, -2, tile.i)
-            across, rows = self._rows_of_tile(here, many, tile.i)
-            with code.loop(rows, maybe_empty=True) as row:
-                self._one_row(self._moved(here, -2, row.i), many, vectors, together)
-            with code.loop(across, maybe_empty=True):
-                self._columns_of_tile(here, count)
+        every = []
+        if self.of_columns:
+            columns, count = self._noted(-1, pointers)
+            limit = int(n * costs.COLUMNS_APART)
+            many = code.emit(f"icmp sgt i64 {count}, {limit}")
+            every = [code.splat(many, "i1")]
+            few = code.emit(f"select i1 {many}, i64 0, i64 {count}")
+            self._columns(pointers, columns, few)
+        rows, count = self._noted(-2, pointers, every)
+        with code.loop(count, maybe_empty=True) as row:
+            i = code.load_index(code.at(rows, code.times(row.i, 4)))
+            self._row(self._moved(pointers, -2, i))
 
-    def _rows_of_tile(self, pointers: list[str], many: str, i: Index) -> tuple[str, str]:
-        """How rows from ``i`` on are done, of which there is one for each lane.
+    def _masks(self, axis: int, pointers: list[str], i: Index) -> list[str]:
+        """Which rows (-2) or columns (-1) from ``i`` on have a cause."""
+        code, found = self.code, []
+        for k in self.of_rows if axis == -2 else self.of_columns:
+            place = code.at(pointers[k], code.times(i, self.table[k][axis]))
+            beside = self.table[k][axis] == 1
+            found.append(code.load_bool(place) if beside else code.splat_bool(place))
+        return found
 
-        Returns 1 and 0 if it is column by column, or 0 and how many there are: they are
-        done one by one if one of them has a cause, or if they are fewer than the lanes.
+    def _noted(
+        self, axis: int, pointers: list[str], others: Sequence[str] = ()
+    ) -> tuple[str, str]:
+        """Where the rows or columns that have a cause are written down; and how many.
+
+        ``others`` are masks of more of them.
         """
-        code, apart, strides = self.code, many, [row[-2] for row in self.table]
-        for k, view in enumerate(self.loads.values()):
-            if k not in self.of_rows:
-                continue
-            if strides[k] > 1:  # what vectors would read beyond the end might not be ours
-                apart = "true"
-                break
-            mask = self._load(view, pointers[k], strides[k], 0, code.width)
-            some = code.emit(f"icmp ne i64 {code.mask_bits([mask])}, 0")
-            apart = code.emit(f"or i1 {apart}, {some}")
-        left = code.emit(f"sub i64 {self.axes[-2]}, {i}")
-        few = code.emit(f"icmp slt i64 {left}, {code.width}")
-        apart = code.emit(f"or i1 {apart}, {few}")
-        left = code.emit(f"select i1 {few}, i64 {left}, i64 {code.width}")
-        across = code.emit(f"select i1 {apart}, i64 0, i64 1")
-        return across, code.emit(f"select i1 {apart}, i64 {left}, i64 0")
-
-    def _columns_of_tile(self, pointers: list[str], count: str) -> None:
-        """The columns that have a cause, one after the other, with a row in each lane."""
-        code, width = self.code, self.code.width
-        strides = [row[-2] for row in self.table]
-        common = {}
-        for k, (key, view) in enumerate(self.loads.items()):
-            if view.value.dtype == bool:
-                common[key] = code.mask_const(True)  # nobody asks, see `_value`
-            elif self.table[k][-1] == 0:
-                common[key] = self._load(view, pointers[k], strides[k], 0, width)
-        with code.loop(count, maybe_empty=True) as column:
-            index = code.load_index(code.at(self.indices, code.times(column.i, 4)))
-            here, loaded = self._moved(pointers, -1, index), dict(common)
-            for k, (key, view) in enumerate(self.loads.items()):
-                if key not in loaded:
-                    loaded[key] = self._load(view, here[k], strides[k], 0, width)
-            values, _ = self._compute(loaded)
-            for k, out in enumerate(self.stores, len(self.loads)):
-                code.store_spread(values[out].name, here[k], strides[k] * code.size)
-
-    def _one_row(
-        self, here: list[str], many: str, vectors: str, together: Mapping[Key, str]
-    ) -> None:
-        """A row as it is, or the columns that have a cause."""
-        code, whole = self.code, many
-        for k in self.of_rows:
-            flag = code.load_scalar(here[k], "i8")
-            flag = code.emit(f"icmp ne i8 {flag}, 0")
-            whole = code.emit(f"or i1 {whole}, {flag}")
-        once = code.emit(f"zext i1 {whole} to i64")
-        with code.loop(once, maybe_empty=True):
-            self._row(here)
-        some = code.emit(f"select i1 {whole}, i64 0, i64 {vectors}")
-        fixed = self._fixed(here)
-        with code.loop(some, maybe_empty=True) as loop:
-            self._apart(loop.i, here, fixed, together)
-
-    def _columns(self, pointers: list[str]) -> str:
-        """How many columns have a cause; which, is written down, the last repeatedly."""
-        code, n = self.code, self.axes[-1]
-        self.indices = room = self.writer.room(4 * (n + code.width))
-        if not self.of_columns:
-            return "0"
-
-        def mask_at(i: Index) -> str:
-            masks = [code.load_bool(code.at(pointers[k], i)) for k in self.of_columns]
-            mask = masks[0]
-            for other in masks[1:]:
-                mask = code.logic("or", mask, other)
-            return mask
+        code, n = self.code, self.axes[axis]
+        room = self.writer.room(4 * n, f"axis {axis}")
 
         def note(j: Index, count: list[str]) -> list[str]:
             code.store_index(j, code.at(room, code.times(count[0], 4)))
             return [str(code.plus(count[0], 1))]
 
+        def mask_at(i: Index) -> str:
+            return self._either([*self._masks(axis, pointers, i), *others])
+
         (count,) = each_set(code, mask_at, n, ["0"], note, kind="i64")
+        return room, count
+
+    def _either(self, masks: Sequence[str]) -> str:
+        """The lanes that are set in one of the masks."""
+        return reduce(partial(self.code.logic, "or"), masks)
+
+    def _columns(self, pointers: list[str], columns: str, count: str) -> None:
+        """The columns that have a cause, in all rows that have none.
+
+        The last vector of rows begins where it ends with the last row: the ones that it
+        has in common with the one before are left alone.
+        """
+        code, width, m = self.code, self.code.width, self.axes[-2]
         some = code.emit(f"icmp sgt i64 {count}, 0")
-        last = code.emit(f"sub i64 {count}, 1")
-        last = code.emit(f"select i1 {some}, i64 {last}, i64 0")
-        index = code.load_index(code.at(room, code.times(last, 4)))
-        behind = code.at(room, code.times(count, 4))
-        for k in range(code.width):
-            code.store_index(index, code.at(behind, 4 * k))
-        return count
+        tiles = code.emit(f"select i1 {some}, i64 {-(-m // width)}, i64 0")
+        with code.loop(tiles, maybe_empty=True) as tile:
+            first, start, keep = code.times(tile.i, width), 0, []
+            if m > width:
+                last = code.emit(f"icmp sgt i64 {first}, {m - width}")
+                start = code.emit(f"select i1 {last}, i64 {m - width}, i64 {first}")
+            if m > width and m % width:
+                again = code.emit(f"sub i64 {first}, {start}")
+                keep = [code.lanes_below(again)]
+            here = self._moved(pointers, -2, start)
+            keep += self._masks(-2, pointers, start)
+            self._tile_of_columns(here, columns, count, keep)
 
-    def _together(self, pointers: list[str], vectors: str) -> dict[Key, str]:
-        """Where operands that all rows have in common lie: those columns side by side."""
-        code, n, found = self.code, self.axes[-1], {}
-        for k, (key, view) in enumerate(self.loads.items()):
-            common = self.table[k][-2] == 0 and self.table[k][-1] == 1
-            if not common or view.value.dtype == bool:
-                continue
-            found[key] = place = self.writer.room(
-                (n + code.width) * code.size, f"columns {len(found)}"
-            )
-            with code.loop(vectors, maybe_empty=True) as loop:
-                indices = code.at(self.indices, code.times(loop.i, 4 * code.width))
-                x = code.gather(pointers[k], indices)
-                code.store(x, code.at(place, code.times(loop.i, code.width * code.size)))
-        return found
-
-    def _apart(
-        self,
-        i: Index,
-        pointers: Sequence[str],
-        fixed: Mapping[Key, str],
-        together: Mapping[Key, str],
+    def _tile_of_columns(
+        self, pointers: list[str], columns: str, count: str, keep: list[str]
     ) -> None:
-        """One vector of columns that have a cause."""
-        code, loaded = self.code, dict(fixed)
-        indices = code.at(self.indices, code.times(i, 4 * code.width))
+        """Columns one after the other, with a row in each lane.
+
+        Those in the masks ``keep`` stay what they are.
+        """
+        code, lanes = self.code, min(self.code.width, self.axes[-2])
+        strides = [row[-2] for row in self.table]
+        common: dict[Key, str] = {}
+        kept = self._either(keep) if keep else None
         for k, (key, view) in enumerate(self.loads.items()):
             if view.value.dtype == bool:
-                loaded[key] = code.mask_const(True)  # nobody asks, see `_value`
-            elif key in together:
-                shift = code.times(i, code.width * code.size)
-                loaded[key] = code.load(code.at(together[key], shift))
-            elif key not in loaded:
-                loaded[key] = code.gather(pointers[k], indices)
-        values, _ = self._compute(loaded)
-        for k, out in enumerate(self.stores, len(self.loads)):
-            code.scatter(values[out].name, pointers[k], indices)
+                common[key] = code.mask_const(True)  # nobody asks, see `_value`
+            elif self.table[k][-1] == 0:
+                common[key] = self._load(view, pointers[k], strides[k], 0, lanes)
+        with code.loop(count) as column:
+            index = code.load_index(code.at(columns, code.times(column.i, 4)))
+            here, loaded = self._moved(pointers, -1, index), dict(common)
+            for k, (key, view) in enumerate(self.loads.items()):
+                if key not in loaded:
+                    loaded[key] = self._load(view, here[k], strides[k], 0, lanes)
+            values, _ = self._compute(loaded)
+            for k, out in enumerate(self.stores, len(self.loads)):
+                new, place = values[out].name, self.writer.places.of(out)
+                if kept is not None:  # what was there is among what was loaded
+                    old = next(x for key, x in loaded.items() if key[:2] == place)
+                    new = code.select(kept, old, new)
+                code.store_spread(new, here[k], strides[k] * code.size, lanes)
 
     def _value(self, ins: Instruction, args: list[Operand]) -> str:
         """What an instruction gives; what is 0 without a cause need not be chosen."""

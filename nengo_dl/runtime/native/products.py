@@ -83,6 +83,9 @@ def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[str | None, 
             return _columns(writer, a), lambda a, x, y: matrices.by_columns(
                 code, a, x, y, m, k, stride
             )
+    elif writer.plan.lies_by_columns(a.value):
+        room = writer.room(4 * k)
+        return None, lambda a, x, y: spikes.by_spikes(code, a, x, y, m, k, stride, room)
     elif mostly_zero(writer.plan, x):
         room = writer.room(4 * k)
         return None, lambda a, x, y: spikes.from_rows(code, a, x, y, m, k, room)

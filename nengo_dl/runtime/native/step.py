@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nengo_dl.runtime.executor import Unsupported
-from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native import column_major, costs
 from nengo_dl.runtime.native import products as _products  # noqa: F401  (makes itself known)
 from nengo_dl.runtime.native.axes import in_order
 from nengo_dl.runtime.native.blocks import Division, in_threads, processors
@@ -208,7 +208,8 @@ class NativeStep:
         if y is not None:
             recorder.program.y = recorder.view(y)
         self._row = given.nbytes
-        self.plan = Plan(recorder.program, width or host_width(self.dtype))
+        first_plan = None if beside is None else beside.plan
+        self.plan = Plan(recorder.program, width or host_width(self.dtype), first_plan)
         writer = Writer(self.plan, self.dtype, self._row)
         self.text = writer.text(write_loop, not self._in_place)
         if writer.hosts and not self._in_place:
@@ -299,18 +300,30 @@ class NativeStep:
 
     @property
     def carry(self) -> list[np.ndarray]:
-        """The state, ``(n_i, batch)`` each: itself if there is one block, else copies."""
-        if self._in_place:
-            return [blocks[0] for blocks in self._carries]
-        return [self.division.collected(blocks) for blocks in self._carries]
+        """The state, ``(n_i, batch)`` each, in order.
+
+        It is the state itself if there is one block, else copies; copies, too, of what
+        lies column by column.
+        """
+        found = []
+        for k, blocks in enumerate(self._carries):
+            if k in self.plan.by_columns:
+                count, m, n = self.plan.by_columns[k]
+                blocks = column_major.turned(blocks, (count, n, m))
+            found.append(blocks[0] if self._in_place else self.division.collected(blocks))
+        return found
 
     def set_carry(self, values: Sequence[np.ndarray]) -> None:
         """Copy values into the state."""
-        for mine, value in zip(self._carries, values, strict=True):
+        for k, (mine, value) in enumerate(zip(self._carries, values, strict=True)):
+            axes = self.plan.by_columns.get(k)
+            blocks = mine if axes is None else np.empty(mine.shape, mine.dtype)
             if self._in_place:
-                mine[0] = value
+                blocks[0] = value
             else:
-                self.division.spread(np.asarray(value), mine)
+                self.division.spread(np.asarray(value), blocks)
+            if axes is not None:
+                mine[...] = column_major.turned(blocks, axes)
 
     def refresh(self) -> None:
         """Compute again what depends on weights alone, after they were changed."""

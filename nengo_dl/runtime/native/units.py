@@ -8,17 +8,18 @@ loop that comes after all that it reads, or that computes it element by element.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native import column_major, costs
 from nengo_dl.runtime.native.axes import (
     Axes,
     broadcast_strides,
     in_order,
     joined,
     refined,
+    split,
 )
 from nengo_dl.runtime.native.dots import Total, axes_of_total, computed, total_of
 from nengo_dl.runtime.native.events import changes_of, is_seldom, mostly_zero
@@ -44,6 +45,8 @@ class Unit:
         The innermost axes, if there are sums over them, see `Total`; else empty.
     closed : bool
         Whether only what reads its results may join, so that it can be left out.
+    matrix : tuple of int
+        The innermost axes if they must be rows and columns of matrices; else empty.
     """
 
     instructions: list[Instruction]
@@ -52,6 +55,7 @@ class Unit:
     last: bool = False
     tail: Axes = ()
     closed: bool = False
+    matrix: Axes = ()
 
     @property
     def size(self) -> int:
@@ -68,9 +72,13 @@ class Plan:
         As it was recorded; it is changed.
     width : int
         Numbers in a vector.
+    beside : Plan, optional
+        Of another program with the same state.
 
     Attributes
     ----------
+    by_columns : dict
+        The carries that lie column by column: their numbers, and the axes of matrices.
     units : list of Unit
         In the order in which they run.
     y : Value or None
@@ -84,13 +92,14 @@ class Plan:
         old one after the next one was there.
     """
 
-    def __init__(self, program: Program, width: int) -> None:
+    def __init__(self, program: Program, width: int, beside: Plan | None = None) -> None:
         self.program, self.width = program, width
         self.y = prepare(program, width)
         self.units: list[Unit] = []
         self.unit_of: dict[Value, int] = {}
         self.parts: dict[Value, list[Value]] = {}
-        self.makers: dict[Value, Instruction] = {}
+        self.makers = {out: ins for ins in program.instructions for out in ins.outputs}
+        self._place_matrices(beside)
         self._axes: dict[Instruction, tuple[Axes, list[Axes]]] = {}
         self._loops: dict[tuple[int, bool], list[int]] = defaultdict(list)
         self._carried = {view.value for view in program.next_carry if view.whole}
@@ -99,6 +108,26 @@ class Plan:
         self.copied = self._write_carries()
         self.stored = set(self._in_memory())
         self.spans = self._spans()
+
+    def _place_matrices(self, beside: Plan | None) -> None:
+        """Find the matrices that change seldom, and how they lie."""
+        matrices = column_major.changing(self)
+        if beside is None:
+            chosen = column_major.choose(self, matrices)
+            self.by_columns = {k: matrices[k] for k in chosen}
+        else:
+            self.by_columns = beside.by_columns
+        pairs = list(zip(self.program.carry, self.program.next_carry, strict=True))
+
+        def values(found: Mapping[int, Axes]) -> dict[Value, Axes]:
+            """The values of carries before and after the step."""
+            both = ((pairs[k][0], pairs[k][1].value, axes) for k, axes in found.items())
+            return {x: axes for old, new, axes in both for x in (old, new)}
+
+        turned = values(self.by_columns)
+        self._turned = {value for value in turned if value.kind == "carry"}
+        column_major.straighten(self, turned)
+        self._matrices = values(matrices) | turned
 
     # units
 
@@ -153,8 +182,28 @@ class Plan:
             shape = ins.outputs[0].shape
             table = [broadcast_strides(view, shape) for view in ins.operands]
             axes, table = joined(shape, [*table, in_order(shape)])
+            matrix = self._matrix_of(ins)
+            finer = matrix and column_major.by_rows_and_columns(axes, matrix)
+            if finer:
+                table = [split(axes, strides, finer) for strides in table]
+                axes = finer
             self._axes[ins] = axes, table[:-1]
         return self._axes[ins]
+
+    def _matrix_of(self, ins: Instruction) -> Axes:
+        """How matrices that change seldom are divided, if it reads or changes any."""
+        values = [*(view.value for view in ins.operands), *ins.outputs]
+        values += [out.home[0] for out in ins.outputs if out.home is not None]
+        return next((self._matrices[v] for v in values if v in self._matrices), ())
+
+    def lies_by_columns(self, value: Value) -> bool:
+        """Whether a value is in matrices that lie column by column."""
+        return value.locate()[0] in self._turned
+
+    def _rows_and_columns(self, ins: Instruction) -> Axes:
+        """What the innermost axes of an instruction's loop must be; empty: whatever."""
+        matrix = self._matrix_of(ins)[1:]
+        return matrix if self.axes(ins)[0][-2:] == matrix else ()
 
     def _join(self, ins: Instruction, first: int = 0, last: bool = False) -> None:
         """Put an elementwise instruction into a loop."""
@@ -177,7 +226,7 @@ class Plan:
             if self._add(unit, ins, axes):
                 self.unit_of[ins.outputs[0]] = i
                 return
-        self._append(Unit([ins], axes, True, last))
+        self._append(Unit([ins], axes, True, last, matrix=self._rows_and_columns(ins)))
 
     def _sink(self, size: int, last: bool, first: int) -> None:
         """Let a large loop that came too early run last, if nothing has read it yet.
@@ -207,11 +256,14 @@ class Plan:
     def _add(self, unit: Unit, ins: Instruction, axes: Axes) -> bool:
         """Add an instruction to a loop, unless their axes do not go together."""
         common = refined(unit.axes, axes)
-        if common is None or not self._full(unit.axes, axes, common):
+        matrix = self._rows_and_columns(ins) or unit.matrix
+        if common is None or not (matrix or self._full(unit.axes, axes, common)):
             return False
         if unit.tail and common[-len(unit.tail) :] != unit.tail:
             return False
-        unit.axes = common
+        if matrix and (unit.tail or common[-2:] != matrix):
+            return False
+        unit.axes, unit.matrix = common, matrix
         unit.instructions.append(ins)
         return True
 
@@ -226,6 +278,8 @@ class Plan:
             if i is None or not self.units[i].fused or view.value in self.parts:
                 continue
             unit = self.units[i]
+            if unit.matrix:
+                continue
             others = [x for x in total.operands if x is not view]
             if changes_of(self, view.value) and any(mostly_zero(self, x) for x in others):
                 return False  # both need a few elements, but not the same
