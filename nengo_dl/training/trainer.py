@@ -525,7 +525,8 @@ class Trainer:
         from nengo_dl.training.feed import Feed
 
         numbers = None if order is None else order.numbers
-        return Feed(parts, size, self.live.program.dtype, numbers)
+        program = self.live.program
+        return Feed(parts, size, program.dtype, numbers, program.device)
 
     def _warn_of_one_step(
         self,

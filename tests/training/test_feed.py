@@ -9,7 +9,7 @@ import nengo_dl
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
-from nengo_dl.training.feed import Feed  # noqa: E402
+from nengo_dl.training.feed import HANDED_OVER, Feed  # noqa: E402
 from nengo_dl.training.model import NengoModel  # noqa: E402
 
 
@@ -88,8 +88,27 @@ def test_batches_are_cut_out_when_it_is_their_turn(rng):
     assert next(batches, None) is None
 
 
-def test_changing_arrays_between_epochs_changes_no_batch_before(rng):
-    x = rng.uniform(-1, 1, (2, 1, 1)).astype(np.float32)
+@pytest.mark.parametrize("kind", ["float32", "float64", ">f4", "int32"])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_memory_of_large_batches_is_handed_over(rng, kind, ordered):
+    raw = rng.randint(100, size=HANDED_OVER + 1).astype(kind)
+    x = raw[1:].reshape(4, -1, 2)[:, ::2]  # begins anywhere, and is not contiguous
+    order = np.array([3, 0, 1, 2])
+    feed = Feed(
+        ({"x": x}, {"y": x}), 3, np.dtype("float32"), order.copy if ordered else None
+    )
+    given = x[order] if ordered else x
+    for (data, targets), first in zip(feed, (0, 3), strict=True):
+        chosen = given[first : first + 3].astype(np.float32)
+        assert data["x"].dtype == tf.float32
+        assert np.array_equal(data["x"], chosen)
+        assert np.array_equal(targets["y"], chosen)
+        assert tf.reduce_sum(data["x"]) == chosen.sum(dtype="float64")
+
+
+@pytest.mark.parametrize("steps", [1, HANDED_OVER])
+def test_changing_arrays_between_epochs_changes_no_batch_before(rng, steps):
+    x = rng.uniform(-1, 1, (2, steps, 1)).astype(np.float32)
     ((data,),) = Feed(({"x": x},), 2, x.dtype)
     before = x.copy()
     x[...] = 0

@@ -7,7 +7,9 @@ a multiple of 64 bytes and has some room behind it, because vectors read beyond 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,22 @@ def aligned(nbytes: int) -> np.ndarray:
     raw = np.zeros(nbytes + ROOM + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes + ROOM]
+
+
+def aligned_array(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An array that begins where a cache line does, so that vectors lie within one.
+
+    What is in it is not defined.
+
+    Examples
+    --------
+    >>> aligned_array((3, 5), "float32").ctypes.data % 64
+    0
+    """
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
 
 
 class Block:

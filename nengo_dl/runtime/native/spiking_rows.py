@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +31,7 @@ from nengo_dl.runtime.native.blocks import in_threads
 from nengo_dl.runtime.native.code import Code, Index, module_text
 from nengo_dl.runtime.native.compile import compile_text, host_width
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE
+from nengo_dl.runtime.native.memory import aligned_array
 from nengo_dl.runtime.native.spikes import each_nonzero
 
 #: rows of ``x`` of which it is noted at a time what is not zero, before a panel is read
@@ -377,17 +377,9 @@ def in_panels(a: np.ndarray) -> np.ndarray:
     n, k = a.shape
     count, width = panel_shape(n, a.dtype)
     padded = np.pad(a, [(0, count * width - n), (0, 0)])
-    panels = _aligned((count, k, width), a.dtype)
+    panels = aligned_array((count, k, width), a.dtype)
     panels[...] = padded.reshape(count, width, k).transpose(0, 2, 1)
     return panels
-
-
-def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array that begins where a cache line does, so that vectors lie within one."""
-    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(nbytes + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + nbytes].view(dtype).reshape(shape)
 
 
 def panel_shape(n: int, dtype: Any) -> tuple[int, int]:
@@ -453,7 +445,7 @@ def product(x: np.ndarray, a: np.ndarray, threads: int = 1) -> np.ndarray:
     """
     (rows, k), n = x.shape, len(a)
     x, w = np.ascontiguousarray(x), in_panels(a)
-    y = np.empty((rows, n), x.dtype)
+    y = aligned_array((rows, n), x.dtype)  # others TensorFlow copies
     function, _ = _functions(x.dtype, k, n)
     room = 8 * ROWS + 4 * k * ROWS
     start, weights, target = (array.ctypes.data for array in (x, w, y))
@@ -493,7 +485,7 @@ def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
     if not rows:
         return np.zeros((n, k), x.dtype)
     x, g = np.ascontiguousarray(x), np.ascontiguousarray(g)
-    d, turned = np.empty((k, n), x.dtype), np.empty((n, k), x.dtype)
+    d, turned = (aligned_array(shape, x.dtype) for shape in ((k, n), (n, k)))
     _, function = _functions(x.dtype, k, n)
     lanes = LINE // x.itemsize
 
@@ -536,7 +528,7 @@ def _in_pieces(
     pieces = min(units, pieces)
     threads = min(pieces, threads)
     bounds = [unit * (units * q // pieces) for q in range(pieces)] + [count]
-    rooms = [_aligned((room,), np.uint8) for _ in range(threads)]
+    rooms = [aligned_array((room,), np.uint8) for _ in range(threads)]
 
     def run(task: int, thread: int) -> None:
         piece(bounds[task], bounds[task + 1], rooms[thread].ctypes.data)
