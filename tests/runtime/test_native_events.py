@@ -114,7 +114,7 @@ def test_columns_that_change_lie_together(groups, m, n, sides, expected, rng):
     """The state can be read and written in order all the same."""
     step = learning(groups, m, n, sides)
     weights = rng.uniform(size=(groups * m * n, 1))
-    native = NativeStep(step, [weights], groups * (n + m), 1, [], "float64")
+    native = NativeStep(step, [weights], groups * (n + m), 1, [], "float64", width=8)
     assert by_columns(native) == expected
     assert np.array_equal(native.carry[0], weights)
     native.set_carry([weights[::-1]])
