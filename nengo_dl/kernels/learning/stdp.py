@@ -118,9 +118,11 @@ class STDPDelta(Change):
         found, lowered = w, None
         if before is not None:
             lowered = self.lowered(xp, p, w, *before)
-            if p.causal:
-                lowered = _bounded(xp, p, lowered, w)
-                found = w + lowered
+        elif p.causal and (scaled or not p.alone):  # others may have left the bounds
+            lowered = xp.zeros_like(w)
+        if p.causal and lowered is not None:
+            lowered = _bounded(xp, p, lowered, w)
+            found = w + lowered
         change = self.raised(xp, p, found, *behind)
         change = change if lowered is None else change + lowered
         change = _bounded(xp, p, change, w)

@@ -151,6 +151,27 @@ def test_scaled_weights_come_back_between_the_bounds(rule):
     assert 1 <= outside.sum() <= 2 and not outside[-1]
 
 
+@pytest.mark.parametrize("executor", ("numpy", "native"))
+@pytest.mark.parametrize(
+    "rules",
+    (
+        [STDP.diehl_cook(0.1), Normalize(6.0, every=0.004)],
+        [STDP.diehl_cook(0.1), Normalize(6.0)],
+        [STDP.diehl_cook(0.1), STDP(0.3, w_max=1.5)],
+    ),
+)
+def test_what_others_did_is_bounded_before_spikes_behind_lower_weights(rules, executor):
+    """Rules that spikes before the connection have no part in do it, too."""
+    net, found = network([rules], executor=executor), []
+    for simulator in (nengo.Simulator, nengo_dl.Simulator):
+        with simulator(net, progress_bar=False) as sim:
+            sim.run_steps(STEPS)
+            found.append(np.array(sim.data[net.probes[0]]))
+    outside, fired = found[0].max(axis=2) > 1 + 1e-9, spikes()[1][0] > 0
+    assert (outside[:-1] & fired[1:]).any()
+    assert np.abs(found[0] - found[1]).max() <= 1e-12
+
+
 def test_what_was_learned_lasts(tmp_path):
     """In files, in pickles, and in the network, where core goes on with it."""
     net = network([STDP(0.05), STDP.diehl_cook()], jit=False)
