@@ -20,7 +20,8 @@ def ways(monkeypatch):
     taken = []
     for module, names in (
         (matrices, ("by_columns", "by_rows", "by_lanes", "by_blocks")),
-        (spikes, ("by_spikes", "to_targets", "gathered_lanes", "gathered_rows")),
+        (spikes, ("by_spikes", "by_items", "to_targets")),
+        (spikes, ("gathered_lanes", "gathered_rows")),
         (products.blas, ("multiply",)),
     ):
         for name in names:
@@ -125,6 +126,42 @@ def test_products_from_spikes(dtype, ways, rng):
         step, carry, inputs(rng, 90, 1, dtype, 6), weights, width=8, tol=TOLERANCE[dtype]
     )
     assert ways == ["by_spikes"]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("lead, batch", (((), 5), ((), 11), ((3,), 8)))
+def test_products_from_the_spikes_of_items(lead, batch, dtype, ways, rng):
+    """Of one matrix, or a stack; steps in which many neurons spike are among them."""
+    m, k = 33, 91
+    weights = [rng.uniform(-1, 1, (*lead, m, k)).astype(dtype) / 9]
+    groups = lead[0] if lead else 1
+
+    def step(xp, carry, x, weights):
+        v, spikes = spiking(xp, carry[0], x)
+        return [v], xp.matmul(weights[0], xp.reshape(spikes, (*lead, k, batch)))
+
+    def flat(xp, carry, x, weights):
+        after, y = step(xp, carry, x, weights)
+        return after, xp.reshape(y, (groups * m, batch))
+
+    carry = [rng.uniform(0, 1, (groups * k, batch)).astype(dtype)]
+    x = inputs(rng, groups * k, batch, dtype, 8)
+    x *= np.linspace(0, 3, 8).astype(dtype)[:, None, None]
+    assert_agrees(flat, carry, x, weights, width=8, tol=TOLERANCE[dtype])
+    assert ways == ["by_items", "by_blocks"]
+
+
+def test_large_matrices_are_not_kept_twice(ways, rng, monkeypatch):
+    monkeypatch.setattr(costs, "ENTRIES_TWICE", 40 * 60 - 1)
+    weights = [rng.uniform(-1, 1, (40, 60)).astype("f4") / 9]
+
+    def step(xp, carry, x, weights):
+        v, spikes = spiking(xp, carry[0], x)
+        return [v], xp.matmul(weights[0], spikes)
+
+    carry = [rng.uniform(0, 1, (60, 3)).astype("f4")]
+    assert_agrees(step, carry, inputs(rng, 60, 3, "f4"), weights, width=8, tol=2e-5)
+    assert ways == ["by_blocks"]
 
 
 def test_spikes_of_the_step_before(ways, rng):

@@ -40,6 +40,36 @@ def test_columns_of_spikes(dtype, width, rng):
 
 
 @every_kind
+def test_items_from_their_own_spikes(dtype, width, rng, monkeypatch):
+    """Few elements are looked for; the whole product is computed where there are many."""
+    monkeypatch.setattr(spikes.costs, "share_by_item", lambda *sizes: 0.3)
+    for m, k, n in ((2 * width, 9, 3), (8 * width, 64, width), (9 * width + 1, 70, 19)):
+        a = rng.randn(m, k).astype(dtype)
+
+        def product(code, columns, x, y, room, sizes=(m, k, n)):
+            m, k, n = sizes
+
+            def whole():
+                code.store(code.const(7.0), y)
+
+            spikes.by_items(code, columns, x, y, sizes, room, whole)
+
+        call = machine_function(product, dtype, width, 4)
+        for rate in (0, 0.1, 1):
+            x = np.stack([spiking(k, rate, dtype, rng) for _ in range(n)], axis=1)
+            y = np.full((m, n), np.nan, dtype)
+            y = call(np.ascontiguousarray(a.T), x, y, np.zeros(n * (k + 1), "u4"))[2]
+            if rate == 1:
+                assert (y.ravel()[:width] == 7).all()
+                assert np.isnan(y.ravel()[width:]).all()
+                continue
+            exact = a.astype(float) @ x.astype(float)
+            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
+            if rate == 0:
+                assert (y == 0).all()
+
+
+@every_kind
 def test_not_a_number_counts_as_a_spike(dtype, width):
     x, columns = np.array([0, np.nan], dtype), np.ones((2, width), dtype)
 

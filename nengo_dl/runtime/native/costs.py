@@ -167,6 +167,49 @@ def items_of_block(layout: Layout, batch: int, dtype: np.dtype, width: int) -> i
 #: 0.72; where they fire a fourth as often 0.79, 0.73, 0.66 and 0.63
 SPIKED_VECTORS = 0.75
 
+#: vectors of rows, and entries of a matrix, from which on the items of a batch may be
+#: multiplied one by one, from the neurons that spiked: with 5 % of them, 16 items and
+#: vectors of 16 numbers, 24 by 100 take 0.93 of the time of a whole product, 32 by 40
+#: 0.98, 100 by 20 1.03, but 32 by 100 0.75, 50 by 50 0.60 and 100 by 784 0.37
+ROWS_BY_ITEM, ENTRIES_BY_ITEM = 2, 2048
+
+#: entries of a matrix up to which it is kept a second time for that, column by column
+ENTRIES_TWICE = 2**24
+
+#: the share of the elements up to which they are, of very many rows, and vectors of rows
+#: for which it is half as large: what it takes to find an element is as much as some
+#: vectors of sums. Both take as long with 15 % of the elements and 32 rows, with 29 %
+#: and 64 or 100, with 35 % and 400
+SHARE_BY_ITEM, FINDING = 0.3, 4
+
+
+def by_items(m: int, k: int, width: int) -> bool:
+    """Whether items of a batch may be multiplied one by one, see `spikes.by_items`.
+
+    Parameters
+    ----------
+    m, k : int
+        The rows and columns of the matrix.
+    width : int
+        Numbers in a vector.
+    """
+    return m >= ROWS_BY_ITEM * width and ENTRIES_BY_ITEM <= m * k <= ENTRIES_TWICE
+
+
+def share_by_item(m: int, n: int, width: int) -> float:
+    """The share of elements that are not 0 up to which this pays.
+
+    Parameters
+    ----------
+    m, n : int
+        The rows of the matrix, and the items.
+    width : int
+        Numbers in a vector. Whole products compute all lanes, also those without items.
+    """
+    vectors, lanes = -(-m // width), -(-n // width) * width
+    return SHARE_BY_ITEM * vectors / (vectors + FINDING) * lanes / n
+
+
 #: multiplications of a product that is worth a call of BLAS: on one core, 33 million are
 #: done 1.2 to 1.5 times as fast here as there, 67 million about as fast, 270 million up
 #: to 1.6 times as slowly

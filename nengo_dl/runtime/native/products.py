@@ -16,11 +16,12 @@ from nengo_dl.runtime.native.axes import in_order, joined
 from nengo_dl.runtime.native.events import mostly_zero
 from nengo_dl.runtime.native.preparation import Gathered, is_fixed
 from nengo_dl.runtime.native.writer import Writer, writes
-from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
+from nengo_dl.runtime.numpy.codegen import Instruction, View
 from nengo_dl.runtime.numpy.namespace import Matmul
 
-#: what writes one product: addresses of both operands and of the result
-Way = Callable[[str, str, str], None]
+#: what writes one product: addresses of the matrix, as it lies for that in one way or
+#: more, of what it is multiplied with, and of the result
+Way = Callable[..., None]
 
 
 @writes(Matmul)
@@ -33,18 +34,24 @@ def multiply(writer: Writer, ins: Instruction) -> None:
     if not a.nbytes:  # sums without terms
         writer.code.clear_bytes(writer.result(out), out.nbytes)
         return
-    columns, write = _way(writer, a, x, a.shape[-2], x.shape[-1])
-    first = columns or writer.operand(a)
-    _stack(writer, a, x, out, (first, writer.operand(x), writer.result(out)), write)
+    m, n = a.shape[-2], x.shape[-1]
+    way = _way if n == 1 else _way_of_batch
+    matrices, write = way(writer, a, x, m, n)
+    views = (*[a] * len(matrices), x, View.all_of(out))
+    places = (*matrices, writer.operand(x), writer.result(out))
+    _stack(writer, views, out.shape[:-2], places, write)
 
 
 def _stack(
-    writer: Writer, a: View, x: View, out: Value, places: tuple[str, ...], write: Way
+    writer: Writer,
+    views: tuple[View, ...],
+    lead: tuple[int, ...],
+    places: tuple[str, ...],
+    write: Way,
 ) -> None:
     """Products one after the other, for all axes but the last two."""
-    code, lead = writer.code, out.shape[:-2]
-    table = []
-    for view in (a, x, View.all_of(out)):
+    code, table = writer.code, []
+    for view in views:
         step = prod(view.shape[-2:])  # they lie in order
         sizes = view.shape[:-2]
         own = (s * step if n > 1 else 0 for s, n in zip(in_order(sizes), sizes))
@@ -65,33 +72,57 @@ def _stack(
     nest(0, places)
 
 
-def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[str | None, Way]:
-    """Where the matrix lies transposed (None: it does not), and what multiplies."""
+def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[list[str], Way]:
+    """Where the matrix lies, in order or column by column, and what multiplies."""
+    code, k, fixed = writer.code, a.shape[-1], is_fixed(a)
+    stride, spiking = m * code.size, mostly_zero(writer.plan, x)
+    many = m >= costs.SPIKED_VECTORS * code.width
+    by_columns = writer.plan.lies_by_columns(a.value)
+    if by_columns or (fixed and many and spiking):
+        room = writer.room(4 * k)
+        place = writer.operand(a) if by_columns else _columns(writer, a)
+        return [place], lambda a, x, y: spikes.by_spikes(
+            code, a, x, y, m, k, stride, room
+        )
+    if fixed and costs.by_columns(m, k, code.width):
+        return [_columns(writer, a)], lambda a, x, y: matrices.by_columns(
+            code, a, x, y, m, k, stride
+        )
+    here = [writer.operand(a)]
+    if not fixed and spiking:
+        room = writer.room(4 * k)
+        return here, lambda a, x, y: spikes.from_rows(code, a, x, y, m, k, room)
+    if not fixed and k <= code.width // 2 and m >= code.width:
+        return here, lambda a, x, y: matrices.by_lanes(code, a, x, y, m, k)
+    return here, lambda a, x, y: matrices.by_rows(code, a, x, y, m, k)
+
+
+def _way_of_batch(
+    writer: Writer, a: View, x: View, m: int, n: int
+) -> tuple[list[str], Way]:
+    """What `_way` gives, for several items."""
     code, k = writer.code, a.shape[-1]
-    stride = m * code.size
-    if n > 1:
-        if blas.pays(m, k, n) and len(a.shape) == len(x.shape) == 2:
-            return None, lambda a, x, y: blas.multiply(writer, a, x, y, m, k, n)
-        return None, lambda a, x, y: matrices.by_blocks(code, a, x, y, m, k, n)
-    if is_fixed(a):
-        if m >= costs.SPIKED_VECTORS * code.width and mostly_zero(writer.plan, x):
-            room = writer.room(4 * k)
-            return _columns(writer, a), lambda a, x, y: spikes.by_spikes(
-                code, a, x, y, m, k, stride, room
-            )
-        if costs.by_columns(m, k, code.width):
-            return _columns(writer, a), lambda a, x, y: matrices.by_columns(
-                code, a, x, y, m, k, stride
-            )
-    elif writer.plan.lies_by_columns(a.value):
-        room = writer.room(4 * k)
-        return None, lambda a, x, y: spikes.by_spikes(code, a, x, y, m, k, stride, room)
-    elif mostly_zero(writer.plan, x):
-        room = writer.room(4 * k)
-        return None, lambda a, x, y: spikes.from_rows(code, a, x, y, m, k, room)
-    elif k <= code.width // 2 and m >= code.width:
-        return None, lambda a, x, y: matrices.by_lanes(code, a, x, y, m, k)
-    return None, lambda a, x, y: matrices.by_rows(code, a, x, y, m, k)
+    large = blas.pays(m, k, n) and len(a.shape) == len(x.shape) == 2
+    here = [writer.operand(a)]
+
+    def whole(a: str, x: str, y: str) -> None:
+        """All entries of the matrix."""
+        if large:
+            blas.multiply(writer, a, x, y, m, k, n)
+        else:
+            matrices.by_blocks(code, a, x, y, m, k, n)
+
+    pays = is_fixed(a) and costs.by_items(m, k, code.width)
+    if not (pays and mostly_zero(writer.plan, x)):
+        return here, whole
+    room = writer.room(4 * n * (k + 1))
+
+    def from_spikes(a: str, columns: str, x: str, y: str) -> None:
+        """The columns of neurons that spiked, or all, where these are many."""
+        sizes = m, k, n
+        spikes.by_items(code, columns, x, y, sizes, room, lambda: whole(a, x, y))
+
+    return [*here, _columns(writer, a)], from_spikes
 
 
 def _columns(writer: Writer, a: View) -> str:

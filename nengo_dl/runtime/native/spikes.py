@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.code import Code, Index
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE, by_rows, in_tiles, in_vectors
 
@@ -202,6 +203,114 @@ def _one_by_one(
             )
 
     in_tiles(code, m, SIDE_BY_SIDE, rows)
+
+
+def by_items(
+    code: Code,
+    columns: str,
+    x: str,
+    y: str,
+    sizes: tuple[int, int, int],
+    room: str,
+    whole: Callable[[], None],
+) -> None:
+    """Columns of a matrix, item by item of a batch: see `by_spikes`.
+
+    Where more than a share of the elements is not 0, ``whole`` writes the product.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    columns : str
+        The address of the transposed matrix: its columns, one after the other.
+    x, y : str
+        The addresses of ``(k, n)`` and of ``(m, n)`` numbers.
+    sizes : tuple of int
+        ``m``, ``k`` and ``n``: the rows and columns of the matrix, and the items.
+    room : str
+        The address of ``4 n (k + 1)`` bytes to work with.
+    whole : callable
+        Writes the code of the whole product.
+    """
+    m, k, n = sizes
+    nbytes = code.width * code.size
+    limit = int(k * n * costs.share_by_item(m, n, code.width))
+    many = code.emit(f"icmp sgt i64 {_number(code, x, k * n)}, {limit}")
+    once = code.emit(f"zext i1 {many} to i64")
+    with code.loop(once, maybe_empty=True):
+        whole()
+    once = code.emit(f"sub i64 1, {once}")
+    with code.loop(once, maybe_empty=True):
+        lists = code.at(room, 4 * n)
+        _noted_by_item(code, x, k, n, room, lists)
+        with code.loop(n) as item:
+            mine = code.at(x, code.times(item.i, code.size))
+            count = code.load_index(code.at(room, code.times(item.i, 4)))
+            noted = code.at(lists, code.times(item.i, 4 * k))
+            results = code.at(y, code.times(item.i, code.size))
+
+            def rows(start: Index, vectors: int, mask: str | None) -> None:
+                place = code.at(columns, code.times(start, code.size))
+                sums = [code.const(0.0)] * vectors
+                with code.loop(count, 1, sums, maybe_empty=True) as loop:
+                    j = code.load_index(code.at(noted, code.times(loop.i, 4)))
+                    factor = code.at(mine, code.times(j, n * code.size))
+                    factor = code.splat(code.load_scalar(factor))
+                    column = code.at(place, code.times(j, m * code.size))
+                    for q in range(vectors):
+                        part = code.load(code.at(column, q * nbytes))
+                        loop.next[q] = code.fma(part, factor, loop.carried[q])
+                there = code.at(results, code.times(start, n * code.size))
+                for q, total in enumerate(loop.results):
+                    ragged = mask is not None and q == vectors - 1
+                    lanes = m % code.width if ragged else code.width
+                    place = code.at(there, q * n * nbytes)
+                    code.store_spread(total, place, n * code.size, lanes)
+
+            in_vectors(code, m, SIDE_BY_SIDE, rows)
+
+
+def _number(code: Code, x: str, k: int) -> str:
+    """How many of ``k`` numbers are not 0."""
+    zero, width = code.const(0.0), code.width
+    code.declare("i64 @llvm.ctpop.i64(i64)")
+
+    def counted(start: Index, count: int, total: str) -> str:
+        masks = []
+        for q in range(0, count, width):
+            place = code.at(x, code.times(code.plus(start, q), code.size))
+            mask = code.cmp("une", code.load(place), zero)
+            if count - q < width:
+                mask = code.logic("and", mask, code.fixed_mask(count - q))
+            masks.append(mask)
+        bits = code.mask_bits(masks)
+        more = code.emit(f"call i64 @llvm.ctpop.i64(i64 {bits})")
+        return code.emit(f"add i64 {total}, {more}")
+
+    total, full = "0", k // AT_ONCE * AT_ONCE
+    if full:
+        with code.loop(full, AT_ONCE, [total], "i64") as loop:
+            loop.next = [counted(loop.i, AT_ONCE, loop.carried[0])]
+        total = loop.results[0]
+    return counted(full, k - full, total) if full < k else total
+
+
+def _noted_by_item(code: Code, x: str, k: int, n: int, counts: str, lists: str) -> None:
+    """Which of the ``k`` numbers of each item are not 0, and how many."""
+    code.clear_bytes(counts, 4 * n)
+
+    def note(place: Index, _: list[str]) -> list[str]:
+        j = code.emit(f"udiv i64 {place}, {n}")
+        item = code.emit(f"sub i64 {place}, {code.times(j, n)}")
+        count_at = code.at(counts, code.times(item, 4))
+        count = code.load_index(count_at)
+        mine = code.at(lists, code.times(item, 4 * k))
+        code.store_index(j, code.at(mine, code.times(count, 4)))
+        code.store_index(code.plus(count, 1), count_at)
+        return []
+
+    each_nonzero(code, x, k * n, [], note)
 
 
 def targets_of(index: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
