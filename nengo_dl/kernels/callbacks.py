@@ -283,8 +283,7 @@ class _Walk:
         elif type(obj) in _KINDS:
             if isinstance(obj, types.FunctionType) and _is_known(obj):
                 return
-            size = getattr(type(obj), "__len__", None)
-            if size is None or size(obj) <= MOST_ENTRIES:
+            if _entries(obj) <= MOST_ENTRIES:
                 yield from _KINDS[type(obj)].parts(obj)
             if isinstance(obj, types.FunctionType) and self.globals_too:
                 yield from _globals(obj)
@@ -292,6 +291,14 @@ class _Walk:
             yield from _Attributes.parts(obj)
             if self.globals_too:
                 yield from _methods(type(obj))
+
+
+def _entries(obj: Any) -> int:
+    """How many objects a container may hold; arrays may have no axis at all."""
+    if isinstance(obj, np.ndarray):
+        return obj.size
+    size = getattr(type(obj), "__len__", None)
+    return 0 if size is None else size(obj)
 
 
 def _joined(name: str, part: str) -> str:

@@ -44,6 +44,16 @@ def a_new_array():
     return step
 
 
+def an_array_without_axes():
+    count = np.zeros(())
+
+    def step():
+        count[...] += 1
+        return float(count)
+
+    return step
+
+
 def containers():
     kept = collections.deque([np.zeros(2), np.ones(2)]), [[]], set(), bytearray(2)
     counts = collections.Counter()
@@ -100,6 +110,7 @@ def generators():
     (
         a_variable,
         a_new_array,
+        an_array_without_axes,
         containers,
         an_object,
         a_callable_object,
