@@ -246,6 +246,17 @@ class InputFeed:
             raise InputsInterrupted(partial, interrupted.cause) from None
         return np.concatenate([rows, more])
 
+    def one(self, start: int) -> np.ndarray:
+        """Rows of the one step after step ``start``: ``(n, batch)``.
+
+        What a function raises is raised.
+        """
+        try:
+            return self.chunk(start, 1)[0]
+        except InputsInterrupted as interrupted:
+            cause = interrupted.cause
+        raise cause
+
     def _made(self, start: int, k: int) -> np.ndarray:
         """See `chunk`; every function is called."""
         out = np.zeros((k, self.n_rows, self.batch), self.dtype)
@@ -282,7 +293,7 @@ class InputFeed:
             ``(n, batch)``.
         """
         if self._ahead is not None:
-            out[...] = self.chunk(start, 1)[0]
+            out[...] = self.one(start)
             return
         t = (start + 1) * self.dt
         for name, (a, _) in self._clock.items():

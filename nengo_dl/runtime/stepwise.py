@@ -539,7 +539,7 @@ class StepwiseExecutor:
         if main.x is not None:
             self.feed.single(start, main.x)
         elif self.feed.has_sources:
-            self.feed.chunk(start, 1)
+            self.feed.one(start)
         row = None if main.x is None else main.x.copy()
         with np.errstate(all="ignore"):
             self.journal.run(row, program)

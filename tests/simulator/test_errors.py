@@ -239,6 +239,17 @@ def test_without_probes_functions_still_run():
         assert np.allclose(seen, [0.001, 0.001, 0.002, 0.002, 0.003, 0.003], atol=1e-6)
 
 
+def test_a_step_that_reads_no_function_raises_what_one_raises():
+    with nengo.Network() as net:
+        nengo_dl.configure_settings(jit=False)
+        nengo.Node(lambda t: 1 / round(t - 0.002, 6), size_out=1)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.step()
+        with pytest.raises(ZeroDivisionError):
+            sim.step()
+        assert sim.n_steps == 1
+
+
 def test_without_inputs():
     with nengo.Network(seed=0) as net:
         ens = nengo.Ensemble(10, 1)
