@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from nengo import Node, Process
 from nengo.builder.operator import SimPyFunc
 from nengo.exceptions import SimulationError
 from nengo.utils.functions import function_name
-from nengo.utils.numpy import maxint
+from nengo.utils.numpy import is_array_like, maxint
 
 from nengo_dl.compiler.exact_callbacks import Digits, to_digits
 from nengo_dl.compiler.graph import Source
@@ -399,7 +399,7 @@ class InputFeed:
             )
             for column, buffer in zip(active, buffers, strict=True)
         ]
-        done, i = 0, 0
+        done, i, value = 0, 0, None
         try:
             if len(calls) == 1 and calls[0][1] is not None:
                 ((advance, buffer, numbers, places),) = calls
@@ -435,7 +435,7 @@ class InputFeed:
                 failure = active[i].host.exhausted()
                 failure.__cause__ = error
             elif isinstance(error, (TypeError, ValueError, OverflowError)):
-                failure = self._misfit(active, times[done], error)
+                failure = self._misfit(active[i], buffers[i], times[done], value, error)
             return done, failure
         return done, None
 
@@ -463,20 +463,25 @@ class InputFeed:
         )
 
     @staticmethod
-    def _misfit(active, t: float, error: Exception) -> Exception:
+    def _misfit(column, buffer, t: float, value: Any, error: Exception) -> Exception:
         """A clearer error where the value of a function did not fit its output.
 
         The function itself may have raised as well; then its own error is the answer.
         """
         trace = error.__traceback__
-        if trace is not None and trace.tb_next is not None:
+        if buffer is None or (trace is not None and trace.tb_next is not None):
             return error
-        labels = ", ".join(
-            f"{c.name} ({c.size} numbers expected)" for c in active if c.size
-        )
+        try:
+            np.empty(buffer.shape[1:])[...] = value
+            return error  # of a function that is not written in Python
+        except (TypeError, ValueError, OverflowError) as found:
+            if type(value) not in NUMBERS and str(found) != str(error):
+                return error  # then the value is that of the function before
+        shape = np.shape(cast(Any, value)) if is_array_like(value) else "?"
         problem = SimulationError(
-            f"A function returned a value of invalid type or shape at t={t:g}: {error}. "
-            f"Functions without input in this network: {labels}"
+            f"Function {column.name} returned a value {value!r} of invalid type "
+            f"{type(value)!r} or shape {shape} at t={t:g} (for {column.op}); expected "
+            f"{column.size} finite numbers"
         )
         problem.__cause__ = error
         return problem

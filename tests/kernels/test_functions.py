@@ -1,5 +1,6 @@
 """Python functions: what they get, what they may return, and in which order they run."""
 
+import math
 from itertools import pairwise
 
 import nengo
@@ -138,6 +139,28 @@ def test_message_of_a_function_of_time_names_the_time():
 
     with pytest.raises(SimulationError, match=r"'diverging' .* t=0.003 .* 2 finite"):
         values_of(function_bench(diverging, "time"), n_steps=5)
+
+
+@pytest.mark.parametrize("value", ([1.0, 2.0], "a", 1j, 10**400), ids=type_name)
+def test_message_names_the_one_function_of_many_that_does_not_fit(value):
+    with nengo.Network() as net:
+        nengo.Node(lambda t: [t, t], size_out=2, label="before")
+        nengo.Node(lambda t: t if t < 0.0025 else value, size_out=1, label="wrong")
+        nengo.Node(lambda t: t, size_out=1, label="behind")
+    with pytest.raises(SimulationError, match="t=0.003") as error:
+        run_program(net, 5, jit=False)
+    assert "<Node 'wrong'> returned a value" in str(error.value)
+    assert f"{value!r} of invalid type {type(value)!r}" in str(error.value)
+    assert "before" not in str(error.value) and "behind" not in str(error.value)
+
+
+def test_a_function_that_is_not_written_in_python_raises_its_own_error():
+    """What another one returned before has nothing to do with it."""
+    with nengo.Network() as net:
+        nengo.Node(lambda t: [t, t], size_out=2)
+        nengo.Node(math.acosh, size_out=1)
+    with pytest.raises(ValueError, match="math domain error|expected argument"):
+        run_program(net, 5, jit=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
