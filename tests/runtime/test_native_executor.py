@@ -194,6 +194,21 @@ def test_networks_run_where_llvmlite_cannot_be_imported():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
+@pytest.mark.parametrize("error", (ImportError, ValueError))
+def test_what_stands_in_the_way_of_llvmlite_is_no_error(monkeypatch, error):
+    """Finders of modules refuse a package so, and mocks of one have no spec."""
+
+    def refused(name):
+        raise error(name)
+
+    monkeypatch.setattr(native, "find_spec", refused)
+    native._there.cache_clear()
+    try:
+        assert "llvmlite is not installed" in KIND.missing()
+    finally:
+        native._there.cache_clear()
+
+
 def test_without_llvmlite_it_is_passed_over(monkeypatch):
     monkeypatch.setattr(native, "_there", lambda: False)
     assert "llvmlite is not installed" in KIND.missing()

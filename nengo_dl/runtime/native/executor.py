@@ -67,7 +67,10 @@ class NativeExecutor(StepwiseExecutor):
 @cache
 def _there() -> bool:
     """Whether llvmlite is installed."""
-    return find_spec("llvmlite") is not None
+    try:
+        return find_spec("llvmlite") is not None
+    except (ImportError, ValueError):  # something stands in its way, or in its place
+        return False
 
 
 class NativeKind(ExecutorKind):
