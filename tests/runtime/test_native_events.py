@@ -181,6 +181,70 @@ def test_what_shows_weights_beside_the_step(shown, rng):
         assert np.abs(main.carry[0] - carry[0]).max() <= 1e-14
 
 
+def together(m, n, batch):
+    """A step of a matrix that all items change by the products of spikes and traces."""
+
+    def step(xp, carry, x, weights):
+        s, z = xp.floor(x[:n]), xp.floor(x[n:])
+        traces = carry[1] * 0.9 + x * 0.1
+        pre, post = traces[:n], traces[n:]
+        up = xp.matmul(z, xp.transpose(pre, (1, 0)))
+        down = xp.matmul(post, xp.transpose(s, (1, 0)))
+        w = xp.reshape(carry[0], (m, n, 1))
+        change = xp.reshape(up * 0.1 - down * 0.2, (m, n, 1)) * (1.0 - w)
+        new = carry[0] + xp.reshape(change, (m * n, 1)) * (1 / batch)
+        return [new, traces], xp.matmul(xp.reshape(new, (m, n)), s)
+
+    return step
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("m, n, batch", ((33, 90, 5), (48, 45, 16), (20, 200, 3)))
+def test_items_that_learn_together(m, n, batch, dtype, rng):
+    """Their matrix lies column by column, and so do the products that change it."""
+    step = together(m, n, batch)
+    carry = [rng.uniform(size=(m * n, 1)), np.zeros((n + m, batch))]
+    carry = [values.astype(dtype) for values in carry]
+    native = NativeStep(step, carry, n + m, batch, [], dtype, width=8)
+    assert by_columns(native) == [(1, m, n)]
+    shapes = [value.shape for value in native.plan.stored]
+    assert (n, m) in shapes and (m, n) not in shapes and (batch, n) not in shapes
+    shares = np.repeat([0, 0.02, 0.2, 0.6, 1, 0.05], STEPS // 6)[:, None, None]
+    x = (rng.uniform(size=(STEPS, n + m, batch)) + shares).astype(dtype)
+    found, expected = native.room(STEPS), []
+    assert np.array_equal(native.carry[0], carry[0])
+    assert native.advance(x, found) == STEPS
+    for row in x:
+        carry, y = step(NumpyNamespace(dtype), carry, row, [])
+        expected.append(y)
+    tolerance = 2e-5 if dtype == "float32" else 1e-13
+    scale = np.abs(expected).max()
+    assert np.abs(found - np.array(expected)).max() <= tolerance * scale
+    assert np.abs(native.carry[0] - carry[0]).max() <= tolerance
+
+
+def test_matrices_that_other_products_read_stay_in_order(rng):
+    """What is added to itself transposed is not turned."""
+    n, batch = 40, 4
+
+    def step(xp, carry, x, weights):
+        s = xp.floor(x)
+        change = xp.matmul(s, xp.transpose(x, (1, 0)))
+        both = change + xp.transpose(change, (1, 0))
+        w = carry[0] + xp.reshape(both, (n * n, 1)) * 0.01
+        return [w], xp.matmul(xp.reshape(w, (n, n)), s)
+
+    carry = [rng.uniform(size=(n * n, 1))]
+    native = NativeStep(step, carry, n, batch, [], "float64", width=8)
+    x = rng.uniform(size=(5, n, batch)) + 0.1
+    found = native.room(5)
+    native.advance(x, found)
+    for row, y in zip(x, found, strict=True):
+        carry, expected = step(NumpyNamespace("float64"), carry, row, [])
+        assert np.allclose(y, expected, rtol=1e-12, atol=0)
+    assert np.allclose(native.carry[0], carry[0], rtol=1e-12, atol=0)
+
+
 def test_batches_compute_everything():
     """Few columns have no cause in any item."""
 

@@ -70,6 +70,51 @@ def test_items_from_their_own_spikes(dtype, width, rng, monkeypatch):
 
 
 @every_kind
+def test_rows_that_are_mostly_zero(dtype, width, rng):
+    for m, k, n in ((3, 9, width), (17, 70, 2 * width + 1), (5, 3, 9 * width)):
+
+        def product(code, a, x, y, sizes=(m, k, n)):
+            spikes.of_spikes(code, a, x, y, sizes)
+
+        call = machine_function(product, dtype, width, 3)
+        x = rng.randn(k, n).astype(dtype)
+        for rate in (0, 0.1, 1):
+            a = np.stack([spiking(k, rate, dtype, rng) for _ in range(m)])
+            y = call(a, x, np.full((m, n), np.nan, dtype))[2]
+            exact = a.astype(float) @ x.astype(float)
+            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
+            if rate == 0:
+                assert (y == 0).all()
+
+
+@every_kind
+def test_numbers_one_by_one(dtype, width, rng, monkeypatch):
+    """Few are looked for; the whole product is computed where there are many."""
+    monkeypatch.setattr(spikes.costs, "numbers_apart", lambda count, width: count // 4)
+    for m, k, n in ((3, 9, 7), (17, 16, 2 * width + 1), (8, 3, 9 * width)):
+
+        def product(code, a, x, y, room, sizes=(m, k, n)):
+            def whole():
+                code.store(code.const(7.0), y)
+
+            spikes.with_spikes(code, a, x, y, sizes, room, whole)
+
+        call = machine_function(product, dtype, width, 4)
+        a = rng.randn(m, k).astype(dtype)
+        for rate in (0, 0.1, 1):
+            x = spiking(k * n, rate, dtype, rng).reshape(k, n)
+            y = call(a, x, np.full((m, n), np.nan, dtype), np.zeros(4 * k * n, "u4"))[2]
+            if rate == 1:
+                assert (y.ravel()[:width] == 7).all()
+                assert np.isnan(y.ravel()[width:]).all()
+                continue
+            exact = a.astype(float) @ x.astype(float)
+            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
+            if rate == 0:
+                assert (y == 0).all()
+
+
+@every_kind
 def test_not_a_number_counts_as_a_spike(dtype, width):
     x, columns = np.array([0, np.nan], dtype), np.ones((2, width), dtype)
 

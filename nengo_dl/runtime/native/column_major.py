@@ -6,6 +6,10 @@ weights change. A spike behind the connection is about a row, once. So columns s
 together: where neurons fire at equal rates, most of the numbers that are touched then
 lie side by side, whatever the shape of the matrix.
 
+Items of a batch that learn together change most of a matrix in each step, but each has
+few spikes: what it is given is the sum of a few columns, and what the items ask for are
+products with spikes, which are computed column by column, too.
+
 Only the state of machine code lies like that. What is read from it and written to it
 from outside is in order, row by row.
 """
@@ -29,9 +33,9 @@ from nengo_dl.runtime.native.axes import (
     split,
 )
 from nengo_dl.runtime.native.events import Place, changes_of, mostly_zero
-from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of
+from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, is_fixed
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
-from nengo_dl.runtime.numpy.namespace import Concat, Matmul
+from nengo_dl.runtime.numpy.namespace import Concat, Copy, Matmul, Sum
 
 if TYPE_CHECKING:
     from nengo_dl.runtime.native.units import Plan
@@ -63,8 +67,37 @@ def changing(plan: Plan) -> dict[int, Axes]:
     return found
 
 
+def shared(plan: Plan) -> dict[int, Axes]:
+    """The carries that are one matrix, which a batch changes and multiplies with spikes.
+
+    Parameters
+    ----------
+    plan : Plan
+
+    Returns
+    -------
+    dict
+        As of `changing`.
+    """
+    found = {}
+    for k, following in enumerate(plan.program.next_carry):
+        carry, value = plan.program.carry[k], following.value
+        alone = carry.shape[-1:] == (1,) and value in plan.makers and following.whole
+        if not alone:
+            continue
+        readers = _readers(plan, {carry, value})
+        products = [(ins, view) for ins, i, view in readers if _multiplies(plan, ins, i)]
+        shapes = {view.shape for _, view in products}
+        if len(shapes) != 1 or any(ins.operands[1].shape[-1] == 1 for ins, _ in products):
+            continue
+        *lead, m, n = shapes.pop()
+        if prod(lead) == 1 and m * n == prod(carry.shape) and min(m, n) > 1:
+            found[k] = (1, m, n)
+    return found
+
+
 def choose(plan: Plan, matrices: Mapping[int, Axes]) -> frozenset[int]:
-    """Which of the carries that `changing` gives had better lie column by column.
+    """Which of the carries of `changing` and `shared` had better lie column by column.
 
     A cause may be one of a column, something multiplies them with spikes, and everything
     else works element by element.
@@ -79,16 +112,38 @@ def _had_better(plan: Plan, number: int, axes: Axes) -> bool:
     values = {plan.program.carry[number], following}
     if sum(view.value in values for view in plan.program.next_carry) > 1:
         return False
-    if axes[1] < costs.SPIKED_VECTORS * plan.width:
-        return False
     readers = list(_readers(plan, values))
     able = all(goes_along(ins, k, view, axes) for ins, k, view in readers)
     if not able or not _keeps(plan.makers[following], axes):
         return False
     change = changes_of(plan, following)
-    assert change is not None  # that is why it is asked about
+    if change is None:  # most of it changes, see `shared`
+        pays = costs.by_items(axes[1], axes[2], plan.width)
+        return pays and not _adds_up(plan, axes) and _by_products(plan, number, axes)
     pays = any(_by_columns(place, axes) for place in change[1])
+    pays &= axes[1] >= costs.SPIKED_VECTORS * plan.width
     return pays and any(_multiplies(plan, ins, k) for ins, k, _ in readers)
+
+
+def _adds_up(plan: Plan, axes: Axes) -> bool:
+    """Whether sums are taken in each step of what has as many elements as matrices."""
+    sums = (x for x in plan.program.instructions if isinstance(x.operation, Sum))
+    return any(prod(ins.operands[0].shape) == prod(axes) for ins in sums)
+
+
+def _by_products(plan: Plan, number: int, axes: Axes) -> bool:
+    """Whether all that a matrix is changed by can lie like itself: products do."""
+    carry, following = plan.program.carry[number], plan.program.next_carry[number].value
+    kept = {view.value for view in plan.program.next_carry}
+    for value in computed_with(plan, {following: axes}):
+        made = plan.makers.get(value)
+        if value is carry or (
+            made is not None and isinstance(made.operation, ELEMENTWISE)
+        ):
+            continue
+        if made is None or not _readers_of_product(plan, made, axes, kept):
+            return False
+    return True
 
 
 def _readers(plan: Plan, values: set[Value]) -> Iterator[tuple[Instruction, int, View]]:
@@ -100,8 +155,9 @@ def _readers(plan: Plan, values: set[Value]) -> Iterator[tuple[Instruction, int,
 
 
 def _multiplies(plan: Plan, ins: Instruction, k: int) -> bool:
-    """Whether an operand, which `goes_along`, is multiplied with spikes."""
-    return isinstance(ins.operation, Matmul) and mostly_zero(plan, ins.operands[1])
+    """Whether an operand is a matrix that is multiplied with spikes."""
+    product = isinstance(ins.operation, Matmul) and k == 0
+    return product and mostly_zero(plan, ins.operands[1])
 
 
 def goes_along(ins: Instruction, k: int, view: View, axes: Axes) -> bool:
@@ -120,8 +176,7 @@ def goes_along(ins: Instruction, k: int, view: View, axes: Axes) -> bool:
     if not view.whole:
         return False
     if isinstance(ins.operation, Matmul):
-        one = k == 0 and ins.operands[1].shape[-1] == 1
-        return one and view.shape[-2:] == axes[1:]
+        return k == 0 and view.shape[-2:] == axes[1:]
     if isinstance(ins.operation, Concat):  # it is copied, element by element
         return True
     return isinstance(ins.operation, ELEMENTWISE) and _keeps(ins, axes)
@@ -173,6 +228,134 @@ def straighten(plan: Plan, values: Mapping[Value, Axes]) -> None:
             ins.operands[k] = replace(view, value=copy.outputs[0], array=None)
         instructions.append(ins)
     plan.program.instructions = instructions
+
+
+def computed_with(plan: Plan, values: Mapping[Value, Axes]) -> dict[Value, Axes]:
+    """What matrices are computed from, element by element.
+
+    Loops over it have to be ones over rows and columns from the beginning, or what is
+    computed first would be a loop of its own.
+
+    Parameters
+    ----------
+    plan : Plan
+    values : dict
+        Matrices -> how many there are, and their rows and columns.
+
+    Returns
+    -------
+    dict
+        Of the same kind, for ``values`` and all that has as many elements.
+    """
+    found, waiting = dict(values), list(values)
+    while waiting:
+        value = waiting.pop()
+        made = plan.makers.get(value)
+        if made is None or not isinstance(made.operation, ELEMENTWISE):
+            continue
+        for view in made.operands:
+            mine = prod(view.value.shape) == prod(found[value]) and view.whole
+            if mine and not is_fixed(view) and view.value not in found:
+                found[view.value] = found[value]
+                waiting.append(view.value)
+    return found
+
+
+def turn_products(plan: Plan, axes: Axes) -> dict[Value, Axes]:
+    r"""Products that change a matrix that lies column by column, computed like that.
+
+    .. math:: (A B)^T = B^T A^T
+
+    Parameters
+    ----------
+    plan : Plan
+        Its program is changed.
+    axes : tuple of int
+        The number of matrices, 1, and its rows and columns.
+
+    Returns
+    -------
+    dict
+        The products -> ``axes``.
+    """
+    program, found = plan.program, {}
+    kept = {view.value for view in program.next_carry}
+    for ins in list(program.instructions):
+        readers = _readers_of_product(plan, ins, axes, kept)
+        if not readers:
+            continue
+        (out,), (a, b) = ins.outputs, ins.operands
+        new = Value(axes[:0:-1], out.dtype)
+        ins.operands, ins.outputs = (
+            [_flipped(plan, b, ins), _flipped(plan, a, ins)],
+            [new],
+        )
+        plan.makers[new] = ins
+        for reader, k, view in readers:
+            reader.operands[k] = _seen_turned(new, view.shape)
+        found[new] = axes
+    read = {view.value for ins in program.instructions for view in ins.operands} | kept
+    program.instructions = [
+        ins
+        for ins in program.instructions
+        if not isinstance(ins.operation, Copy)
+        or ins.outputs[0].home is not None
+        or ins.outputs[0] in read
+    ]
+    return found
+
+
+def _readers_of_product(
+    plan: Plan, ins: Instruction, axes: Axes, kept: set[Value]
+) -> list[tuple[Instruction, int, View]]:
+    """What reads a product that can be turned; empty if it cannot."""
+    if not isinstance(ins.operation, Matmul) or any(map(is_fixed, ins.operands)):
+        return []
+    (out,) = ins.outputs
+    readers = list(_readers(plan, {out}))
+    plain = out.shape == axes[1:] and out.home is None and out not in kept
+    able = all(_reads_matrix(reader, view, axes) for reader, _, view in readers)
+    return readers if plain and able else []
+
+
+def _reads_matrix(ins: Instruction, view: View, axes: Axes) -> bool:
+    """Whether a loop over rows and columns reads a product, which has these axes."""
+    if not isinstance(ins.operation, ELEMENTWISE) or not view.whole:
+        return False
+    return tuple(n for n in view.shape if n > 1) == axes[1:] and _keeps(ins, axes)
+
+
+def _seen_turned(value: Value, shape: tuple[int, ...]) -> View:
+    """A matrix as what it was before it was turned, with axes of 1 anywhere."""
+    m, item = value.shape[1], value.dtype.itemsize
+    steps = iter((item, m * item))
+    strides = tuple(next(steps) if size > 1 else item for size in shape)
+    return View(value, 0, shape, strides, False)
+
+
+def _flipped(plan: Plan, view: View, reader: Instruction) -> View:
+    """The transposed matrix, in order; what was transposed before is taken as it was."""
+    made = plan.makers.get(view.value)
+    if made is not None and isinstance(made.operation, Copy) and view.whole:
+        (source,) = made.operands
+        back = replace(source, shape=source.shape[::-1], strides=source.strides[::-1])
+        in_line = tuple(s * source.value.dtype.itemsize for s in in_order(back.shape))
+        if source.shape == view.shape and back.strides == in_line:
+            array = None if source.array is None else source.array.T
+            return replace(back, contiguous=True, array=array)
+    array = None if view.array is None else view.array.T
+    flipped = replace(
+        view,
+        shape=view.shape[::-1],
+        strides=view.strides[::-1],
+        contiguous=False,
+        array=array,
+    )
+    copy = copy_of(flipped)
+    plan.makers[copy.outputs[0]] = copy
+    program = plan.program
+    program.instructions.insert(program.instructions.index(reader), copy)
+    return View.all_of(copy.outputs[0])
 
 
 def turned(blocks: np.ndarray, axes: Axes) -> np.ndarray:

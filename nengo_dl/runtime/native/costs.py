@@ -210,6 +210,16 @@ def share_by_item(m: int, n: int, width: int) -> float:
     return SHARE_BY_ITEM * vectors / (vectors + FINDING) * lanes / n
 
 
+#: the share of the numbers of a matrix up to which those that are not 0 are multiplied
+#: one by one with another matrix that changes, times the numbers in a vector
+NUMBERS_APART = 0.8
+
+
+def numbers_apart(count: int, width: int) -> int:
+    """How many of ``count`` numbers `spikes.with_spikes` multiplies one by one."""
+    return max(1, int(count * NUMBERS_APART / width))
+
+
 #: multiplications of a product that is worth a call of BLAS: on one core, 33 million are
 #: done 1.2 to 1.5 times as fast here as there, 67 million about as fast, 270 million up
 #: to 1.6 times as slowly

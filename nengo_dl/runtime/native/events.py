@@ -17,7 +17,7 @@ from nengo_dl.runtime.native.dots import Total
 from nengo_dl.runtime.native.preparation import is_fixed
 from nengo_dl.runtime.native.recorder import Unless
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
-from nengo_dl.runtime.numpy.namespace import Copy, Select, Take, Ufunc
+from nengo_dl.runtime.numpy.namespace import Concat, Copy, Select, Take, Ufunc
 
 if TYPE_CHECKING:
     from nengo_dl.runtime.native.units import Plan, Unit
@@ -39,23 +39,45 @@ def mostly_zero(plan: Plan, view: View) -> bool:
     view : View
         The operand.
     """
-    return _mostly_zero(plan, view, set())
+    return _mostly_zero(plan, view.value, _stretch(view), set())
 
 
-def _mostly_zero(plan: Plan, view: View, seen: set[Value]) -> bool:
-    value = view.value
+#: some rows of a value: the first one, and the one behind the last
+Rows = tuple[int, int]
+
+
+def _stretch(view: View) -> Rows | None:
+    """The rows of its value that a view has; None if it has something else of it."""
+    shape = view.value.shape
+    row = prod(shape[1:]) * view.value.dtype.itemsize
+    if not view.contiguous or not row or view.offset % row or view.nbytes % row:
+        return None
+    first = view.offset // row
+    return first, first + view.nbytes // row
+
+
+def _mostly_zero(plan: Plan, value: Value, rows: Rows | None, seen: set[Value]) -> bool:
     if value in seen:
         return False
     seen.add(value)
-    if value in plan.parts:
-        rest = [part for part in plan.parts[value] if not _is_constant(plan, part)]
+
+    def again(view: View) -> bool:
+        """Whether these rows of an operand are."""
+        mine = _stretch(view)
+        if mine is not None and rows is not None and view.shape[:1] == value.shape[:1]:
+            mine = mine[0] + rows[0], mine[0] + rows[1]
+        return _mostly_zero(plan, view.value, mine, seen)
+
+    made = plan.makers.get(value)
+    if value in plan.parts or (made is not None and isinstance(made.operation, Concat)):
+        rest = [
+            part for part in _parts(plan, value, rows) if not _is_constant(plan, part)
+        ]
         return bool(rest) and all(
-            _mostly_zero(plan, View.all_of(part), seen) for part in rest
+            _mostly_zero(plan, part, (0, part.shape[0]), seen) for part in rest
         )
     if value in plan.program.carry:
-        following = plan.program.next_carry[plan.program.carry.index(value)]
-        return _mostly_zero(plan, following, seen)
-    made = plan.makers.get(value)
+        return again(plan.program.next_carry[plan.program.carry.index(value)])
     if made is None:
         return False
     operation, operands = made.operation, made.operands
@@ -63,13 +85,40 @@ def _mostly_zero(plan: Plan, view: View, seen: set[Value]) -> bool:
         chosen = operands[1:]
         return any(map(_is_zero, chosen)) and all(map(is_fixed, chosen))
     if isinstance(operation, (Copy, Take)):
-        return _mostly_zero(plan, operands[0], seen)
+        return again(operands[0])
     if isinstance(operation, Ufunc) and operation.function is np.floor:
         return True  # numbers of spikes, by what they are
     if isinstance(operation, Ufunc) and operation.function is np.multiply:
         varying = [x for x in operands if not is_fixed(x)]
-        return len(varying) == 1 and _mostly_zero(plan, varying[0], seen)
+        each = [x for x in varying if prod(x.shape) == prod(value.shape)]
+        return len(each) == 1 and again(each[0])
+    if isinstance(operation, Ufunc) and operation.function is np.add:
+        rest = [x for x in operands if not _adds_nothing(x, value, rows)]
+        return len(rest) == 1 and again(rest[0])
     return False
+
+
+def _parts(plan: Plan, value: Value, rows: Rows | None) -> Iterator[Value]:
+    """The parts of a concatenation that have some of its rows."""
+    parts = plan.parts.get(value)
+    if parts is None:
+        parts = [view.value for view in plan.makers[value].operands]
+    start = 0
+    for part in parts:
+        stop = start + (part.shape[0] if part.shape else 1)
+        if rows is None or (start < rows[1] and rows[0] < stop):
+            yield part
+        start = stop
+
+
+def _adds_nothing(view: View, result: Value, rows: Rows | None) -> bool:
+    """Whether an operand of a sum is 0 in some rows, unless weights are changed."""
+    if not is_fixed(view) or view.array is None:
+        return False
+    array = view.array
+    if rows is not None and view.shape[:1] == result.shape[:1]:
+        array = array[slice(*rows)]
+    return not np.any(array)
 
 
 def _is_constant(plan: Plan, value: Value) -> bool:

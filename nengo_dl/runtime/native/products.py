@@ -101,7 +101,7 @@ def _way_of_batch(
     writer: Writer, a: View, x: View, m: int, n: int
 ) -> tuple[list[str], Way]:
     """What `_way` gives, for several items."""
-    code, k = writer.code, a.shape[-1]
+    code, k, plan = writer.code, a.shape[-1], writer.plan
     large = blas.pays(m, k, n) and len(a.shape) == len(x.shape) == 2
     here = [writer.operand(a)]
 
@@ -112,14 +112,24 @@ def _way_of_batch(
         else:
             matrices.by_blocks(code, a, x, y, m, k, n)
 
+    sizes = m, k, n
+    if plan.lies_by_columns(a.value):
+        room = writer.room(4 * n * (k + 1))
+        return here, lambda a, x, y: spikes.by_items(code, a, x, y, sizes, room)
+    if not is_fixed(a) and n >= code.width and mostly_zero(plan, a):
+        return here, lambda a, x, y: spikes.of_spikes(code, a, x, y, sizes)
+    if not is_fixed(a) and n >= code.width and mostly_zero(plan, x):
+        room = writer.room(spikes.room_for_numbers(code, k, n))
+        return here, lambda a, x, y: spikes.with_spikes(
+            code, a, x, y, sizes, room, lambda: whole(a, x, y)
+        )
     pays = is_fixed(a) and costs.by_items(m, k, code.width)
-    if not (pays and mostly_zero(writer.plan, x)):
+    if not (pays and mostly_zero(plan, x)):
         return here, whole
     room = writer.room(4 * n * (k + 1))
 
     def from_spikes(a: str, columns: str, x: str, y: str) -> None:
         """The columns of neurons that spiked, or all, where these are many."""
-        sizes = m, k, n
         spikes.by_items(code, columns, x, y, sizes, room, lambda: whole(a, x, y))
 
     return [*here, _columns(writer, a)], from_spikes

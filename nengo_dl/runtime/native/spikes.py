@@ -212,11 +212,12 @@ def by_items(
     y: str,
     sizes: tuple[int, int, int],
     room: str,
-    whole: Callable[[], None],
+    whole: Callable[[], None] | None = None,
 ) -> None:
     """Columns of a matrix, item by item of a batch: see `by_spikes`.
 
-    Where more than a share of the elements is not 0, ``whole`` writes the product.
+    Where more than a share of the elements is not 0, it is the code of ``whole`` that
+    runs, if that is given.
 
     Parameters
     ----------
@@ -230,11 +231,13 @@ def by_items(
         ``m``, ``k`` and ``n``: the rows and columns of the matrix, and the items.
     room : str
         The address of ``4 n (k + 1)`` bytes to work with.
-    whole : callable
+    whole : callable, optional
         Writes the code of the whole product.
     """
+    if whole is None:
+        _by_items(code, columns, x, y, sizes, room)
+        return
     m, k, n = sizes
-    nbytes = code.width * code.size
     limit = int(k * n * costs.share_by_item(m, n, code.width))
     many = code.emit(f"icmp sgt i64 {_number(code, x, k * n)}, {limit}")
     once = code.emit(f"zext i1 {many} to i64")
@@ -242,33 +245,150 @@ def by_items(
         whole()
     once = code.emit(f"sub i64 1, {once}")
     with code.loop(once, maybe_empty=True):
-        lists = code.at(room, 4 * n)
-        _noted_by_item(code, x, k, n, room, lists)
-        with code.loop(n) as item:
-            mine = code.at(x, code.times(item.i, code.size))
-            count = code.load_index(code.at(room, code.times(item.i, 4)))
-            noted = code.at(lists, code.times(item.i, 4 * k))
-            results = code.at(y, code.times(item.i, code.size))
+        _by_items(code, columns, x, y, sizes, room)
 
-            def rows(start: Index, vectors: int, mask: str | None) -> None:
-                place = code.at(columns, code.times(start, code.size))
-                sums = [code.const(0.0)] * vectors
-                with code.loop(count, 1, sums, maybe_empty=True) as loop:
-                    j = code.load_index(code.at(noted, code.times(loop.i, 4)))
-                    factor = code.at(mine, code.times(j, n * code.size))
-                    factor = code.splat(code.load_scalar(factor))
-                    column = code.at(place, code.times(j, m * code.size))
-                    for q in range(vectors):
-                        part = code.load(code.at(column, q * nbytes))
-                        loop.next[q] = code.fma(part, factor, loop.carried[q])
-                there = code.at(results, code.times(start, n * code.size))
-                for q, total in enumerate(loop.results):
-                    ragged = mask is not None and q == vectors - 1
-                    lanes = m % code.width if ragged else code.width
-                    place = code.at(there, q * n * nbytes)
-                    code.store_spread(total, place, n * code.size, lanes)
 
-            in_vectors(code, m, SIDE_BY_SIDE, rows)
+def _by_items(
+    code: Code, columns: str, x: str, y: str, sizes: tuple[int, int, int], room: str
+) -> None:
+    """Write what `by_items` describes, for any number of elements that are not 0."""
+    m, k, n = sizes
+    nbytes, lists = code.width * code.size, code.at(room, 4 * n)
+    _noted_by_item(code, x, k, n, room, lists)
+    with code.loop(n) as item:
+        mine = code.at(x, code.times(item.i, code.size))
+        count = code.load_index(code.at(room, code.times(item.i, 4)))
+        noted = code.at(lists, code.times(item.i, 4 * k))
+        results = code.at(y, code.times(item.i, code.size))
+
+        def rows(start: Index, vectors: int, mask: str | None) -> None:
+            place = code.at(columns, code.times(start, code.size))
+            sums = [code.const(0.0)] * vectors
+            with code.loop(count, 1, sums, maybe_empty=True) as loop:
+                j = code.load_index(code.at(noted, code.times(loop.i, 4)))
+                factor = code.at(mine, code.times(j, n * code.size))
+                factor = code.splat(code.load_scalar(factor))
+                column = code.at(place, code.times(j, m * code.size))
+                for q in range(vectors):
+                    part = code.load(code.at(column, q * nbytes))
+                    loop.next[q] = code.fma(part, factor, loop.carried[q])
+            there = code.at(results, code.times(start, n * code.size))
+            for q, total in enumerate(loop.results):
+                ragged = mask is not None and q == vectors - 1
+                lanes = m % code.width if ragged else code.width
+                place = code.at(there, q * n * nbytes)
+                code.store_spread(total, place, n * code.size, lanes)
+
+        in_vectors(code, m, SIDE_BY_SIDE, rows)
+
+
+def of_spikes(code: Code, a: str, x: str, y: str, sizes: tuple[int, int, int]) -> None:
+    """``y = a x`` where most of ``a`` is 0: in each row, a few rows of ``x``.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    a, x, y : str
+        The addresses of ``(m, k)``, of ``(k, n)`` and of ``(m, n)`` numbers.
+    sizes : tuple of int
+        ``m``, ``k`` and ``n``.
+    """
+    m, k, n = sizes
+    nbytes = code.width * code.size
+    with code.loop(m) as row:
+        mine = code.at(a, code.times(row.i, k * code.size))
+        results = code.at(y, code.times(row.i, n * code.size))
+
+        def columns(start: Index, vectors: int, mask: str | None) -> None:
+            shift = code.times(start, code.size)
+            first = code.at(x, shift)
+
+            def add(j: Index, sums: list[str]) -> list[str]:
+                factor = code.at(mine, code.times(j, code.size))
+                factor = code.splat(code.load_scalar(factor))
+                here = code.at(first, code.times(j, n * code.size))
+                parts = (code.load(code.at(here, q * nbytes)) for q in range(vectors))
+                return [code.fma(p, factor, s) for p, s in zip(parts, sums, strict=True)]
+
+            sums = each_nonzero(code, mine, k, [code.const(0.0)] * vectors, add)
+            for q, total in enumerate(sums):
+                place = code.at(code.at(results, shift), q * nbytes)
+                code.store(total, place, mask if q == vectors - 1 else None)
+
+        in_vectors(code, n, SIDE_BY_SIDE, columns)
+
+
+def with_spikes(
+    code: Code,
+    a: str,
+    x: str,
+    y: str,
+    sizes: tuple[int, int, int],
+    room: str,
+    whole: Callable[[], None],
+) -> None:
+    """``y = a x`` where most of ``x`` is 0, number by number.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    a, x, y : str
+        The addresses of ``(m, k)``, of ``(k, n)`` and of ``(m, n)`` numbers.
+    sizes : tuple of int
+        ``m``, ``k`` and ``n``.
+    room : str
+        The address of `room_for_numbers` bytes to work with.
+    whole : callable
+        Writes the code of the product for more numbers that are not 0.
+    """
+    m, k, n = sizes
+    limit = costs.numbers_apart(k * n, code.width)
+    count = _number(code, x, k * n)
+    many = code.emit(f"icmp sgt i64 {count}, {limit}")
+    once = code.emit(f"zext i1 {many} to i64")
+    with code.loop(once, maybe_empty=True):
+        whole()
+    columns, factors = code.at(room, 4 * limit), code.at(room, 8 * limit)
+
+    def note(place: Index, number: list[str]) -> list[str]:
+        row = code.emit(f"udiv i64 {place}, {n}")
+        column = code.emit(f"sub i64 {place}, {code.times(row, n)}")
+        at = code.times(number[0], 4)
+        code.store_index(code.times(row, code.size), code.at(room, at))
+        code.store_index(code.times(column, code.size), code.at(columns, at))
+        value = code.load_scalar(code.at(x, code.times(place, code.size)))
+        code.store_scalar(value, code.at(factors, code.times(number[0], code.size)))
+        return [str(code.plus(number[0], 1))]
+
+    def rows(start: Index, size: int) -> None:
+        first = code.at(a, code.times(start, k * code.size))
+        results = code.at(y, code.times(start, n * code.size))
+        code.clear_bytes(results, size * n * code.size)
+        with code.loop(count, maybe_empty=True) as entry:
+            at = code.times(entry.i, 4)
+            source = code.at(first, code.load_index(code.at(room, at)))
+            target = code.at(results, code.load_index(code.at(columns, at)))
+            place = code.at(factors, code.times(entry.i, code.size))
+            factor = code.load_scalar(place)
+            for r in range(size):
+                part = code.load_scalar(code.at(source, r * k * code.size))
+                part = code.emit(f"fmul {code.element} {part}, {factor}")
+                there = code.at(target, r * n * code.size)
+                total = code.load_scalar(there)
+                total = code.emit(f"fadd {code.element} {total}, {part}")
+                code.store_scalar(total, there)
+
+    once = code.emit(f"sub i64 1, {once}")
+    with code.loop(once, maybe_empty=True):
+        each_nonzero(code, x, k * n, ["0"], note, kind="i64")
+        in_tiles(code, m, TARGETS, rows)
+
+
+def room_for_numbers(code: Code, k: int, n: int) -> int:
+    """The bytes that `with_spikes` works with."""
+    return (8 + code.size) * costs.numbers_apart(k * n, code.width)
 
 
 def _number(code: Code, x: str, k: int) -> str:

@@ -112,9 +112,10 @@ class Plan:
     def _place_matrices(self, beside: Plan | None) -> None:
         """Find the matrices that change seldom, and how they lie."""
         matrices = column_major.changing(self)
+        shared = column_major.shared(self)
         if beside is None:
-            chosen = column_major.choose(self, matrices)
-            self.by_columns = {k: matrices[k] for k in chosen}
+            chosen = column_major.choose(self, shared | matrices)
+            self.by_columns = {k: (shared | matrices)[k] for k in chosen}
         else:
             self.by_columns = beside.by_columns
         pairs = list(zip(self.program.carry, self.program.next_carry, strict=True))
@@ -127,7 +128,9 @@ class Plan:
         turned = values(self.by_columns)
         self._turned = {value for value in turned if value.kind == "carry"}
         column_major.straighten(self, turned)
-        self._matrices = values(matrices) | turned
+        for k in self.by_columns.keys() - matrices.keys():
+            turned |= column_major.turn_products(self, self.by_columns[k])
+        self._matrices = column_major.computed_with(self, values(matrices) | turned)
 
     # units
 
@@ -212,7 +215,8 @@ class Plan:
         made = {self.unit_of.get(view.value, -1) for view in ins.operands}
         first = max([first, *made])
         if is_seldom(self, ins):
-            self._append(Unit([ins], axes, True, last, closed=True))
+            matrix = self._rows_and_columns(ins)
+            self._append(Unit([ins], axes, True, last, closed=True, matrix=matrix))
             return
         self._sink(size, last, first)
         for i in self._loops[size, last]:
@@ -278,8 +282,8 @@ class Plan:
             if i is None or not self.units[i].fused or view.value in self.parts:
                 continue
             unit = self.units[i]
-            if unit.matrix:
-                continue
+            if any(out in self._matrices for x in unit.instructions for out in x.outputs):
+                continue  # a loop that may go column by column
             others = [x for x in total.operands if x is not view]
             if changes_of(self, view.value) and any(mostly_zero(self, x) for x in others):
                 return False  # both need a few elements, but not the same
