@@ -131,10 +131,8 @@ class Files:
             if limits.exceeded(values[name]):
                 warn(
                     f"Simulator.load_params: {name} of the file has weights beyond the "
-                    f"bounds w_min={limits.low:g} and w_max={limits.high:g} of their "
-                    f"rule {limits.kept_by}, where another rule may have led them. They "
-                    "start on the bounds. To go on in the middle of a simulation, save "
-                    "and load with include_state=True"
+                    f"{_told(limits)}. To go on in the middle of a simulation, save and "
+                    "load with include_state=True"
                 )
             values[name] = np.clip(values[name], limits.low, limits.high)
 
@@ -151,7 +149,17 @@ class Files:
         )
 
     def _finite_value(self, where: str) -> Callable[[Signal], np.ndarray]:
-        return checked(self.live.value, self.entries, where)
+        """What gives the present value of a parameter, from which it can be built."""
+        present = checked(self.live.value, self.entries, where)
+        names, bounds = {p.signal: p.name for p in self.entries}, self._bounds(False)
+
+        def value(signal: Signal) -> np.ndarray:
+            found, name = present(signal), names.get(signal, "")
+            if name not in bounds or _as_built(signal, found):
+                return found
+            return _within(bounds[name], found, name, where)
+
+        return value
 
     def _gains(self) -> dict[str, Ensemble]:
         """Names of gains in files: of each ensemble that has encoders."""
@@ -397,3 +405,28 @@ def _shown(names: Iterable[str]) -> str:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _as_built(signal: Signal, value: np.ndarray) -> bool:
+    return np.array_equal(value, signal.initial_value.astype(value.dtype))
+
+
+def _within(limits: Bounds, weights: np.ndarray, name: str, where: str) -> np.ndarray:
+    """Weights on the bounds of their rules, where they are beyond them.
+
+    Those of single precision may be so by a rounding, which needs no warning.
+    """
+    kept = np.clip(weights.astype(np.float64), limits.low, limits.high)
+    if np.array_equal(kept, weights):
+        return weights
+    if limits.exceeded(weights):
+        warn(f"{where}: {name} has weights beyond the {_told(limits)}")
+    return kept
+
+
+def _told(limits: Bounds) -> str:
+    return (
+        f"bounds w_min={limits.low:g} and w_max={limits.high:g} of their rule "
+        f"{limits.kept_by}, where another rule may have led them. They start on the "
+        "bounds"
+    )

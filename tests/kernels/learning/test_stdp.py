@@ -370,3 +370,48 @@ def test_scaled_weights_are_loaded_on_the_bounds(tmp_path, executor):
             other.load_params(tmp_path / "scaled")
         after = other.data[net.connections[2]].weights
     assert before.max() > 1.001 and np.array_equal(after, np.minimum(before, 1))
+
+
+@pytest.mark.parametrize("simulator", (nengo.Simulator, nengo_dl.Simulator))
+@pytest.mark.parametrize("w_max", (0.1, 0.3, 0.7))
+def test_weights_that_reached_a_bound_can_be_frozen(w_max, simulator):
+    """Single precision has none of these numbers, and rounds two of them up."""
+    rule = STDP(1.0, w_max=w_max, a_minus=0, a_post=1.0)
+    net = network([rule], dtype="float32", jit=False)
+    conn = net.connections[2]
+    conn.transform = np.full((M, N), w_max / 2)
+    with quiet(net) as sim:
+        sim.run_steps(STEPS)
+        weights = sim.data[conn].weights
+        assert np.float32(weights.max()) == np.float32(w_max)
+        (params,) = sim.get_nengo_params([conn])
+        sim.freeze_params(net)
+    frozen = params["transform"].init
+    assert np.array_equal(frozen, conn.transform.init) and frozen.max() <= w_max
+    assert np.allclose(frozen, weights, rtol=1e-7, atol=0)
+    with simulator(net, progress_bar=False) as sim:
+        sim.run_steps(2)
+        assert np.allclose(sim.data[net.probes[0]][0], frozen, rtol=1e-7, atol=0)
+
+
+def test_weights_on_a_bound_that_nothing_changed_are_frozen_as_they_were_built():
+    net = network([STDP(1.0, w_max=0.3)], dtype="float32", jit=False)
+    conn = net.connections[2]
+    conn.transform = built = np.linspace(0.1, 0.3, M * N).reshape(M, N)
+    with quiet(net) as sim:
+        sim.freeze_params(net)
+    assert np.array_equal(conn.transform.init, built)
+
+
+def test_scaled_weights_are_frozen_on_the_bounds():
+    """Where they are beyond them for one step."""
+    net = network([[STDP(0.05), Normalize(5.0, every=0.02)]], jit=False)
+    conn = net.connections[2]
+    with quiet(net) as sim:
+        sim.run_steps(21)
+        before = sim.data[conn].weights
+        with pytest.warns(UserWarning, match="freeze_params: .* w_max=1 .* STDP, where"):
+            sim.freeze_params(net)
+    assert before.max() > 1.001
+    with nengo.Simulator(net, progress_bar=False) as sim:
+        assert np.array_equal(sim.data[conn].weights, np.minimum(before, 1))
