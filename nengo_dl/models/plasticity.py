@@ -314,7 +314,7 @@ def _check_bounds(conn, rule_type, weights):
         raise BuildError(
             f"{label_of(conn)}: the weights must start between the bounds "
             f"w_min={rule_type.w_min} and w_max={rule_type.w_max} of "
-            f"{type(rule_type).__name__}; found weights from {low:.6g} to {high:.6g}. "
+            f"{type(rule_type).__name__}; found weights from {low:.9g} to {high:.9g}. "
             "Choose another transform (nengo.dists.Uniform(w_min, w_max), say), or other "
             "bounds"
         )

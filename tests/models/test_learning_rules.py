@@ -282,6 +282,11 @@ def connected(rule, transform=0.5, pre=lambda ens: ens.neurons, kind=None):
     "rule, options, message",
     (
         (STDP(), {"transform": 1.5}, "w_min=0.0 and w_max=1.0 .* from 1.5 to 1.5"),
+        (
+            STDP(w_max=0.3),
+            {"transform": float(np.float32(0.3))},
+            "w_max=0.3 .* from 0.300000012 to 0.300000012",
+        ),
         (TripletSTDP(w_min=-3, w_max=-2), {}, "w_min=-3 .* from 0.5"),
         (STDP(), {"pre": lambda ens: ens.neurons[:2]}, "'pre' must .* found"),
         (ModulatedSTDP(), {"pre": lambda ens: ens.neurons[::-1]}, "'pre' must"),
