@@ -215,7 +215,12 @@ def test_memory_of_passes_over_large_graphs_is_given_back(monkeypatch):
     assert not calls
     monkeypatch.setattr(pipeline, "LARGE", 1)
     arrange(compile_model(model).graph)
+    assert len(calls) == 1  # of what both have left
+    monkeypatch.setattr(pipeline, "VERY_LARGE", 1)
+    compiled = compile_model(model)
     assert len(calls) == 2
+    arrange(compiled.graph)
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("name", NETWORKS)
