@@ -255,6 +255,9 @@ def inline(graph: Graph) -> Graph:
     -------
     Graph
     """
+    is_sum = graph.kind == Kind.SUM
+    if not is_sum[graph.src].any():
+        return graph
     used_by_sums = np.bincount(graph.src, minlength=graph.size)
     exposed = np.zeros(graph.size, bool)
     exposed[graph.node_inputs()[0]] = True
@@ -262,7 +265,7 @@ def inline(graph: Graph) -> Graph:
     for probe in graph.probes:
         exposed[probe.elements] = True
     fan_in = graph.fan_in
-    movable = (graph.kind == Kind.SUM) & ~exposed & (used_by_sums > 0)
+    movable = is_sum & ~exposed & (used_by_sums > 0)
     movable &= (fan_in == 1) | (used_by_sums == 1)
     if not movable.any():
         return graph
