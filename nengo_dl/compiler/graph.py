@@ -278,10 +278,13 @@ class Graph:
         all of them must be kept. Nodes with side effects stay in any case, unless
         ``nodes``, True for each node that may stay, says otherwise.
         """
+        alive = _alive_nodes(self, elements)
+        return self.only(elements, alive if nodes is None else alive & nodes)
+
+    def only(self, elements: np.ndarray, alive: np.ndarray) -> Graph:
+        """What `keep` gives, for those who know which nodes stay: ``alive``."""
         mapping = np.full(self.size + 1, -1, INDEX)  # the last: -1 stays -1
         mapping[:-1][elements] = np.arange(np.count_nonzero(elements), dtype=INDEX)
-        alive = _alive_nodes(self, elements)
-        alive = alive if nodes is None else alive & nodes
         renumber = np.cumsum(alive, dtype=INDEX) - 1
         inputs, input_number = _kept_sources(self.inputs, elements, mapping)
         parameters, parameter_number = _kept_sources(self.parameters, elements, mapping)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 import numpy as np
 from nengo.exceptions import BuildError, ValidationError
@@ -60,8 +61,19 @@ def _measure(graph: Graph) -> tuple[int, ...]:
     return (graph.size, graph.src.size, len(graph.nodes), varying)
 
 
+#: graphs that `prune` has given: by their number, as they have no hash
+_pruned: WeakValueDictionary[int, Graph] = WeakValueDictionary()
+
+
+def is_pruned(graph: Graph) -> bool:
+    """Whether it is known that all of a graph is needed, so that nobody has to look."""
+    return _pruned.get(id(graph)) is graph
+
+
 def prune(graph: Graph) -> Graph:
     """Drop what no probe, no observed state and no side effect needs."""
+    if is_pruned(graph):
+        return graph
     needed = np.zeros(graph.size, bool)
     node_seen = np.zeros(len(graph.nodes), bool)
     effects = [i for i, n in enumerate(graph.nodes) if n.kernel.side_effects]
@@ -92,8 +104,10 @@ def prune(graph: Graph) -> Graph:
         here = slice(source.start, source.start + source.size)
         needed[here] = needed[here].any()
     del select, frontier, flat, reader, first
-    complete = needed.all() and node_seen.all()
-    return graph if complete else graph.keep(needed)
+    if not (needed.all() and node_seen.all()):
+        graph = graph.only(needed, node_seen)
+    _pruned[id(graph)] = graph
+    return graph
 
 
 def _by_kind(graph: Graph, needed: np.ndarray) -> Callable:

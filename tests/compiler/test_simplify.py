@@ -1,5 +1,7 @@
 """Simplifications: the same values from fewer elements, terms and nodes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from nengo_dl.compiler.simplify import (
     alias,
     fold,
     inline,
+    is_pruned,
     prune,
     simplify,
     sparsify,
@@ -157,6 +160,21 @@ def test_a_pruned_graph_is_not_touched():
     b = GraphBuilder()
     graph = b.build([probe(copy(b, b.input("x", 2)))])
     assert prune(graph) is graph
+
+
+def test_only_the_graph_that_was_pruned_is_known_to_be():
+    b = GraphBuilder()
+    b.input("not read", 1)
+    graph = b.build([probe(copy(b, b.input("x", 2))), probe(b.input("y", 1))])
+    assert not is_pruned(graph)
+    pruned = prune(graph)
+    assert is_pruned(pruned) and prune(pruned) is pruned
+    unknown = replace(pruned)
+    assert not is_pruned(unknown)
+    assert prune(unknown) is unknown  # looked at again, and found to be so
+    assert not is_pruned(pruned.rename(np.arange(pruned.size)))
+    less = prune(replace(pruned, probes=pruned.probes[:1]))
+    assert less.size == pruned.size - 1
 
 
 # -- fold
