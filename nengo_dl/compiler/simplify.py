@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
@@ -538,8 +538,9 @@ def share(graph: Graph) -> Graph:
     Only valid while the parameters it compares are constants: a parameter that may be
     written equals only itself.
     """
-    classes = _static_hash(graph)
-    refiner = _Refiner(graph, classes)
+    classes, alone = _static_hash(graph)
+    refiner = _Refiner(graph, classes, alone)
+    del alone
     count = -1
     while refiner.elements.size and count != (count := refiner.refine(classes)):
         pass
@@ -617,19 +618,29 @@ def _batches(sizes: np.ndarray) -> Iterator[slice]:
     yield from map(slice, [0, *ends], ends)
 
 
-def _static_hash(graph: Graph) -> np.ndarray:
-    """What an element's class depends on besides the classes of what it reads."""
+def _static_hash(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    """What an element's class depends on besides the classes of what it reads.
+
+    And which elements are alone in their class by that: what is given from outside, and
+    outputs of a node that is like no other.
+    """
     out = _bits(graph.value)
     out += graph.kind.view(np.uint8)
     _scatter(out)
     alone = np.isin(graph.kind, (Kind.INPUT, Kind.PARAMETER))
     out[alone] = _mix(np.flatnonzero(alone) + (1 << 40))
-    pieces, keys = [], []
+    pieces, keys, of_nodes = [], [], []
     for number, node in enumerate(graph.nodes):
         fingerprint = node.kernel.fingerprint(node)
         key = _hash(("alone", number) if fingerprint is None else fingerprint)
+        of_nodes.append(key)
         pieces += [(start, size, part) for part, (start, size) in enumerate(node.outputs)]
         keys += [key] * len(node.outputs)
+    alike = Counter(of_nodes)
+    for node, key in zip(graph.nodes, of_nodes, strict=True):
+        if alike[key] == 1:
+            for start, size in node.outputs:
+                alone[start : start + size] = True
     if pieces:
         starts, sizes, parts = np.array(pieces).T
         bases = _mix(np.array(keys, np.uint64))
@@ -638,7 +649,7 @@ def _static_hash(graph: Graph) -> np.ndarray:
             hashes = _offsets(size, parts[some])
             hashes ^= np.repeat(bases[some], size)
             out[ranges(start, start + size)] = _scatter(hashes)
-    return out
+    return out, alone
 
 
 class _Refiner:
@@ -648,7 +659,7 @@ class _Refiner:
     (``elements``) are looked at again.
     """
 
-    def __init__(self, graph: Graph, classes: np.ndarray):
+    def __init__(self, graph: Graph, classes: np.ndarray, alone: np.ndarray):
         self.graph = graph
         self.elements = np.arange(graph.size, dtype=INDEX)
         self.static = classes  # of the elements
@@ -658,7 +669,10 @@ class _Refiner:
             (a.size, part) for node in graph.nodes for part, a in enumerate(node.inputs)
         ]
         self.places = _offsets(*np.array(inputs, np.int64).reshape(-1, 2).T)
-        self._keep(_several(classes)[0])
+        rest = np.flatnonzero(~alone)
+        several = np.zeros(graph.size, bool)
+        several[rest] = _several(classes[rest])[0]
+        self._keep(several)
 
     def _keep(self, several: np.ndarray) -> None:
         """Go on with some of the elements, ``several``: those that share their class.

@@ -50,10 +50,19 @@ def test_keeps_the_values_of_networks(name, opened, allclose):
 
 def test_hashes_part_by_part_are_those_of_the_whole(monkeypatch):
     graph = case("processes", False).graph
-    whole = _static_hash(graph)
+    whole, _ = _static_hash(graph)
     monkeypatch.setattr("nengo_dl.compiler.simplify.PART", 7)
-    assert np.array_equal(_static_hash(graph), whole)
+    assert np.array_equal(_static_hash(graph)[0], whole)
     assert np.unique(whole).size > graph.size / 10
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_known_to_be_alone_is(name, opened):
+    graph = case(name, opened).graph
+    classes, alone = _static_hash(graph)
+    numbers, counts = np.unique(classes, return_counts=True)
+    assert (counts[np.searchsorted(numbers, classes[alone])] == 1).all()
 
 
 def test_merges_equal_decoders(allclose):
