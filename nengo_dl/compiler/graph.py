@@ -26,7 +26,7 @@ written after it was made.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property, partial
@@ -327,21 +327,26 @@ def stored_once(array: np.ndarray) -> np.ndarray:
     return np.broadcast_to(array[:1].copy(), array.shape) if same else array
 
 
-def _mapped(arrays: Sequence[np.ndarray], mapping: np.ndarray) -> Iterator[np.ndarray]:
-    """``mapping[array]`` for each array, -1 staying -1; all of them are read at once."""
+def _side_by_side(
+    arrays: Iterable[np.ndarray], mapping: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays one behind the other, and ``mapping`` of them, -1 staying -1."""
     flat = np.concatenate([np.zeros(0, INDEX), *arrays])
     moved = mapping[flat]
     moved[flat < 0] = -1
-    stop = 0
-    for array in arrays:
-        start, stop = stop, stop + array.size
-        yield moved[start:stop]
+    return flat, moved
 
 
 def _renamed(readings: Sequence[Reading], mapping: np.ndarray) -> tuple[Reading, ...]:
     """Readings of the elements that a mapping gives in place of theirs."""
-    moved = _mapped([reading.elements for reading in readings], mapping)
-    return tuple([r.of(elements) for r, elements in zip(readings, moved)])
+    flat, moved = _side_by_side([reading.elements for reading in readings], mapping)
+    if flat.dtype == moved.dtype and np.array_equal(flat, moved):
+        return tuple(readings)  # as where matrices are stacked
+    renamed, stop = [], 0
+    for reading in readings:
+        start, stop = stop, stop + reading.elements.size
+        renamed.append(_like(reading, "elements", moved[start:stop]))
+    return tuple(renamed)
 
 
 def _reading(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
@@ -365,18 +370,21 @@ def _reading(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
 
 def _moved(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
     """Nodes whose elements, those that they write as well, have other numbers."""
-    moved = _mapped([array for node in nodes for array in node.inputs], mapping)
+    _, moved = _side_by_side([array for node in nodes for array in node.inputs], mapping)
     outputs = [node.outputs for node in nodes]
     starts = [start if size else 0 for node in outputs for start, size in node]
     first = iter(mapping[np.array(starts, np.int64)].tolist())
-    outputs = [
-        tuple([(start if size else 0, size) for (_, size), start in zip(node, first)])
-        for node in outputs
-    ]
-    copies = []
-    for node, written in zip(nodes, outputs):
-        copy = _like(node, "inputs", tuple([next(moved) for _ in node.inputs]))
-        copy.__dict__["outputs"] = written  # nobody else has it yet
+    copies, stop = [], 0
+    for node in nodes:
+        inputs = []
+        for array in node.inputs:
+            start, stop = stop, stop + array.size
+            inputs.append(moved[start:stop])
+        copy = _like(node, "inputs", tuple(inputs))
+        written = [
+            (start if size else 0, size) for (_, size), start in zip(node.outputs, first)
+        ]
+        copy.__dict__["outputs"] = tuple(written)  # nobody else has it yet
         copies.append(copy)
     return tuple(copies)
 

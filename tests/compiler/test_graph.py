@@ -1,5 +1,7 @@
 """The element graph and its builder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -212,6 +214,18 @@ def test_rename_leaves_lost_states_lost(graph):
     mapping = np.arange(graph.size)[::-1].copy()
     (reading,) = graph.rename(mapping).states
     assert np.array_equal(reading.elements, [-1, graph.size - 5])
+
+
+def test_rename_keeps_readings_of_elements_that_stay(every_kind, graph):
+    _, e = every_kind
+    mapping = np.arange(graph.size, dtype=np.int32)
+    mapping[e["z"]] = e["input"]
+    states = [r.of(r.elements.astype(np.int32)) for r in graph.states]
+    graph = replace(graph, states=tuple(states))
+    renamed = graph.rename(mapping)
+    assert all(a is b for a, b in zip(renamed.states, graph.states, strict=True))
+    mapping[e["state"]] = e["parameter"]
+    assert np.array_equal(graph.rename(mapping).states[0].elements, e["parameter"])
 
 
 def test_with_terms_sorts_by_sum_and_keeps_the_order_within(every_kind, graph):
