@@ -223,6 +223,36 @@ def test_items_that_learn_together(m, n, batch, dtype, rng):
     assert np.abs(native.carry[0] - carry[0]).max() <= tolerance
 
 
+@pytest.mark.parametrize("seldom", (False, True))
+def test_sums_that_are_seldom_taken(seldom, rng):
+    """A cause of all items is looked at; sums of each step want rows in order."""
+    m, n, batch = 33, 70, 4
+    inner = together(m, n, batch)
+
+    def step(xp, carry, x, weights):
+        w = xp.reshape(carry[0], (m, n, 1))
+        due = x[:1, :1] if seldom else xp.ones_like(x[:1, :1])
+        seen = xp.zero_unless(w, due > 0.9) if seldom else w
+        total = xp.reshape(xp.sum(xp.abs(seen), 1), (m, 1, 1))
+        less = w * total * xp.where(due > 0.9, -0.001, 0.0)
+        less = xp.zero_unless(less, due > 0.9) if seldom else less
+        (new, traces), _ = inner(xp, carry, x, weights)
+        new = new + xp.reshape(less, (m * n, 1))
+        return [new, traces], xp.matmul(xp.reshape(new, (m, n)), xp.floor(x[:n]))
+
+    carry = [rng.uniform(size=(m * n, 1)), np.zeros((n + m, batch))]
+    native = NativeStep(step, carry, n + m, batch, [], "float64", width=8)
+    assert by_columns(native) == ([(1, m, n)] if seldom else [])
+    x = rng.uniform(size=(30, n + m, batch)) + 0.05
+    found = native.room(30)
+    native.advance(x, found)
+    for row, y in zip(x, found, strict=True):
+        carry, expected = step(NumpyNamespace("float64"), carry, row, [])
+        assert np.abs(y - expected).max() <= 1e-12 * np.abs(expected).max()
+    assert np.abs(native.carry[0] - carry[0]).max() <= 1e-12
+    assert (x[:, 0, 0] > 0.9).any() and (x[:, 0, 0] <= 0.9).any()
+
+
 def test_matrices_that_other_products_read_stay_in_order(rng):
     """What is added to itself transposed is not turned."""
     n, batch = 40, 4

@@ -32,7 +32,7 @@ from nengo_dl.runtime.native.axes import (
     refined,
     split,
 )
-from nengo_dl.runtime.native.events import Place, changes_of, mostly_zero
+from nengo_dl.runtime.native.events import Place, changes_of, is_seldom, mostly_zero
 from nengo_dl.runtime.native.preparation import ELEMENTWISE, copy_of, is_fixed
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
 from nengo_dl.runtime.numpy.namespace import Concat, Copy, Matmul, Sum
@@ -127,8 +127,20 @@ def _had_better(plan: Plan, number: int, axes: Axes) -> bool:
 
 def _adds_up(plan: Plan, axes: Axes) -> bool:
     """Whether sums are taken in each step of what has as many elements as matrices."""
-    sums = (x for x in plan.program.instructions if isinstance(x.operation, Sum))
-    return any(prod(ins.operands[0].shape) == prod(axes) for ins in sums)
+    for ins in plan.program.instructions:
+        if not isinstance(ins.operation, Sum):
+            continue
+        made = ins
+        while isinstance(made.operation, (Sum, *ELEMENTWISE)) and not is_seldom(
+            plan, made
+        ):
+            view = made.operands[0]
+            if view.value not in plan.makers:
+                break
+            made = plan.makers[view.value]
+        if prod(ins.operands[0].shape) == prod(axes) and not is_seldom(plan, made):
+            return True
+    return False
 
 
 def _by_products(plan: Plan, number: int, axes: Axes) -> bool:

@@ -62,9 +62,10 @@ class NativeRecorder(NumpyRecorder):
     def zero_unless(self, x: Any, *causes: Any) -> Any:
         """Say so: 0 is chosen where there is no cause, see `.native.events`.
 
-        Where items have arrays of their own, few elements have a cause in none of them.
+        Where items have arrays of their own, few elements have a cause in none of them. A
+        single cause of all is looked at.
         """
-        if self.batch > 1:
+        if self.batch > 1 and any(np.prod(cause.shape) > 1 for cause in causes):
             return x
         some: Any = None
         for cause in causes:
