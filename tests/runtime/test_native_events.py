@@ -96,6 +96,29 @@ def test_results_that_show_the_weights_are_complete(rng):
         assert np.allclose(shown, y, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("m, n", ((1, 1), (3, 5), (33, 20), (7, 64)))
+def test_what_is_written_from_outside_may_change_by_itself(m, n, rng):
+    """Like weights beyond their bounds, which come back in the next step."""
+
+    def step(xp, carry, x, weights):
+        w = xp.reshape(carry[0], (m, n, 1))
+        row, column = xp.floor(x[:n]), xp.floor(x[n:])
+        row, column = xp.reshape(row, (1, n, 1)), xp.reshape(column, (m, 1, 1))
+        change = xp.minimum(row * 0.1 + column * 0.2, 1.0 - w)
+        change = xp.zero_unless(change, column, row)
+        new = carry[0] + xp.reshape(change, (m * n, 1))
+        s = xp.reshape(x[:n], (n, 1))
+        return [new], xp.matmul(xp.reshape(new, (m, n)), xp.floor(s))
+
+    weights = rng.uniform(0.5, 1.5, size=(m * n, 1))
+    native = NativeStep(step, [weights], n + m, 1, [], "float64", width=8)
+    nothing, room = np.zeros((1, n + m, 1)), native.room(1)
+    for _ in range(2):
+        native.advance(nothing, room)
+        assert np.array_equal(native.carry[0], np.minimum(weights, 1))
+        native.set_carry([weights])
+
+
 def by_columns(native):
     """What lies column by column."""
     return list(native.plan.by_columns.values())

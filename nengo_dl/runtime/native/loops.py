@@ -347,7 +347,9 @@ class _Loop:
         return values, factors
 
     def _value(self, ins: Instruction, args: list[Operand]) -> str:
-        """What an instruction gives."""
+        """What an instruction gives; what is 0 without a cause need not be chosen."""
+        if isinstance(ins.operation, Unless):
+            return args[1].name
         return compute(self.code, ins, args)
 
     def _repeated(self, view: View, place: str) -> str:
@@ -408,7 +410,9 @@ class _LoopOfChanges(_Loop):
 
     First the columns that have one, each with a row in every lane; rows that have one,
     too, keep what they are, because they come after that, as a whole. Where many columns
-    have a cause, all rows are done like that, and nothing else.
+    have a cause, all rows are done like that, and nothing else; and so they are in the
+    first step after something was written from outside, which may change by itself, like
+    weights beyond their bounds.
 
     Parameters
     ----------
@@ -430,15 +434,15 @@ class _LoopOfChanges(_Loop):
             super()._nest(d, pointers)
             return
         code.comment("only where there is a cause")
-        every = []
+        many = self.writer.is_fresh()
         if self.of_columns:
             columns, count = self._noted(-1, pointers)
             limit = int(n * costs.COLUMNS_APART)
-            many = code.emit(f"icmp sgt i64 {count}, {limit}")
-            every = [code.splat(many, "i1")]
+            more = code.emit(f"icmp sgt i64 {count}, {limit}")
+            many = code.emit(f"or i1 {many}, {more}")
             few = code.emit(f"select i1 {many}, i64 0, i64 {count}")
             self._columns(pointers, columns, few)
-        rows, count = self._noted(-2, pointers, every)
+        rows, count = self._noted(-2, pointers, [code.splat(many, "i1")])
         with code.loop(count, maybe_empty=True) as row:
             i = code.load_index(code.at(rows, code.times(row.i, 4)))
             self._row(self._moved(pointers, -2, i))
@@ -526,9 +530,3 @@ class _LoopOfChanges(_Loop):
                     old = next(x for key, x in loaded.items() if key[:2] == place)
                     new = code.select(kept, old, new)
                 code.store_spread(new, here[k], strides[k] * code.size, lanes)
-
-    def _value(self, ins: Instruction, args: list[Operand]) -> str:
-        """What an instruction gives; what is 0 without a cause need not be chosen."""
-        if isinstance(ins.operation, Unless):
-            return args[1].name
-        return super()._value(ins, args)

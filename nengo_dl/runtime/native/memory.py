@@ -83,6 +83,9 @@ class Places:
     state, memory, fixed : Block
         What is carried from step to step, what is computed in each step, and what only
         changes with the weights.
+    fresh : tuple
+        Pointer and offset of a byte of the state: 1 in the first step after the state was
+        written to from outside.
     tables : list of tuple
         What is in ``fixed``: the first byte, and a function that gives the present
         values.
@@ -95,6 +98,7 @@ class Places:
         self._places: dict[Value, tuple[str, int]] = {}
         for carry in plan.program.carry:
             self._places[carry] = STATE, self.state.take(carry.nbytes)
+        self.fresh = STATE, self.state.take(1)
         if plan.y is not None:
             self._places[plan.y] = RESULTS, 0
         self._share(plan.spans)

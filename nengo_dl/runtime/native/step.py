@@ -315,6 +315,8 @@ class NativeStep:
 
     def set_carry(self, values: Sequence[np.ndarray]) -> None:
         """Copy values into the state."""
+        blocks, start = self.division.count, self.places.fresh[1]
+        np.ndarray((blocks,), np.uint8, self.state, start, (self._stride,))[...] = 1
         for k, (mine, value) in enumerate(zip(self._carries, values, strict=True)):
             axes = self.plan.by_columns.get(k)
             blocks = mine if axes is None else np.empty(mine.shape, mine.dtype)

@@ -97,6 +97,7 @@ class Writer:
         self._rooms: dict[tuple[int, str], int] = {}
         self._parts: dict[str, Function] = {}
         self._arguments: dict[tuple[str, int], str] | None = None
+        self._looks_if_fresh = False
 
     def text(
         self, write_loop: Callable[[Writer, Any], None], several: bool = False
@@ -122,6 +123,8 @@ class Writer:
                 python = isinstance(unit.instructions[0].operation, HostCall)
                 write = self._apart if many and not python else self._unit
                 write(unit, write_loop)
+            if self._looks_if_fresh:
+                code.clear_bytes(self.pointer(self.places.fresh), 1)
         run = code.function("run", PARAMETERS, "i64 %steps")
         blocks = [self._blocks()] if several else []
         return module_text([*self._parts.values(), run, *blocks])
@@ -181,6 +184,12 @@ class Writer:
     def result(self, value: Value) -> str:
         """The address of the first element of a value."""
         return self.pointer(self.places.of(value))
+
+    def is_fresh(self) -> str:
+        """Whether the state was written to from outside before this step, an ``i1``."""
+        self._looks_if_fresh = True
+        flag = self.code.load_scalar(self.pointer(self.places.fresh), "i8")
+        return self.code.emit(f"icmp ne i8 {flag}, 0")
 
     def table(self, key: Hashable, make: Callable[[], np.ndarray]) -> str:
         """The address of what only changes with the weights, see `Places.table`."""

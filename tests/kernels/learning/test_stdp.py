@@ -415,3 +415,28 @@ def test_scaled_weights_are_frozen_on_the_bounds():
     assert before.max() > 1.001
     with nengo.Simulator(net, progress_bar=False) as sim:
         assert np.array_equal(sim.data[conn].weights, np.minimum(before, 1))
+
+
+@pytest.mark.parametrize("executor", ("native", "numpy"))
+def test_weights_beyond_their_bounds_come_back_in_the_next_step(executor):
+    """A change that was under way is made again where a run left the state as it was."""
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64", executor=executor)
+        populations = []
+        for times in ((5, 12), (8, 10, 16)):
+            spikes = nengo.Node(lambda t, times=times: 1e3 * (round(t / 1e-3) in times))
+            kind = nengo.SpikingRectifiedLinear()
+            neurons = nengo.Ensemble(1, 1, neuron_type=kind, gain=[1], bias=[0]).neurons
+            nengo.Connection(spikes, neurons, synapse=None)
+            populations.append(neurons)
+        rule = STDP(0.4, a_minus=0)
+        learned = nengo.Connection(
+            *populations, transform=[[0.5]], learning_rule_type=rule
+        )
+        weights = nengo.Probe(learned, "weights")
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.run_steps(8)
+        sim.run_steps(6, stateful=False)
+        sim.run_steps(6)
+        after = sim.data[weights][-6:, 0, 0]
+    assert after[0] > 1.3 and np.allclose(after[1:], 1, rtol=0, atol=1e-12)
