@@ -32,6 +32,7 @@ from nengo_dl.runtime.tensorflow.loop import (
     without_numbers,
 )
 from nengo_dl.runtime.tensorflow.namespace import TensorFlowNamespace
+from nengo_dl.runtime.tensorflow.native_loops import NativeLoop
 from nengo_dl.runtime.tensorflow.scan import Scan, Unrolled
 from nengo_dl.runtime.tensorflow.spiking_products import times
 from nengo_dl.runtime.tensorflow.switches import may_compile
@@ -173,10 +174,18 @@ class TrainedLink:
         """A new loop, which other networks may use as well if it is ``shared``."""
         layout = without_numbers(self.layout) if shared else self.layout
         step: Any = loop_step(layout, self.program.batch)
+        if self._may_be_native(options, places):
+            read = sorted(weights_read(layout.loop))
+            options = {**options, "native": NativeLoop(step, read, options["trained"])}
         step = turn_step(step, outputs=True) if self.turned else step
         scan = Scan if self.program.use_loop else Unrolled
         step = self.kept.wrap(step, places)
         return scan(step, layout.loop.result.size, self.program.dtype, **options)
+
+    def _may_be_native(self, options: dict[str, Any], places: int | None) -> bool:
+        """Whether the loop is such that machine code of ours may train it."""
+        plain = self.program.use_loop and self.pure and not self.kept.variables
+        return self.turned and plain and options["jit"] and places is None
 
     # ---- running ------------------------------------------------------------------
 

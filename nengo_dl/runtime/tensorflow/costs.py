@@ -66,3 +66,8 @@ SMALL_PRODUCT_SECONDS, PRODUCT_SECONDS = 0.1e-9, 0.04e-9
 #: multiplications, and at most this share of the spikes is not zero in a sample of rows
 #: (``train``). One thread takes as long either way at a share of 0.2, two at some 0.15
 LEAST_PRODUCT, MOST_SPIKES, SAMPLED_ROWS = 2**25, 0.125, 16
+
+#: loops of neurons are trained in machine code of ours from so many numbers of all steps
+#: on, because to call it takes 0.1 ms (a batch of 10 steps of 8 items: 2.6 and not 2.0
+#: ms), and with so many neurons at most, of which a step fits into caches (``train``)
+LEAST_NUMBERS, MOST_NEURONS = 2**17, 1024

@@ -379,6 +379,8 @@ class Scan:
     places : bool, optional
         Whether gradients may have places to be read from, see `.GradientPlace`, which is
         faster on a CPU. A step may be traced twice, so it has to draw nothing.
+    native : callable, optional
+        What may run it where it is trained, a `.native_loops.NativeLoop`.
 
     Notes
     -----
@@ -426,7 +428,9 @@ class Scan:
         trained: Sequence[bool] | None = None,
         xp: TensorFlowNamespace | None = None,
         places: bool = False,
+        native: Callable | None = None,
     ) -> None:
+        self.native = native
         self.xp = xp or TensorFlowNamespace(dtype, fast=jit)
         self.step = step
         self.n_y = n_y
@@ -480,6 +484,12 @@ class Scan:
         carry = [self._tensor("carried array", i, c) for i, c in enumerate(carry)]
         weights = [self._tensor("weight", i, w) for i, w in enumerate(weights)]
         xs = self._inputs(xs, carry, n_steps)
+        if training and self.native is not None:
+            walk = Walk(self, xs, [])
+            if self.truncate is None and walk.keeps_all(walk.interval(carry)):
+                found = self.native(xs, carry, weights)
+                if found is not None:
+                    return found
         with self.xp.reraise_host_errors():
             return self._differentiable(xs, carry, weights, bool(training))
 
