@@ -160,15 +160,15 @@ class Tracer:
     # what kernels call -------------------------------------------------------------
 
     def zeros(self, shape: Sequence[int]) -> Value:
-        """Zeros."""
+        """An array of zeros."""
         return self.constant(0.0)
 
     def zeros_like(self, x: Any) -> Value:
-        """Zeros."""
+        """An array of zeros, shaped as ``x``."""
         return self.constant(0.0)
 
     def ones_like(self, x: Any) -> Value:
-        """Ones."""
+        """An array of ones, shaped as ``x``."""
         return self.constant(1.0)
 
     def broadcast(self, x: Any, shape: Sequence[int]) -> Value:

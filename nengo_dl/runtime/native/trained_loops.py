@@ -372,7 +372,7 @@ class _Bases:
         return self.code.emit(f"load ptr, ptr {place}, align 8")
 
     def take(self, n: int) -> Callable[[str, str], str]:
-        """Of an array ``(steps, items, n)``: where a row of a step begins."""
+        """Give what says where a row of an array ``(steps, items, n)`` begins."""
         base, code = self._next(), self.code
 
         def at(t: str, item: str) -> str:
@@ -382,7 +382,7 @@ class _Bases:
         return at
 
     def take_portions(self, n: int) -> Callable[[str, str], str]:
-        """Of an array ``(portions, n)``: the row of the present portion."""
+        """Give what says where the present row of ``(portions, n)`` begins."""
         base, code = self._next(), self.code
         return lambda t, item: code.at(base, code.times("%portion", n * code.size))
 
