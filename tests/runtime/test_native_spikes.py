@@ -21,6 +21,23 @@ def assert_close(y, exact, largest):
     assert (np.abs(y - exact) <= 8 * np.finfo(y.dtype).eps * largest).all()
 
 
+def assert_product(y, a, x, rate):
+    """Of two matrices, one of which has that share of elements that are not 0."""
+    exact = a.astype(float) @ x.astype(float)
+    assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
+    if rate == 0:
+        assert (y == 0).all()
+
+
+def assert_few_or_whole(y, a, x, rate, width):
+    """A product, in place of which sevens are written if all elements are not 0."""
+    if rate == 1:
+        assert (y.ravel()[:width] == 7).all()
+        assert np.isnan(y.ravel()[width:]).all()
+    else:
+        assert_product(y, a, x, rate)
+
+
 @every_kind
 def test_columns_of_spikes(dtype, width, rng):
     for m, k in ((2 * width, 9), (8 * width, 64), (19 * width + 1, 150), (1, 70)):
@@ -33,10 +50,7 @@ def test_columns_of_spikes(dtype, width, rng):
         for rate in (0, 0.1, 1):
             x = spiking(k, rate, dtype, rng)
             y = call(a.T, x, np.full(m, np.nan, dtype), np.zeros(k, "u4"))[2]
-            exact = a.astype(float) @ x.astype(float)
-            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
-            if rate == 0:
-                assert (y == 0).all()
+            assert_product(y, a, x, rate)
 
 
 @every_kind
@@ -59,14 +73,7 @@ def test_items_from_their_own_spikes(dtype, width, rng, monkeypatch):
             x = np.stack([spiking(k, rate, dtype, rng) for _ in range(n)], axis=1)
             y = np.full((m, n), np.nan, dtype)
             y = call(np.ascontiguousarray(a.T), x, y, np.zeros(n * (k + 1), "u4"))[2]
-            if rate == 1:
-                assert (y.ravel()[:width] == 7).all()
-                assert np.isnan(y.ravel()[width:]).all()
-                continue
-            exact = a.astype(float) @ x.astype(float)
-            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
-            if rate == 0:
-                assert (y == 0).all()
+            assert_few_or_whole(y, a, x, rate, width)
 
 
 @every_kind
@@ -81,10 +88,7 @@ def test_rows_that_are_mostly_zero(dtype, width, rng):
         for rate in (0, 0.1, 1):
             a = np.stack([spiking(k, rate, dtype, rng) for _ in range(m)])
             y = call(a, x, np.full((m, n), np.nan, dtype))[2]
-            exact = a.astype(float) @ x.astype(float)
-            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
-            if rate == 0:
-                assert (y == 0).all()
+            assert_product(y, a, x, rate)
 
 
 @every_kind
@@ -104,14 +108,7 @@ def test_numbers_one_by_one(dtype, width, rng, monkeypatch):
         for rate in (0, 0.1, 1):
             x = spiking(k * n, rate, dtype, rng).reshape(k, n)
             y = call(a, x, np.full((m, n), np.nan, dtype), np.zeros(4 * k * n, "u4"))[2]
-            if rate == 1:
-                assert (y.ravel()[:width] == 7).all()
-                assert np.isnan(y.ravel()[width:]).all()
-                continue
-            exact = a.astype(float) @ x.astype(float)
-            assert_close(y, exact, abs(a).astype(float) @ abs(x).astype(float))
-            if rate == 0:
-                assert (y == 0).all()
+            assert_few_or_whole(y, a, x, rate, width)
 
 
 @every_kind

@@ -211,7 +211,10 @@ def share_by_item(m: int, n: int, width: int) -> float:
 
 
 #: the share of the numbers of a matrix up to which those that are not 0 are multiplied
-#: one by one with another matrix that changes, times the numbers in a vector
+#: one by one with another matrix that changes, times the numbers in a vector. With
+#: vectors of 16, 784 by 16 and 16 by 100 take 0.51 of a whole product with 2 %, 0.73 with
+#: 4 %, 0.90 with 6 % and 1.33 with 10 %; 100 by 16 and 16 by 400 take 0.64, 1.00, 1.38
+#: and 2.13
 NUMBERS_APART = 0.8
 
 

@@ -18,7 +18,7 @@ from nengo_dl.runtime.native.elementwise import Operand, compute, known
 from nengo_dl.runtime.native.events import causes, changes_of, left_out
 from nengo_dl.runtime.native.matrices import in_tiles, in_vectors
 from nengo_dl.runtime.native.recorder import Unless
-from nengo_dl.runtime.native.spikes import each_set
+from nengo_dl.runtime.native.spikes import noted
 from nengo_dl.runtime.native.units import Unit
 from nengo_dl.runtime.native.writer import Writer
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
@@ -466,15 +466,10 @@ class _LoopOfChanges(_Loop):
         code, n = self.code, self.axes[axis]
         room = self.writer.room(4 * n, f"axis {axis}")
 
-        def note(j: Index, count: list[str]) -> list[str]:
-            code.store_index(j, code.at(room, code.times(count[0], 4)))
-            return [str(code.plus(count[0], 1))]
-
         def mask_at(i: Index) -> str:
             return self._either([*self._masks(axis, pointers, i), *others])
 
-        (count,) = each_set(code, mask_at, n, ["0"], note, kind="i64")
-        return room, count
+        return room, noted(code, mask_at, n, room)
 
     def _either(self, masks: Sequence[str]) -> str:
         """The lanes that are set in one of the masks."""

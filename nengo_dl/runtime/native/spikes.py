@@ -9,6 +9,7 @@ Rows and columns are as in `nengo_dl.runtime.native.matrices`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -56,13 +57,13 @@ def each_nonzero(
     list of str
         The carried values after the last round.
     """
-    zero = code.const(0.0)
+    return each_set(code, partial(_nonzero_at, code, x), k, carried, body, kind)
 
-    def mask_at(i: Index) -> str:
-        place = code.at(x, code.times(i, code.size))
-        return code.cmp("une", code.load(place), zero)
 
-    return each_set(code, mask_at, k, carried, body, kind)
+def _nonzero_at(code: Code, x: str, i: Index) -> str:
+    """The mask of the lanes from an index on that are not 0."""
+    place = code.at(x, code.times(i, code.size))
+    return code.cmp("une", code.load(place), code.const(0.0))
 
 
 def each_set(
@@ -153,12 +154,20 @@ def by_spikes(
 
 def _noted(code: Code, x: str, k: int, room: str) -> str:
     """How many of ``k`` numbers are not 0; which ones these are is written down."""
+    return noted(code, partial(_nonzero_at, code, x), k, room)
+
+
+def noted(code: Code, mask_at: Callable[[Index], str], k: int, room: str) -> str:
+    """How many of ``k`` lanes are set in masks, see `each_set`.
+
+    Which ones these are is written to ``room``, the address of 4 ``k`` bytes.
+    """
 
     def note(j: Index, count: list[str]) -> list[str]:
         code.store_index(j, code.at(room, code.times(count[0], 4)))
         return [str(code.plus(count[0], 1))]
 
-    (count,) = each_nonzero(code, x, k, ["0"], note, kind="i64")
+    (count,) = each_set(code, mask_at, k, ["0"], note, kind="i64")
     return count
 
 
@@ -169,13 +178,25 @@ def from_rows(code: Code, a: str, x: str, y: str, m: int, k: int, room: str) -> 
     whole rows take, these are multiplied.
     """
     count = _noted(code, x, k, room)
-    many = code.emit(f"icmp sgt i64 {count}, {k // ONE_BY_ONE}")
+    few = partial(_one_by_one, code, a, x, y, m, k, room, count)
+    _by_number(code, count, k // ONE_BY_ONE, few, lambda: by_rows(code, a, x, y, m, k))
+
+
+def _by_number(
+    code: Code,
+    count: str,
+    limit: int,
+    few: Callable[[], None],
+    whole: Callable[[], None],
+) -> None:
+    """The code of one way up to a number of elements that are not 0, else of another."""
+    many = code.emit(f"icmp sgt i64 {count}, {limit}")
     once = code.emit(f"zext i1 {many} to i64")
     with code.loop(once, maybe_empty=True):
-        by_rows(code, a, x, y, m, k)
+        whole()
     once = code.emit(f"sub i64 1, {once}")
     with code.loop(once, maybe_empty=True):
-        _one_by_one(code, a, x, y, m, k, room, count)
+        few()
 
 
 def _one_by_one(
@@ -234,18 +255,13 @@ def by_items(
     whole : callable, optional
         Writes the code of the whole product.
     """
+    few = partial(_by_items, code, columns, x, y, sizes, room)
     if whole is None:
-        _by_items(code, columns, x, y, sizes, room)
+        few()
         return
     m, k, n = sizes
     limit = int(k * n * costs.share_by_item(m, n, code.width))
-    many = code.emit(f"icmp sgt i64 {_number(code, x, k * n)}, {limit}")
-    once = code.emit(f"zext i1 {many} to i64")
-    with code.loop(once, maybe_empty=True):
-        whole()
-    once = code.emit(f"sub i64 1, {once}")
-    with code.loop(once, maybe_empty=True):
-        _by_items(code, columns, x, y, sizes, room)
+    _by_number(code, _number(code, x, k * n), limit, few, whole)
 
 
 def _by_items(
@@ -346,10 +362,6 @@ def with_spikes(
     m, k, n = sizes
     limit = costs.numbers_apart(k * n, code.width)
     count = _number(code, x, k * n)
-    many = code.emit(f"icmp sgt i64 {count}, {limit}")
-    once = code.emit(f"zext i1 {many} to i64")
-    with code.loop(once, maybe_empty=True):
-        whole()
     columns, factors = code.at(room, 4 * limit), code.at(room, 8 * limit)
 
     def note(place: Index, number: list[str]) -> list[str]:
@@ -380,10 +392,11 @@ def with_spikes(
                 total = code.emit(f"fadd {code.element} {total}, {part}")
                 code.store_scalar(total, there)
 
-    once = code.emit(f"sub i64 1, {once}")
-    with code.loop(once, maybe_empty=True):
+    def few() -> None:
         each_nonzero(code, x, k * n, ["0"], note, kind="i64")
         in_tiles(code, m, TARGETS, rows)
+
+    _by_number(code, count, limit, few, whole)
 
 
 def room_for_numbers(code: Code, k: int, n: int) -> int:
@@ -393,14 +406,13 @@ def room_for_numbers(code: Code, k: int, n: int) -> int:
 
 def _number(code: Code, x: str, k: int) -> str:
     """How many of ``k`` numbers are not 0."""
-    zero, width = code.const(0.0), code.width
+    width = code.width
     code.declare("i64 @llvm.ctpop.i64(i64)")
 
     def counted(start: Index, count: int, total: str) -> str:
         masks = []
         for q in range(0, count, width):
-            place = code.at(x, code.times(code.plus(start, q), code.size))
-            mask = code.cmp("une", code.load(place), zero)
+            mask = _nonzero_at(code, x, code.plus(start, q))
             if count - q < width:
                 mask = code.logic("and", mask, code.fixed_mask(count - q))
             masks.append(mask)
