@@ -11,7 +11,7 @@ import numpy as np
 
 from nengo_dl.compiler.chain import Chain
 from nengo_dl.compiler.drawing import COLOURS
-from nengo_dl.compiler.graph import Graph, Kind
+from nengo_dl.compiler.graph import Graph
 from nengo_dl.compiler.layout import Layout, Weight, WeightRef
 from nengo_dl.compiler.pictures import picture_of_graph, picture_of_layout, short
 from nengo_dl.compiler.pipeline import PassReport
@@ -132,11 +132,6 @@ def chain_lines(chain: Chain) -> Iterator[str]:
                 yield f"  {when.replace('the loop', f'loop {number}')}: {names}"
         carried = sum(values.size for values in link.layout.carry)
         yield f"    {carried} values carried, {link.layout.n_probed} given for each step"
-
-
-def count_kinds(graph: Graph) -> dict[str, int]:
-    """How many elements of each kind a graph has."""
-    return {kind.name: int(np.count_nonzero(graph.kind == kind)) for kind in Kind}
 
 
 # as a web page ------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import pytest
 
 from nengo_dl.compiler.describe import (
     PassReport,
-    count_kinds,
     describe,
     summarize,
     weight_size,
@@ -35,17 +34,6 @@ def test_report_of_a_pass(graph):
     report = PassReport.of("some", graph, 0.5)
     assert (report.name, report.seconds) == ("some", 0.5)
     assert (report.elements, report.nodes, report.terms) == (4 + 2 + 4 + 2 + 1 + 3, 5, 6)
-
-
-def test_kinds_are_counted(graph):
-    assert count_kinds(graph) == {
-        "CONSTANT": 0,
-        "PARAMETER": 0,
-        "INPUT": 4,
-        "STATE": 2,
-        "SUM": 2,
-        "NODE": 8,
-    }
 
 
 def test_weights_are_counted_entry_by_entry():

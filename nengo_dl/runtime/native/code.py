@@ -314,14 +314,6 @@ class Code:
         other = self.iconst(b) if isinstance(b, int) else b
         return self.emit(f"{name} {self.vector(self.integer)} {a}, {other}")
 
-    def to_int(self, x: str) -> str:
-        """Numbers to integers of the same width, cut towards zero; they must fit."""
-        return self.emit(f"fptosi {self.vector()} {x} to {self.vector(self.integer)}")
-
-    def to_float(self, x: str) -> str:
-        """Integers to numbers."""
-        return self.emit(f"sitofp {self.vector(self.integer)} {x} to {self.vector()}")
-
     def as_int(self, x: str) -> str:
         """The bits of numbers."""
         return self.emit(f"bitcast {self.vector()} {x} to {self.vector(self.integer)}")
@@ -460,17 +452,6 @@ class Code:
     def load_index(self, address: str) -> str:
         """An index from four bytes, which are read as an unsigned integer."""
         return self.emit(f"zext i32 {self.load_scalar(address, 'i32')} to i64")
-
-    def load_spread(self, address: str, stride: int) -> str:
-        """A vector of numbers that are ``stride`` bytes apart."""
-        if stride == self.size:
-            return self.load(address)
-        if stride == 0:
-            return self.splat(self.load_scalar(address))
-        lanes = [
-            self.load_scalar(self.at(address, k * stride)) for k in range(self.width)
-        ]
-        return self.pack(lanes)
 
     def store_spread(
         self,
