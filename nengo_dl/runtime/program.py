@@ -767,11 +767,12 @@ class Program:
             if signal in number:
                 yield ".".join(map(str, [number[signal], *part])), state
 
-    def idle_states(self) -> dict[str, np.ndarray]:
+    def idle_states(self, whatever_weights: bool = False) -> dict[str, np.ndarray]:
         """States that are not simulated, since nothing depends on them.
 
         If they only make no difference because some weights are 0, they do not count:
-        whoever has these weights can do without them as well.
+        whoever has these weights can do without them as well. ``whatever_weights`` asks
+        for states on which nothing depends with any weights, simulated or not.
 
         Returns
         -------
@@ -779,13 +780,11 @@ class Program:
             For each name of such a state, as in `all_states`, which of its entries.
         """
         use = self._holding(Specialization(self.is_open))
-        found = self._idle(use)
-        if not found or use.open:
+        found = self._idle(replace(use, open=use.open or whatever_weights))
+        if not found or use.open or whatever_weights:
             return found
-        always = self._idle(replace(use, open=True))
-        both = {
-            name: mask & always[name] for name, mask in found.items() if name in always
-        }
+        always = self.idle_states(whatever_weights=True)
+        both = {name: found[name] & always[name] for name in found if name in always}
         return {name: mask for name, mask in both.items() if mask.any()}
 
     def _idle(self, use: Specialization) -> dict[str, np.ndarray]:

@@ -222,12 +222,15 @@ class Files:
 
     def _require_simulated(self, values: dict[str, np.ndarray]) -> None:
         """Raise an error if this network needs state that was not simulated."""
-        here, states = self._idle_by_name(), self.live.program.all_states()
+        if not any(name.endswith(IDLE) for name in values):
+            return
+        # the weights are those of the file from now on: what this network does without
+        # for the sake of its present ones does not count
+        here = self.live.program.idle_states(whatever_weights=True)
         missing = []
-        for name, (key, _) in states.items():
-            name = f"{files.STATE}{name}{IDLE}"
-            unknown = np.asarray(values.get(name, False), bool)
-            if np.any(unknown & ~here.get(name, np.array(False))):
+        for name, (key, _) in self.live.program.all_states().items():
+            unknown = values.get(f"{files.STATE}{name}{IDLE}", np.array(False))
+            if np.any(unknown.astype(bool) & ~here.get(name, np.array(False))):
                 missing.append(getattr(key, "name", name))
         if missing:
             shown = ", ".join(re.sub(r" at 0x[0-9a-f]+", "", m) for m in missing[:5])

@@ -6,6 +6,7 @@ import keras
 import nengo
 import numpy as np
 import pytest
+import scipy.sparse
 from nengo.builder import Builder, Operator, Signal
 from nengo.builder.learning_rules import SimPES
 from nengo.builder.operator import Copy, Reset
@@ -254,6 +255,38 @@ def test_state_that_was_not_simulated_is_not_taken_for_real(tmp_path):
     found = run(build("voltage", probe_a=False), load="zeros")
     for x, y in zip(found.values(), run(zeros, 60).values(), strict=True):
         assert np.array_equal(x, y[30:])
+
+
+def test_what_is_not_simulated_with_other_weights_is_not_asked_for(tmp_path, rng):
+    """After a load, columns of a sparse matrix that are empty are left out."""
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64", jit=False)
+        between, ens = nengo.Node(size_in=16), nengo.Ensemble(5, 2)
+        weights = np.where(np.arange(16) % 5, rng.uniform(-1, 1, (2, 16)), 0)
+        image = nengo.Node(size_in=9)
+        nengo.Connection(nengo.Node(np.sin), image, transform=rng.uniform(-1, 1, (9, 1)))
+        kernels = nengo.Convolution(4, (3, 3, 1), kernel_size=(2, 2))
+        nengo.Connection(image, between, transform=kernels)
+        sparse = nengo.Sparse((2, 16), init=scipy.sparse.csr_matrix(weights))
+        nengo.Connection(between, ens, transform=sparse, synapse=None)
+        probe = nengo.Probe(ens)
+    path = tmp_path / "values"
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.save_params(path)
+        with np.load(path.with_suffix(".npz")) as file:
+            changed = {n: x / 2 if x.ndim == 2 else x for n, x in file.items()}
+        np.savez(path, **changed)
+        sim.load_params(path)
+        sim.run_steps(STEPS)
+        sim.save_params(path, include_state=True)
+        sim.run_steps(STEPS)
+        expected = sim.data[probe][STEPS:]
+    with np.load(path.with_suffix(".npz")) as file:
+        assert any(name.endswith(" idle") for name in file.files)
+    with nengo_dl.Simulator(net, progress_bar=False) as sim:
+        sim.load_params(path, include_state=True)
+        sim.run_steps(STEPS)
+        assert np.allclose(sim.data[probe], expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("jit", [False, True])
