@@ -135,6 +135,7 @@ lif = {
     "amplitude": amplitude,
 }
 adaptation = {"tau_n": number(0.01, 0.2), "inc_n": number(0.01, 0.2)}
+threshold = {"tau_theta": number(0.01, 0.5), "inc_theta": number(0.01, 0.3)}
 
 RATE_TYPES = [
     neurons("nengo.LIFRate", **lif),
@@ -143,6 +144,8 @@ RATE_TYPES = [
     neurons("nengo.Sigmoid", tau_ref=number(0.001, 0.01), tunings=(DIRECT, SMALL)),
     neurons("nengo.Tanh", tau_ref=number(0.001, 0.01), tunings=(DIRECT, SMALL)),
     neurons("nengo.AdaptiveLIFRate", **lif, **adaptation),
+    neurons("nengo_dl.AdaptiveThresholdLIFRate", **lif, **threshold),
+    neurons("nengo_dl.ClippedReLU", max_value=number(20, 150), amplitude=amplitude),
     neurons("nengo_dl.SoftLIFRate", sigma=number(0.01, 1), **lif),
     neurons("nengo_dl.LeakyReLU", negative_slope=number(0.05, 0.5), amplitude=amplitude),
     neurons("Saturating", strength=number(0, 2)),
@@ -168,6 +171,7 @@ SPIKING_TYPES = [
     neurons("nengo.SpikingRectifiedLinear", amplitude=amplitude),
     neurons("nengo_dl.SpikingLeakyReLU", negative_slope=number(0.05, 0.5)),
     neurons("nengo.AdaptiveLIF", **lif, **adaptation),
+    neurons("nengo_dl.AdaptiveThresholdLIF", **lif, **threshold),
     neurons(
         "nengo.Izhikevich",
         tau_recovery=number(0.01, 0.1),
@@ -300,6 +304,16 @@ DECODER_RULES = [
     call("nengo.RLS", digits(-4, -2), pre_synapse=maybe_synapses),
 ]
 
+#: of the rules that learn from spikes
+bounds = {"w_min": number(-3, -1), "w_max": number(0.1, 3)}
+
+#: the rules with bounds: (name, exponents and factors, time constants)
+BOUNDED_RULES = [
+    ("STDP", ("mu_plus", "mu_minus", "a_pre", "a_post"), ("tau_plus", "tau_minus")),
+    ("TripletSTDP", (), ("tau_plus", "tau_minus", "tau_x", "tau_y")),
+    ("ModulatedSTDP", ("mu_plus", "mu_minus"), ("tau_plus", "tau_minus", "tau_e")),
+]
+
 #: that change weights between neurons
 WEIGHT_RULES = [
     call(
@@ -320,12 +334,19 @@ WEIGHT_RULES = [
         call(
             f"nengo_dl.learning_rules.{name}",
             digits(-3, -1),
-            w_min=number(-3, -1),
-            w_max=number(0.1, 3),
+            **bounds,
+            **{key: number(0, 1.5) for key in powers},
+            **{key: number(0.003, 0.1) for key in times},
             pairing=st.sampled_from(["'all'", "'nearest'"]),
             coincident=st.sampled_from(["'ignored'", "'causal'"]),
         )
-        for name in ("STDP", "TripletSTDP", "ModulatedSTDP")
+        for name, powers, times in BOUNDED_RULES
+    ),
+    call(
+        "nengo_dl.learning_rules.Normalize",
+        number(0.1, 3),
+        every=st.sampled_from(["None", "0.006", "0.017"]),
+        axis=st.sampled_from(["'pre'", "'post'"]),
     ),
 ]
 
