@@ -70,9 +70,17 @@ def is_pruned(graph: Graph) -> bool:
     return _pruned.get(id(graph)) is graph
 
 
-def prune(graph: Graph) -> Graph:
-    """Drop what no probe, no observed state and no side effect needs."""
-    if is_pruned(graph):
+def prune(graph: Graph, instead: np.ndarray | None = None) -> Graph:
+    """Drop what no probe, no observed state and no side effect needs.
+
+    Parameters
+    ----------
+    graph : Graph
+    instead : ndarray of int, optional
+        Read element ``instead[e]`` wherever element ``e`` is read now: what is read no
+        longer is dropped.
+    """
+    if instead is None and is_pruned(graph):
         return graph
     needed = np.zeros(graph.size, bool)
     node_seen = np.zeros(len(graph.nodes), bool)
@@ -89,6 +97,8 @@ def prune(graph: Graph) -> Graph:
     sources = (*graph.inputs, *graph.parameters)
     select = _by_kind(graph, needed)
     while frontier:
+        if instead is not None:
+            frontier = [instead[read] for read in frontier]
         sums, states, outputs = select(frontier)
         frontier = [taken(graph.src, graph.ptr[sums], graph.ptr[sums + 1])]
         frontier.append(graph.next[states])
@@ -104,8 +114,8 @@ def prune(graph: Graph) -> Graph:
         here = slice(source.start, source.start + source.size)
         needed[here] = needed[here].any()
     del select, frontier, flat, reader, first
-    if not (needed.all() and node_seen.all()):
-        graph = graph.only(needed, node_seen)
+    if instead is not None or not (needed.all() and node_seen.all()):
+        graph = graph.only(needed, node_seen, instead)
     _pruned[id(graph)] = graph
     return graph
 
@@ -551,8 +561,7 @@ def share(graph: Graph) -> Graph:
     mapping = np.arange(graph.size, dtype=INDEX)
     mapping[alike] = alike[first[inverse]]
     del classes, refiner, alike, inverse  # as much memory as several graphs
-    graph = graph.rename(mapping)
-    return prune(graph)
+    return prune(graph, mapping)
 
 
 def _several(classes: np.ndarray) -> tuple[np.ndarray, int]:
@@ -769,5 +778,4 @@ def stack(graph: Graph) -> Graph:
     size, held = graph.size, [builder.build()]
     del graph, builder, readers, groups  # of large graphs, one is enough
     mapping = np.concatenate([mapping, np.arange(size, held[0].size, dtype=INDEX)])
-    held.append(held.pop().rename(mapping))
-    return prune(held.pop())
+    return prune(held.pop(), mapping)

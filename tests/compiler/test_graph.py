@@ -277,6 +277,26 @@ def test_keep_loses_states_but_not_side_effects():
     assert kept.states[0].shape == (2,)
 
 
+def test_only_reads_other_elements_as_rename_does(every_kind, graph):
+    _, e = every_kind
+    mapping = np.arange(graph.size)
+    mapping[e["product"]], mapping[e["y"]] = e["constant"], e["parameter"]
+    needed = np.ones(graph.size, bool)
+    needed[e["product"]] = False
+    alive = np.array([node.kernel is not PRODUCT for node in graph.nodes])
+    at_once = graph.only(needed, alive, mapping)
+    verify(at_once)
+    apart = graph.rename(mapping).only(needed, alive)
+    assert np.array_equal(at_once.next, apart.next)
+    assert np.array_equal(at_once.src, apart.src)
+    for mine, other in zip(at_once.nodes, apart.nodes, strict=True):
+        assert mine.outputs == other.outputs
+        assert all(map(np.array_equal, mine.inputs, other.inputs))
+    for readings in ("probes", "states"):
+        pairs = zip(getattr(at_once, readings), getattr(apart, readings), strict=True)
+        assert all(np.array_equal(a.elements, b.elements) for a, b in pairs)
+
+
 def test_keep_everything_keeps_everything(rng, allclose):
     graph, inputs, parameters = random_graph(rng)
     kept = graph.keep(np.ones(graph.size, bool))
