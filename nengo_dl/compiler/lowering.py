@@ -19,7 +19,6 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +38,7 @@ from nengo_dl.compiler.memory import (
     signal_index,
     source_key,
     spread,
+    views_of,
 )
 from nengo_dl.compiler.plan import operator_order
 from nengo_dl.compiler.traits import Kernel, refuse_abstract
@@ -294,19 +294,22 @@ class Lowering:
         for key in options.inputs:
             self._given[key.base].append(key)
         self._data: dict[Signal, np.ndarray] = {}
+        #: what `tick` has given no elements, because nobody reads it as yet
+        self._unread: set[Signal] = set()
         self._survey()
-        self.stepwise_python = self._needs_core_order()
+        pairs = zip(self.rules, self.order, strict=True)
+        stepwise = [op for rule, op in pairs if rule is not None and rule.stepwise(op)]
+        self._calls_python = bool(stepwise)
+        self.stepwise_python = self._needs_core_order(stepwise)
 
-    def _needs_core_order(self) -> bool:
+    def _needs_core_order(self, stepwise: list) -> bool:
         """Whether all Python has to run step by step, in core's order.
 
         Functions of time can run ahead of the steps; a function with input outside of
         feedback can run for many steps before or after the loop. That changes the order
-        of calls, which shows if two functions share an object.
+        of calls, which shows if two functions share an object. ``stepwise``: see
+        `OperatorRule.stepwise`.
         """
-        pairs = zip(self.rules, self.order, strict=True)
-        found = [(rule, op) for rule, op in pairs if rule is not None]
-        stepwise = [op for rule, op in found if rule.stepwise(op)]
         if not stepwise:
             return False
         clock = {self.model.time.base, self.model.step.base}
@@ -314,8 +317,8 @@ class Lowering:
             return True  # it may be a node that is given data in its place
         seen: set = set()
         anything = 0
-        for rule, op in found:
-            tokens = rule.reaches(op)
+        for rule, op in zip(self.rules, self.order, strict=True):
+            tokens = frozenset() if rule is None else rule.reaches(op)
             if tokens is None:
                 anything += 1
             elif tokens & seen:
@@ -338,11 +341,10 @@ class Lowering:
             if rule is not None:
                 for signal in rule.carries(op):
                     carried.add(signal.base)
-        self._writes_left = Counter(
-            {base: len(signals) for base, signals in sets.items()}
-        )
-        for base, signals in incs.items():
-            self._writes_left[base] += len(signals)
+        left = self._writes_left = Counter()
+        for signals_of in (sets, incs):
+            for base, signals in signals_of.items():
+                left[base] += len(signals)
         growing = {base for base in incs if not covers(sets[base], incs[base])}
         self._lasting = updated | carried | growing | self.options.individual
         self._varies = self._lasting | set(sets) | set(incs)
@@ -442,9 +444,9 @@ class Lowering:
         pending.cover(position)
         pending.add(position, np.broadcast_to(elements, shape).ravel())
 
-    def fill(self, signal: Signal, values: ArrayLike) -> None:
-        """A signal takes constant values."""
-        position, shape = self._position(signal)
+    def fill(self, signal: Signal, values: ArrayLike, index: Any = None) -> None:
+        """A region of a signal takes constant values."""
+        position, shape = self._position(signal, index)
         if np.ndim(values):
             values = np.broadcast_to(values, shape).ravel()
         self._pend(signal.base).fill(position, values)
@@ -467,6 +469,19 @@ class Lowering:
         """A signal is exactly these elements from now on (nothing to add up)."""
         self._writes_left[signal.base] -= 1
         self._put(signal, _shaped(elements, signal.shape))
+
+    def tick(self, signal: Signal) -> None:
+        """A signal is given from outside for each step, such as the time.
+
+        Mostly nobody reads it, as functions of time alone run ahead of the steps: then
+        there are no elements, and nothing has to be dropped from the graph.
+        """
+        unread = signal.base is signal and not self._calls_python
+        if unread and signal not in self._is_state:
+            self._writes_left[signal] -= 1
+            self._unread.add(signal)
+        else:
+            self.define(signal, self.input(signal, signal.size))
 
     def update(self, signal: Signal, elements: np.ndarray) -> None:
         """A signal takes these values at the end of the step."""
@@ -548,16 +563,16 @@ class Lowering:
     # inside ----------------------------------------------------------------------
 
     def _current(self, base: Signal) -> np.ndarray:
-        """The environment of a base signal, flat."""
+        """The environment of a base signal, flat; it is replaced, and never written."""
         found = self._environment.get(base)
         if found is not None:
             return found
         if base in self._is_state:
-            elements = self.builder.state(self.value(base))
-            self._states[base] = elements.copy()
-            elements = elements.copy()
+            elements = self._states[base] = self.builder.state(self.value(base))
         elif base in self.options.parameters and base not in self._varies:
             elements = self.builder.parameter(base, base.size)
+        elif base in self._unread:
+            elements = self.input(base, base.size)
         else:
             elements = self.builder.constant(self.value(base))
         if base in self._given:
@@ -574,13 +589,25 @@ class Lowering:
                 data[signal_index(key).ravel()] = self.builder.input(key, key.size)
         return self._data[base]
 
+    def _begin(self, base: Signal) -> None:
+        """Elements for a base signal all of which is written, if they are needed.
+
+        What lasts has elements of its own; for what does not, they would be constants
+        that nobody reads.
+        """
+        if base in self._is_state or base in self._given:
+            self._current(base)
+
     def _put(self, signal: Signal, elements: np.ndarray) -> None:
         """Elements hold a signal now; they have its shape."""
-        current = self._current(signal.base)
-        if signal.base is signal and elements.size == current.size:
-            current[...] = elements.ravel()
-        else:
-            current[signal_index(signal)] = elements
+        base = signal.base
+        if base is signal:
+            self._begin(base)
+            self._environment[base] = elements.ravel()
+            return
+        current = self._current(base).copy()
+        current[signal_index(signal)] = elements
+        self._environment[base] = current
 
     def _position(
         self, signal: Signal, index: Any = None
@@ -611,17 +638,27 @@ class Lowering:
         more = self._writes_left[base] > 0
         region = pending.region(wanted if more else None)
         if region is None or region.any():
-            current, known = self._current(base), self.builder.known
-            source = pending.only_source()
-            if source is not None and known(source) is None:
-                current[...] = source
-            else:
-                frozen = self._frozen(*pending.sums(region, current, known))
-                current[... if region is None else region] = frozen
+            self._freeze(base, pending, region)
             if more:
                 pending.freeze(region)
         if not more:
             del self._pending[base]
+
+    def _freeze(self, base: Signal, pending: Pending, region: np.ndarray | None) -> None:
+        """The entries of a region, or all, are what is pending for them."""
+        known = self.builder.known
+        source = pending.only_source()
+        if source is not None and known(source) is None:
+            self._begin(base)
+            self._environment[base] = source
+        elif region is None and pending.covers_all:
+            self._begin(base)
+            self._environment[base] = self._frozen(*pending.sums(None, None, known))
+        else:
+            current = self._current(base).copy()
+            frozen = self._frozen(*pending.sums(region, current, known))
+            current[... if region is None else region] = frozen
+            self._environment[base] = current
 
     def _frozen(self, bias, rows, sources, factors) -> np.ndarray:
         """Elements for sums: new ones only where something has to be added up."""
@@ -702,7 +739,7 @@ def lower(model: Any, options: LoweringOptions | None = None) -> Lowered:
         If an operator has no `OperatorRule`, and cannot run as Python either.
     """
     low = Lowering(model, options or LoweringOptions())
-    check_views(dict.fromkeys(chain.from_iterable(op.all_signals for op in low.order)))
+    check_views(views_of(low.order))
     for op, rule in zip(low.order, low.rules, strict=True):
         if rule is None:
             raise BuildError(unknown_operator(op))

@@ -111,6 +111,21 @@ def writes_of(operators: Iterable[Any]) -> dict[Signal, list[Signal]]:
     return writes
 
 
+def views_of(operators: Iterable[Any]) -> list[Signal]:
+    """The signals of some operators that are views of others, each of them once."""
+    return list(
+        dict.fromkeys(
+            [
+                signal
+                for op in operators
+                for signals in (op.reads, op.sets, op.incs, op.updates)
+                for signal in signals
+                if signal.is_view
+            ]
+        )
+    )
+
+
 def check_views(signals: Iterable[Signal]) -> None:
     """Whether core Nengo finds signals in memory where they were made.
 
@@ -158,7 +173,7 @@ def _address(signal: Signal) -> int:
 def covers(sets: list[Signal], incs: list[Signal]) -> bool:
     """Whether all that is incremented was set before, in the same step."""
     base = incs[0].base
-    if any(signal.size == base.size for signal in sets):
+    if any(signal is base or signal.size == base.size for signal in sets):
         return True
     covered = np.zeros(base.size, bool)
     for signal in sets:
@@ -237,6 +252,11 @@ class Pending:
         region[wanted] = True
         return region if self._frozen is None else region & ~self._frozen
 
+    @property
+    def covers_all(self) -> bool:
+        """Whether all entries were set at once, so that no older value counts."""
+        return self._covered is True
+
     def only_source(self) -> np.ndarray | None:
         """What all entries are copies of, if nothing else was written; else None."""
         if len(self.terms) != 1:
@@ -258,7 +278,7 @@ class Pending:
     def sums(
         self,
         region: np.ndarray | None,
-        current: np.ndarray,
+        current: np.ndarray | None,
         known: Callable | None = None,
     ) -> Any:
         """What the entries of a region are: arguments of `.graph.GraphBuilder.sum`.
@@ -267,8 +287,9 @@ class Pending:
         ----------
         region : ndarray of bool or None
             None: all entries.
-        current : ndarray
-            The elements that hold the signal before these writes.
+        current : ndarray or None
+            The elements that hold the signal before these writes. None: all entries were
+            set, see `covers_all`.
         known : callable, optional
             Tells the values of elements that are constants: those are added up here.
 
@@ -292,7 +313,7 @@ class Pending:
         if self._covered is not True:  # something of what was before may be left
             older = self._older() if region is None else region & self._older()
             remaining = np.flatnonzero(older)
-            if remaining.size:
+            if remaining.size and current is not None:
                 terms = [*terms, (remaining, current[remaining], 1.0)]
         for position, source, factor in terms:
             row = row_of if position is None else row_of[position]

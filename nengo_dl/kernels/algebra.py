@@ -197,19 +197,22 @@ class LowerCopy(OperatorRule):
 
     def lower(self, op: Copy, low: Lowering) -> None:
         """Add the elements read as terms of the elements written."""
-        elements = low.read(op.src)
-        if op.src_slice is not None:
-            elements = elements[op.src_slice]
-        if op.inc:
-            low.increment(op.dst, elements, index=op.dst_slice)
-        elif _repeats(op.dst_slice, op.dst):
+        if not op.inc and _repeats(op.dst_slice, op.dst):
             raise BuildError(
                 f"{label_of(op)}"
                 f": Cannot have repeated indices in dst_slice when copy is not an "
                 f"increment; got {op.dst_slice}"
             )
+        constant = not op.inc and low.is_constant(op.src)
+        copied = low.value(op.src) if constant else low.read(op.src)
+        if op.src_slice is not None:
+            copied = copied[op.src_slice]
+        if constant:  # such as a bias: elements of its own would be read by nobody
+            low.fill(op.dst, copied + 0.0, index=op.dst_slice)  # as a sum, without -0.0
+        elif op.inc:
+            low.increment(op.dst, copied, index=op.dst_slice)
         else:
-            low.set(op.dst, elements, index=op.dst_slice)
+            low.set(op.dst, copied, index=op.dst_slice)
 
 
 def _repeats(index, signal):
@@ -350,9 +353,9 @@ class LowerTimeUpdate(OperatorRule):
         return True
 
     def lower(self, op: TimeUpdate, low: Lowering) -> None:
-        """Declare them as inputs; they vanish again where nothing reads them."""
+        """Declare them as inputs, as far as something may read them."""
         for signal in (op.step, op.time):
-            low.define(signal, low.input(signal, signal.size))
+            low.tick(signal)
 
 
 @lowers(SimProbe)

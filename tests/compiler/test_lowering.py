@@ -11,6 +11,7 @@ from nengo.exceptions import BuildError
 from nengo_dl.compiler.graph import Kind, ParameterRef
 from nengo_dl.compiler.graph_verify import verify
 from nengo_dl.compiler.lowering import LoweringOptions, core_order, lower
+from nengo_dl.compiler.simplify import prune
 from nengo_dl.surrogates import SpikeTraining
 from tests import networks
 from tests.compiler.bench import N_STEPS, Bench
@@ -280,6 +281,39 @@ def test_matrix_that_changes(bench, allclose, rng):
     graph = bench.agree(allclose)
     assert graph.count("varying_matmul") == 1
     assert [reading.key for reading in graph.states] == [weights]
+
+
+# -- nothing that nobody reads
+
+
+@pytest.mark.parametrize("name", ["rates", "filtered_rates", "processes", "mixed"])
+def test_makes_no_elements_that_nobody_reads(name):
+    """The step and the time, biases, and what was in a signal before it is set."""
+    graph = case(name).graph
+    assert prune(graph) is graph
+    assert graph.inputs and not {"step", "time"} & set(names_of(graph.inputs))
+
+
+def names_of(sources):
+    return [source.key.name for source in sources]
+
+
+def test_time_is_given_to_whoever_reads_it(bench, allclose):
+    copied = zeros()
+    bench.add(Copy(bench.model.time, copied))
+    bench.watch(copied)
+    graph = bench.agree(allclose)
+    assert names_of(graph.inputs) == ["x", "time"]
+
+
+def test_constants_are_set_in_parts(bench, allclose):
+    y, constant = zeros(4), Signal(np.array([-0.0, 2.0, 3.0]), name="c")
+    bench.add(
+        Copy(constant, y, src_slice=slice(0, 2), dst_slice=[3, 1]),
+        Copy(constant, y, src_slice=slice(1, 3), dst_slice=[0, 1], inc=True),
+    )
+    bench.watch(y)
+    bench.agree(allclose)
 
 
 # -- updates

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, ParameterRef, Reading
-from nengo_dl.compiler.simplify import _several, _static_hash, share, simplify
+from nengo_dl.compiler.simplify import (
+    _several,
+    _static_hash,
+    prune,
+    share,
+    simplify,
+)
 from nengo_dl.kernels.algebra import PRODUCT
 from nengo_dl.kernels.synapses.linear_filter import ONE_STATE
 from tests.compiler.helpers import (
@@ -29,6 +35,9 @@ from tests.compiler.helpers import (
 from tests.compiler.reference import interpret
 from tests.networks import waves
 
+#: of the networks, those in which no two values are always equal
+NOTHING_EQUAL = ("rates", "sigmoid")
+
 
 def check(allclose, rng, graph):
     return agree_on_graph(allclose, rng, graph, share)
@@ -43,7 +52,8 @@ def test_keeps_the_values_of_random_graphs(rng, allclose):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_keeps_the_values_of_networks(name, opened, allclose):
     graph = agree_on_network(allclose, name, share, opened)
-    assert graph.size < case(name, opened).graph.size
+    lowered = prune(case(name, opened).graph)
+    assert graph.size < lowered.size or name in NOTHING_EQUAL
     again = share(graph)
     assert again.size == graph.size
 
