@@ -97,8 +97,9 @@ class Kernel(ABC):
 
     def static(self, node: Node) -> tuple[tuple[str, Hashable], ...]:
         """The parameters of a node that are neither vectors nor matrices."""
-        arrays = set(self.vectors) | set(self.matrices)
-        return tuple((k, v) for k, v in sorted(node.params.items()) if k not in arrays)
+        arrays = self.vectors + self.matrices
+        plain = [item for item in node.params.items() if item[0] not in arrays]
+        return tuple(sorted(plain))
 
     def merge_key(self, node: Node) -> Hashable:
         """Nodes with equal keys may become one batched kernel."""

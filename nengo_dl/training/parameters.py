@@ -22,7 +22,7 @@ from nengo.connection import LearningRule
 from nengo.ensemble import Neurons
 from nengo.exceptions import SimulatorClosed
 
-from nengo_dl.compiler.memory import entries, signal_index
+from nengo_dl.compiler.memory import entries, memory_shape, signal_index
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
 from nengo_dl.tensor_node import layer_parameters, layers_of
 
@@ -101,7 +101,7 @@ def collect_parameters(model: Model) -> list[Parameter]:
                 obj=obj,
                 attr=attr,
                 signal=signal,
-                shape=((len(sparse_indices(signal)),) if signal.sparse else signal.shape),
+                shape=memory_shape(signal),
                 trainable=trainable.get(owner, owner not in changed),
                 learned=owner in learned or owner in changed,
                 **{name: found.get(owner) for name, found in penalties.items()},
@@ -234,7 +234,10 @@ def initial_value(signal: Signal) -> np.ndarray:
     Returns: its initial value; of a sparse signal, the entries that `sparse_indices`
     lists.
     """
-    return entries(signal)[2] if signal.sparse else signal.initial_value
+    value = signal.initial_value
+    if type(value) is np.ndarray:  # nearly always; to ask Nengo takes longer
+        return value
+    return entries(signal)[2] if signal.sparse else value
 
 
 def sparse_indices(signal: Signal) -> np.ndarray:
@@ -283,13 +286,15 @@ class ParameterStore(Mapping[Signal, np.ndarray]):
         changed = {
             signal.base
             for op in model.operators
-            for signal in (*op.sets, *op.incs, *op.updates)
+            for signals in (op.sets, op.incs, op.updates)
+            for signal in signals
         }
+        bases = dict.fromkeys(p.signal.base for p in self.entries)
         with np.errstate(over="ignore"):
             self.initial = {
-                p.signal.base: np.asarray(initial_value(p.signal.base), self.dtype)
-                for p in self.entries
-                if p.signal.base not in changed
+                base: np.asarray(initial_value(base), self.dtype)
+                for base in bases
+                if base not in changed
             }
         self._values = dict(self.initial)
         self.layers = LayerVariables(model, self.entries)
