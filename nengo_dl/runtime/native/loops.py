@@ -408,10 +408,11 @@ def _along_one_axis(strides: Axes) -> bool:
 class _LoopOfChanges(_Loop):
     """A loop over two axes or more whose results only change where there is a cause.
 
-    First the columns that have one, each with a row in every lane; rows that have one,
-    too, keep what they are, because they come after that, as a whole. Where many columns
-    have a cause, all rows are done like that, and nothing else; and so they are in the
-    first step after something was written from outside, which may change by itself, like
+    First the rows that have one, as a whole: the product of the step before has read
+    them, so that they are still in the first cache. Then the columns, each with a row in
+    every lane; rows that have a cause, too, keep what they are. Where many columns have a
+    cause, all rows are done as a whole, and nothing else; and so they are in the first
+    step after something was written from outside, which may change by itself, like
     weights beyond their bounds.
 
     Parameters
@@ -434,18 +435,19 @@ class _LoopOfChanges(_Loop):
             super()._nest(d, pointers)
             return
         code.comment("only where there is a cause")
-        many = self.writer.is_fresh()
+        many, changing = self.writer.is_fresh(), None
         if self.of_columns:
             columns, count = self._noted(-1, pointers)
             limit = int(n * costs.COLUMNS_APART)
             more = code.emit(f"icmp sgt i64 {count}, {limit}")
             many = code.emit(f"or i1 {many}, {more}")
-            few = code.emit(f"select i1 {many}, i64 0, i64 {count}")
-            self._columns(pointers, columns, few)
+            changing = columns, code.emit(f"select i1 {many}, i64 0, i64 {count}")
         rows, count = self._noted(-2, pointers, [code.splat(many, "i1")])
         with code.loop(count, maybe_empty=True) as row:
             i = code.load_index(code.at(rows, code.times(row.i, 4)))
             self._row(self._moved(pointers, -2, i))
+        if changing is not None:
+            self._columns(pointers, *changing)
 
     def _masks(self, axis: int, pointers: list[str], i: Index) -> list[str]:
         """Which rows (-2) or columns (-1) from ``i`` on have a cause."""
