@@ -75,6 +75,12 @@ def compute(code: Code, ins: Instruction, args: Sequence[Operand]) -> str:
     return UFUNCS[name](code, *names)
 
 
+def clamped(code: Code, x: str, low: float, high: float) -> str:
+    """A vector between two bounds; NaN stays NaN."""
+    above = functions.maximum(code, x, code.const(low), number=True)
+    return functions.minimum(code, above, code.const(high), number=True)
+
+
 def _truth(code: Code, x: Operand) -> str:
     return x.name if x.truth else code.cmp("une", x.name, code.const(0))
 

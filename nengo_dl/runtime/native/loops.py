@@ -12,9 +12,10 @@ from functools import partial, reduce
 
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.axes import Axes, in_order, joined, split
+from nengo_dl.runtime.native.bounded import between
 from nengo_dl.runtime.native.code import Index
 from nengo_dl.runtime.native.dots import Total
-from nengo_dl.runtime.native.elementwise import Operand, compute, known
+from nengo_dl.runtime.native.elementwise import Operand, clamped, compute, known
 from nengo_dl.runtime.native.events import causes, changes_of, left_out
 from nengo_dl.runtime.native.matrices import in_tiles, in_vectors
 from nengo_dl.runtime.native.recorder import Unless
@@ -65,6 +66,7 @@ class _Loop:
     def __init__(self, writer: Writer, unit: Unit) -> None:
         self.writer, self.code, self.unit = writer, writer.code, unit
         self.inside = [out for ins in unit.instructions for out in ins.outputs]
+        self._makers = {out: ins for ins in unit.instructions for out in ins.outputs}
         self.keys: dict[tuple[Instruction, int], Key] = {}
         loads: dict[Key, View] = {}
         for ins in unit.instructions:
@@ -332,19 +334,31 @@ class _Loop:
         values: dict[Value, Operand] = {}
         factors: list[list[str]] = []
         for ins in self.unit.instructions:
-            args = []
-            for k, view in enumerate(ins.operands):
-                found = values.get(view.value) or known(code, view)
-                if found is None:
-                    name = loaded[self.keys[ins, k]]
-                    found = Operand(name, view.value.dtype == bool)
-                args.append(found)
-            out = ins.outputs[0]
+            count = len(ins.operands)
+            args = [self._operand(ins, k, values, loaded) for k in range(count)]
+            out, sum_between = ins.outputs[0], between(self._makers, ins)
             if isinstance(ins.operation, Total):
                 factors.append([x.name for x in args])
+            elif sum_between is not None:
+                change = self._operand(*sum_between.change, values, loaded)
+                total = code.op("fadd", change.name, args[sum_between.old].name)
+                total = clamped(code, total, sum_between.low, sum_between.high)
+                values[out] = Operand(total, False)
             else:
                 values[out] = Operand(self._value(ins, args), out.dtype == bool)
         return values, factors
+
+    def _operand(
+        self,
+        ins: Instruction,
+        k: int,
+        values: Mapping[Value, Operand],
+        loaded: Mapping[Key, str],
+    ) -> Operand:
+        """One operand of an instruction: computed before, known, or loaded."""
+        view = ins.operands[k]
+        found = values.get(view.value) or known(self.code, view)
+        return found or Operand(loaded[self.keys[ins, k]], view.value.dtype == bool)
 
     def _value(self, ins: Instruction, args: list[Operand]) -> str:
         """What an instruction gives; what is 0 without a cause need not be chosen."""
