@@ -239,9 +239,10 @@ class Graph:
     def node_inputs(self) -> tuple[np.ndarray, np.ndarray]:
         """All inputs of all nodes: (elements, index of the node that reads them)."""
         arrays = [array for node in self.nodes for array in node.inputs]
-        sizes = [sum(a.size for a in node.inputs) for node in self.nodes]
+        counts = [len(node.inputs) for node in self.nodes]
+        reader = np.repeat(np.arange(len(counts), dtype=INDEX), counts)
         flat = np.concatenate(arrays) if arrays else np.zeros(0, INDEX)
-        return flat, np.repeat(np.arange(len(self.nodes), dtype=INDEX), sizes)
+        return flat, np.repeat(reader, [array.size for array in arrays])
 
     def compact(self) -> Graph:
         """A graph that is equal, for keeping: columns of one number hold it once."""
@@ -431,11 +432,28 @@ class _Runs:
         self.block: list[int] = []
         self.value: list[Any] = []
         self.next: list[Any] = []
+        #: the runs for which there is an array, by column
+        self.arrays: dict[str, list[int]] = {"value": [], "next": []}
+
+    def add(
+        self, start: int, size: int, kind: Kind, owner: int, block: int, value, next_
+    ) -> None:
+        """One more run of ``size`` elements, the first of which is ``start``."""
+        if type(value) is np.ndarray:
+            self.arrays["value"].append(len(self.start))
+        if type(next_) is np.ndarray:
+            self.arrays["next"].append(len(self.start))
+        self.start.append(start)
+        self.length.append(size)
+        self.kind.append(kind)
+        self.owner.append(owner)
+        self.block.append(block)
+        self.value.append(value)
+        self.next.append(next_)
 
     def column(self, name: str, dtype: Any) -> np.ndarray:
         """A column with an entry for each element."""
-        entries = getattr(self, name)
-        arrays = [i for i, entry in enumerate(entries) if isinstance(entry, np.ndarray)]
+        entries, arrays = getattr(self, name), self.arrays.get(name, ())
         numbers = list(entries) if arrays else entries
         for i in arrays:
             numbers[i] = 0
@@ -487,14 +505,8 @@ class GraphBuilder:
         next_: Any = -1,
         block: int = 0,
     ) -> np.ndarray:
-        runs, start = self._runs, self.size
-        runs.start.append(start)
-        runs.length.append(size)
-        runs.kind.append(kind)
-        runs.owner.append(owner)
-        runs.block.append(block)
-        runs.value.append(value)
-        runs.next.append(next_)
+        start = self.size
+        self._runs.add(start, size, kind, owner, block, value, next_)
         self.size += size
         return np.arange(start, start + size, dtype=INDEX)
 
@@ -569,7 +581,7 @@ class GraphBuilder:
         for size in sizes:
             outputs.append((self.size, size))
             arrays.append(self._add(Kind.NODE, size, owner=len(self.nodes)))
-        inputs = tuple(np.asarray(i, INDEX).ravel() for i in inputs)
+        inputs = tuple([np.asarray(i, INDEX).ravel() for i in inputs])
         order = self.counter if order is None else order
         self.nodes.append(Node(kernel, inputs, tuple(outputs), params, order, label))
         return arrays

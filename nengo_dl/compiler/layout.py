@@ -435,15 +435,15 @@ class _Maker:
 
         slots, stop = [], 0
         few = [r.elements for r in graph.states if r.elements.size < MANY]
-        together = found(np.concatenate([np.zeros(0, INDEX), *few]))
+        carries, rows, constants = found(np.concatenate([np.zeros(0, INDEX), *few]))
         for reading in graph.states:
             if reading.elements.size < MANY:
                 start, stop = stop, stop + reading.elements.size
-                carry, row, constant = (values[start:stop] for values in together)
+                own = slice(start, stop)
+                where = carries[own], rows[own], constants[own]
             else:
                 carry, row, constant = found(reading.elements)
-                carry, constant = _uniform(carry), _uniform(constant)
-            where = carry, row, constant
+                where = _uniform(carry), row, _uniform(constant)
             slots.append(StateSlot(reading.key, reading.shape, *where, reading.common))
         return tuple(slots)
 

@@ -262,7 +262,7 @@ class Pending:
         if len(self.terms) != 1:
             return None
         position, source, factor = self.terms[0]
-        if np.ndim(factor) or factor != 1:
+        if (type(factor) is not float and np.ndim(factor)) or factor != 1:
             return None
         if self._covered is not True and self._older().any():
             return None

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
@@ -638,27 +638,30 @@ def _static_hash(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     _scatter(out)
     alone = np.isin(graph.kind, (Kind.INPUT, Kind.PARAMETER))
     out[alone] = _mix(np.flatnonzero(alone) + (1 << 40))
-    pieces, keys, of_nodes = [], [], []
-    for number, node in enumerate(graph.nodes):
-        fingerprint = node.kernel.fingerprint(node)
-        key = _hash(("alone", number) if fingerprint is None else fingerprint)
-        of_nodes.append(key)
-        pieces += [(start, size, part) for part, (start, size) in enumerate(node.outputs)]
-        keys += [key] * len(node.outputs)
-    alike = Counter(of_nodes)
-    for node, key in zip(graph.nodes, of_nodes, strict=True):
-        if alike[key] == 1:
-            for start, size in node.outputs:
-                alone[start : start + size] = True
-    if pieces:
-        starts, sizes, parts = np.array(pieces).T
-        bases = _mix(np.array(keys, np.uint64))
-        for some in _batches(sizes):
-            size, start = sizes[some], starts[some]
-            hashes = _offsets(size, parts[some])
-            hashes ^= np.repeat(bases[some], size)
-            out[ranges(start, start + size)] = _scatter(hashes)
+    outputs = [output for node in graph.nodes for output in node.outputs]
+    if not outputs:
+        return out, alone
+    starts, sizes = np.array(outputs, np.int64).T
+    counts = np.array([len(node.outputs) for node in graph.nodes])
+    parts = np.arange(starts.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    hashes = [_node_hash(number, node) for number, node in enumerate(graph.nodes)]
+    hashes = np.array(hashes, np.uint64)
+    _, which, alike = np.unique(hashes, return_inverse=True, return_counts=True)
+    unique = np.repeat(alike[which.ravel()] == 1, counts)
+    alone[ranges(starts[unique], (starts + sizes)[unique])] = True
+    bases = np.repeat(_mix(hashes), counts)
+    for some in _batches(sizes):
+        size, start = sizes[some], starts[some]
+        found = _offsets(size, parts[some])
+        found ^= np.repeat(bases[some], size)
+        out[ranges(start, start + size)] = _scatter(found)
     return out, alone
+
+
+def _node_hash(number: int, node: Node) -> int:
+    """A hash of a node's fingerprint; of one that equals no other, of its number."""
+    fingerprint = node.kernel.fingerprint(node)
+    return _hash(("alone", number) if fingerprint is None else fingerprint)
 
 
 class _Refiner:

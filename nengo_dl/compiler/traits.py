@@ -126,9 +126,9 @@ class Kernel(ABC):
         """
         if self.host or self.side_effects:
             return None
-        sizes = tuple(size for _, size in node.outputs)
-        arrays = (*self.vectors, *self.matrices)
-        values = tuple(_fingerprint(node.params[name]) for name in arrays)
+        sizes = tuple([size for _, size in node.outputs])
+        arrays = self.vectors + self.matrices
+        values = tuple([_fingerprint(node.params[name]) for name in arrays])
         return (self.name, sizes, self.static(node), values)
 
     def outcome(

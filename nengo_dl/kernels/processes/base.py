@@ -45,6 +45,10 @@ process_rules: Registry = Registry("process rules")
 draw_rules: Registry = Registry("rules for drawing ahead")
 
 
+#: mode of a process -> the method of a `nengo_dl.compiler.lowering.Lowering`
+WRITES = {"set": "define", "inc": "increment", "update": "update"}
+
+
 def unchanged_rule(rules: Registry, process: Any) -> Callable | None:
     """The rule for a process, or None if it has none or overrides ``make_step``."""
     for cls in type(process).__mro__:
@@ -328,8 +332,9 @@ class LowerProcess(OperatorRule):
             elements = low.drawn(op, op.output.size)
         else:
             elements = self._python(op, low)
-        write = {"set": low.define, "inc": low.increment, "update": low.update}
-        write[op.mode](op.output, np.reshape(elements, op.output.shape))
+        output = op.output
+        write = getattr(low, WRITES[op.mode])
+        write(output, np.asarray(elements).reshape(output.shape))
 
     @staticmethod
     def _python(op, low):

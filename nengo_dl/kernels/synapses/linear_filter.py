@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,47 +207,75 @@ def _is_sensitive(A) -> bool:
     return bool(np.abs(moved - poles).max() > POLES_MAY_MOVE * margin)
 
 
-@process_rules.register(LinearFilter)
-def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
-    """The output of a linear filter; its state goes to the next step."""
-    filter_ = op.process
-    state = op.state
-    at_rest = not any(signal.initial_value.any() for signal in state.values())
+@dataclass(frozen=True)
+class Form:
+    """What all filters of one kind and size become.
+
+    Attributes
+    ----------
+    kernel : Kernel or None
+        None: the output is a multiple of the input.
+    params : dict
+        Of the node; of a multiple, the ``factor``.
+    order : int
+        Number of state variables of each entry.
+    turn : ndarray or None
+        The state is kept in other coordinates: `turn_of`.
+    """
+
+    kernel: Kernel | None
+    params: dict[str, Any]
+    order: int
+    turn: np.ndarray | None
+
+
+def form_of(filter_: Any, low: Lowering, at_rest: bool, size: int) -> Form:
+    """The form of a filter of ``size`` entries; ``at_rest``: see `state_space`."""
     A, B, C, D = low.memo(
         (id(filter_), at_rest), lambda: state_space(filter_, low, at_rest)
     )
-    u = low.read(op.input).ravel()
-    if len(A) == 0:  # only a factor
-        rows = np.arange(u.size)
-        return low.affine(
-            np.zeros(u.size), rows, u, np.full(u.size, np.float64(D.item()))
-        )
-    signal = state["X"]
     turn = turn_of(filter_, low, at_rest)
-    if turn is not None:
-        low.turned[signal.base] = turn[1]
-    x = low.previous(signal).reshape(len(A), u.size)
-    if len(A) == 1 and not np.any(D):
+    kept, order = None if turn is None else turn[1], len(A)
+    if order == 0:
+        return Form(None, {"factor": np.float64(D.item())}, order, kept)
+    if order == 1 and not np.any(D):
         factors = {"a": A.item(), "b": B.item() * C.item()}
-        params = low.memo(
-            (id(filter_), "factors", u.size),
-            lambda: {k: np.full(u.size, v, np.float64) for k, v in factors.items()},
-        )
-        (y,) = low.node(ONE_STATE, [u, x[0]], [u.size], params, label=op)
-        low.update(signal, y)
-        return y
-    if len(A) > WRITTEN_OUT:
+        params = {k: np.full(size, v, np.float64) for k, v in factors.items()}
+        return Form(ONE_STATE, params, order, kept)
+    if order > WRITTEN_OUT:
         params = {"A": A, "B": B, "C": C, "D": D.reshape(1, 1), "direct": bool(D.any())}
-        y, kept = low.node(DENSE, [u, x.ravel()], [u.size, x.size], params, label=op)
-        low.update(signal, kept)
-        return y
+        return Form(DENSE, params, order, kept)
     params = {
         "A": tuple(map(tuple, A.tolist())),
         "B": tuple(np.ravel(B).tolist()),
         "C": tuple(np.ravel(C).tolist()),
         "D": float(np.ravel(D)[0]),
     }
-    sizes = [u.size] * (1 + len(A))
-    y, *next_state = low.node(STATE_SPACE, [u, *x], sizes, params, label=op)
-    low.update(signal, np.stack(next_state))
+    return Form(STATE_SPACE, params, order, kept)
+
+
+@process_rules.register(LinearFilter)
+def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
+    """The output of a linear filter; its state goes to the next step."""
+    filter_, state = op.process, op.state
+    at_rest = not any(signal.initial_value.any() for signal in state.values())
+    u = low.read(op.input).ravel()
+    form = low.memo(
+        (id(filter_), at_rest, u.size), lambda: form_of(filter_, low, at_rest, u.size)
+    )
+    if form.kernel is None:
+        rows, factor = np.arange(u.size), form.params["factor"]
+        return low.affine(np.zeros(u.size), rows, u, np.full(u.size, factor))
+    signal = state["X"]
+    if form.turn is not None:
+        low.turned[signal.base] = form.turn
+    x = low.previous(signal).reshape(form.order, u.size)
+    inputs = [u, x.ravel()] if form.kernel is DENSE else [u, *x]
+    if form.kernel is ONE_STATE:
+        (y,) = low.node(ONE_STATE, inputs, [u.size], form.params, label=op)
+        low.update(signal, y)
+        return y
+    sizes = [u.size, *(each.size for each in inputs[1:])]
+    y, *kept = low.node(form.kernel, inputs, sizes, form.params, label=op)
+    low.update(signal, np.stack(kept))
     return y
