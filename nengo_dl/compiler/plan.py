@@ -327,8 +327,10 @@ def _expanding(graph: Graph, before: np.ndarray) -> list[int]:
     """
     chosen = []
     for i, node in enumerate(graph.nodes):
-        matrix = node.matrix
-        if not isinstance(matrix, np.ndarray) or not before[node.elements()].all():
+        if not isinstance(node.matrix, np.ndarray):
+            continue
+        start, size = node.outputs[0]
+        if not before[start : start + size].all():
             continue
         grows = node.size > node.inputs[0].size
         if grows and node.kernel.cost(node) <= CHEAP * node.size:

@@ -328,19 +328,14 @@ def sparsify(graph: Graph) -> Graph:
     -------
     Graph
     """
+    matrices = [(node, node.matrix) for node in graph.nodes]
+    found = [(n, m) for n, m in matrices if isinstance(m, np.ndarray) and _is_sparse(m)]
+    if not found:
+        return graph
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size, dtype=INDEX)
-    for node in graph.nodes:
-        matrix = node.matrix
-        if not isinstance(matrix, np.ndarray):
-            continue
-        if matrix.size > 1 and np.count_nonzero(matrix) == matrix.size:
-            continue  # so are most, and the rows need not be counted one by one
+    for node, matrix in found:
         nonzero = matrix != 0
-        longest = int(nonzero.sum(1).max(initial=0))
-        full = longest == matrix.shape[1] and matrix.shape != (1, 1)
-        if longest > SPARSE_ROW or full:
-            continue
         rows, columns = np.nonzero(nonzero)
         elements = builder.sum(
             np.zeros(matrix.shape[0]),
@@ -350,11 +345,20 @@ def sparsify(graph: Graph) -> Graph:
             order=node.order,
         )
         mapping[node.elements()] = elements
-    if builder.size == graph.size:
-        return graph
     extended = builder.build()
     mapping = np.concatenate([mapping, np.arange(graph.size, extended.size, dtype=INDEX)])
     return extended.rename(mapping)
+
+
+def _is_sparse(matrix: np.ndarray) -> bool:
+    """Whether the rows of a matrix are no longer than sums had better be."""
+
+    def is_long(row: int) -> bool:
+        return row > SPARSE_ROW or (row == matrix.shape[1] and matrix.shape != (1, 1))
+
+    if is_long(np.count_nonzero(matrix[:1])):
+        return False  # so are most, and the other rows need not be counted
+    return not is_long(int((matrix != 0).sum(1).max(initial=0)))
 
 
 def retime(graph: Graph) -> Graph:
@@ -374,20 +378,22 @@ def retime(graph: Graph) -> Graph:
     -------
     Graph
     """
+    found = []
+    for reading in graph.states:
+        is_factor = isinstance(reading.key, tuple)  # else names would depend on values
+        if is_factor or reading.written or reading.elements.size == 0:
+            continue
+        node = _whole_output(graph, reading.elements)
+        if node is not None:
+            found.append((reading, node))
+    if not found:
+        return graph
     builder = GraphBuilder.extending(graph)
     mapping = np.arange(graph.size, dtype=INDEX)
     next_states, states = [], []
-    held = None  # the state that holds an element one step later
+    held = _held(graph)  # the state that holds an element one step later
     common = common_elements(graph)
-    for reading in graph.states:
-        elements = reading.elements
-        is_factor = isinstance(reading.key, tuple)  # else names would depend on values
-        if is_factor or reading.written or elements.size == 0:
-            continue
-        node = _whole_output(graph, elements)
-        if node is None:
-            continue
-        held = _held(graph) if held is None else held
+    for reading, node in found:
         large = [k for k in _free_inputs(node) if (held[node.inputs[k]] >= 0).all()]
         sizes = [i.size for k, i in enumerate(node.inputs) if k not in large]
         if sum(sizes) >= node.size:
@@ -412,7 +418,7 @@ def retime(graph: Graph) -> Graph:
         (out,) = builder.node(
             node.kernel, delayed, [node.size], node.params, node.order, node.label
         )
-        mapping[elements] = out
+        mapping[reading.elements] = out
     if not states:
         return graph
     extended = builder.build(states=(*graph.states, *states), next_states=next_states)
@@ -681,8 +687,8 @@ class _Refiner:
             (a.size, part) for node in graph.nodes for part, a in enumerate(node.inputs)
         ]
         self.places = _offsets(*np.array(inputs, np.int64).reshape(-1, 2).T)
-        rest = np.flatnonzero(~alone)
-        several = np.zeros(graph.size, bool)
+        several = ~alone & (graph.kind == NODE)  # there is another node like theirs
+        rest = np.flatnonzero(~alone & ~several)
         several[rest] = _several(classes[rest])[0]
         self._keep(several)
 

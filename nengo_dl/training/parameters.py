@@ -86,15 +86,14 @@ def collect_parameters(model: Model) -> list[Parameter]:
     owners = list(_parameter_owners(model))
     changed = set(_changed(model, owners)) - learned
     trainable = {} if network is None else resolve_trainable(network, changed)
-    penalties = {
-        name: {} if network is None else resolve_penalties(network, name)
+    regularizers, constraints = (
+        {} if network is None else resolve_penalties(network, name)
         for name in ("regularizer", "constraint")
-    }
+    )
 
     parameters = []
-    for obj, attr in owners:
+    for obj, attr, owner in owners:
         signal = model.sig[obj][attr]
-        owner = _settings_owner(obj)
         parameters.append(
             Parameter(
                 name=f"{names[owner]}.{attr}",
@@ -104,7 +103,8 @@ def collect_parameters(model: Model) -> list[Parameter]:
                 shape=memory_shape(signal),
                 trainable=trainable.get(owner, owner not in changed),
                 learned=owner in learned or owner in changed,
-                **{name: found.get(owner) for name, found in penalties.items()},
+                regularizer=regularizers.get(owner),
+                constraint=constraints.get(owner),
             )
         )
     for nodes, attr, signal, variable in layer_parameters(model):
@@ -123,32 +123,31 @@ def collect_parameters(model: Model) -> list[Parameter]:
     return parameters
 
 
-def _parameter_owners(model) -> Iterator[tuple[Any, str]]:
-    """Pairs ``(object, attribute)`` of the parameters, probes last."""
+def _parameter_owners(model) -> Iterator[tuple[Any, str, Any]]:
+    """Object and attribute of each parameter, and whose settings count; probes last.
+
+    Those of the object itself; of a connection that was built for a probe, the probe's.
+    """
     last = []
     for obj in model.params:
         if isinstance(obj, Ensemble) and not isinstance(obj.neuron_type, Direct):
-            yield obj, "encoders"
-            yield obj.neurons, "bias"
+            yield obj, "encoders", obj
+            yield obj.neurons, "bias", obj.neurons
     for obj in model.params:
         if isinstance(obj, Connection) and model.sig[obj].get("weights") is not None:
-            if _is_of_probe(obj):
-                last.append((obj, "weights"))
+            post = obj.post_obj
+            if isinstance(post, Probe):
+                last.append((obj, "weights", post))
             else:
-                yield obj, "weights"
+                yield obj, "weights", obj
     yield from last
-
-
-def _settings_owner(obj):
-    """The object itself; of a connection that was built for a probe, the probe."""
-    return obj.post_obj if _is_of_probe(obj) else obj
 
 
 def _changed(model, owners):
     """Objects of which operators change what Nengo's leave constant."""
-    for obj, attr in owners:
+    for obj, attr, owner in owners:
         if not model.sig[obj][attr].readonly:
-            yield _settings_owner(obj)
+            yield owner
 
 
 def _is_of_probe(obj):
