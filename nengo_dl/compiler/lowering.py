@@ -40,7 +40,7 @@ from nengo_dl.compiler.memory import (
     spread,
     views_of,
 )
-from nengo_dl.compiler.plan import operator_order
+from nengo_dl.compiler.plan import Accesses, operator_order
 from nengo_dl.compiler.traits import Kernel, refuse_abstract
 from nengo_dl.compiler.traits import operators as rules
 from nengo_dl.notices import label_of
@@ -278,7 +278,8 @@ class Lowering:
         self.dt = model.dt
         self.builder = GraphBuilder()
         self.sources: list[HostSource] = []
-        self.order = core_order(model)
+        found = Accesses.of(model.operators)
+        self.order = operator_order(model.operators, found)
         self.rules = [rule_of(op) for op in self.order]
         self._environment: dict[Signal, np.ndarray] = {}
         self._pending: dict[Signal, Pending] = {}
@@ -296,7 +297,7 @@ class Lowering:
         self._data: dict[Signal, np.ndarray] = {}
         #: what `tick` has given no elements, because nobody reads it as yet
         self._unread: set[Signal] = set()
-        self._survey()
+        self._survey(found)
         pairs = zip(self.rules, self.order, strict=True)
         stepwise = [op for rule, op in pairs if rule is not None and rule.stepwise(op)]
         self._calls_python = bool(stepwise)
@@ -327,24 +328,23 @@ class Lowering:
                 seen |= tokens
         return anything > 1 or (anything == 1 and bool(seen))
 
-    def _survey(self) -> None:
+    def _survey(self, found: Accesses) -> None:
         """Which base signals are written how, before anything is lowered."""
+        signals = found.signals()
+        if any(signal.is_view for signal in signals):
+            check_views(views_of(self.order))
         sets, incs = defaultdict(list), defaultdict(list)
-        updated, carried = set(), set()
+        left = self._writes_left = Counter()
+        for by_signal, written in ((found.sets, sets), (found.incs, incs)):
+            for signal, ops in by_signal.items():
+                written[signal.base].append(signal)
+                left[signal.base] += len(ops)
+        updated = {signal.base for signal in found.updates}
+        carried = set()
         for op, rule in zip(self.order, self.rules, strict=True):
-            for signal in op.sets:
-                sets[signal.base].append(signal)
-            for signal in op.incs:
-                incs[signal.base].append(signal)
-            for signal in op.updates:
-                updated.add(signal.base)
             if rule is not None:
                 for signal in rule.carries(op):
                     carried.add(signal.base)
-        left = self._writes_left = Counter()
-        for signals_of in (sets, incs):
-            for base, signals in signals_of.items():
-                left[base] += len(signals)
         growing = {base for base in incs if not covers(sets[base], incs[base])}
         self._lasting = updated | carried | growing | self.options.individual
         self._varies = self._lasting | set(sets) | set(incs)
@@ -739,7 +739,6 @@ def lower(model: Any, options: LoweringOptions | None = None) -> Lowered:
         If an operator has no `OperatorRule`, and cannot run as Python either.
     """
     low = Lowering(model, options or LoweringOptions())
-    check_views(views_of(low.order))
     for op, rule in zip(low.order, low.rules, strict=True):
         if rule is None:
             raise BuildError(unknown_operator(op))

@@ -73,7 +73,37 @@ class Waiting(Generic[T]):
 # the order of core Nengo --------------------------------------------------------------
 
 
-def operator_order(operators: Iterable) -> list:
+@dataclass(frozen=True)
+class Accesses:
+    """What operators do with signals: signal -> the operators that do it, in order."""
+
+    sets: Mapping[Any, list] = field(default_factory=lambda: defaultdict(list))
+    incs: Mapping[Any, list] = field(default_factory=lambda: defaultdict(list))
+    reads: Mapping[Any, list] = field(default_factory=lambda: defaultdict(list))
+    updates: Mapping[Any, list] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def of(cls, operators: Iterable) -> Accesses:
+        """Those of some operators, each of which is asked once."""
+        found = cls()
+        sets, incs, reads, updates = found.sets, found.incs, found.reads, found.updates
+        for op in operators:
+            for signal in op.sets:
+                sets[signal].append(op)
+            for signal in op.incs:
+                incs[signal].append(op)
+            for signal in op.reads:
+                reads[signal].append(op)
+            for signal in op.updates:
+                updates[signal].append(op)
+        return found
+
+    def signals(self) -> list:
+        """All signals, each of them once."""
+        return list({**self.sets, **self.incs, **self.reads, **self.updates})
+
+
+def operator_order(operators: Iterable, found: Accesses | None = None) -> list:
     """The operators as ``nengo.Simulator`` would run them.
 
     Within a step, all that is set in a signal comes first, then its increments, then its
@@ -86,6 +116,8 @@ def operator_order(operators: Iterable) -> list:
     ----------
     operators : iterable of nengo.builder.Operator
         Only read.
+    found : Accesses, optional
+        Those of the operators, if they are there.
 
     Returns
     -------
@@ -99,7 +131,7 @@ def operator_order(operators: Iterable) -> list:
         If operators depend on each other in a circle, or if two of them set (or update)
         the same memory.
     """
-    successors = dependents(operators)
+    successors = dependents(operators, found)
     waiting = Waiting(successors)
     ready = deque(op for op in successors if not waiting.number[op])
     ordered = []
@@ -112,12 +144,14 @@ def operator_order(operators: Iterable) -> list:
     return ordered
 
 
-def dependents(operators: Iterable) -> dict:
+def dependents(operators: Iterable, found: Accesses | None = None) -> dict:
     """Operator -> those that have to run after it, in the order in which core adds them.
 
     Parameters
     ----------
     operators : iterable of nengo.builder.Operator
+    found : Accesses, optional
+        Those of the operators, if they are there.
 
     Returns
     -------
@@ -125,17 +159,9 @@ def dependents(operators: Iterable) -> dict:
         The values are dicts without values, used as ordered sets.
     """
     successors: dict = {op: {} for op in operators}
-    sets, incs, reads, updates = (defaultdict(list) for _ in range(4))
-    for op in successors:
-        for signal in op.sets:
-            sets[signal].append(op)
-        for signal in op.incs:
-            incs[signal].append(op)
-        for signal in op.reads:
-            reads[signal].append(op)
-        for signal in op.updates:
-            updates[signal].append(op)
-    overlapping = _overlaps(dict.fromkeys(chain(sets, incs, reads, updates)))
+    found = found or Accesses.of(successors)
+    sets, incs, reads, updates = found.sets, found.incs, found.reads, found.updates
+    overlapping = _overlaps(found.signals())
     for by_signal, verb in ((sets, "set"), (updates, "update")):
         _require_one_each(by_signal, overlapping, verb)
     for later, earlier in (
@@ -144,27 +170,27 @@ def dependents(operators: Iterable) -> dict:
         (updates, (sets, incs, reads)),
     ):
         for signal, posts in later.items():
-            behind = dict.fromkeys(posts)
-            for other in overlapping[signal]:
+            for other in overlapping.get(signal, (signal,)):
                 for by_signal in earlier:
                     for pre in by_signal.get(other, ()):
-                        successors[pre].update(behind)
+                        behind = successors[pre]
+                        for post in posts:  # nearly always one
+                            behind[post] = None
     return successors
 
 
 def _overlaps(signals: Iterable) -> dict:
     """Signal -> the signals that may share memory with it, itself among them.
 
-    As in core, what counts are the first and the last byte of a view.
+    Those that nothing else shares a base with are left out. As in core, what counts are
+    the first and the last byte of a view.
     """
     by_base = defaultdict(list)
     for signal in signals:
         by_base[signal.base].append(signal)
     overlapping = {}
     for group in by_base.values():
-        if len(group) == 1:
-            overlapping[group[0]] = group
-        else:
+        if len(group) > 1:
             overlapping.update(_overlaps_in_base(group))
     return overlapping
 
@@ -208,11 +234,12 @@ def _span(array) -> tuple[int, int]:
     return start, stop + array.itemsize
 
 
-def _require_one_each(by_signal: dict, overlapping: dict, verb: str) -> None:
+def _require_one_each(by_signal: Mapping, overlapping: dict, verb: str) -> None:
     """No memory is set (or updated) by more than one operator."""
     for signal, ops in by_signal.items():
-        if len(overlapping[signal]) > 1:
-            ops = [op for other in overlapping[signal] for op in by_signal.get(other, ())]
+        others = overlapping.get(signal, ())
+        if len(others) > 1:
+            ops = [op for other in others for op in by_signal.get(other, ())]
         if len(ops) > 1:
             raise BuildError(
                 f"{len(ops)} operators {verb} the signal {signal.name} (or views that "

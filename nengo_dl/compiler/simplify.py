@@ -356,7 +356,7 @@ def _is_sparse(matrix: np.ndarray) -> bool:
     def is_long(row: int) -> bool:
         return row > SPARSE_ROW or (row == matrix.shape[1] and matrix.shape != (1, 1))
 
-    if is_long(np.count_nonzero(matrix[:1])):
+    if is_long(int(np.count_nonzero(matrix[:1]))):
         return False  # so are most, and the other rows need not be counted
     return not is_long(int((matrix != 0).sum(1).max(initial=0)))
 
