@@ -131,7 +131,7 @@ def available() -> str | None:
             once="machine code is forbidden",
         )
         return reason
-    if _triple().startswith("x86_64") and not _features().get("fma"):
+    if is_x86() and not _features().get("fma"):
         return "the processor has no fused multiply-add instructions"
     return None
 
@@ -139,6 +139,16 @@ def available() -> str | None:
 def _triple() -> str:
     """Processor and system, as LLVM calls them."""
     return _llvm().get_process_triple()
+
+
+def is_x86() -> bool:
+    """Whether the processor is one of Intel's kind, with 64 bits."""
+    return _triple().startswith("x86_64")
+
+
+def has_compress() -> bool:
+    """Whether one instruction puts the lanes of a mask side by side."""
+    return bool(_features().get("avx512f") and _features().get("avx512vl"))
 
 
 @functools.cache

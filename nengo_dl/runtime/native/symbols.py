@@ -43,6 +43,9 @@ def _blas_function(name: str) -> int:
 FINDERS: dict[str, Callable[[], int]] = {
     f"{PREFIX}powf": lambda: _c_library_function("powf"),
     f"{PREFIX}pow": lambda: _c_library_function("pow"),
+    f"{PREFIX}read": lambda: _c_library_function("read"),
+    f"{PREFIX}write": lambda: _c_library_function("write"),
+    f"{PREFIX}sched_yield": lambda: _c_library_function("sched_yield"),
     f"{PREFIX}sgemm": lambda: _blas_function("sgemm"),
     f"{PREFIX}dgemm": lambda: _blas_function("dgemm"),
 }
