@@ -1,9 +1,11 @@
 """Products of spikes and weights, and the gradient of the weights, against NumPy."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
-from nengo_dl.runtime.native import spiking_rows
+from nengo_dl.runtime.native import crew, spiking_rows
 from nengo_dl.runtime.native.compile import available
 
 pytestmark = pytest.mark.skipif(available() is not None, reason="no machine code here")
@@ -45,17 +47,31 @@ def test_what_is_not_finite_counts(rng):
     assert np.isnan(d[:, 4]).all() and np.isfinite(np.delete(d, 4, 1)).all()
 
 
+@pytest.mark.parametrize("around", [contextlib.nullcontext, crew.ready])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_give_the_same_bits(threads, rng, monkeypatch):
-    x, a, g = arrays(rng, 700, 75, 70)
+@pytest.mark.parametrize("n", [70, 64, 300])
+def test_threads_give_the_same_bits(n, threads, around, rng, monkeypatch):
+    x, a, g = arrays(rng, 700, 75, n)
     alone = spiking_rows.product(x, a), spiking_rows.gradient(x, g)
     monkeypatch.setattr(spiking_rows, "THREADS_WORK", 1)
-    shared = (
-        spiking_rows.product(x, a, threads),
-        spiking_rows.gradient(x, g, threads),
-    )
+    with around():
+        shared = (
+            spiking_rows.product(x, a, threads),
+            spiking_rows.gradient(x, g, threads),
+        )
     for one, other in zip(alone, shared, strict=True):
         assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_without_an_instruction_that_compresses(dtype, rng, monkeypatch):
+    x, a, g = arrays(rng, 300, 75, 70, dtype)
+    expected = spiking_rows.product(x, a), spiking_rows.gradient(x, g)
+    spiking_rows._works.cache_clear()
+    monkeypatch.setattr(spiking_rows, "has_compress", lambda: False)
+    found = spiking_rows.product(x, a), spiking_rows.gradient(x, g)
+    spiking_rows._works.cache_clear()
+    assert all(map(np.array_equal, found, expected))
 
 
 def test_no_rows(rng):

@@ -97,6 +97,8 @@ class Code:
         Bytes of a number.
     bits : int
         Binary digits of its significand, 24 or 53.
+    compresses : bool
+        Whether `compress` is for this machine.
 
     Examples
     --------
@@ -124,6 +126,7 @@ class Code:
         self.element = "float" if single else "double"
         self.integer = "i32" if single else "i64"
         self.declarations: set[str] = set()
+        self.compresses = False
         self._lines: list[str] = []
         self._count = 0
         self._block = "entry"  # the label of the block that is being written
@@ -696,6 +699,37 @@ class Code:
                 part = self.emit(f"shl i64 {part}, {k * width}")
             word = self.emit(f"or i64 {word}, {part}") if k else part
         return word
+
+    def counted(self, start: Index) -> str:
+        """A vector of the indices from ``start`` on, of four bytes each."""
+        kind = self.vector("i32")
+        lanes = f"<{', '.join(f'i32 {k}' for k in range(self.width))}>"
+        if isinstance(start, int):
+            first = f"splat (i32 {start})"
+        else:
+            first = self.splat(self.emit(f"trunc i64 {start} to i32"), "i32")
+        return self.emit(f"add {kind} {first}, {lanes}")
+
+    def compress(self, indices: str, mask: str) -> str:
+        """A vector of indices, those first of which the lanes are set in a mask.
+
+        Only for vectors of 8 or 16 lanes, on a machine that has an instruction for it
+        (see `nengo_dl.runtime.native.compile.has_compress`).
+        """
+        kind, bits = self.vector("i32"), self.vector("i1")
+        name = f"@llvm.x86.avx512.mask.compress.v{self.width}i32"
+        self.declare(f"{kind} {name}({kind}, {kind}, {bits})")
+        return self.emit(
+            f"call {kind} {name}({kind} {indices}, {kind} zeroinitializer, {bits} {mask})"
+        )
+
+    def count_set(self, mask: str) -> str:
+        """How many lanes of a mask are set, an ``i64``."""
+        kind = f"i{self.width}"
+        bits = self.emit(f"bitcast {self.vector('i1')} {mask} to {kind}")
+        self.declare(f"{kind} @llvm.ctpop.{kind}({kind})")
+        count = self.emit(f"call {kind} @llvm.ctpop.{kind}({kind} {bits})")
+        return self.emit(f"zext {kind} {count} to i64")
 
     @contextmanager
     def set_bits(

@@ -20,16 +20,15 @@ results are the same to the bit.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from nengo_dl.runtime.native.blocks import in_threads
 from nengo_dl.runtime.native.code import Code, Index, module_text
-from nengo_dl.runtime.native.compile import compile_text, host_width
+from nengo_dl.runtime.native.compile import compile_text, has_compress, host_width
+from nengo_dl.runtime.native.crew import PARAMETERS, Work
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE
 from nengo_dl.runtime.native.memory import aligned_array
 from nengo_dl.runtime.native.spikes import each_nonzero
@@ -52,7 +51,12 @@ THREADS_WORK = 2**27
 PIECES = 4
 
 
-def panels_of(n: int, width: int) -> tuple[int, int]:
+def wide(width: int) -> int:
+    """Vectors of a panel of a gradient: half of the registers that there are."""
+    return 2 * SIDE_BY_SIDE if width > 8 else SIDE_BY_SIDE
+
+
+def panels_of(n: int, width: int, most: int = SIDE_BY_SIDE) -> tuple[int, int]:
     """How many panels ``n`` targets are cut into, and how many vectors one has.
 
     Examples
@@ -61,120 +65,189 @@ def panels_of(n: int, width: int) -> tuple[int, int]:
     ((4, 8), (2, 7))
     """
     vectors = -(-n // width)
-    count = -(-vectors // SIDE_BY_SIDE)
+    count = -(-vectors // most)
     return count, -(-vectors // count)
 
 
 def product_code(code: Code, k: int, n: int) -> None:
-    """The body of ``product(x, w, y, room, rows)``.
+    """The body of ``product(table, task, thread)``, for some of the rows.
 
     Parameters
     ----------
     code : Code
-        What it is written to. ``%x``: rows of ``k`` numbers; ``%w``: weights in panels,
-        see `in_panels`; ``%y``: rows of ``n``. ``%room``: bytes to work with.
+        What it is written to. The table: ``x``, rows of ``k`` numbers; the weights in
+        panels; ``y``, rows of ``n``; room for each thread, and how many bytes that is;
+        how many rows there are, and how many belong to a task.
     k, n : int
         At least as many as a vector has lanes.
     """
-    size, lists = code.size, code.at("%room", 8 * ROWS)
-    with code.loop("%rows", ROWS) as tile:
-        count = _at_most(code, code.emit(f"sub nsw i64 %rows, {tile.i}"), ROWS)
-        x = code.at("%x", code.times(tile.i, k * size))
-        y = code.at("%y", code.times(tile.i, n * size))
+    size, table = code.size, _Table(code)
+    all_x, weights, all_y = table.pointer(), table.pointer(), table.pointer()
+    room = table.room()
+    first, rows = table.stretch()
+    lists = code.at(room, 8 * ROWS)
+    with code.loop(rows, ROWS) as tile:
+        count = _at_most(code, code.emit(f"sub nsw i64 {rows}, {tile.i}"), ROWS)
+        row_0 = code.plus(tile.i, first)
+        x = code.at(all_x, code.times(row_0, k * size))
+        y = code.at(all_y, code.times(row_0, n * size))
         with code.loop(count) as row:
             found = code.at(lists, code.times(row.i, 4 * k))
-
-            def note(j: Index, number: list[str], found: str = found) -> list[str]:
-                code.store_index(j, code.at(found, code.times(number[0], 4)))
-                return [str(code.plus(number[0], 1))]
-
-            here = code.at(x, code.times(row.i, k * size))
-            (number,) = each_nonzero(code, here, k, ["0"], note, kind="i64")
-            _store_number(code, number, code.at("%room", code.times(row.i, 8)))
+            number = _note_columns(
+                code, code.at(x, code.times(row.i, k * size)), k, found
+            )
+            _store_number(code, number, code.at(room, code.times(row.i, 8)))
 
         def panel(start: Index, weights: str, vectors: int, lanes: int) -> None:
             with code.loop(count) as row:
-                number = code.load_scalar(code.at("%room", code.times(row.i, 8)), "i64")
+                number = code.load_scalar(code.at(room, code.times(row.i, 8)), "i64")
                 found = code.at(lists, code.times(row.i, 4 * k))
                 here = code.at(x, code.times(row.i, k * size))
                 sums = [code.const(0.0)] * vectors
-                rows = weights, _row_bytes(code, n)
-                sums = _gathered(code, (number, found), here, rows, sums, by_index=True)
+                panel_rows = weights, _row_bytes(code, n)
+                sums = _gathered(code, (number, found), (here, size), panel_rows, sums)
                 target = code.at(y, code.times(row.i, n * size))
                 target = code.at(target, code.times(start, size))
                 _store(code, sums, target, lanes)
 
-        _each_panel(code, n, "%w", k, panel)
+        _each_panel(code, n, weights, k, panel)
+
+
+def _note_columns(code: Code, x: str, k: int, found: str) -> str:
+    """Write a list of the columns in which a row is not zero; give how many there are.
+
+    Whole vectors are written where an instruction puts lanes side by side: what lies
+    behind is written later, or room.
+    """
+    if not code.compresses:
+
+        def note(j: Index, number: list[str]) -> list[str]:
+            code.store_index(j, code.at(found, code.times(number[0], 4)))
+            return [str(code.plus(number[0], 1))]
+
+        return each_nonzero(code, x, k, ["0"], note, kind="i64")[0]
+
+    def vector(start: Index, number: str, keep: str | None = None) -> str:
+        here = code.load(code.at(x, code.times(start, code.size)))
+        mask = code.cmp("une", here, code.const(0.0))
+        mask = mask if keep is None else code.logic("and", mask, keep)
+        return _noted(code, mask, start, found, number)
+
+    full, rest = k // code.width * code.width, k % code.width
+    with code.loop(full, code.width, ["0"], "i64") as loop:
+        loop.next = [vector(loop.i, loop.carried[0])]
+    (number,) = loop.results
+    if rest:
+        last = code.fixed_mask(code.width - rest)
+        number = vector(k - code.width, number, code.invert(last))
+    return number
+
+
+def _noted(code: Code, mask: str, start: Index, found: str, number: str) -> str:
+    """Append the numbers of set lanes, from ``start`` on, to a list; its new length."""
+    indices = code.compress(code.counted(start), mask)
+    place = code.at(found, code.times(number, 4))
+    code.do(f"store <{code.width} x i32> {indices}, ptr {place}, align 4")
+    return str(code.plus(number, code.count_set(mask)))
 
 
 def gradient_code(code: Code, k: int, n: int) -> None:
-    """The body of ``gradient(x, g, d, turned, room, rows, first, last)``.
+    """The body of ``gradient(table, task, thread)``, for some of the features.
 
     Parameters
     ----------
     code : Code
-        What it is written to. ``%x``, ``%g``: rows of ``k`` and of ``n`` numbers; ``%d``:
-        ``k`` rows of ``n``; those from ``%first`` to ``%last`` are written, which
-        are multiples of the numbers in a cache line, or ``k``. ``%turned``: the same as
-        ``n`` rows of ``k``. ``%room``: bytes to work with.
+        What it is written to. The table: ``x``, rows of ``k`` numbers; ``g``, rows of
+        ``n``, in panels if `packs` says so (see `packing_code`); ``d``: ``k`` rows of
+        ``n``; the same as ``n`` rows of ``k``; room for each thread, and how many bytes
+        that is; how many features there are, and how many belong to a task: a multiple
+        of the numbers in a cache line; how many tasks; how many rows.
     k, n : int
         At least as many as a cache line holds.
     """
-    size, lanes = code.size, LINE // code.size
-    full, rest = k // lanes * lanes, k % lanes
-    lists = code.at("%room", panels_bytes(n, code.width, size))
-    with code.loop("%rows", GRADIENT_ROWS) as tile:
-        left = code.emit(f"sub nsw i64 %rows, {tile.i}")
+    size, table = code.size, _Table(code)
+    all_x, all_g, d, turned = (table.pointer() for _ in range(4))
+    lists = table.room()
+    first, features = table.stretch()
+    rows = table.number()
+    last = str(code.plus(first, features))
+    packed = packs(n, code.width)
+    with code.loop(rows, GRADIENT_ROWS) as tile:
+        left = code.emit(f"sub nsw i64 {rows}, {tile.i}")
         count = _at_most(code, left, GRADIENT_ROWS)
-        x = code.at("%x", code.times(tile.i, k * size))
-        _pack(code, code.at("%g", code.times(tile.i, n * size)), "%room", count, n)
-        stop = _at_most(code, "%last", full)
-        span = code.emit(f"sub nsw i64 {stop}, %first")
-        with code.loop(span, lanes, maybe_empty=True) as loop:
-            line = code.at(lists, code.times(loop.i, _list_bytes(size)))
-            start = code.at(x, code.times(code.plus(loop.i, "%first"), size))
-            _note_rows(code, start, k, count, line, lanes)
-        if rest:
-            # the last features: a line that ends where the row does
-            mine = code.emit(f"icmp eq i64 %last, {k}")
-            once = code.emit(f"zext i1 {mine} to i64")
-            with code.loop(once, maybe_empty=True):
-                offset = code.emit(f"sub nsw i64 {k - lanes}, %first")
-                line = code.at(lists, code.times(offset, _list_bytes(size)))
-                _note_rows(code, code.at(x, (k - lanes) * size), k, count, line, rest)
+        x = code.at(all_x, code.times(tile.i, k * size))
+        row_bytes = _row_bytes(code, n, wide(code.width)) if packed else n * size
+        panels, _ = panels_of(n, code.width, wide(code.width))
+        g = code.at(all_g, code.times(tile.i, panels * row_bytes))
+        _note_features(code, x, k, count, lists, (first, last))
         clear = code.splat(code.emit(f"icmp eq i64 {tile.i}, 0"), "i1")
 
         def panel(start: Index, rows: str, vectors: int, some: int) -> None:
-            with code.loop(code.emit("sub nsw i64 %last, %first")) as feature:
-                found = code.at(lists, code.times(feature.i, _list_bytes(size)))
-                j = code.plus(feature.i, "%first")
-                place = code.at("%d", code.times(j, n * size))
+            with code.loop(features) as feature:
+                found = code.at(lists, code.times(feature.i, LIST_BYTES))
+                j = code.plus(feature.i, first)
+                place = code.at(d, code.times(j, n * size))
                 place = code.at(place, code.times(start, size))
                 sums = _load(code, place, vectors, some)
                 sums = [code.select(clear, code.const(0.0), s) for s in sums]
-                numbered = _numbered(code, found)
-                factors = code.at(numbered[1], 4 * GRADIENT_ROWS)
-                panel_rows = rows, _row_bytes(code, n)
-                sums = _gathered(code, numbered, factors, panel_rows, sums)
+                factors = code.at(x, code.times(j, size)), k * size
+                there = _numbered(code, found)
+                sums = _gathered(code, there, factors, (rows, row_bytes), sums)
                 _store(code, sums, place, some)
 
-        _each_panel(code, n, "%room", GRADIENT_ROWS, panel)
-    _turn(code, k, n)
+        _each_panel(code, n, g, GRADIENT_ROWS, panel, wide(code.width))
+    _turn(code, k, n, (d, turned), (first, features))
 
 
-def _turn(code: Code, k: int, n: int) -> None:
-    """Copy columns ``%first`` to ``%last`` of ``turned`` from rows of ``d``.
+def _note_features(
+    code: Code, x: str, k: int, count: str, lists: str, span: tuple[str, str]
+) -> None:
+    """Write for each feature of a stretch a list of the rows in which it is not zero.
 
-    A vector of a row goes to as many rows of ``turned``, whose cache lines the next
-    features fill. NumPy would do it while it keeps other threads waiting for Python.
+    Parameters
+    ----------
+    code : Code
+    x, k, count : str, int, str
+        Where the first row is; features of a row; how many rows there are.
+    lists : str
+        Where the list of the first feature of the stretch is.
+    span : tuple of (str, str)
+        The first feature, and the one behind the last.
     """
-    size = code.size
+    size, lanes = code.size, LINE // code.size
+    full, rest = k // lanes * lanes, k % lanes
+    first, last = span
+    stop = _at_most(code, last, full)
+    length = code.emit(f"sub nsw i64 {stop}, {first}")
+    with code.loop(length, lanes, maybe_empty=True) as loop:
+        line = code.at(lists, code.times(loop.i, LIST_BYTES))
+        start = code.at(x, code.times(code.plus(loop.i, first), size))
+        _note_rows(code, start, k, count, line, lanes)
+    if rest:
+        # the last features: a line that ends where the row does
+        mine = code.emit(f"icmp eq i64 {last}, {k}")
+        once = code.emit(f"zext i1 {mine} to i64")
+        with code.loop(once, maybe_empty=True):
+            offset = code.emit(f"sub nsw i64 {k - lanes}, {first}")
+            line = code.at(lists, code.times(offset, LIST_BYTES))
+            _note_rows(code, code.at(x, (k - lanes) * size), k, count, line, rest)
+
+
+def _turn(
+    code: Code, k: int, n: int, places: tuple[str, str], span: tuple[str, str]
+) -> None:
+    """Copy features ``span``, the first one and how many, from rows to columns.
+
+    A vector of a row goes to as many rows of the other array, whose cache lines the next
+    features fill.
+    """
+    size, (d, turned), (first, features) = code.size, places, span
 
     def column(target: Index) -> None:
-        row = code.at("%turned", code.times(target, k * size))
-        source = code.at("%d", code.times(target, size))
-        with code.loop(code.emit("sub nsw i64 %last, %first")) as feature:
-            j = code.plus(feature.i, "%first")
+        row = code.at(turned, code.times(target, k * size))
+        source = code.at(d, code.times(target, size))
+        with code.loop(features) as feature:
+            j = code.plus(feature.i, first)
             vector = code.load(code.at(source, code.times(j, n * size)))
             code.store_spread(vector, code.at(row, code.times(j, size)), k * size)
 
@@ -182,17 +255,6 @@ def _turn(code: Code, k: int, n: int) -> None:
         column(code.times(loop.i, code.width))
     if n % code.width:
         column(n - code.width)  # some of them once more
-
-
-def _list_bytes(size: int) -> int:
-    """Bytes for the rows in which a feature is not zero: how many, which, its values."""
-    return 8 + (4 + size) * GRADIENT_ROWS
-
-
-def panels_bytes(n: int, width: int, size: int) -> int:
-    """Bytes of the rows of a gradient that are summed up at a time, in panels."""
-    count, vectors = panels_of(n, width)
-    return count * vectors * width * size * GRADIENT_ROWS
 
 
 def _numbered(code: Code, found: str) -> tuple[str, str]:
@@ -213,46 +275,162 @@ def _note_rows(code: Code, x: str, k: int, count: str, lists: str, new: int) -> 
     new : int
         How many features, the last ones of the line, are looked at.
     """
-    size, lanes = code.size, LINE // code.size
+    lanes = LINE // code.size
     for j in range(lanes - new, lanes):
-        _store_number(code, "0", code.at(lists, j * _list_bytes(size)))
-    with code.loop(count) as row:
-        here = code.at(x, code.times(row.i, k * size))
-        masks = [
-            code.cmp("une", code.load(code.at(here, q * size)), code.const(0.0))
-            for q in range(0, lanes, code.width)
-        ]
-        bits = code.mask_bits(masks)
-        if new < lanes:
-            keep = (1 << lanes) - (1 << (lanes - new))
-            bits = code.emit(f"and i64 {bits}, {keep}")
-        with code.set_bits(bits) as bit:
-            found = code.at(lists, code.times(bit.i, _list_bytes(size)))
-            number, indices = _numbered(code, found)
-            code.store_index(row.i, code.at(indices, code.times(number, 4)))
-            value = code.load_scalar(code.at(here, code.times(bit.i, size)))
-            values = code.at(indices, 4 * GRADIENT_ROWS)
-            code.store_scalar(value, code.at(values, code.times(number, size)))
-            _store_number(code, str(code.plus(number, 1)), found)
+        _store_number(code, "0", code.at(lists, j * LIST_BYTES))
+    if not (code.compresses and lanes == code.width):
+        with code.loop(count) as row:
+            _note_row(code, x, k, row.i, lists, new)
+        return
+    whole = code.emit(f"and i64 {count}, {-lanes}")
+    with code.loop(whole, lanes, maybe_empty=True) as rows:
+        _note_square(code, x, k, rows.i, lists, new)
+    left = code.emit(f"sub nsw i64 {count}, {whole}")
+    with code.loop(left, maybe_empty=True) as row:
+        _note_row(code, x, k, code.plus(row.i, whole), lists, new)
 
 
-def _pack(code: Code, g: str, panels: str, count: str, n: int) -> None:
-    """Copy rows of ``n`` numbers into panels."""
+def _note_row(code: Code, x: str, k: int, row: Index, lists: str, new: int) -> None:
+    """Append a row to the lists of the features in which it is not zero."""
+    size, lanes = code.size, LINE // code.size
+    here = code.at(x, code.times(row, k * size))
+    masks = [
+        code.cmp("une", code.load(code.at(here, q * size)), code.const(0.0))
+        for q in range(0, lanes, code.width)
+    ]
+    bits = code.mask_bits(masks)
+    if new < lanes:
+        keep = (1 << lanes) - (1 << (lanes - new))
+        bits = code.emit(f"and i64 {bits}, {keep}")
+    with code.set_bits(bits) as bit:
+        found = code.at(lists, code.times(bit.i, LIST_BYTES))
+        number, indices = _numbered(code, found)
+        code.store_index(row, code.at(indices, code.times(number, 4)))
+        _store_number(code, str(code.plus(number, 1)), found)
+
+
+def _note_square(code: Code, x: str, k: int, row: Index, lists: str, new: int) -> None:
+    """Append as many rows as there are lanes to the lists of a line of features.
+
+    The masks of the rows are turned: a bit of all of them is the mask of a feature.
+    """
+    lanes, kind = code.width, code.vector(code.integer)
+    masks = "poison"
+    for q in range(lanes):
+        here = code.load(code.at(x, code.times(code.plus(row, q), k * code.size)))
+        mask = code.cmp("une", here, code.const(0.0))
+        bits = code.emit(f"bitcast {code.vector('i1')} {mask} to i{lanes}")
+        bits = code.emit(f"zext i{lanes} {bits} to {code.integer}")
+        masks = code.emit(f"insertelement {kind} {masks}, {code.integer} {bits}, i64 {q}")
+    for j in range(lanes - new, lanes):
+        found = code.at(lists, j * LIST_BYTES)
+        number, indices = _numbered(code, found)
+        bit = code.iop("and", masks, 1 << j)
+        mask = code.emit(f"icmp ne {kind} {bit}, {code.iconst(0)}")
+        _store_number(code, _noted(code, mask, row, indices, number), found)
+
+
+#: bytes for the rows in which a feature is not zero: how many, which, and room for those
+#: that are written with the last ones
+LIST_BYTES = 8 + 4 * GRADIENT_ROWS + 4 * LINE
+
+
+def packs(n: int, width: int) -> bool:
+    """Whether rows of ``n`` numbers are copied into panels, and not read as they are."""
+    return n % width != 0 or panels_of(n, width, wide(width))[0] > 1
+
+
+def packing_code(code: Code, n: int) -> None:
+    """The body of ``packing(table, task, thread)``: rows of ``n`` numbers into panels.
+
+    The table: the rows; the panels; how many rows there are. A task is `GRADIENT_ROWS`.
+    """
+    table = _Table(code)
+    all_g, all_panels, rows = table.pointer(), table.pointer(), table.number()
+    first = code.times("%task", GRADIENT_ROWS)
+    left = code.emit(f"sub nsw i64 {rows}, {first}")
+    count, most = _at_most(code, left, GRADIENT_ROWS), wide(code.width)
+    g = code.at(all_g, code.times(first, n * code.size))
+    row_bytes = _row_bytes(code, n, most)
+    whole = panels_of(n, code.width, most)[0] * row_bytes
+    panels = code.at(all_panels, code.times(first, whole))
 
     def panel(start: Index, place: str, vectors: int, lanes: int) -> None:
         with code.loop(count) as row:
             source = code.at(g, code.times(row.i, n * code.size))
             source = code.at(source, code.times(start, code.size))
-            target = code.at(place, code.times(row.i, _row_bytes(code, n)))
+            target = code.at(place, code.times(row.i, row_bytes))
             for q, vector in enumerate(_load(code, source, vectors, lanes)):
                 code.store(vector, code.at(target, q * code.width * code.size))
 
-    _each_panel(code, n, panels, GRADIENT_ROWS, panel)
+    _each_panel(code, n, panels, GRADIENT_ROWS, panel, most)
 
 
-def _row_bytes(code: Code, n: int) -> int:
+def weights_code(code: Code, k: int, n: int) -> None:
+    """The body of ``weights(table, task, thread)``: a matrix as `product_code` reads it.
+
+    The table: ``n`` rows of ``k`` weights; the panels; how many vectors of a row there
+    are, the last of which ends where the row does, and how many belong to a task.
+    """
+    size, table = code.size, _Table(code)
+    a, panels = table.pointer(), table.pointer()
+    first, vectors = table.stretch()
+    row_bytes = _row_bytes(code, n)
+    with code.loop(vectors) as vector:
+        start = code.times(code.plus(vector.i, first), code.width)
+        start = _at_most(code, start, k - code.width)
+        source = code.at(a, code.times(start, size))
+
+        def panel(target: Index, place: str, several: int, lanes: int) -> None:
+            rows = code.at(source, code.times(target, k * size))
+            place = code.at(place, code.times(start, row_bytes))
+            with code.loop((several - 1) * code.width + lanes) as row:
+                numbers = code.load(code.at(rows, code.times(row.i, k * size)))
+                column = code.at(place, code.times(row.i, size))
+                code.store_spread(numbers, column, row_bytes)
+
+        _each_panel(code, n, panels, k, panel)
+
+
+class _Table:
+    """What a task is given: pointers and numbers of eight bytes, read in their order."""
+
+    def __init__(self, code: Code) -> None:
+        self.code, self._count = code, 0
+
+    def number(self) -> str:
+        """The next one, a number."""
+        place = self.code.at("%table", 8 * self._count)
+        self._count += 1
+        return self.code.load_scalar(place, "i64")
+
+    def pointer(self) -> str:
+        """The next one, a pointer."""
+        return self.code.emit(f"inttoptr i64 {self.number()} to ptr")
+
+    def room(self) -> str:
+        """The next two: where rooms are, and the bytes of one. Gives this thread's."""
+        rooms, nbytes = self.pointer(), self.number()
+        mine = self.code.emit(f"mul nsw i64 %thread, {nbytes}")
+        return self.code.at(rooms, mine)
+
+    def stretch(self) -> tuple[str, str]:
+        """The next three: how many of something, for each task but the last, and tasks.
+
+        Gives the first one that is this task's, and how many are.
+        """
+        everything, each, tasks = self.number(), self.number(), self.number()
+        code = self.code
+        first = code.emit(f"mul nsw i64 %task, {each}")
+        left = code.emit(f"sub nsw i64 {everything}, {first}")
+        following = code.plus("%task", 1)
+        is_last = code.emit(f"icmp eq i64 {following}, {tasks}")
+        return first, code.emit(f"select i1 {is_last}, i64 {left}, i64 {each}")
+
+
+def _row_bytes(code: Code, n: int, most: int = SIDE_BY_SIDE) -> int:
     """Bytes from one row of a panel to the next."""
-    return panels_of(n, code.width)[1] * code.width * code.size
+    return panels_of(n, code.width, most)[1] * code.width * code.size
 
 
 def _each_panel(
@@ -261,6 +439,7 @@ def _each_panel(
     panels: str,
     rows: int,
     body: Callable[[Index, str, int, int], None],
+    most: int = SIDE_BY_SIDE,
 ) -> None:
     """Write what is done for each panel of ``n`` targets.
 
@@ -273,8 +452,10 @@ def _each_panel(
     body : callable
         ``body(start, place, vectors, lanes)``: the first target, where its panel begins,
         and how many vectors there are, of which the last one has so many lanes in use.
+    most : int, optional
+        Vectors of a panel at most.
     """
-    count, vectors = panels_of(n, code.width)
+    count, vectors = panels_of(n, code.width, most)
     step = vectors * code.width
     nbytes = rows * step * code.size
     whole = count if n == count * step else count - 1
@@ -289,7 +470,7 @@ def _each_panel(
         body(whole * step, code.at(panels, whole * nbytes), some, lanes)
 
 
-def _at_most(code: Code, i: str, most: int) -> str:
+def _at_most(code: Code, i: Index, most: int) -> str:
     """The smaller one of two indices."""
     less = code.emit(f"icmp slt i64 {i}, {most}")
     return code.emit(f"select i1 {less}, i64 {i}, i64 {most}")
@@ -302,10 +483,9 @@ def _store_number(code: Code, number: str, place: str) -> None:
 def _gathered(
     code: Code,
     found: tuple[str, str],
-    factors: str,
+    factors: tuple[str, int],
     rows: tuple[str, int],
     sums: list[str],
-    by_index: bool = False,
 ) -> list[str]:
     """Add rows of a panel, each times a factor, to some vectors of sums.
 
@@ -314,20 +494,17 @@ def _gathered(
     code : Code
     found : tuple of (str, str)
         How many rows; where their indices are, four bytes each.
-    factors : str
-        Where the factors are: of the rows that were found, or of all rows if they are
-        found there ``by_index``.
-    rows : tuple of (str, int)
-        Where the panel begins, and how many bytes from one row to the next.
+    factors, rows : tuple of (str, int)
+        Where those of the first row of all begin, and how many bytes from one to the
+        next.
     sums : list of str
-    by_index : bool, optional
     """
     number, indices = found
     nbytes = code.width * code.size
     with code.loop(number, 1, sums, maybe_empty=True) as loop:
         j = code.load_index(code.at(indices, code.times(loop.i, 4)))
-        place = code.at(factors, code.times(j if by_index else loop.i, code.size))
-        factor = code.splat(code.load_scalar(place))
+        factor = code.load_scalar(code.at(factors[0], code.times(j, factors[1])))
+        factor = code.splat(factor)
         row = code.at(rows[0], code.times(j, rows[1]))
         for q in range(len(sums)):
             part = code.load(code.at(row, q * nbytes))
@@ -361,34 +538,6 @@ def _store(code: Code, vectors: list[str], place: str, lanes: int) -> None:
             code.store_scalar(number, code.at(last, q * code.size))
 
 
-def in_panels(a: np.ndarray) -> np.ndarray:
-    """The weights of a matrix as `product` reads them.
-
-    Parameters
-    ----------
-    a : (n, k) array
-
-    Returns
-    -------
-    (panels, k, targets) ndarray
-        For each panel, and each of the ``k`` neurons, the weights to the targets of the
-        panel, and zeros if there are fewer targets.
-    """
-    n, k = a.shape
-    count, width = panel_shape(n, a.dtype)
-    padded = np.pad(a, [(0, count * width - n), (0, 0)])
-    panels = aligned_array((count, k, width), a.dtype)
-    panels[...] = padded.reshape(count, width, k).transpose(0, 2, 1)
-    return panels
-
-
-def panel_shape(n: int, dtype: Any) -> tuple[int, int]:
-    """How many panels there are for ``n`` targets, and how many targets are in one."""
-    width = host_width(dtype)
-    count, vectors = panels_of(n, width)
-    return count, vectors * width
-
-
 def least_size(dtype: Any) -> int:
     """How many neurons there must be on either side of a matrix.
 
@@ -401,23 +550,23 @@ def least_size(dtype: Any) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _functions(dtype: np.dtype, k: int, n: int) -> tuple[Any, Any]:
-    """The machine code of both functions for one shape."""
+def _works(dtype: np.dtype, k: int, n: int) -> dict[str, Work]:
+    """The machine code for one shape."""
     width = host_width(dtype)
-    product, gradient = Code(dtype, width), Code(dtype, width)
-    product_code(product, k, n)
-    gradient_code(gradient, k, n)
-    places = [*(f"ptr %{name}" for name in ("x", "w", "y", "room")), "i64 %rows"]
-    names = "x", "g", "d", "turned", "room"
-    others = [*(f"ptr %{name}" for name in names), "i64 %rows"]
-    others += ["i64 %first", "i64 %last"]
-    texts = product.function("product", places), gradient.function("gradient", others)
+    bodies = {
+        "weights": functools.partial(weights_code, k=k, n=n),
+        "product": functools.partial(product_code, k=k, n=n),
+        "packing": functools.partial(packing_code, n=n),
+        "gradient": functools.partial(gradient_code, k=k, n=n),
+    }
+    texts = []
+    for name, write in bodies.items():
+        code = Code(dtype, width)
+        code.compresses = has_compress() and width in (8, 16)
+        write(code)
+        texts.append(code.function(name, PARAMETERS))
     module = compile_text(module_text(texts))
-    kinds = [ctypes.c_void_p] * 5 + [ctypes.c_int64] * 3
-    return (
-        module.function("product", None, kinds[1 : len(places) + 1]),
-        module.function("gradient", None, kinds),
-    )
+    return {name: Work(module, name) for name in bodies}
 
 
 def product(x: np.ndarray, a: np.ndarray, threads: int = 1) -> np.ndarray:
@@ -444,19 +593,23 @@ def product(x: np.ndarray, a: np.ndarray, threads: int = 1) -> np.ndarray:
     True
     """
     (rows, k), n = x.shape, len(a)
-    x, w = np.ascontiguousarray(x), in_panels(a)
+    x, a = np.ascontiguousarray(x), np.ascontiguousarray(a)
     y = aligned_array((rows, n), x.dtype)  # others TensorFlow copies
-    function, _ = _functions(x.dtype, k, n)
-    room = 8 * ROWS + 4 * k * ROWS
-    start, weights, target = (array.ctypes.data for array in (x, w, y))
-
-    def piece(first: int, last: int, place: int) -> None:
-        source = start + first * x.strides[0]
-        function(source, weights, target + first * y.strides[0], place, last - first)
-
+    if not rows:
+        return y
+    works, width = _works(x.dtype, k, n), host_width(x.dtype)
     threads = threads if rows * k * n >= THREADS_WORK else 1
-    pieces = threads * PIECES if threads > 1 else 1
-    _in_pieces(rows, ROWS, pieces, threads, room, piece)
+    count, vectors = panels_of(n, width)
+    w = aligned_array((count, k, vectors * width), x.dtype)
+    if n < count * vectors * width:
+        w[-1, :, n % (vectors * width) :] = 0
+    pieces = PIECES * threads if threads > 1 else 1
+    parts = _parts(-(-k // width), 1, pieces)
+    works["weights"](_table(a, w, parts), parts[2], threads)
+    nbytes = 8 * ROWS + 4 * k * ROWS + LINE
+    rooms = aligned_array((threads, nbytes), np.uint8)
+    parts = _parts(rows, 1, pieces)
+    works["product"](_table(x, w, y, rooms, nbytes, parts), parts[2], threads)
     return y
 
 
@@ -486,51 +639,40 @@ def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
         return np.zeros((n, k), x.dtype)
     x, g = np.ascontiguousarray(x), np.ascontiguousarray(g)
     d, turned = (aligned_array(shape, x.dtype) for shape in ((k, n), (n, k)))
-    _, function = _functions(x.dtype, k, n)
-    lanes = LINE // x.itemsize
-
-    places = [array.ctypes.data for array in (x, g, d, turned)]
-
-    def piece(first: int, last: int, place: int) -> None:
-        # a function of all features: it finds its own
-        function(*places, place, rows, first, last)
-
-    pieces = threads if rows * k * n >= THREADS_WORK else 1
-    most = -(-k // pieces) + 2 * lanes  # features in a piece
-    room = panels_bytes(n, host_width(x.dtype), x.itemsize) + most * _list_bytes(
-        x.itemsize
-    )
-    _in_pieces(k, lanes, pieces, pieces, room, piece)
+    works, width = _works(x.dtype, k, n), host_width(x.dtype)
+    threads = threads if rows * k * n >= THREADS_WORK else 1
+    if packs(n, width):
+        count, vectors = panels_of(n, width, wide(width))
+        tiles = -(-rows // GRADIENT_ROWS)
+        shape = tiles, count, GRADIENT_ROWS, vectors * width
+        panels = aligned_array(shape, x.dtype)
+        works["packing"](_table(g, panels, rows), tiles, threads)
+        g = panels
+    parts = _parts(k, LINE // x.itemsize, PIECES * threads if threads > 1 else 1)
+    most = k - parts[1] * (parts[2] - 1), parts[1]
+    nbytes = max(most) * LIST_BYTES
+    rooms = aligned_array((threads, nbytes), np.uint8)
+    table = _table(x, g, d, turned, rooms, nbytes, parts, rows)
+    works["gradient"](table, parts[2], threads)
     return turned
 
 
-def _in_pieces(
-    count: int,
-    unit: int,
-    pieces: int,
-    threads: int,
-    room: int,
-    piece: Callable[[int, int, int], None],
-) -> None:
-    """Call ``piece(first, last, place)`` for stretches of ``count``, in threads.
+def _parts(count: int, unit: int, pieces: int) -> tuple[int, int, int]:
+    """How many there are, how many belong to a task, and how many tasks there are.
 
-    Parameters
-    ----------
-    count, unit : int
-        How many there are; pieces begin at multiples of ``unit``.
-    pieces, threads : int
-        How many at most.
-    room : int
-        How many bytes there are to be at ``place``.
-    piece : callable
+    Tasks begin at multiples of ``unit``, and the last one has at least so many.
     """
-    units = max(count // unit, min(count, 1))
-    pieces = min(units, pieces)
-    threads = min(pieces, threads)
-    bounds = [unit * (units * q // pieces) for q in range(pieces)] + [count]
-    rooms = [aligned_array((room,), np.uint8) for _ in range(threads)]
+    units = max(count // unit, 1)
+    each = -(-units // pieces)
+    return count, each * unit, -(-units // each)
 
-    def run(task: int, thread: int) -> None:
-        piece(bounds[task], bounds[task + 1], rooms[thread].ctypes.data)
 
-    in_threads(pieces, threads, run)
+def _table(*entries: Any) -> np.ndarray:
+    """What `_Table` reads: addresses of arrays, and numbers."""
+    numbers: list[int] = []
+    for entry in entries:
+        if isinstance(entry, np.ndarray):
+            numbers.append(entry.ctypes.data)
+        else:
+            numbers += entry if isinstance(entry, tuple) else (entry,)
+    return np.array(numbers, np.int64)
