@@ -252,10 +252,11 @@ class TrainedLink:
             What it begins with, by default what it carries, see `begins_with`.
         """
         stages, xp, batch = self.stages, self.around, self.program.batch
-        tensors = [rows]
+        tensors, by_items = [rows], None
         with xp.of_items(items, batch):
             if items_first:
-                tensors = stages.before(xp, rows, weights, items_first=True)
+                by_items, *tensors = stages.before(xp, rows, weights)
+                tensors = [tf.transpose(by_items, (1, 0, 2)), *tensors]
             elif stages.needs_before:
                 tensors = stages.before(xp, rows, weights)
         ys, following = None, []
@@ -263,7 +264,7 @@ class TrainedLink:
             state = self.begins_with() if state is None else state
             n, state = len(state), state + self.kept.values()
             args = tensors[0], state, weights
-            ys, following = self._loop(trained, *args, training, items)
+            ys, following = self._loop(trained, *args, training, items, by_items)
             self.kept.assign(following[n:], carrying)
             following = following[:n]
         with xp.of_items(items, batch):
@@ -282,11 +283,14 @@ class TrainedLink:
         outside = any(g.kernel.host or g.kernel.tensorflow for g in groups)
         return not (outside or self.loop_batchwise)
 
-    def _loop(self, trained, x, state, weights, training, items):
-        """The loop, for a full batch or for one of which ``items`` are given."""
+    def _loop(self, trained, x, state, weights, training, items, by_items):
+        """The loop, for a full batch or for one of which ``items`` are given.
+
+        ``by_items``: what ``x`` was turned from, if it was.
+        """
         scan = self.scan(trained)
         if items is None or not self.loop_batchwise:
-            return scan(x, state, weights, training=training)
+            return scan(x, state, weights, training=training, by_items=by_items)
         scan_of_some, n = self.scan(trained, self.program.batch), len(state)
 
         def full(x, *arrays):

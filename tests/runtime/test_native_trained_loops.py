@@ -75,9 +75,10 @@ def arrays(rng, case, steps, items, dtype):
     return [rng.uniform(-1, 1, size=shape).astype(dtype) for shape in shapes]
 
 
-def native(case, values, items, dtype, threads=1):
+def native(case, values, items, dtype, threads=1, by_items=False):
     step, given, carried, _, columns, trained = CASES[case]
-    loop = TrainedLoop(step, Shape(given, carried, columns, items), trained, dtype)
+    shape = Shape(given, carried, columns, items, by_items)
+    loop = TrainedLoop(step, shape, trained, dtype)
     n, m = 1 + len(carried), 1 + len(carried) + len(columns)
     x, carry, weights = values[0], values[1:n], values[n:m]
     y, states = loop.forward(x, carry, weights, threads)
@@ -127,6 +128,18 @@ def test_threads_give_the_same_bits(threads, rng, monkeypatch):
     monkeypatch.setattr(trained_loops, "THREADS_WORK", 1)
     shared = native("LIF", values, 9, "float32", threads)
     for one, other in zip(sum(alone, []), sum(shared, []), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_lies_item_by_item(case, rng):
+    """The same to the bit, and so does its gradient."""
+    x, *others = arrays(rng, case, 7, 9, "float32")
+    expected = native(case, [x, *others], 9, "float32")
+    turned = [np.ascontiguousarray(x.swapaxes(0, 1)), *others]
+    found = native(case, turned, 9, "float32", by_items=True)
+    found[1][0] = found[1][0].swapaxes(0, 1)
+    for one, other in zip(sum(found, []), sum(expected, []), strict=True):
         assert np.array_equal(one, other)
 
 

@@ -61,7 +61,14 @@ class PlainLoop:
         self.step, self.n_y, self.turned = scan.step, scan.n_y, scan.turned
         self.xp = TensorFlowNamespace(scan.xp.dtype, fast=False)
 
-    def __call__(self, xs: Any, carry: Any, weights: Any, training: bool = False) -> Any:
+    def __call__(
+        self,
+        xs: Any,
+        carry: Any,
+        weights: Any,
+        training: bool = False,
+        by_items: Any = None,
+    ) -> Any:
         """Outputs of all steps and the last state, as of `.scan.Scan`."""
         rows, batch = xs.shape[1:][:: -1 if self.turned else 1]
         n_steps = tf.shape(xs)[0]

@@ -11,7 +11,6 @@ them, so that results are the same to the bit however many threads there are.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from nengo_dl.runtime.executor import Unsupported
-from nengo_dl.runtime.native.blocks import in_threads
 from nengo_dl.runtime.native.code import Code, Index, module_text
 from nengo_dl.runtime.native.compile import compile_text, host_width
+from nengo_dl.runtime.native.crew import PARAMETERS, Work
 from nengo_dl.runtime.native.elementwise import EXTREMES, UFUNCS
 from nengo_dl.runtime.native.memory import aligned_array
 from nengo_dl.runtime.native.traced import (
@@ -55,12 +54,15 @@ class Shape:
     columns : tuple of int
         Numbers of each weight, which all items have in common.
     items : int
+    by_items : bool
+        Whether what it is given lies ``(items, steps, n)``, and its gradient, too.
     """
 
     given: int
     carried: tuple[int, ...]
     columns: tuple[int, ...]
     items: int
+    by_items: bool = False
 
 
 def pieces(value: Value) -> list[tuple[int, Value]]:
@@ -118,10 +120,10 @@ class TrainedLoop:
         leaves = [v for v in tracer.values if v.operation == "leaf"]
         self._gradients = [(v, found[v.number]) for v in leaves if v.number in found]
         self._check_overlap()
-        self._functions = self._compiled()
         portion = min(PORTION // self.size, -(-shape.items // PORTIONS))
         self.portion = max(portion, 1)
         self.portions = -(-shape.items // self.portion)
+        self._works = self._compiled()
 
     # the step ----------------------------------------------------------------------
 
@@ -156,23 +158,21 @@ class TrainedLoop:
 
     # its code ----------------------------------------------------------------------
 
-    def _compiled(self) -> tuple[Any, Any]:
+    def _compiled(self) -> tuple[Work, Work]:
         width = host_width(self.dtype)
         texts = []
         for name, write in (("forward", self._forward), ("backward", self._backward)):
             code = Code(self.dtype, width)
             write(code)
-            numbers = ["i64 %steps", "i64 %first", "i64 %last", "i64 %portion"]
-            texts.append(code.function(name, ["ptr %places", *numbers]))
+            texts.append(code.function(name, PARAMETERS))
         module = compile_text(module_text(texts))
-        kinds = [ctypes.c_void_p, *[ctypes.c_int64] * 4]
-        return tuple(module.function(n, None, kinds) for n in ("forward", "backward"))
+        return Work(module, "forward"), Work(module, "backward")
 
     def _forward(self, code: Code) -> None:
-        """Places: x, y, states of each carried array, weights."""
+        """The table: steps, x, y, states of each carried array, weights."""
         shape = self.shape
         bases = _Bases(code, shape)
-        x, y = bases.take(shape.given), bases.take(self.results)
+        x, y = bases.take(shape.given, shape.by_items), bases.take(self.results)
         states = [bases.take(n) for n in shape.carried]
         columns = [bases.take(0) for _ in shape.columns]
 
@@ -187,13 +187,14 @@ class TrainedLoop:
                 targets += [(place, start, part) for start, part in parts]
             return sources, targets
 
-        self._loops(code, body, False)
+        self._loops(code, bases.n_steps, body, False)
 
     def _backward(self, code: Code) -> None:
-        """Places: x, d_y, d_x, states, weights, gradients of states, of weights."""
+        """The table: steps, x, d_y, d_x, states, weights, gradients of both."""
         shape = self.shape
         bases = _Bases(code, shape)
-        x, d_y, d_x = (bases.take(n) for n in (shape.given, self.results, shape.given))
+        x, d_y = bases.take(shape.given, shape.by_items), bases.take(self.results)
+        d_x = bases.take(shape.given, shape.by_items)
         states = [bases.take(n) for n in shape.carried]
         columns = [bases.take(0) for _ in shape.columns]
         d_states = [bases.take(n) for n in shape.carried]
@@ -225,16 +226,20 @@ class TrainedLoop:
                         targets.append((d_states[k](turn, item), start, None))
             return sources, targets
 
-        self._loops(code, body, True)
+        self._loops(code, bases.n_steps, body, True)
 
-    def _loops(self, code: Code, body: Callable, backwards: bool) -> None:
+    def _loops(self, code: Code, n_steps: str, body: Callable, backwards: bool) -> None:
         """Steps, the items of a portion, and vectors of neurons."""
-        with code.loop("%steps") as steps:
+        first = code.emit(f"mul nsw i64 %task, {self.portion}")
+        left = code.emit(f"sub nsw i64 {self.shape.items}, {first}")
+        fewer = code.emit(f"icmp slt i64 {left}, {self.portion}")
+        count = code.emit(f"select i1 {fewer}, i64 {left}, i64 {self.portion}")
+        with code.loop(n_steps) as steps:
             t = str(steps.i)
             if backwards:
-                t = code.emit(f"sub nsw i64 %steps, {code.plus(t, 1)}")
-            with code.loop(code.emit("sub nsw i64 %last, %first")) as items:
-                item = str(code.plus(items.i, "%first"))
+                t = code.emit(f"sub nsw i64 {n_steps}, {code.plus(t, 1)}")
+            with code.loop(count) as items:
+                item = str(code.plus(items.i, first))
                 sources, targets = body(t, item)
                 whole = self.size // code.width * code.width
                 if whole:
@@ -275,6 +280,7 @@ class TrainedLoop:
         Parameters
         ----------
         x : (steps, items, n) array
+            ``(items, steps, n)`` if it lies so; see `Shape`.
         carry : list of (items, n) array
         weights : list of (n, 1) array
         threads : int, optional
@@ -285,14 +291,14 @@ class TrainedLoop:
         states : list of (steps + 1, items, n) ndarray
             What is carried, before the first step and after each of them.
         """
-        steps, shape = len(x), self.shape
+        steps, shape = self._steps(x), self.shape
         y = aligned_array((steps, shape.items, self.results), self.dtype)
         states = []
         for before in carry:
             states.append(aligned_array((steps + 1, *before.shape), self.dtype))
             states[-1][0] = before
         arrays = [np.ascontiguousarray(x), y, *states, *map(_plain, weights)]
-        self._run(self._functions[0], arrays, steps, threads)
+        self._run(self._works[0], arrays, steps, threads)
         return y, states
 
     def backward(
@@ -323,8 +329,8 @@ class TrainedLoop:
         d_weights : list of (n, 1) ndarray
             Of those that are trained.
         """
-        steps, shape = len(x), self.shape
-        d_x = aligned_array((steps, shape.items, shape.given), self.dtype)
+        steps, shape = self._steps(x), self.shape
+        d_x = aligned_array(x.shape, self.dtype)
         read = sum(v.args[0] == "x" for v, _ in self._gradients) * self.size
         if read < shape.given:
             d_x[...] = 0
@@ -334,21 +340,19 @@ class TrainedLoop:
         sums = [np.zeros((self.portions, n), self.dtype) for n in shape.columns]
         given = map(np.ascontiguousarray, (x, d_y))
         arrays = [*given, d_x, *map(np.ascontiguousarray, states), *map(_plain, weights)]
-        self._run(self._functions[1], [*arrays, *turns, *sums], steps, threads)
+        self._run(self._works[1], [*arrays, *turns, *sums], steps, threads)
         d_weights = [np.add.reduce(sums[k], 0)[:, None] for k in self.trained]
         return d_x, [turn[0] for turn in turns], d_weights
 
-    def _run(self, function: Any, arrays: list, steps: int, threads: int) -> None:
-        places = np.array([array.ctypes.data for array in arrays], np.uintp)
-        items, portion, start = self.shape.items, self.portion, places.ctypes.data
-        threads = threads if steps * items * self.size >= THREADS_WORK else 1
+    def _steps(self, x: np.ndarray) -> int:
+        return x.shape[1 if self.shape.by_items else 0]
 
-        def run(task: int, thread: int) -> None:
-            first = task * portion
-            function(start, steps, first, min(first + portion, items), task)
-
+    def _run(self, work: Work, arrays: list, steps: int, threads: int) -> None:
+        numbers = [steps, *(array.ctypes.data for array in arrays)]
+        if steps * self.shape.items * self.size < THREADS_WORK:
+            threads = 1
         if steps:
-            in_threads(self.portions, min(threads, self.portions), run)
+            work(np.array(numbers, np.int64), self.portions, threads)
 
 
 def _numbered(shape: Shape) -> list[tuple[int, int]]:
@@ -360,23 +364,30 @@ def _plain(column: np.ndarray) -> np.ndarray:
 
 
 class _Bases:
-    """Where arrays begin, one after the other in the table of places."""
+    """Where arrays begin, one after the other in the table."""
 
     def __init__(self, code: Code, shape: Shape) -> None:
         self.code, self.shape = code, shape
         self._count = 0
+        self.n_steps = code.load_scalar("%table", "i64")
 
     def _next(self) -> str:
-        place = self.code.at("%places", 8 * self._count)
-        self._count += 1
+        self._count += 1  # behind the number of steps
+        place = self.code.at("%table", 8 * self._count)
         return self.code.emit(f"load ptr, ptr {place}, align 8")
 
-    def take(self, n: int) -> Callable[[str, str], str]:
-        """Give what says where a row of an array ``(steps, items, n)`` begins."""
+    def take(self, n: int, by_items: bool = False) -> Callable[[str, str], str]:
+        """Give what says where a row of an array ``(steps, items, n)`` begins.
+
+        With ``by_items`` it lies ``(items, steps, n)``.
+        """
         base, code = self._next(), self.code
 
         def at(t: str, item: str) -> str:
-            row = code.plus(code.times(t, self.shape.items), item)
+            if by_items:
+                row = code.plus(code.emit(f"mul nsw i64 {item}, {self.n_steps}"), t)
+            else:
+                row = code.plus(code.times(t, self.shape.items), item)
             return code.at(base, code.times(row, n * code.size))
 
         return at
@@ -384,7 +395,7 @@ class _Bases:
     def take_portions(self, n: int) -> Callable[[str, str], str]:
         """Give what says where the present row of ``(portions, n)`` begins."""
         base, code = self._next(), self.code
-        return lambda t, item: code.at(base, code.times("%portion", n * code.size))
+        return lambda t, item: code.at(base, code.times("%task", n * code.size))
 
 
 def _compute(code: Code, value: Value, names: dict[int, str]) -> str:

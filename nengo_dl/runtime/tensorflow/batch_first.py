@@ -472,20 +472,6 @@ class Trajectories(SequenceStages):
         Number of batch items.
     """
 
-    def before(
-        self, xp: Any, inputs: Any, weights: Sequence, items_first: bool = False
-    ) -> list:
-        """Rows given to the loop, then all tensors of the stage.
-
-        Parameters
-        ----------
-        inputs : (steps, batch, n_in) tensor
-            Of each item one step after the other, ``(batch, steps, n_in)``, if
-            ``items_first``; what is given to the loop is not.
-        """
-        fed, *tensors = super().before(xp, inputs, weights)
-        return [tf.transpose(fed, (1, 0, 2)) if items_first else fed, *tensors]
-
     def _nothing(self, sequence):
         return sequence[..., :0]
 

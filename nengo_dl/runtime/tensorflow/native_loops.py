@@ -41,7 +41,9 @@ class NativeLoop:
         self.count, self.trained = len(trained), [bool(trained[k]) for k in self.read]
         self._programs: dict[Any, Any] = {}
 
-    def __call__(self, xs: Any, carry: Sequence, weights: Sequence) -> Any:
+    def __call__(
+        self, xs: Any, carry: Sequence, weights: Sequence, by_items: Any = None
+    ) -> Any:
         """Outputs of all steps and the last state; None if it is no loop for this.
 
         Parameters
@@ -49,6 +51,8 @@ class NativeLoop:
         xs : (steps, items, n) tensor
         carry : list of (items, n) tensor
         weights : list of tensor
+        by_items : (items, steps, n) tensor, optional
+            What ``xs`` was turned from. It is read instead, so that nothing is turned.
         """
         if not are_allowed() or not carry or None in xs.shape.as_list():
             return None
@@ -64,24 +68,23 @@ class NativeLoop:
         dtypes = {x.dtype for x in (xs, *carry, *columns)}
         if dtypes not in ({tf.float32}, {tf.float64}):
             return None
-        shape = (
+        shape = Shape(
             xs.shape[2],
             tuple(c.shape[1] for c in carry),
             tuple(w.shape[0] for w in columns),
             xs.shape[1],
+            by_items is not None,
         )
         key = shape, xs.dtype
         if key not in self._programs:
-            self._programs[key] = self._program(*shape, xs.dtype)
+            self._programs[key] = self._program(shape, xs.dtype)
         program = self._programs[key]
         if program is None:
             return None
-        ys, *last = program(xs, list(carry), columns)
+        ys, *last = program(xs if by_items is None else by_items, list(carry), columns)
         return ys, last
 
-    def _program(
-        self, given: int, carried: tuple, columns: tuple, items: int, dtype: Any
-    ) -> Any:
+    def _program(self, shape: Shape, dtype: Any) -> Any:
         """The loop with its gradient as a program of its own; None if there is none."""
 
         def step(xp: Any, carry: list, x: Any, read: list) -> tuple:
@@ -90,7 +93,6 @@ class NativeLoop:
                 weights[k] = weight
             return self.step(xp, carry, x, weights)
 
-        shape = Shape(given, carried, columns, items)
         try:
             loop = TrainedLoop(step, shape, self.trained, dtype.as_numpy_dtype)
         except Exception:  # kernels of users may do with a tensor whatever they like
@@ -117,7 +119,8 @@ def _differentiable(loop: TrainedLoop, dtype: Any) -> Callable:
 
             kinds = [dtype] * (1 + n)
             ys, *states = tf.numpy_function(forward, [xs, *args], kinds, stateful=False)
-            ys = tf.ensure_shape(ys, (xs.shape[0], shape.items, loop.results))
+            steps = xs.shape[1 if shape.by_items else 0]
+            ys = tf.ensure_shape(ys, (steps, shape.items, loop.results))
             last = [
                 tf.ensure_shape(state[-1], before.shape)
                 for state, before in zip(states, carry, strict=True)

@@ -455,6 +455,7 @@ class Scan:
         weights: Sequence,
         n_steps: int | tf.Tensor | None = None,
         training: bool = False,
+        by_items: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Run all steps, and return their outputs and the last state.
 
@@ -473,6 +474,8 @@ class Scan:
             what the backward pass needs. If False, it keeps nothing; gradients are
             right all the same, but take another forward pass, which calls host
             functions again.
+        by_items : (B, T, n_in) tensor, optional
+            What ``xs`` was turned from, for what can read it as it lies.
 
         Returns
         -------
@@ -487,7 +490,7 @@ class Scan:
         if training and self.native is not None:
             walk = Walk(self, xs, [])
             if self.truncate is None and walk.keeps_all(walk.interval(carry)):
-                found = self.native(xs, carry, weights)
+                found = self.native(xs, carry, weights, by_items)
                 if found is not None:
                     return found
         with self.xp.reraise_host_errors():
@@ -729,7 +732,12 @@ class Unrolled:
         self.run = program(self._run, jit)
 
     def __call__(
-        self, xs: Any, carry: Sequence, weights: Sequence, training: bool = False
+        self,
+        xs: Any,
+        carry: Sequence,
+        weights: Sequence,
+        training: bool = False,
+        by_items: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Run all steps, and return their outputs and the last state.
 
@@ -743,6 +751,8 @@ class Unrolled:
             Parameters.
         training : bool, optional
             Not needed; as for `Scan`.
+        by_items : tensor, optional
+            Likewise.
 
         Returns
         -------
