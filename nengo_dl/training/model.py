@@ -77,9 +77,15 @@ class MeanLoss(keras.metrics.Mean):
         self.total.assign_add(tf.cast(values, self.dtype) * weight)
         self.count.assign_add(weight)
 
+    def reset_state(self) -> None:
+        """Begin anew."""
+        for variable in (self.total, self.count):
+            variable.value.assign(0.0, read_value=False)
+
     def result(self) -> Any:
         """The mean so far."""
-        return tf.math.divide_no_nan(self.total.value, self.count.value)
+        total, count = map(tf.convert_to_tensor, (self.total.value, self.count.value))
+        return tf.raw_ops.DivNoNan(x=total, y=count)
 
 
 class ProbeLoss:

@@ -101,8 +101,10 @@ class ParameterBanks:
         found: list = []
         for signals, variable in zip(self.signals, self.variables):
             value = tf.convert_to_tensor(variable.value)
+            array = _in_memory(value)
+            total = tf.reduce_sum(value).numpy() if array is None else _total(array)
             # the sum is a number unless a value is none, or it overflows
-            if np.isfinite(tf.reduce_sum(value).numpy()):
+            if np.isfinite(total):
                 continue
             parts = value if len(signals) > 1 else value[None]
             fine = tf.reduce_all(tf.math.is_finite(parts), range(1, parts.shape.rank))
@@ -204,6 +206,20 @@ def for_keras(penalties: Mapping) -> dict[str, Any]:
     return {name: kinds[name](f) for name, f in penalties.items() if f is not None}
 
 
+def _in_memory(value: Any) -> np.ndarray | None:
+    """A tensor as an array in the same memory; None if NumPy cannot look at that."""
+    try:
+        return np.asarray(memoryview(value))
+    except (BufferError, TypeError, ValueError):  # the last one of bfloat16
+        return None
+
+
+def _total(array: np.ndarray) -> Any:
+    """The sum of all numbers: an operation of TensorFlow takes five times as long."""
+    with np.errstate(all="ignore"):
+        return np.add.reduce(array, axis=None)
+
+
 class VariableMemory:
     """Where a variable's value lies, to see quickly whether it was written.
 
@@ -221,10 +237,8 @@ class VariableMemory:
     def changed(self) -> bool:
         """Whether `array`, the value, is another one than it was at the last call."""
         value = tf.raw_ops.ReadVariableOp(resource=self._handle, dtype=self._dtype)
-        try:
-            array = np.asarray(memoryview(value))
-        except (BufferError, TypeError, ValueError):  # the last one of bfloat16
-            array = value.numpy()
+        array = _in_memory(value)
+        array = value.numpy() if array is None else array
         if self.array is not None and np.may_share_memory(array, self.array):
             return False
         self.array = array
