@@ -142,11 +142,13 @@ def test_columns_that_change_lie_together(groups, m, n, sides, expected, rng):
     assert np.array_equal(native.carry[0], weights)
     native.set_carry([weights[::-1]])
     assert np.array_equal(native.carry[0], weights[::-1])
-    lies = native.state[: weights.nbytes].view("float64").reshape(groups, -1)
-    matrices = weights[::-1].reshape(groups, m, n)
+    rows, lanes = weights[::-1].reshape(groups, m, n), n
     if expected:
-        matrices = np.swapaxes(matrices, 1, 2)
-    assert np.array_equal(lies, matrices.reshape(groups, -1))
+        rows, lanes = np.swapaxes(rows, 1, 2), native.plan.strides[0]
+        assert lanes == -(-m // 8) * 8  # each column begins with a cache line
+    count = groups * rows.shape[1] * lanes
+    lies = native.state[: 8 * count].view("float64").reshape(groups, -1, lanes)
+    assert np.array_equal(lies[..., : rows.shape[2]], rows)
 
 
 def test_blocks_of_single_items_lie_column_by_column_too(rng):

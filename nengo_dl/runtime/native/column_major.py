@@ -370,19 +370,27 @@ def _flipped(plan: Plan, view: View, reader: Instruction) -> View:
     return View.all_of(copy.outputs[0])
 
 
-def turned(blocks: np.ndarray, axes: Axes) -> np.ndarray:
-    """Matrices that lie row by row, column by column; a copy.
+def stride(m: int, dtype: np.dtype, seldom: bool) -> int:
+    """How many numbers there are from one column to the next.
+
+    Columns that change as a whole begin where a cache line does, if little memory is lost
+    by that: a vector that is written across two lines takes twice as long.
 
     Parameters
     ----------
-    blocks : ndarray ``(..., matrices * m * n, 1)``
-    axes : tuple of int
-        ``(matrices, m, n)``. With ``(matrices, n, m)`` it is the way back.
+    m : int
+        Numbers of a column.
+    dtype : dtype
+        Their type.
+    seldom : bool
+        Whether columns only change where there is a cause. Otherwise all of them do, and
+        lie side by side.
 
     Examples
     --------
-    >>> turned(np.arange(6)[:, None], (1, 2, 3)).ravel()
-    array([0, 3, 1, 4, 2, 5])
+    >>> stride(100, np.dtype("float32"), True), stride(17, np.dtype("float32"), True)
+    (112, 17)
     """
-    matrices = blocks.reshape((*blocks.shape[:-2], *axes))
-    return np.ascontiguousarray(np.swapaxes(matrices, -1, -2)).reshape(blocks.shape)
+    line = costs.ROW_BYTES // dtype.itemsize
+    padded = -(-m // line) * line
+    return padded if seldom and padded <= costs.PADDED * m else m

@@ -67,6 +67,9 @@ SUNK = 4096
 #: (vectors of 512 bits)
 COLUMNS_APART = 0.15
 
+#: how much longer columns of a matrix may be made so that they begin with a cache line
+PADDED = 1.25
+
 #: vectors from which on the last, ragged one is written apart from the loop
 RAGGED_APART = 4
 

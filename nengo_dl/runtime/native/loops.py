@@ -104,9 +104,11 @@ class _Loop:
 
     def _in_memory(self, value: Value, strides: Axes) -> Axes:
         """The strides of a value that lies in order or, maybe, column by column."""
-        if not self.writer.plan.lies_by_columns(value):
+        plan, (m, n) = self.writer.plan, (0, 0, *self.unit.axes)[-2:]
+        if not plan.lies_by_columns(value):
             return strides
-        return (*strides[:-2], 1, self.unit.axes[-2])
+        apart = plan.column_stride(value)
+        return (*(s // (m * n) * (apart * n) for s in strides[:-2]), 1, apart)
 
     def _key(self, view: View, strides: Axes) -> Key:
         return (*self.writer.places.of_view(view), strides, view.value.dtype.str)

@@ -96,8 +96,8 @@ class Places:
         self.tables: list[tuple[int, Callable[[], np.ndarray]]] = []
         self._tables: dict[Hashable, int] = {}
         self._places: dict[Value, tuple[str, int]] = {}
-        for carry in plan.program.carry:
-            self._places[carry] = STATE, self.state.take(carry.nbytes)
+        for k, carry in enumerate(plan.program.carry):
+            self._places[carry] = STATE, self.state.take(plan.carried_bytes(k))
         self.fresh = STATE, self.state.take(1)
         if plan.y is not None:
             self._places[plan.y] = RESULTS, 0

@@ -39,20 +39,26 @@ def multiply(writer: Writer, ins: Instruction) -> None:
     matrices, write = way(writer, a, x, m, n)
     views = (*[a] * len(matrices), x, View.all_of(out))
     places = (*matrices, writer.operand(x), writer.result(out))
-    _stack(writer, views, out.shape[:-2], places, write)
+    sizes = [prod(view.shape[-2:]) for view in views]  # they lie in order
+    if writer.plan.lies_by_columns(a.value):
+        sizes[0] = writer.plan.column_stride(a.value) * a.shape[-1]
+    _stack(writer, views, sizes, out.shape[:-2], places, write)
 
 
 def _stack(
     writer: Writer,
     views: tuple[View, ...],
+    steps: list[int],
     lead: tuple[int, ...],
     places: tuple[str, ...],
     write: Way,
 ) -> None:
-    """Products one after the other, for all axes but the last two."""
+    """Products one after the other, for all axes but the last two.
+
+    ``steps`` are the numbers from one matrix to the next.
+    """
     code, table = writer.code, []
-    for view in views:
-        step = prod(view.shape[-2:])  # they lie in order
+    for view, step in zip(views, steps, strict=True):
         sizes = view.shape[:-2]
         own = (s * step if n > 1 else 0 for s, n in zip(in_order(sizes), sizes))
         table.append((0,) * (len(lead) - len(sizes)) + tuple(own))
@@ -78,6 +84,8 @@ def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[list[str], W
     stride, spiking = m * code.size, mostly_zero(writer.plan, x)
     many = m >= costs.SPIKED_VECTORS * code.width
     by_columns = writer.plan.lies_by_columns(a.value)
+    if by_columns:
+        stride = writer.plan.column_stride(a.value) * code.size
     if by_columns or (fixed and many and spiking):
         room = writer.room(4 * k)
         place = writer.operand(a) if by_columns else _columns(writer, a)
@@ -114,8 +122,10 @@ def _way_of_batch(
 
     sizes = m, k, n
     if plan.lies_by_columns(a.value):
-        room = writer.room(4 * n * (k + 1))
-        return here, lambda a, x, y: spikes.by_items(code, a, x, y, sizes, room)
+        room, stride = writer.room(4 * n * (k + 1)), plan.column_stride(a.value)
+        return here, lambda a, x, y: spikes.by_items(
+            code, a, x, y, sizes, room, stride=stride
+        )
     if not is_fixed(a) and n >= code.width and mostly_zero(plan, a):
         return here, lambda a, x, y: spikes.of_spikes(code, a, x, y, sizes)
     if not is_fixed(a) and n >= code.width and mostly_zero(plan, x):

@@ -234,6 +234,7 @@ def by_items(
     sizes: tuple[int, int, int],
     room: str,
     whole: Callable[[], None] | None = None,
+    stride: int | None = None,
 ) -> None:
     """Columns of a matrix, item by item of a batch: see `by_spikes`.
 
@@ -254,18 +255,26 @@ def by_items(
         The address of ``4 n (k + 1)`` bytes to work with.
     whole : callable, optional
         Writes the code of the whole product.
+    stride : int, optional
+        Numbers from one column to the next; ``m`` by default.
     """
-    few = partial(_by_items, code, columns, x, y, sizes, room)
+    m, k, n = sizes
+    few = partial(_by_items, code, columns, x, y, sizes, room, stride or m)
     if whole is None:
         few()
         return
-    m, k, n = sizes
     limit = int(k * n * costs.share_by_item(m, n, code.width))
     _by_number(code, _number(code, x, k * n), limit, few, whole)
 
 
 def _by_items(
-    code: Code, columns: str, x: str, y: str, sizes: tuple[int, int, int], room: str
+    code: Code,
+    columns: str,
+    x: str,
+    y: str,
+    sizes: tuple[int, int, int],
+    room: str,
+    stride: int,
 ) -> None:
     """Write what `by_items` describes, for any number of elements that are not 0."""
     m, k, n = sizes
@@ -284,7 +293,7 @@ def _by_items(
                 j = code.load_index(code.at(noted, code.times(loop.i, 4)))
                 factor = code.at(mine, code.times(j, n * code.size))
                 factor = code.splat(code.load_scalar(factor))
-                column = code.at(place, code.times(j, m * code.size))
+                column = code.at(place, code.times(j, stride * code.size))
                 for q in range(vectors):
                     part = code.load(code.at(column, q * nbytes))
                     loop.next[q] = code.fma(part, factor, loop.carried[q])

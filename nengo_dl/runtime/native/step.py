@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nengo_dl.runtime.executor import Unsupported
-from nengo_dl.runtime.native import column_major, costs
+from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native import products as _products  # noqa: F401  (makes itself known)
 from nengo_dl.runtime.native.axes import in_order
 from nengo_dl.runtime.native.blocks import Division, in_threads, processors
@@ -269,12 +269,17 @@ class NativeStep:
         return inputs, [pair[::-1] for pair in division.pairs(self.y, blocks)]
 
     def _carried(self, value: Value) -> np.ndarray:
-        """What is carried under one name, ``(blocks, rows, items)``."""
-        strides = (
-            self._stride,
-            *(s * value.dtype.itemsize for s in in_order(value.shape)),
-        )
-        shape, (_, start) = (self.division.count, *value.shape), self.places.of(value)
+        """What is carried under one name, ``(blocks, rows, items)``.
+
+        Matrices that lie column by column are ``(blocks, matrices, m, n)``.
+        """
+        shape, inner = value.shape, in_order(value.shape)
+        k = self.plan.program.carry.index(value)
+        if k in self.plan.by_columns:
+            (count, m, n), apart = self.plan.by_columns[k], self.plan.strides[k]
+            shape, inner = (count, m, n), (n * apart, 1, apart)
+        strides = (self._stride, *(s * value.dtype.itemsize for s in inner))
+        shape, (_, start) = (self.division.count, *shape), self.places.of(value)
         return np.ndarray(shape, value.dtype, self.state, start, strides)
 
     def _bind(self, writer: Writer) -> None:
@@ -308,8 +313,8 @@ class NativeStep:
         found = []
         for k, blocks in enumerate(self._carries):
             if k in self.plan.by_columns:
-                count, m, n = self.plan.by_columns[k]
-                blocks = column_major.turned(blocks, (count, n, m))
+                shape = self.plan.program.carry[k].shape
+                blocks = np.ascontiguousarray(blocks).reshape(len(blocks), *shape)
             found.append(blocks[0] if self._in_place else self.division.collected(blocks))
         return found
 
@@ -318,14 +323,16 @@ class NativeStep:
         blocks, start = self.division.count, self.places.fresh[1]
         np.ndarray((blocks,), np.uint8, self.state, start, (self._stride,))[...] = 1
         for k, (mine, value) in enumerate(zip(self._carries, values, strict=True)):
-            axes = self.plan.by_columns.get(k)
-            blocks = mine if axes is None else np.empty(mine.shape, mine.dtype)
+            blocks, turned = mine, k in self.plan.by_columns
+            if turned:
+                shape = self.plan.program.carry[k].shape
+                blocks = np.empty((len(mine), *shape), mine.dtype)
             if self._in_place:
                 blocks[0] = value
             else:
                 self.division.spread(np.asarray(value), blocks)
-            if axes is not None:
-                mine[...] = column_major.turned(blocks, axes)
+            if turned:
+                mine[...] = blocks.reshape(mine.shape)
 
     def refresh(self) -> None:
         """Compute again what depends on weights alone, after they were changed."""

@@ -79,6 +79,9 @@ class Plan:
     ----------
     by_columns : dict
         The carries that lie column by column: their numbers, and the axes of matrices.
+    strides : dict
+        How many numbers there are from one column of them to the next, see
+        `column_major.stride`.
     units : list of Unit
         In the order in which they run.
     y : Value or None
@@ -116,8 +119,13 @@ class Plan:
         if beside is None:
             chosen = column_major.choose(self, shared | matrices)
             self.by_columns = {k: (shared | matrices)[k] for k in chosen}
+            seldom = self.by_columns.keys() & matrices.keys()
+            self.strides = {
+                k: column_major.stride(m, self.program.carry[k].dtype, k in seldom)
+                for k, (_, m, _) in self.by_columns.items()
+            }
         else:
-            self.by_columns = beside.by_columns
+            self.by_columns, self.strides = beside.by_columns, beside.strides
         pairs = list(zip(self.program.carry, self.program.next_carry, strict=True))
 
         def values(found: Mapping[int, Axes]) -> dict[Value, Axes]:
@@ -126,7 +134,7 @@ class Plan:
             return {x: axes for old, new, axes in both for x in (old, new)}
 
         turned = values(self.by_columns)
-        self._turned = {value for value in turned if value.kind == "carry"}
+        self._turned = {self.program.carry[k]: n for k, n in self.strides.items()}
         column_major.straighten(self, turned)
         for k in self.by_columns.keys() - matrices.keys():
             turned |= column_major.turn_products(self, self.by_columns[k])
@@ -202,6 +210,18 @@ class Plan:
     def lies_by_columns(self, value: Value) -> bool:
         """Whether a value is in matrices that lie column by column."""
         return value.locate()[0] in self._turned
+
+    def column_stride(self, value: Value) -> int:
+        """Numbers from one column to the next, if a value lies column by column."""
+        return self._turned[value.locate()[0]]
+
+    def carried_bytes(self, k: int) -> int:
+        """How much room a carry needs in memory."""
+        carry = self.program.carry[k]
+        if k not in self.by_columns:
+            return carry.nbytes
+        count, _, n = self.by_columns[k]
+        return count * n * self.strides[k] * carry.dtype.itemsize
 
     def _rows_and_columns(self, ins: Instruction) -> Axes:
         """What the innermost axes of an instruction's loop must be; empty: whatever."""
