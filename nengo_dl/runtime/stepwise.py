@@ -215,10 +215,10 @@ class Journal:
         # change places at the end, because an interrupt may come before
         copy = self._spare
         if copy is None:
-            copy = [carried.copy() for carried in self._program.carry]
+            copy = [block.copy() for block in self._program.held]
         else:
-            for mine, carried in zip(copy, self._program.carry, strict=True):
-                mine[...] = carried
+            for mine, block in zip(copy, self._program.held, strict=True):
+                mine[...] = block
         self._copy, self._spare = copy, self._copy
         self._begin(start)
         self._log.results = None  # of a step before the copy: none of the one to come
@@ -297,7 +297,8 @@ class Journal:
         for number, (_, results) in enumerate(later, step + 1):
             self._again[number] = results
         self._steps, self._count = [*kept], len(kept)
-        program.set_carry(self._copy)
+        for block, copied in zip(program.held, self._copy, strict=True):
+            block[...] = copied
         with np.errstate(all="ignore"):
             for row, results in kept:
                 if program.x is not None:
@@ -344,6 +345,9 @@ class StepProgram(Protocol):
     carry : list of ndarray
         The state, ``(n_i, batch)`` each. If a call raises, parts of it may be those of
         the next step already.
+    held : list of ndarray
+        All that goes from one step to the next, as it lies in memory. What is copied from
+        there may be copied back later.
     dtype : dtype
         Of all of these.
     host_log : HostLog
@@ -355,6 +359,11 @@ class StepProgram(Protocol):
     carry: list[np.ndarray]
     dtype: np.dtype
     host_log: Any
+
+    @property
+    def held(self) -> list[np.ndarray]:
+        """See above."""
+        ...
 
     def __call__(self) -> None:
         """Run one step in place."""

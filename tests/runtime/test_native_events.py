@@ -1,10 +1,13 @@
 """Machine code that leaves out what does not change, against NumPy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from nengo_dl.runtime.native.step import NativeStep
 from nengo_dl.runtime.numpy.namespace import NumpyNamespace
+from nengo_dl.runtime.stepwise import Journal
 
 STEPS = 12
 
@@ -204,6 +207,27 @@ def test_what_shows_weights_beside_the_step(shown, rng):
         carry, y = (look if t % 2 else inner)(NumpyNamespace("float64"), carry, row, [])
         assert np.abs(found[0] - y).max() <= 1e-13 * max(1, np.abs(y).max())
         assert np.abs(main.carry[0] - carry[0]).max() <= 1e-14
+
+
+@pytest.mark.parametrize("m, n", ((40, 30), (33, 20)))
+def test_steps_are_undone(m, n, rng):
+    """To the bit, from what was copied as it lies in memory."""
+    weights = rng.uniform(size=(m * n, 1))
+    native = NativeStep(learning(1, m, n), [weights], n + m, 1, [], "float64")
+    assert by_columns(native) == [(1, m, n)]
+    program: Any = native
+    x, journal = rng.uniform(size=(9, n + m, 1)) + 0.1, Journal(program)
+    found = native.room(9)
+    journal.begin(0, 9)
+    journal.advance(x[:5], found[:5])
+    middle = native.carry[0].copy()
+    journal.advance(x[5:], found[5:])
+    after = native.carry[0].copy()
+    assert np.array_equal(journal.back(5), x[5:])
+    assert np.array_equal(native.carry[0], middle) and not np.array_equal(middle, after)
+    again = native.room(4)
+    journal.advance(x[5:], again)
+    assert np.array_equal(again, found[5:]) and np.array_equal(native.carry[0], after)
 
 
 def together(m, n, batch):

@@ -318,6 +318,11 @@ class NativeStep:
             found.append(blocks[0] if self._in_place else self.division.collected(blocks))
         return found
 
+    @property
+    def held(self) -> list[np.ndarray]:
+        """The state as it lies in memory: one block of bytes."""
+        return [self.state]
+
     def set_carry(self, values: Sequence[np.ndarray]) -> None:
         """Copy values into the state."""
         blocks, start = self.division.count, self.places.fresh[1]

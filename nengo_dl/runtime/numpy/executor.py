@@ -170,6 +170,11 @@ class NumpyStep:
                 obj=self,
             )
 
+    @property
+    def held(self) -> list[np.ndarray]:
+        """The state as it lies in memory, which is as `carry` has it."""
+        return self.carry
+
     def set_carry(self, values: Sequence[np.ndarray]) -> None:
         """Copy ``values`` into the carry.
 
