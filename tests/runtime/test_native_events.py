@@ -230,6 +230,14 @@ def test_steps_are_undone(m, n, rng):
     assert np.array_equal(again, found[5:]) and np.array_equal(native.carry[0], after)
 
 
+def test_many_steps_of_learning_in_one_call():
+    """A matrix with few changes does not look as if each number took long."""
+    m, n = 100, 784
+    weights = np.ones((m * n, 1))
+    native = NativeStep(learning(1, m, n), [weights], n + m, 1, [], "float32")
+    assert 1e-6 < native.seconds < 1e-4
+
+
 def together(m, n, batch):
     """A step of a matrix that all items change by the products of spikes and traces."""
 
