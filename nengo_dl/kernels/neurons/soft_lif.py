@@ -38,9 +38,11 @@ class SoftLIFRateKernel(LIFRateKernel):
     def step(self, xp: ArrayNamespace, p: Params, current: Array) -> tuple[Array, ...]:
         """One time step; every array is ``(n, batch)``."""
         x = (current - 1) / p.sigma
-        # the positive part as a sum, which has half the slope at zero, as softplus has
-        positive = 0.5 * (x + xp.abs(x))
-        drive = p.sigma * (positive + xp.log1p(xp.exp(-xp.abs(x))))
+        # two branches, with the slope of softplus at zero, too; where it is far smaller
+        # than one it must be no difference of larger slopes, which might be added up in
+        # any order
+        distance = xp.where(x > 0, x, -x)
+        drive = p.sigma * (xp.relu(x) + xp.log1p(xp.exp(-distance)))
         # far below the threshold the drive underflows, its logarithm does not
         tail = x < LINEAR_TAIL
         log = xp.log1p(1 / xp.where(tail, xp.ones_like(drive), drive))
