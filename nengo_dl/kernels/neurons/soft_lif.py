@@ -12,6 +12,19 @@ from nengo_dl.kernels.neurons.lif import LIFRateKernel
 from nengo_dl.neurons import LINEAR_TAIL, SoftLIFRate
 
 
+def tail_of(dtype: Any) -> float:
+    """Below how many ``sigma`` softplus equals the exponential to rounding.
+
+    In single precision that is earlier, and has to be: the square of its inverse, of
+    which gradients are made, would soon be too large for a number.
+
+    Parameters
+    ----------
+    dtype : dtype
+    """
+    return LINEAR_TAIL + float(np.log(np.finfo(dtype).eps / np.finfo(np.float64).eps))
+
+
 class SoftLIFRateKernel(LIFRateKernel):
     r"""Firing rate of the LIF neuron, with the softplus function at its threshold.
 
@@ -44,7 +57,7 @@ class SoftLIFRateKernel(LIFRateKernel):
         distance = xp.where(x > 0, x, -x)
         drive = p.sigma * (xp.relu(x) + xp.log1p(xp.exp(-distance)))
         # far below the threshold the drive underflows, its logarithm does not
-        tail = x < LINEAR_TAIL
+        tail = x < tail_of(xp.dtype)
         log = xp.log1p(1 / xp.where(tail, xp.ones_like(drive), drive))
         log = xp.where(tail, drive - x - p.log_sigma, log)
         return (p.amplitude / (p.tau_ref + p.tau_rc * log),)

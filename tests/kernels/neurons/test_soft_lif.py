@@ -32,15 +32,16 @@ def slope(current, sigma):
 
 
 @pytest.mark.parametrize("compiled", ["by TensorFlow", "by XLA"])
-@pytest.mark.parametrize("sigma", [0.02, 0.25, 1.0])
+@pytest.mark.parametrize("sigma", [1e-4, 0.02, 0.25, 1.0])
+@pytest.mark.parametrize("dtype, rtol", [(np.float32, 2e-5), (np.float64, 1e-12)])
 def test_slope_is_exact_far_below_the_threshold(
-    compiled, sigma, allclose, graphs_rewritten
+    compiled, sigma, dtype, rtol, allclose, graphs_rewritten
 ):
     """TensorFlow adds up the parts of a gradient in an order of its own."""
     kernel = neuron_kernels.exact(nengo_dl.SoftLIFRate)
     values = {"tau_rc": TAU_RC, "tau_ref": TAU_REF, "amplitude": AMPLITUDE}
     params = Params(**kernel.derive({**values, "sigma": sigma}))
-    xp = executors.find("tensorflow").namespace("float64")
+    xp = executors.find("tensorflow").namespace(dtype)
 
     @tf.function(jit_compile=compiled == "by XLA")
     def gradient(current):
@@ -50,6 +51,8 @@ def test_slope_is_exact_far_below_the_threshold(
         return tape.gradient(rate, current)
 
     current = 1 + sigma * np.linspace(-60, 60, 2401)[:, None]
+    current = current.astype(dtype)
     assert 1.0 in current  # the threshold itself
     found = gradient(tf.constant(current)).numpy()
-    assert allclose(found, slope(current, sigma), rtol=1e-12, atol=0)
+    assert found.dtype == dtype
+    assert allclose(found, slope(current.astype(float), sigma), rtol=rtol, atol=0)
