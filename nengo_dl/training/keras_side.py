@@ -15,7 +15,7 @@ import tensorflow as tf
 from nengo.exceptions import SimulationError
 
 from nengo_dl.notices import warn
-from nengo_dl.runtime.native import crew
+from nengo_dl.runtime.native import crew, reuse
 from nengo_dl.runtime.tensorflow.batch_first import on_accelerator
 from nengo_dl.runtime.tensorflow.python_calls import original_errors
 from nengo_dl.runtime.tensorflow.spiking_products import allowed
@@ -395,6 +395,7 @@ class KerasSide:
             stack.enter_context(self.form(spiking))
             stack.enter_context(allowed(self._may_call_machine_code(training)))
             stack.enter_context(crew.ready())
+            stack.enter_context(reuse.keeping())
             variant = self.layer.variant(training, losses)
             others = [self.layer.variant(False)] if training and tests else []
             for each in [variant, *others]:

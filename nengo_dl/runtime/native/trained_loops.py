@@ -22,7 +22,7 @@ from nengo_dl.runtime.native.code import Code, Index, module_text
 from nengo_dl.runtime.native.compile import compile_text, host_width
 from nengo_dl.runtime.native.crew import PARAMETERS, Work
 from nengo_dl.runtime.native.elementwise import EXTREMES, UFUNCS
-from nengo_dl.runtime.native.memory import aligned_array
+from nengo_dl.runtime.native.reuse import reused_array
 from nengo_dl.runtime.native.traced import (
     Tracer,
     Value,
@@ -292,10 +292,10 @@ class TrainedLoop:
             What is carried, before the first step and after each of them.
         """
         steps, shape = self._steps(x), self.shape
-        y = aligned_array((steps, shape.items, self.results), self.dtype)
+        y = reused_array((steps, shape.items, self.results), self.dtype)
         states = []
         for before in carry:
-            states.append(aligned_array((steps + 1, *before.shape), self.dtype))
+            states.append(reused_array((steps + 1, *before.shape), self.dtype))
             states[-1][0] = before
         arrays = [np.ascontiguousarray(x), y, *states, *map(_plain, weights)]
         self._run(self._works[0], arrays, steps, threads)
@@ -330,11 +330,11 @@ class TrainedLoop:
             Of those that are trained.
         """
         steps, shape = self._steps(x), self.shape
-        d_x = aligned_array(x.shape, self.dtype)
+        d_x = reused_array(x.shape, self.dtype)
         read = sum(v.args[0] == "x" for v, _ in self._gradients) * self.size
         if read < shape.given:
             d_x[...] = 0
-        turns = [aligned_array((2, *d.shape), self.dtype) for d in d_carry]
+        turns = [reused_array((2, *d.shape), self.dtype) for d in d_carry]
         for turn, last in zip(turns, d_carry, strict=True):
             turn[steps % 2] = last
         sums = [np.zeros((self.portions, n), self.dtype) for n in shape.columns]
