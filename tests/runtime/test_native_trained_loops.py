@@ -121,6 +121,26 @@ def test_of_one_step_after_the_other(case, dtype, rng):
         assert_alike(found, wanted, dtype)
 
 
+def test_more_neurons_than_a_portion_has(rng):
+    n = trained_loops.PORTION + 5
+    shape = Shape(n, (n,), (n,), 3)
+    loop = TrainedLoop(IF, shape, (True,), "float64")
+    x, d_y = (rng.uniform(-1, 1, (4, 3, n)) for _ in range(2))
+    state, d_last = (rng.uniform(0, 0.5, (3, n)) for _ in range(2))
+    bias = rng.uniform(0, 1, (n, 1))
+    scan = Scan(turn_step(IF, outputs=True), n, "float64", turned=True, jit=False)
+    y, states = loop.forward(x, [state], [bias])
+    found = loop.backward(x, d_y, states, [bias], [d_last])
+    given = [tf.constant(a) for a in (x, state, bias)]
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        wanted, last = scan(given[0], [given[1]], [given[2]], training=True)
+        loss = tf.reduce_sum(wanted * d_y) + tf.reduce_sum(last[0] * d_last)
+    expected = tape.gradient(loss, given)
+    assert_alike([y, states[0][-1]], [wanted, last[0]], "float64")
+    assert_alike([found[0], *found[1], *found[2]], expected, "float64")
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_give_the_same_bits(threads, rng, monkeypatch):
     values = arrays(rng, "LIF", 6, 9, "float32")
@@ -191,13 +211,12 @@ def small(monkeypatch):
     monkeypatch.setattr(native_loops, "LEAST_NUMBERS", 1)
 
 
-@pytest.mark.parametrize("name, value", [("LEAST_NUMBERS", 253), ("MOST_NEURONS", 20)])
-def test_sizes_that_it_is_not_worth_it_for(name, value, rng, small, monkeypatch):
+def test_sizes_that_it_is_not_worth_it_for(rng, small, monkeypatch):
     loop = NativeLoop(leaky, range(2), (True, False))
     x, *rest = (tf.constant(a) for a in arrays(rng, "leaky", 4, 3, "float32"))
     with allowed():
         assert loop(x, rest[:2], rest[2:4]) is not None
-        monkeypatch.setattr(native_loops, name, value)
+        monkeypatch.setattr(native_loops, "LEAST_NUMBERS", 253)
         assert loop(x, rest[:2], rest[2:4]) is None
 
 

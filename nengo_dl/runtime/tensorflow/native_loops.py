@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from nengo_dl.runtime.native.trained_loops import Shape, TrainedLoop
-from nengo_dl.runtime.tensorflow.costs import LEAST_NUMBERS, MOST_NEURONS
+from nengo_dl.runtime.tensorflow.costs import LEAST_NUMBERS
 from nengo_dl.runtime.tensorflow.spiking_products import are_allowed, threads
 
 
@@ -58,7 +58,7 @@ class NativeLoop:
             return None
         largest = max(c.shape[-1] for c in carry)
         numbers = xs.shape[0] * xs.shape[1] * largest
-        if largest > MOST_NEURONS or numbers < LEAST_NUMBERS:
+        if numbers < LEAST_NUMBERS:
             return None
         columns = [weights[k] for k in self.read]
         if any(w.shape.rank != 2 or w.shape[1] != 1 for w in columns):
