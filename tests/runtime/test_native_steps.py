@@ -419,6 +419,20 @@ def test_loops_are_not_joined_if_lanes_would_be_empty(rng):
     assert sorted(unit.axes for unit in one.plan.units) == [(10, 5), (50,)]
 
 
+def test_numbers_come_before_loops(rng):
+    """A loop that needs one of them joins the first one of its size."""
+
+    def step(xp, carry, x, weights):
+        number, state = carry
+        first = xp.tanh(state + x)
+        return [number[:1] * 1.0, first], first * (number[:1] * 0.5)
+
+    xs = rng.uniform(-1, 1, (3, 20, 1))
+    start = [rng.uniform(size=(1, 1)), rng.uniform(size=(20, 1))]
+    one = assert_agrees(step, start, xs, (), 8, 1e-12)
+    assert [unit.size for unit in one.plan.units].count(20) == 1
+
+
 SIZES = [(1, 5, 40), (3, 2, 31), (4, 1, 8), (2, 3, 5)]
 
 

@@ -6,6 +6,7 @@ After `prepare`,
   needs nothing at its end but what is in its list;
 - weights and constants lie in order, or are repeated along whole axes;
 - weighted sums of rows are one instruction each (`Gathered`);
+- single numbers come first;
 - operands of products and sums lie in order, and those of Python functions lie in the
   memory of the program.
 """
@@ -91,6 +92,7 @@ def prepare(program: Program, width: int) -> Value | None:
     _gather_sums(program)
     _lay_out_fixed(program, width)
     _straighten(program)
+    _numbers_first(program)
     return y
 
 
@@ -292,3 +294,24 @@ def _straighten(program: Program) -> None:
                 ins.operands[k] = View.all_of(instructions[-1].outputs[0])
         instructions.append(ins)
     program.instructions = instructions
+
+
+def _numbers_first(program: Program) -> None:
+    """Single numbers that need no others of the step come before all loops.
+
+    Then loops that need them can be joined with earlier ones.
+    """
+    carried = {view.value for view in program.next_carry}
+
+    def is_first(ins: Instruction) -> bool:
+        """Whether an instruction reads nothing that is computed, nor writes carries."""
+        if not isinstance(ins.operation, Ufunc):
+            return False
+        (out,) = ins.outputs
+        ready = all(view.value.kind != "temp" for view in ins.operands)
+        return prod(out.shape) == 1 and ready and out.home is None and out not in carried
+
+    early = [ins for ins in program.instructions if is_first(ins)]
+    taken = set(early)
+    rest = (ins for ins in program.instructions if ins not in taken)
+    program.instructions = [*early, *rest]
