@@ -181,6 +181,18 @@ def test_random_arithmetic_is_exact(width, dtype, rng):
         assert_agrees(Exact(seed, 4 + seed % 12, weights), carry, xs, weights, width)
 
 
+@pytest.mark.parametrize("width", (4, 8))
+def test_concatenations_are_divided_whatever_is_computed_of_them(width, monkeypatch, rng):
+    """However short the parts are, and however much is computed of them."""
+    for name, value in {"PART_VECTORS": 0, "LONG_VECTORS": 0, "DIVIDED": 100}.items():
+        monkeypatch.setattr(costs, name, value)
+    for seed, shape in zip(rng.randint(2**31, size=len(SHAPES)), SHAPES, strict=True):
+        carry = [rng.uniform(-1, 1, shape) for _ in range(1 + seed % 4)]
+        weights = [rng.uniform(-1, 1, s) for s in (shape, (shape[0], 1))]
+        xs = rng.uniform(-1, 1, (3, *shape))
+        assert_agrees(Exact(seed, 4 + seed % 12, weights), carry, xs, weights, width)
+
+
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("batch", (1, 3, 9))
 def test_random_steps(dtype, batch, rng):

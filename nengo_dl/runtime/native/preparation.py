@@ -6,7 +6,7 @@ After `prepare`,
   needs nothing at its end but what is in its list;
 - weights and constants lie in order, or are repeated along whole axes;
 - weighted sums of rows are one instruction each (`Gathered`);
-- single numbers come first;
+- single numbers come first, and short work on concatenations is divided (`.parts`);
 - operands of products and sums lie in order, and those of Python functions lie in the
   memory of the program.
 """
@@ -21,6 +21,7 @@ from math import prod
 import numpy as np
 
 from nengo_dl.runtime.native import costs
+from nengo_dl.runtime.native.parts import divide
 from nengo_dl.runtime.numpy.codegen import (
     Instruction,
     Program,
@@ -93,6 +94,7 @@ def prepare(program: Program, width: int) -> Value | None:
     _lay_out_fixed(program, width)
     _straighten(program)
     _numbers_first(program)
+    divide(program, width)
     return y
 
 
