@@ -84,7 +84,7 @@ class Accesses:
 
     @classmethod
     def of(cls, operators: Iterable) -> Accesses:
-        """Those of some operators, each of which is asked once."""
+        """Ask each of some operators once which signals it sets, reads and so on."""
         found = cls()
         sets, incs, reads, updates = found.sets, found.incs, found.reads, found.updates
         for op in operators:

@@ -69,6 +69,6 @@ LEAST_PRODUCT, MOST_SPIKES, SAMPLED_ROWS = 2**25, 0.125, 16
 
 #: loops of neurons are trained in machine code of ours from so many numbers of all steps
 #: on, because to call it takes 0.1 ms (a batch of 10 steps of 8 items: 2.6 and not 2.0
-#: ms). However wide they are it takes less than XLA (``train``): 0.78 of the time with
-#: 1024 neurons, 0.61 with 4096, 0.45 with 65536
+#: ms). However wide they are it takes less than XLA: 0.78 of the time of a loop alone
+#: with 1024 neurons, 0.61 with 4096, 0.45 with 65536
 LEAST_NUMBERS = 2**17
