@@ -135,9 +135,8 @@ def _parameter_owners(model) -> Iterator[tuple[Any, str, Any]]:
             yield obj.neurons, "bias", obj.neurons
     for obj in model.params:
         if isinstance(obj, Connection) and model.sig[obj].get("weights") is not None:
-            post = obj.post_obj
-            if isinstance(post, Probe):
-                last.append((obj, "weights", post))
+            if _is_of_probe(obj):
+                last.append((obj, "weights", obj.post_obj))
             else:
                 yield obj, "weights", obj
     yield from last

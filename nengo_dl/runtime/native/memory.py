@@ -27,9 +27,20 @@ STATE, MEMORY, FIXED, INPUTS, RESULTS = "%state", "%memory", "%fixed", "%x", "%y
 
 def aligned(nbytes: int) -> np.ndarray:
     """Bytes of 0, so many and some room behind them."""
-    raw = np.zeros(nbytes + ROOM + ALIGNMENT, np.uint8)
+    return from_line(np.zeros(nbytes + ROOM + ALIGNMENT, np.uint8), nbytes + ROOM)
+
+
+def from_line(raw: np.ndarray, nbytes: int) -> np.ndarray:
+    """Leave out the bytes before the first with which a cache line begins.
+
+    Parameters
+    ----------
+    raw : ndarray of bytes
+        At least ``nbytes + ALIGNMENT`` of them.
+    nbytes : int
+    """
     start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes + ROOM]
+    return raw[start : start + nbytes]
 
 
 def aligned_array(shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -44,8 +55,7 @@ def aligned_array(shape: Sequence[int], dtype: Any) -> np.ndarray:
     """
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes].view(dtype).reshape(shape)
+    return from_line(raw, nbytes).view(dtype).reshape(shape)
 
 
 class Block:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from nengo_dl.runtime.native.memory import ALIGNMENT, aligned_array
+from nengo_dl.runtime.native.memory import ALIGNMENT, aligned_array, from_line
 
 #: bytes from which on memory is kept: what is smaller the C library keeps by itself
 LEAST = 2**17
@@ -62,15 +62,10 @@ class Store:
             if k == len(kept):
                 new = np.empty(nbytes + ALIGNMENT, np.uint8)
                 if self.nbytes + nbytes > MOST:
-                    return _aligned(new, nbytes)
+                    return from_line(new, nbytes)
                 self.nbytes += nbytes
                 kept.append(new)
-            return _aligned(kept[k], nbytes)
-
-
-def _aligned(array: np.ndarray, nbytes: int) -> np.ndarray:
-    start = -array.ctypes.data % ALIGNMENT
-    return array[start : start + nbytes]
+            return from_line(kept[k], nbytes)
 
 
 _lock = threading.Lock()
