@@ -31,13 +31,13 @@ def block(array, fill=0xFF):
     return view
 
 
-def machine_function(body, dtype, width, arrays=2, functions=()):
+def machine_function(body, dtype, width, arrays=2, functions=(), compresses=False):
     """Compile ``body(code, *names of pointers)``; a function of as many arrays.
 
     The arrays go in place where they are the work of `block`, whose margins are checked;
     others are copied to one.
     """
-    code = Code(dtype, width)
+    code = Code(dtype, width, compresses)
     names = [f"%p{k}" for k in range(arrays)]
     body(code, *names)
     made = code.function("test", [f"ptr {name}" for name in names])

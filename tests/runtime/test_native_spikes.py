@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nengo_dl.runtime.native import spikes
+from nengo_dl.runtime.native.compile import has_compress
 from tests.runtime.native_code import KINDS, machine_function, pytestmark_native
 
 pytestmark = pytestmark_native
@@ -51,6 +52,33 @@ def test_columns_of_spikes(dtype, width, rng):
             x = spiking(k, rate, dtype, rng)
             y = call(a.T, x, np.full(m, np.nan, dtype), np.zeros(k, "u4"))[2]
             assert_product(y, a, x, rate)
+
+
+def _list_of_spikes(k, dtype, width, compresses):
+    """A function that lists which of ``k`` numbers are not 0, and how many these are."""
+
+    def listed(code, x, room, count):
+        def mask_at(i):
+            here = code.load(code.at(x, code.times(i, code.size)))
+            return code.cmp("une", here, code.const(0.0))
+
+        code.store_index(spikes.noted(code, mask_at, k, room), count)
+
+    return machine_function(listed, dtype, width, 3, compresses=compresses)
+
+
+@pytest.mark.parametrize("compresses", [False, True])
+@every_kind
+def test_lists_of_spikes(dtype, width, compresses, rng):
+    if compresses and not has_compress():
+        pytest.skip("the processor has no instruction that puts lanes side by side")
+    for k in (1, width, 5 * width + 3, 64, 150):
+        call = _list_of_spikes(k, dtype, width, compresses)
+        room = np.zeros(k + width if compresses and width >= 8 else k, "u4")
+        for rate in (0, 0.1, 1):
+            x = spiking(k, rate, dtype, rng)
+            _, found, (count,) = call(x, room, np.zeros(1, "u4"))
+            assert np.array_equal(found[:count], np.flatnonzero(x))
 
 
 @every_kind

@@ -86,6 +86,8 @@ class Code:
     width : int
         The lanes of a vector: a power of two from 2 on. Any width is right on any
         machine; LLVM splits what is too wide for it.
+    compresses : bool
+        Whether it is for a machine that can `compress`.
 
     Attributes
     ----------
@@ -98,7 +100,7 @@ class Code:
     bits : int
         Binary digits of its significand, 24 or 53.
     compresses : bool
-        Whether `compress` is for this machine.
+        Whether `compress` is for this machine, and for vectors as wide as these.
 
     Examples
     --------
@@ -113,7 +115,7 @@ class Code:
     define void @twice(ptr %x, i64 %n) #0 {
     """
 
-    def __init__(self, dtype: Any, width: int) -> None:
+    def __init__(self, dtype: Any, width: int, compresses: bool = False) -> None:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"Code: dtype is {dtype!r}; expected float32 or float64")
@@ -126,7 +128,7 @@ class Code:
         self.element = "float" if single else "double"
         self.integer = "i32" if single else "i64"
         self.declarations: set[str] = set()
-        self.compresses = False
+        self.compresses = compresses and width in (8, 16)
         self._lines: list[str] = []
         self._count = 0
         self._block = "entry"  # the label of the block that is being written

@@ -19,7 +19,7 @@ from nengo_dl.runtime.native.elementwise import Operand, clamped, compute, known
 from nengo_dl.runtime.native.events import causes, changes_of, left_out
 from nengo_dl.runtime.native.matrices import in_tiles, in_vectors
 from nengo_dl.runtime.native.recorder import Unless
-from nengo_dl.runtime.native.spikes import noted
+from nengo_dl.runtime.native.spikes import noted, room_for_list
 from nengo_dl.runtime.native.units import Unit
 from nengo_dl.runtime.native.writer import Writer
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
@@ -482,7 +482,7 @@ class _LoopOfChanges(_Loop):
         ``others`` are masks of more of them.
         """
         code, n = self.code, self.axes[axis]
-        room = self.writer.room(4 * n, f"axis {axis}")
+        room = self.writer.room(room_for_list(code, n), f"axis {axis}")
 
         def mask_at(i: Index) -> str:
             return self._either([*self._masks(axis, pointers, i), *others])

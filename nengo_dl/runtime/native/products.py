@@ -87,7 +87,7 @@ def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[list[str], W
     if by_columns:
         stride = writer.plan.column_stride(a.value) * code.size
     if by_columns or (fixed and many and spiking):
-        room = writer.room(4 * k)
+        room = writer.room(spikes.room_for_list(code, k))
         place = writer.operand(a) if by_columns else _columns(writer, a)
         return [place], lambda a, x, y: spikes.by_spikes(
             code, a, x, y, m, k, stride, room
@@ -98,7 +98,7 @@ def _way(writer: Writer, a: View, x: View, m: int, n: int) -> tuple[list[str], W
         )
     here = [writer.operand(a)]
     if not fixed and spiking:
-        room = writer.room(4 * k)
+        room = writer.room(spikes.room_for_list(code, k))
         return here, lambda a, x, y: spikes.from_rows(code, a, x, y, m, k, room)
     if not fixed and k <= code.width // 2 and m >= code.width:
         return here, lambda a, x, y: matrices.by_lanes(code, a, x, y, m, k)

@@ -129,7 +129,7 @@ def by_spikes(
     stride : int
         Bytes from one column to the next.
     room : str
-        The address of 4 ``k`` bytes to work with.
+        The address of `room_for_list` bytes to work with.
     """
     count = _noted(code, x, k, room)
     nbytes = code.width * code.size
@@ -160,8 +160,12 @@ def _noted(code: Code, x: str, k: int, room: str) -> str:
 def noted(code: Code, mask_at: Callable[[Index], str], k: int, room: str) -> str:
     """How many of ``k`` lanes are set in masks, see `each_set`.
 
-    Which ones these are is written to ``room``, the address of 4 ``k`` bytes.
+    Which ones these are is written to ``room``, the address of `room_for_list` bytes.
+    Where an instruction puts lanes side by side, that takes no branches: how long does
+    not depend on how many are set.
     """
+    if code.compresses:
+        return _noted_by_vector(code, mask_at, k, room)
 
     def note(j: Index, count: list[str]) -> list[str]:
         code.store_index(j, code.at(room, code.times(count[0], 4)))
@@ -169,6 +173,38 @@ def noted(code: Code, mask_at: Callable[[Index], str], k: int, room: str) -> str
 
     (count,) = each_set(code, mask_at, k, ["0"], note, kind="i64")
     return count
+
+
+def room_for_list(code: Code, k: int) -> int:
+    """The bytes that `noted` works with: whole vectors are written."""
+    return 4 * (k + code.width if code.compresses else k)
+
+
+def _noted_by_vector(
+    code: Code, mask_at: Callable[[Index], str], k: int, room: str
+) -> str:
+    """What `noted` gives, a vector at a time."""
+    full, rest = k // code.width * code.width, k % code.width
+    count = "0"
+    if full:
+        with code.loop(full, code.width, [count], "i64") as loop:
+            loop.next = [append(code, mask_at(loop.i), loop.i, room, loop.carried[0])]
+        (count,) = loop.results
+    if rest:
+        mask = code.logic("and", mask_at(full), code.fixed_mask(rest))
+        count = append(code, mask, full, room, count)
+    return count
+
+
+def append(code: Code, mask: str, start: Index, room: str, count: str) -> str:
+    """Append the numbers of set lanes, from ``start`` on, to a list; its new length.
+
+    A whole vector is written: what lies behind the list is written later, or room.
+    """
+    indices = code.compress(code.counted(start), mask)
+    place = code.at(room, code.times(count, 4))
+    code.do(f"store <{code.width} x i32> {indices}, ptr {place}, align 4")
+    return str(code.plus(count, code.count_set(mask)))
 
 
 def from_rows(code: Code, a: str, x: str, y: str, m: int, k: int, room: str) -> None:

@@ -31,7 +31,7 @@ from nengo_dl.runtime.native.compile import compile_text, has_compress, host_wid
 from nengo_dl.runtime.native.crew import PARAMETERS, Work
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE
 from nengo_dl.runtime.native.memory import aligned_array
-from nengo_dl.runtime.native.spikes import each_nonzero
+from nengo_dl.runtime.native.spikes import append, each_nonzero
 
 #: rows of ``x`` of which it is noted at a time what is not zero, before a panel is read
 #: for all of them, while it is in a cache
@@ -131,7 +131,7 @@ def _note_columns(code: Code, x: str, k: int, found: str) -> str:
         here = code.load(code.at(x, code.times(start, code.size)))
         mask = code.cmp("une", here, code.const(0.0))
         mask = mask if keep is None else code.logic("and", mask, keep)
-        return _noted(code, mask, start, found, number)
+        return append(code, mask, start, found, number)
 
     full, rest = k // code.width * code.width, k % code.width
     with code.loop(full, code.width, ["0"], "i64") as loop:
@@ -141,14 +141,6 @@ def _note_columns(code: Code, x: str, k: int, found: str) -> str:
         last = code.fixed_mask(code.width - rest)
         number = vector(k - code.width, number, code.invert(last))
     return number
-
-
-def _noted(code: Code, mask: str, start: Index, found: str, number: str) -> str:
-    """Append the numbers of set lanes, from ``start`` on, to a list; its new length."""
-    indices = code.compress(code.counted(start), mask)
-    place = code.at(found, code.times(number, 4))
-    code.do(f"store <{code.width} x i32> {indices}, ptr {place}, align 4")
-    return str(code.plus(number, code.count_set(mask)))
 
 
 def gradient_code(code: Code, k: int, n: int) -> None:
@@ -327,7 +319,7 @@ def _note_square(code: Code, x: str, k: int, row: Index, lists: str, new: int) -
         number, indices = _numbered(code, found)
         bit = code.iop("and", masks, 1 << j)
         mask = code.emit(f"icmp ne {kind} {bit}, {code.iconst(0)}")
-        _store_number(code, _noted(code, mask, row, indices, number), found)
+        _store_number(code, append(code, mask, row, indices, number), found)
 
 
 #: bytes for the rows in which a feature is not zero: how many, which, and room for those
@@ -561,8 +553,7 @@ def _works(dtype: np.dtype, k: int, n: int) -> dict[str, Work]:
     }
     texts = []
     for name, write in bodies.items():
-        code = Code(dtype, width)
-        code.compresses = has_compress() and width in (8, 16)
+        code = Code(dtype, width, has_compress())
         write(code)
         texts.append(code.function(name, PARAMETERS))
     module = compile_text(module_text(texts))

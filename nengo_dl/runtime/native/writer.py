@@ -20,6 +20,7 @@ import numpy as np
 from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.code import Code, Function, module_text
+from nengo_dl.runtime.native.compile import has_compress
 from nengo_dl.runtime.native.memory import FIXED, INPUTS, MEMORY, RESULTS, Places
 from nengo_dl.runtime.native.units import Plan, Unit
 from nengo_dl.runtime.numpy.codegen import Instruction, Value, View
@@ -88,7 +89,8 @@ class Writer:
     """
 
     def __init__(self, plan: Plan, dtype: Any, row: int) -> None:
-        self.plan, self.code = plan, Code(dtype, plan.width)
+        self.plan = plan
+        self.code = Code(dtype, plan.width, has_compress())
         self.places = Places(plan)
         self.hosts: list[Instruction] = []
         self.step: Any = 0
@@ -158,7 +160,8 @@ class Writer:
         Units that do the same elsewhere have that function in common: it is compiled
         once. A network whose nodes were not merged has many of them.
         """
-        main, self.code = self.code, Code(self.code.dtype, self.plan.width)
+        main = self.code
+        self.code = Code(main.dtype, main.width, main.compresses)
         self._arguments = {}
         self._unit(unit, write_loop)
         names = [f"ptr {name}" for name in self._arguments.values()]
