@@ -39,6 +39,12 @@ def assert_few_or_whole(y, a, x, rate, width):
         assert_product(y, a, x, rate)
 
 
+def functions(body, dtype, width, arrays):
+    """Compiled without, and where there is one with, the instruction that lists lanes."""
+    ways = (False, True)[: 1 + has_compress()]
+    return [machine_function(body, dtype, width, arrays, compresses=w) for w in ways]
+
+
 @every_kind
 def test_columns_of_spikes(dtype, width, rng):
     for m, k in ((2 * width, 9), (8 * width, 64), (19 * width + 1, 150), (1, 70)):
@@ -47,11 +53,12 @@ def test_columns_of_spikes(dtype, width, rng):
         def product(code, columns, x, y, room, m=m, k=k):
             spikes.by_spikes(code, columns, x, y, m, k, m * code.size, room)
 
-        call = machine_function(product, dtype, width, 4)
-        for rate in (0, 0.1, 1):
-            x = spiking(k, rate, dtype, rng)
-            y = call(a.T, x, np.full(m, np.nan, dtype), np.zeros(k, "u4"))[2]
-            assert_product(y, a, x, rate)
+        room = np.zeros(k + width, "u4")
+        for call in functions(product, dtype, width, 4):
+            for rate in (0, 0.1, 1):
+                x = spiking(k, rate, dtype, rng)
+                y = call(a.T, x, np.full(m, np.nan, dtype), room)[2]
+                assert_product(y, a, x, rate)
 
 
 def _list_of_spikes(k, dtype, width, compresses):
@@ -167,13 +174,13 @@ def test_spikes_to_their_targets(dtype, width, rng):
     (_, n), k = index.shape, len(x)
     starts, targets, order = spikes.targets_of(index, k)
 
-    def spread(code, x, y, starts, targets, weights):
-        spikes.to_targets(code, x, y, n, k, starts, targets, weights)
+    def spread(code, x, y, starts, targets, weights, room):
+        spikes.to_targets(code, x, y, n, k, starts, targets, weights, room)
 
-    call = machine_function(spread, dtype, width, 5)
-    ordered = weights.reshape(-1)[order]
-    y = call(x, np.full(n, np.nan, dtype), starts, targets, ordered)[1]
-    assert_close(y, exact, largest)
+    ordered, room = weights.reshape(-1)[order], np.zeros(k + width, "u4")
+    for call in functions(spread, dtype, width, 6):
+        y = call(x, np.full(n, np.nan, dtype), starts, targets, ordered, room)[1]
+        assert_close(y, exact, largest)
 
 
 @every_kind

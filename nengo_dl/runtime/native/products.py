@@ -182,6 +182,7 @@ def gather(writer: Writer, ins: Instruction) -> None:
             writer.table((ins, "starts"), lambda: starts),
             writer.table((ins, "targets"), lambda: targets),
             writer.table((ins, "by target"), lambda: given.reshape(-1)[order]),
+            writer.room(spikes.room_for_list(code, k)),
         )
     else:
         places = writer.table((ins, "lanes"), lambda: _bytes(index, code.size))

@@ -34,6 +34,7 @@ def each_nonzero(
     carried: list[str],
     body: Callable[[Index, list[str]], list[str]],
     kind: str | None = None,
+    room: str | None = None,
 ) -> list[str]:
     """A loop over the elements of a vector of ``k`` numbers that are not 0.
 
@@ -51,13 +52,23 @@ def each_nonzero(
         ``body(index, carried)`` writes one round; it returns the values for the next.
     kind : str, optional
         The type of the carried values (default: vectors of numbers).
+    room : str, optional
+        The address of `room_for_list` bytes. Then the elements are listed first where
+        that is faster, see `noted`.
 
     Returns
     -------
     list of str
         The carried values after the last round.
     """
-    return each_set(code, partial(_nonzero_at, code, x), k, carried, body, kind)
+    mask_at = partial(_nonzero_at, code, x)
+    if room is None or not code.compresses:
+        return each_set(code, mask_at, k, carried, body, kind)
+    count = noted(code, mask_at, k, room)
+    with code.loop(count, 1, carried, kind, maybe_empty=True) as loop:
+        j = code.load_index(code.at(room, code.times(loop.i, 4)))
+        loop.next = body(j, list(loop.carried))
+    return loop.results
 
 
 def _nonzero_at(code: Code, x: str, i: Index) -> str:
@@ -524,6 +535,7 @@ def to_targets(
     starts: str,
     targets: str,
     weights: str,
+    room: str,
 ) -> None:
     """Sums of weighted elements of ``x``, from each that is not 0 to its targets.
 
@@ -539,6 +551,8 @@ def to_targets(
         The addresses of what `targets_of` gives.
     weights : str
         The address of the weights in the order of the targets.
+    room : str
+        The address of `room_for_list` bytes for ``k`` to work with.
     """
     code.clear_bytes(y, n * code.size)
 
@@ -564,7 +578,7 @@ def to_targets(
             add(code.plus(code.plus(first, full), loop.i), factor)
         return []
 
-    each_nonzero(code, x, k, [], spread)
+    each_nonzero(code, x, k, [], spread, room=room)
 
 
 # gathered sums of all rows
