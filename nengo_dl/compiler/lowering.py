@@ -41,6 +41,7 @@ from nengo_dl.compiler.memory import (
     views_of,
 )
 from nengo_dl.compiler.plan import Accesses, operator_order
+from nengo_dl.compiler.repeated import Lasting, Repeated
 from nengo_dl.compiler.traits import Kernel, refuse_abstract
 from nengo_dl.compiler.traits import operators as rules
 from nengo_dl.notices import label_of
@@ -218,6 +219,9 @@ class LoweringOptions:
         Base signals among those whose state is given other values between two steps.
     common : mapping
         Base signal -> `Common`: what is learned of all items of a batch together.
+    equal_once : bool
+        Whether what equal operators make of the same elements may be made once. Nothing
+        that it is made of may be written later, as for `.simplify.share`.
     """
 
     training: bool = False
@@ -232,6 +236,7 @@ class LoweringOptions:
     observed: frozenset = frozenset()
     written: frozenset = frozenset()
     common: Mapping = field(default_factory=dict, compare=False)
+    equal_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -277,6 +282,7 @@ class Lowering:
         self.options = options
         self.dt = model.dt
         self.builder = GraphBuilder()
+        self._repeated = Repeated(self.builder) if options.equal_once else None
         self.sources: list[HostSource] = []
         found = Accesses.of(model.operators)
         self.order = operator_order(model.operators, found)
@@ -517,7 +523,52 @@ class Lowering:
             results = kernel.outcome(params, values, sizes)
             if results is not None:
                 return [self.builder.constant(result) for result in results]
-        return self.builder.node(kernel, inputs, sizes, params, label=label)
+        node = self.builder.node if self._repeated is None else self._repeated.node
+        return node(kernel, inputs, sizes, params, label=label)
+
+    def lasting(
+        self, key: Hashable, signal: Signal, make: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """What an operator puts out that keeps one signal from step to step.
+
+        Parameters
+        ----------
+        key : hashable
+            Whatever it depends on besides the present value of ``signal``.
+        signal : Signal
+            What it keeps, and nobody else writes to.
+        make : callable
+            Lowers the operator, which updates the signal, and returns what it puts out.
+            Not called where the states and outputs of an equal one can be had.
+        """
+        base, repeated, builder = signal.base, self._repeated, self.builder
+        if repeated is None or base is not signal or self._is_peculiar(base):
+            return make()
+        key = (key, self.value(signal).tobytes())
+        found = repeated.lasting.get(key)
+        if found is None:
+            before, updates = builder.counter, len(self._updates)
+            out = make()
+            ((_, after),) = self._updates[updates:]
+            numbers = builder.counter - before
+            repeated.lasting[key] = Lasting(self._states[base], after, out, numbers)
+            return out
+        builder.counter += found.numbers
+        self._states[base] = self._environment[base] = found.state
+        self._updates.append((signal, found.after))
+        return found.out
+
+    def _is_peculiar(self, base: Signal) -> bool:
+        """Whether a state may be unlike others that begin alike and change alike."""
+        options = self.options
+        return (
+            base in self._states
+            or base in self._given
+            or base in self._common
+            or base in options.individual
+            or base in options.written
+            or self._writes_left[base] > 0
+        )
 
     def affine(
         self, bias: ArrayLike, rows: np.ndarray, sources: np.ndarray, scale: np.ndarray

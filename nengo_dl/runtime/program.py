@@ -177,6 +177,7 @@ class Program:
                 individual=self._individual,
                 written=self.written_outside,
                 common=self.common,
+                equal_once=not use.open,
             )
             passes = self.strategies.passes(use.open)
             self._compiled[use] = pipeline.compile_model(self.model, options, passes)

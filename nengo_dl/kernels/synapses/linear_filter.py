@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -228,6 +229,12 @@ class Form:
     order: int
     turn: np.ndarray | None
 
+    @cached_property
+    def fingerprint(self) -> tuple:
+        """Equal for forms with which a filter does the same."""
+        params = self.params.items()
+        return self.kernel, self.order, *[(k, np.asarray(v).tobytes()) for k, v in params]
+
 
 def form_of(filter_: Any, low: Lowering, at_rest: bool, size: int) -> Form:
     """The form of a filter of ``size`` entries; ``at_rest``: see `state_space`."""
@@ -269,6 +276,15 @@ def lower_linear_filter(op: Any, low: Lowering) -> np.ndarray:
     signal = state["X"]
     if form.turn is not None:
         low.turned[signal.base] = form.turn
+    return low.lasting(
+        (form.fingerprint, u.tobytes()), signal, lambda: _filtered(op, low, form, u)
+    )
+
+
+def _filtered(op: Any, low: Lowering, form: Form, u: np.ndarray) -> np.ndarray:
+    """A node for a filter with a state, which it updates."""
+    assert form.kernel is not None
+    signal = op.state["X"]
     x = low.previous(signal).reshape(form.order, u.size)
     inputs = [u, x.ravel()] if form.kernel is DENSE else [u, *x]
     if form.kernel is ONE_STATE:
