@@ -53,7 +53,7 @@ def test_what_is_not_finite_counts(rng):
 def test_threads_give_the_same_bits(n, threads, around, rng, monkeypatch):
     x, a, g = arrays(rng, 700, 75, n)
     alone = spiking_rows.product(x, a), spiking_rows.gradient(x, g)
-    monkeypatch.setattr(spiking_rows, "THREADS_WORK", 1)
+    monkeypatch.setattr(spiking_rows, "PRODUCT_SHARED", 1)
     with around():
         shared = (
             spiking_rows.product(x, a, threads),

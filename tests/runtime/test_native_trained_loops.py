@@ -145,7 +145,7 @@ def test_more_neurons_than_a_portion_has(rng):
 def test_threads_give_the_same_bits(threads, rng, monkeypatch):
     values = arrays(rng, "LIF", 6, 9, "float32")
     alone = native("LIF", values, 9, "float32")
-    monkeypatch.setattr(trained_loops, "THREADS_WORK", 1)
+    monkeypatch.setattr(trained_loops, "LOOP_SHARED", 1)
     shared = native("LIF", values, 9, "float32", threads)
     for one, other in zip(sum(alone, []), sum(shared, []), strict=True):
         assert np.array_equal(one, other)

@@ -33,14 +33,8 @@ import numpy as np
 
 from nengo_dl.runtime.native.blocks import Companion, in_threads
 from nengo_dl.runtime.native.compile import compile_text, is_x86
+from nengo_dl.runtime.native.costs import LOOKS, NOT_READY, PATIENCE
 from nengo_dl.runtime.native.memory import aligned_array
-
-#: how often a thread looks for work before it sleeps: some 0.05 ms
-LOOKS = 2000
-
-#: the same for one that waits for the end of what others have taken, before it offers
-#: its processor to others each time
-PATIENCE = 20000
 
 #: tasks of a job at most
 MOST_TASKS = 2**16 - 1
@@ -378,6 +372,20 @@ def _present() -> Crew | None:
         if _crew is None and _wanted:
             _crew = Crew()
         return _crew
+
+
+def shared(threads: int, amount: int, least: int) -> int:
+    """How many threads have a share in some work.
+
+    Parameters
+    ----------
+    threads : int
+        How many may have one.
+    amount, least : int
+        Of the work, and from which on threads share it that are ready.
+    """
+    ready = os.name == "posix" and _wanted > 0
+    return threads if amount >= least * (1 if ready else NOT_READY) else 1
 
 
 class Work:

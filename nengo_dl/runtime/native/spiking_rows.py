@@ -28,7 +28,8 @@ import numpy as np
 
 from nengo_dl.runtime.native.code import Code, Index, module_text
 from nengo_dl.runtime.native.compile import compile_text, has_compress, host_width
-from nengo_dl.runtime.native.crew import PARAMETERS, Work
+from nengo_dl.runtime.native.costs import PRODUCT_SHARED
+from nengo_dl.runtime.native.crew import PARAMETERS, Work, shared
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE
 from nengo_dl.runtime.native.memory import aligned_array
 from nengo_dl.runtime.native.spikes import append, each_nonzero
@@ -42,10 +43,6 @@ GRADIENT_ROWS = 256
 
 #: bytes of a row that are compared with 0 at a time for the gradient: a cache line
 LINE = 64
-
-#: multiplications of a product without zeros from which on threads share it: to begin and
-#: end one takes 0.1 ms
-THREADS_WORK = 2**27
 
 #: pieces of work for each thread: the last ones to end are short
 PIECES = 4
@@ -589,7 +586,7 @@ def product(x: np.ndarray, a: np.ndarray, threads: int = 1) -> np.ndarray:
     if not rows:
         return y
     works, width = _works(x.dtype, k, n), host_width(x.dtype)
-    threads = threads if rows * k * n >= THREADS_WORK else 1
+    threads = shared(threads, rows * k * n, PRODUCT_SHARED)
     count, vectors = panels_of(n, width)
     w = aligned_array((count, k, vectors * width), x.dtype)
     if n < count * vectors * width:
@@ -631,7 +628,7 @@ def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
     x, g = np.ascontiguousarray(x), np.ascontiguousarray(g)
     d, turned = (aligned_array(shape, x.dtype) for shape in ((k, n), (n, k)))
     works, width = _works(x.dtype, k, n), host_width(x.dtype)
-    threads = threads if rows * k * n >= THREADS_WORK else 1
+    threads = shared(threads, rows * k * n, PRODUCT_SHARED)
     if packs(n, width):
         count, vectors = panels_of(n, width, wide(width))
         tiles = -(-rows // GRADIENT_ROWS)

@@ -20,7 +20,8 @@ import numpy as np
 from nengo_dl.runtime.executor import Unsupported
 from nengo_dl.runtime.native.code import Code, Index, module_text
 from nengo_dl.runtime.native.compile import compile_text, host_width
-from nengo_dl.runtime.native.crew import PARAMETERS, Work
+from nengo_dl.runtime.native.costs import LOOP_SHARED
+from nengo_dl.runtime.native.crew import PARAMETERS, Work, shared
 from nengo_dl.runtime.native.elementwise import EXTREMES, UFUNCS
 from nengo_dl.runtime.native.reuse import reused_array
 from nengo_dl.runtime.native.traced import (
@@ -36,9 +37,6 @@ PORTION = 4096
 
 #: portions of a batch, at least: for so many threads there is something to do
 PORTIONS = 4
-
-#: numbers of all steps from which on threads share them: one takes 0.1 ms to begin
-THREADS_WORK = 2**19
 
 
 @dataclass(frozen=True)
@@ -349,8 +347,7 @@ class TrainedLoop:
 
     def _run(self, work: Work, arrays: list, steps: int, threads: int) -> None:
         numbers = [steps, *(array.ctypes.data for array in arrays)]
-        if steps * self.shape.items * self.size < THREADS_WORK:
-            threads = 1
+        threads = shared(threads, steps * self.shape.items * self.size, LOOP_SHARED)
         if steps:
             work(np.array(numbers, np.int64), self.portions, threads)
 
