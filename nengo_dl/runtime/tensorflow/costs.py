@@ -64,8 +64,11 @@ SMALL_PRODUCT_SECONDS, PRODUCT_SECONDS = 0.1e-9, 0.04e-9
 
 #: products in training are computed from the neurons that spiked if they have so many
 #: multiplications, and at most this share of the spikes is not zero in a sample of rows
-#: (``train``). One thread takes as long either way at a share of 0.2, two at some 0.15
-LEAST_PRODUCT, MOST_SPIKES, SAMPLED_ROWS = 2**25, 0.125, 16
+#: (``train``). Two threads take as long either way at a share of some 0.4, or 0.35 for
+#: the gradient of the matrix, and one at 0.3 or 0.25: of 1600 rows, 784 by 256 take 0.36,
+#: 0.55 and 0.75 of the dense product with 0.2, 0.3 and 0.4, the gradient 0.52, 0.77 and
+#: 0.94. 256 by 128 take 0.30, 0.43 and 0.53, and 0.42, 0.60 and 0.84 (``train spikes25``)
+LEAST_PRODUCT, MOST_SPIKES, SAMPLED_ROWS = 2**25, 0.25, 16
 
 #: loops of neurons are trained in machine code of ours from so many numbers of all steps
 #: on, because to call it takes 0.1 ms (a batch of 10 steps of 8 items: 2.6 and not 2.0
