@@ -19,6 +19,7 @@ from nengo_dl.compiler.simplify import used_signals
 from nengo_dl.runtime.choice import form_of
 from nengo_dl.runtime.program import Program, Specialization
 from nengo_dl.runtime.tensorflow.batch_first import BatchFirst
+from nengo_dl.runtime.tensorflow.exchange import exchanged
 from nengo_dl.runtime.tensorflow.python_calls import numpy_function
 from nengo_dl.runtime.tensorflow.switches import apart
 from nengo_dl.runtime.tensorflow.variables import ParameterBanks, StartingValues, dense
@@ -243,7 +244,7 @@ class TensorGraph(TrainsSome, keras.layers.Layer):
                 y = tf.reshape(rows_of(read, results, 1), (items, n_steps, *shape))
                 y = y if every else y[:, -1:]
             else:
-                y = tf.transpose(results[number], (1, 0, 2))
+                y = exchanged(results[number])
                 y = y if whole else y[:items]
                 y = tf.reshape(y, (items, n_steps if every else 1, *shape))
             y.set_shape((None, some.shape[1] if every else 1, *shape))
