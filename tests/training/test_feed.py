@@ -9,7 +9,8 @@ import nengo_dl
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
-from nengo_dl.training.feed import HANDED_OVER, Feed  # noqa: E402
+from nengo_dl.training import feed as feeds  # noqa: E402
+from nengo_dl.training.feed import Feed  # noqa: E402
 from nengo_dl.training.model import NengoModel  # noqa: E402
 
 
@@ -90,8 +91,9 @@ def test_batches_are_cut_out_when_it_is_their_turn(rng):
 
 @pytest.mark.parametrize("kind", ["float32", "float64", ">f4", "int32"])
 @pytest.mark.parametrize("ordered", [False, True])
-def test_memory_of_large_batches_is_handed_over(rng, kind, ordered):
-    raw = rng.randint(100, size=HANDED_OVER + 1).astype(kind)
+@pytest.mark.parametrize("size", [16, 2**16])
+def test_memory_of_batches_is_handed_over(rng, kind, ordered, size):
+    raw = rng.randint(100, size=size + 1).astype(kind)
     x = raw[1:].reshape(4, -1, 2)[:, ::2]  # begins anywhere, and is not contiguous
     order = np.array([3, 0, 1, 2])
     feed = Feed(
@@ -106,13 +108,43 @@ def test_memory_of_large_batches_is_handed_over(rng, kind, ordered):
         assert tf.reduce_sum(data["x"]) == chosen.sum(dtype="float64")
 
 
-@pytest.mark.parametrize("steps", [1, HANDED_OVER])
+@pytest.mark.parametrize("steps", [1, 2**16])
 def test_changing_arrays_between_epochs_changes_no_batch_before(rng, steps):
     x = rng.uniform(-1, 1, (2, steps, 1)).astype(np.float32)
     ((data,),) = Feed(({"x": x},), 2, x.dtype)
     before = x.copy()
     x[...] = 0
     assert np.array_equal(data["x"], before)
+
+
+@pytest.mark.parametrize("lacks", ["_call_flat", "inputs"])
+def test_steps_are_called_where_tensorflow_lacks_a_short_way(lacks, rng, monkeypatch):
+    x, y = rng.uniform(-1, 1, (2, 5, 3, 2))
+
+    def losses():
+        net = network("float64")
+        with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
+            sim.compile(keras.optimizers.SGD(0.1), {net.value: "mse"})
+            return sim.fit(x, {net.value: y}, epochs=2, verbose=0).history["loss"]
+
+    class Without:
+        def __init__(self, program):
+            self.program = program
+
+        def __getattr__(self, name):
+            if name == lacks:
+                raise AttributeError(name)
+            return getattr(self.program, name)
+
+        def __call__(self, batch):
+            called.append(batch)
+            return self.program(batch)
+
+    called, short = [], feeds._short
+    expected = losses()
+    monkeypatch.setattr(feeds, "_short", lambda p, spec: short(Without(p), spec))
+    assert losses() == expected
+    assert len(called) == 6
 
 
 def test_calls_do_not_trace_again(rng):
