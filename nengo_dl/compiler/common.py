@@ -16,6 +16,7 @@ import numpy as np
 from nengo.exceptions import BuildError
 
 from nengo_dl.compiler.graph import Flow, Graph, Kind
+from nengo_dl.compiler.readings import Readings
 from nengo_dl.notices import label_of
 
 
@@ -43,12 +44,12 @@ def common_elements(graph: Graph) -> np.ndarray:
     from such elements alone. None is looked for in a graph without such states.
     """
     common = np.zeros(graph.size, bool)
-    shared = [r.elements[r.elements >= 0] for r in graph.states if r.common]
-    if not shared:
+    states = Readings.of(graph.states)
+    if not states.common.any():
         return common
     flow = Flow(graph)
     varying = (graph.kind == Kind.INPUT) | (graph.kind == Kind.STATE)
-    varying[np.concatenate(shared)] = False
+    varying[states.held(states.common)] = False
     joins = np.array([bool(n.kernel.joins_items) for n in graph.nodes], bool)
     calls = np.array([n.kernel.called_for_each for n in graph.nodes], bool)
     varying[flow.of_node[calls[flow.owner]]] = True
@@ -78,7 +79,7 @@ def check_common(graph: Graph, commons: Mapping[Any, Common]) -> None:
         If something does.
     """
     common = common_elements(graph)
-    for reading in graph.states:
+    for reading in graph.states if commons else ():
         if reading.common and not common[graph.next[reading.elements]].all():
             key: Any = reading.key
             found = commons[key]

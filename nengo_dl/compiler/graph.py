@@ -31,15 +31,15 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property, partial
 from itertools import compress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nengo_dl.compiler.readings import Reading, Readings
+from nengo_dl.compiler.records import like, record
 from nengo_dl.compiler.runs import INDEX, once_each, ranges, starts_of, taken, true_runs
 from nengo_dl.compiler.traits import Kernel
-
-T = TypeVar("T")
 
 #: from how many elements on it is worth a look whether they are all equal
 MANY = 1024
@@ -79,19 +79,6 @@ class ParameterRef:
         """What two equal references have in common, hashable."""
         part = None if self.index is None else self.index.tobytes()
         return (id(self.key), self.shape, part)
-
-
-def _like(value: T, name: str, field: Any) -> T:
-    """A copy of a frozen dataclass with one field changed, that of the given name.
-
-    ``replace`` does the same, and takes ten times as long: graphs have thousands of nodes
-    and readings, and each pass makes them anew.
-    """
-    new = object.__new__(type(value))
-    fields = new.__dict__
-    fields.update(value.__dict__)
-    fields[name] = field
-    return new
 
 
 @dataclass(frozen=True)
@@ -158,28 +145,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Elements that somebody outside looks at: a probe, or one signal's state.
-
-    For a state, an entry is -1 where no element holds it any more. A state that is
-    ``observed`` is looked at from outside whether or not a probe depends on it. One that
-    is ``written`` may be given other values from outside between two steps. One that is
-    ``common`` has one value for all items of a batch.
-    """
-
-    key: Hashable
-    elements: np.ndarray
-    shape: tuple[int, ...]
-    observed: bool = False
-    written: bool = False
-    common: bool = False
-
-    def of(self, elements: np.ndarray) -> Reading:
-        """A reading of other elements that is like it."""
-        return _like(self, "elements", elements)
-
-
-@dataclass(frozen=True)
 class Graph:
     """One time step; see the module's docstring.
 
@@ -195,7 +160,7 @@ class Graph:
         `Node` and `Source` objects.
     probes : tuple of Reading
         What a step reports.
-    states : tuple of Reading
+    states : sequence of Reading
         For each signal that lasts from step to step, the elements that hold its value
         at the start of a step.
     """
@@ -212,7 +177,7 @@ class Graph:
     inputs: tuple[Source, ...] = ()
     parameters: tuple[Source, ...] = ()
     probes: tuple[Reading, ...] = ()
-    states: tuple[Reading, ...] = ()
+    states: Sequence[Reading] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -257,8 +222,8 @@ class Graph:
             next=np.append(mapping, INDEX(-1))[self.next],  # the last: -1 stays -1
             src=mapping[self.src],
             nodes=_reading(self.nodes, mapping),
-            probes=_renamed(self.probes, mapping),
-            states=_renamed(self.states, mapping),
+            probes=tuple(Readings.of(self.probes).renamed(mapping)),
+            states=Readings.of(self.states).renamed(mapping),
         )
 
     def with_terms(
@@ -324,8 +289,8 @@ class Graph:
             nodes=_moved(list(compress(self.nodes, alive)), mapping, read),
             inputs=inputs,
             parameters=parameters,
-            probes=_renamed(self.probes, read),
-            states=_renamed(self.states, read),
+            probes=tuple(Readings.of(self.probes).renamed(read)),
+            states=Readings.of(self.states).renamed(read),
         )
 
 
@@ -333,28 +298,6 @@ def stored_once(array: np.ndarray) -> np.ndarray:
     """An array that holds one row in memory if all rows are equal and there are many."""
     same = array.size > MANY and array.strides[0] and (array == array[0]).all()
     return np.broadcast_to(array[:1].copy(), array.shape) if same else array
-
-
-def _side_by_side(
-    arrays: Iterable[np.ndarray], mapping: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays one behind the other, and ``mapping`` of them, -1 staying -1."""
-    flat = np.concatenate([np.zeros(0, INDEX), *arrays])
-    moved = mapping[flat]
-    moved[flat < 0] = -1
-    return flat, moved
-
-
-def _renamed(readings: Sequence[Reading], mapping: np.ndarray) -> tuple[Reading, ...]:
-    """Readings of the elements that a mapping gives in place of theirs."""
-    flat, moved = _side_by_side([reading.elements for reading in readings], mapping)
-    if flat.dtype == moved.dtype and np.array_equal(flat, moved):
-        return tuple(readings)  # as where matrices are stacked
-    renamed, stop = [], 0
-    for reading in readings:
-        start, stop = stop, stop + reading.elements.size
-        renamed.append(_like(reading, "elements", moved[start:stop]))
-    return tuple(renamed)
 
 
 def _reading(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
@@ -370,7 +313,7 @@ def _reading(nodes: Sequence[Node], mapping: np.ndarray) -> tuple[Node, ...]:
         stop = start + len(node.inputs)
         if any(changed[start:stop]):
             inputs = tuple([mapping[array] for array in node.inputs])
-            node = _like(node, "inputs", inputs)
+            node = like(node, "inputs", inputs)
         found.append(node)
         start = stop
     return tuple(found)
@@ -380,7 +323,8 @@ def _moved(
     nodes: Sequence[Node], mapping: np.ndarray, read: np.ndarray
 ) -> tuple[Node, ...]:
     """Nodes whose outputs have the numbers that ``mapping`` gives, inputs ``read``."""
-    _, moved = _side_by_side([array for node in nodes for array in node.inputs], read)
+    arrays = [array for node in nodes for array in node.inputs]
+    moved = read[np.concatenate([np.zeros(0, INDEX), *arrays])]
     outputs = [node.outputs for node in nodes]
     starts = [start if size else 0 for node in outputs for start, size in node]
     first = iter(mapping[np.array(starts, np.int64)].tolist())
@@ -390,7 +334,7 @@ def _moved(
         for array in node.inputs:
             start, stop = stop, stop + array.size
             inputs.append(moved[start:stop])
-        copy = _like(node, "inputs", tuple(inputs))
+        copy = like(node, "inputs", tuple(inputs))
         written = [
             (start if size else 0, size) for (_, size), start in zip(node.outputs, first)
         ]
@@ -583,7 +527,17 @@ class GraphBuilder:
             arrays.append(self._add(Kind.NODE, size, owner=len(self.nodes)))
         inputs = tuple([np.asarray(i, INDEX).ravel() for i in inputs])
         order = self.counter if order is None else order
-        self.nodes.append(Node(kernel, inputs, tuple(outputs), params, order, label))
+        self.nodes.append(
+            record(
+                Node,
+                kernel=kernel,
+                inputs=inputs,
+                outputs=tuple(outputs),
+                params=params,
+                order=order,
+                label=label,
+            )
+        )
         return arrays
 
     def widen(self, number: int, size: int) -> np.ndarray:
@@ -604,7 +558,7 @@ class GraphBuilder:
 
         Parameters
         ----------
-        probes, states : iterable of Reading
+        probes, states : sequence of Reading
         next_states : iterable of (elements, elements)
             STATE elements and the elements that hold their next values.
         """
@@ -625,7 +579,7 @@ class GraphBuilder:
             inputs=tuple(self.inputs),
             parameters=tuple(self.parameters),
             probes=tuple(probes) or (base.probes if base is not None else ()),
-            states=tuple(states) or (base.states if base is not None else ()),
+            states=states or (base.states if base is not None else ()),
             notes=base.notes if base is not None else (),
         )
         self._runs = _Runs()  # of large networks they are as large as the graph

@@ -23,9 +23,10 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.common import common_elements
 from nengo_dl.compiler.costs import LONGEST_CONCAT
-from nengo_dl.compiler.graph import INDEX, MANY, Graph, Kind, ParameterRef, Source
+from nengo_dl.compiler.graph import INDEX, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.plan import Batch, Plan, Stage
 from nengo_dl.compiler.runs import ranges, taken
+from nengo_dl.compiler.slots import StateSlot, state_slots
 from nengo_dl.compiler.traits import structural
 
 # what a layout consists of ------------------------------------------------------------
@@ -121,26 +122,6 @@ class StageLayout:
                 wanted += rows
             gathered += sum(r.size for r in group.reads if r.form == "gather")
         return wanted > gathered
-
-
-@dataclass(frozen=True)
-class StateSlot:
-    """Where one signal's state is: carried array and row of each entry (-1: nowhere).
-
-    One that is ``common`` to all items of a batch is in carried arrays of one column.
-    """
-
-    key: Any
-    shape: tuple[int, ...]
-    carry: np.ndarray
-    row: np.ndarray
-    constant: np.ndarray
-    common: bool = False
-
-    @property
-    def carries(self) -> list[int]:
-        """The numbers of the carried arrays that it is in."""
-        return np.unique(self.carry[self.carry >= 0]).tolist()
 
 
 @dataclass(frozen=True)
@@ -399,7 +380,7 @@ class _Maker:
         for copied in (rest[~once], rest[once]):
             if copied.size:
                 self._carried(carry, copied, graph.value[copied])
-        return carry, self._slots(carry), graph.next[rest]
+        return carry, self._slots(), graph.next[rest]
 
     def _carried(self, carry, tensor, initial) -> int:
         number = self.tensor(initial.size)
@@ -409,43 +390,14 @@ class _Maker:
             self.views[Stage.LOOP].place(tensor, number)
         return number
 
-    def _slots(self, carry) -> tuple[StateSlot, ...]:
+    def _slots(self) -> tuple[StateSlot, ...]:
         """For each signal's state, where its entries are carried."""
-        graph, view = self.graph, self.views[Stage.LOOP]
-        carried = {
-            number: key[1]
-            for key, number in self.sources[Stage.LOOP].items()
-            if isinstance(key, tuple)
-        }
-        which = np.full(len(self.sizes), -1, np.int64)
-        which[list(carried)] = list(carried.values())
-
-        def found(elements):
-            """Carried arrays, rows and constant values."""
-            if (elements < 0).all():  # there may be no elements at all
-                nowhere = np.full(elements.shape, -1, INDEX)
-                return nowhere, np.zeros_like(nowhere), np.full(elements.shape, np.nan)
-            kind = graph.kind[elements]
-            known = (elements >= 0) & (kind == Kind.STATE)
-            fixed = (elements >= 0) & (kind == Kind.CONSTANT)
-            carry = np.full(elements.shape, -1, INDEX)  # others are in no tensor
-            carry[known] = which[view.tensor[elements[known]]]
-            row = np.where(known, view.row[elements], INDEX(0))
-            return carry, row, np.where(fixed, graph.value[elements], np.nan)
-
-        slots, stop = [], 0
-        few = [r.elements for r in graph.states if r.elements.size < MANY]
-        carries, rows, constants = found(np.concatenate([np.zeros(0, INDEX), *few]))
-        for reading in graph.states:
-            if reading.elements.size < MANY:
-                start, stop = stop, stop + reading.elements.size
-                own = slice(start, stop)
-                where = carries[own], rows[own], constants[own]
-            else:
-                carry, row, constant = found(reading.elements)
-                where = _uniform(carry), row, _uniform(constant)
-            slots.append(StateSlot(reading.key, reading.shape, *where, reading.common))
-        return tuple(slots)
+        carried = np.full(len(self.sizes), -1, np.int64)
+        for key, number in self.sources[Stage.LOOP].items():
+            if isinstance(key, tuple):
+                carried[number] = key[1]
+        view = self.views[Stage.LOOP]
+        return tuple(state_slots(self.graph, carried, view.tensor, view.row))
 
     # between the stages ------------------------------------------------------------
 
@@ -621,17 +573,6 @@ def layout(plan: Plan, sorter: Sorter | None = None) -> Layout:
         `order_signals`.
     """
     return _Maker(plan, ranks(plan, sorter)).make()
-
-
-def _uniform(values: np.ndarray) -> np.ndarray:
-    """Values as an array, in the memory of a single one if all are equal."""
-    first = values[:1]
-    equal = values == first
-    if values.dtype.kind == "f":
-        equal |= (values != values) & (first != first)  # NaN
-    if values.size < 2 or not equal.all():
-        return values
-    return np.broadcast_to(first.copy(), values.shape)
 
 
 def _buckets(graph: Graph, sums: np.ndarray, rank: np.ndarray) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ from nengo.exceptions import BuildError
 from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.common import check_common
-from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef, Reading
+from nengo_dl.compiler.graph import Graph, GraphBuilder, ParameterRef
 from nengo_dl.compiler.memory import (
     Pending,
     check_views,
@@ -41,6 +41,7 @@ from nengo_dl.compiler.memory import (
     views_of,
 )
 from nengo_dl.compiler.plan import Accesses, operator_order
+from nengo_dl.compiler.readings import Reading, Readings
 from nengo_dl.compiler.repeated import Lasting, Repeated
 from nengo_dl.compiler.traits import Kernel, refuse_abstract
 from nengo_dl.compiler.traits import operators as rules
@@ -733,17 +734,7 @@ class Lowering:
             probes.append(Reading(probe, elements.ravel(), memory_shape(signal)))
         graph = self.builder.build(
             probes=[*probes, *self._penalties],
-            states=[
-                Reading(
-                    base,
-                    elements,
-                    base.shape,
-                    observed=base in self._observed,
-                    written=base in self.options.written,
-                    common=base in self._common,
-                )
-                for base, elements in self._states.items()
-            ],
+            states=self._state_readings(),
             next_states=self._next_states(),
         )
         check_common(graph, self._common)
@@ -755,6 +746,14 @@ class Lowering:
             tuple(base for base in self._states if base in self._lasting),
             self.turned,
         )
+
+    def _state_readings(self) -> Readings:
+        """All states, in the order in which they were first read."""
+        bases, elements = list(self._states), self._states.values()
+        among = (self._observed, self.options.written, self._common)
+        flags = ([base in some for base in bases] for some in among)
+        shapes = [base.shape for base in bases]
+        return Readings.from_columns(bases, shapes, elements, *flags)
 
     def _next_states(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """All states, and what they are in the next step."""

@@ -121,8 +121,5 @@ def _equal(value: Any, other: Any) -> bool:
         return value.fingerprint == other.fingerprint
     if not isinstance(value, np.ndarray):
         return bool(value == other)
-    if value.shape != other.shape or value.dtype != other.dtype:
-        return False
-    if value.dtype != np.float64:
-        return value.tobytes() == other.tobytes()
-    return bool((value.view(np.int64) == other.view(np.int64)).all())
+    alike = value.shape == other.shape and value.dtype == other.dtype
+    return alike and value.tobytes() == other.tobytes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import compress
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -25,6 +26,7 @@ from nengo_dl.compiler.graph import (
     ParameterRef,
 )
 from nengo_dl.compiler.graph_verify import GraphError, verify
+from nengo_dl.compiler.readings import Reading, Readings
 from nengo_dl.compiler.runs import PART, once_each, ranges, starts_of, taken
 
 #: a function from a graph to one with the same values, the same graph if it finds nothing
@@ -86,10 +88,8 @@ def prune(graph: Graph, instead: np.ndarray | None = None) -> Graph:
     node_seen = np.zeros(len(graph.nodes), bool)
     effects = [i for i, n in enumerate(graph.nodes) if n.kernel.side_effects]
     frontier = [reading.elements for reading in graph.probes]
-    observed = [r.elements for r in graph.states if r.observed]
-    if observed:
-        held = np.concatenate(observed)
-        frontier.append(held[held >= 0])
+    states = Readings.of(graph.states)
+    frontier.append(states.held(states.observed))
     node_seen[effects] = True
     flat, reader = graph.node_inputs()
     first = starts_of(reader, len(graph.nodes))  # of what each node reads
@@ -152,8 +152,7 @@ def used_signals(graph: Graph) -> frozenset:
 
     What only an observed state depends on is not among them: no gradient gets there.
     """
-    states = tuple(replace(reading, observed=False) for reading in graph.states)
-    graph = prune(replace(graph, states=states))
+    graph = prune(replace(graph, states=Readings.of(graph.states).unobserved()))
     values = [value for node in graph.nodes for value in node.params.values()]
     refs = [value.key for value in values if isinstance(value, ParameterRef)]
     lasting = [reading.key for reading in graph.states if (reading.elements >= 0).any()]
@@ -176,9 +175,8 @@ def fold(graph: Graph) -> Graph:
     """
     kind, value = graph.kind.copy(), graph.value.copy()
     still = (kind == Kind.STATE) & (graph.next == np.arange(graph.size))
-    for reading in graph.states:
-        if reading.written:
-            still[reading.elements[reading.elements >= 0]] = False
+    states = Readings.of(graph.states)
+    still[states.held(states.written)] = False
     kind[still] = Kind.CONSTANT
     left = _fold_nodes(graph, kind, value)
     constant = kind[graph.src] == Kind.CONSTANT
@@ -379,11 +377,9 @@ def retime(graph: Graph) -> Graph:
     Graph
     """
     found = []
-    for reading in graph.states:
+    for reading in _after_nodes(graph):
         is_factor = isinstance(reading.key, tuple)  # else names would depend on values
-        if is_factor or reading.written or reading.elements.size == 0:
-            continue
-        node = _whole_output(graph, reading.elements)
+        node = None if is_factor else _whole_output(graph, reading.elements)
         if node is not None:
             found.append((reading, node))
     if not found:
@@ -444,13 +440,28 @@ def _free_inputs(node) -> list[int]:
     ]
 
 
+def _after_nodes(graph: Graph) -> Iterator[Reading]:
+    """The states that nobody writes and whose first element takes an output of a node.
+
+    That tells of most that they need not be looked at as a whole.
+    """
+    states = Readings.of(graph.states)
+    some = np.flatnonzero((states.sizes > 0) & ~states.written)
+    if not some.size:
+        return
+    first = states.elements[(states.stops - states.sizes)[some]]
+    after = np.append(graph.next, INDEX(-1))[
+        first
+    ]  # the last: of those that are not held
+    chosen = np.zeros(len(states), bool)
+    chosen[some[(after >= 0) & (graph.kind[after] == NODE)]] = True
+    if chosen.any():
+        yield from compress(states, chosen.tolist())
+
+
 def _whole_output(graph: Graph, elements: np.ndarray):
     """The retimable node whose only output these zero-initialised states take."""
-    # the first element tells of most that they need not be looked at as a whole
-    first = graph.next[elements[0]] if elements[0] >= 0 else -1
-    if first < 0 or graph.kind[first] != NODE:
-        return None
-    node = graph.nodes[graph.owner[first]]
+    node = graph.nodes[graph.owner[graph.next[elements[0]]]]
     # With a matrix, whether it is a node depends on its values while they are folded;
     # then the state of that program would have no place in the open one.
     kernel = node.kernel
@@ -480,13 +491,10 @@ def _reads_as_much(node: Node) -> bool:
 
 def _forget(graph: Graph) -> Graph:
     """Where a state is computed from others now, no element holds it."""
-    flat = np.concatenate([reading.elements for reading in graph.states])
-    flat = np.where((graph.kind[flat] == NODE) & (flat >= 0), INDEX(-1), flat)
-    states, stop = [], 0
-    for reading in graph.states:
-        start, stop = stop, stop + reading.elements.size
-        states.append(reading.of(flat[start:stop]))
-    return replace(graph, states=tuple(states))
+    states = Readings.of(graph.states)
+    held = states.elements
+    held = np.where((graph.kind[held] == NODE) & (held >= 0), INDEX(-1), held)
+    return replace(graph, states=states.having(held))
 
 
 DEFAULT_RULES = (sparsify, fold, alias, inline, retime)

@@ -15,6 +15,7 @@ from nengo_dl.compiler.graph import (
     Reading,
 )
 from nengo_dl.compiler.graph_verify import verify
+from nengo_dl.compiler.readings import Readings
 from nengo_dl.kernels.algebra import PRODUCT
 from tests.compiler.helpers import (
     SQUASH,
@@ -220,10 +221,9 @@ def test_rename_keeps_readings_of_elements_that_stay(every_kind, graph):
     _, e = every_kind
     mapping = np.arange(graph.size, dtype=np.int32)
     mapping[e["z"]] = e["input"]
-    states = [r.of(r.elements.astype(np.int32)) for r in graph.states]
-    graph = replace(graph, states=tuple(states))
-    renamed = graph.rename(mapping)
-    assert all(a is b for a, b in zip(renamed.states, graph.states, strict=True))
+    states = Readings.of(graph.states)
+    graph = replace(graph, states=states.having(states.elements.astype(np.int32)))
+    assert graph.rename(mapping).states is graph.states
     mapping[e["state"]] = e["parameter"]
     assert np.array_equal(graph.rename(mapping).states[0].elements, e["parameter"])
 
