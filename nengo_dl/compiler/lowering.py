@@ -392,7 +392,8 @@ class Lowering:
         """Elements that hold a signal now; freezes what was written to it."""
         base = signal.base
         if base is signal:
-            self._flush(base)
+            if base in self._pending:
+                self._flush(base)
             return self._current(base).reshape(memory_shape(signal)).copy()
         index = signal_index(signal)
         self._flush(base, index.ravel())
@@ -449,13 +450,14 @@ class Lowering:
         position, shape = self._position(signal, index)
         pending = self._pend(signal.base)
         pending.cover(position)
-        pending.add(position, np.broadcast_to(elements, shape).ravel())
+        pending.add(position, spread(elements, shape).ravel())
 
     def fill(self, signal: Signal, values: ArrayLike, index: Any = None) -> None:
         """A region of a signal takes constant values."""
         position, shape = self._position(signal, index)
-        if np.ndim(values):
-            values = np.broadcast_to(values, shape).ravel()
+        values = np.asarray(values)
+        if values.ndim:
+            values = spread(values, shape).ravel()
         self._pend(signal.base).fill(position, values)
 
     def increment(
