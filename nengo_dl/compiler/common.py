@@ -8,7 +8,7 @@ computed once; everything else finds one column, as it does with constants.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,16 +93,3 @@ def check_common(graph: Graph, commons: Mapping[Any, Common]) -> None:
                 "this setting. Use net.config[connection].shared_learning = None, "
                 "another rule, or the same setting for all that learn them"
             )
-
-
-def columns_of(slots: Iterable[Any], count: int, batch: int) -> list[int]:
-    """How many columns each of ``count`` carried arrays has: ``batch``, or one for all.
-
-    Parameters
-    ----------
-    slots : iterable of `.layout.StateSlot`
-        All states of a layout.
-    count, batch : int
-    """
-    once = {number for slot in slots if slot.common for number in slot.carries}
-    return [1 if number in once else batch for number in range(count)]

@@ -26,7 +26,7 @@ from nengo_dl.compiler.costs import LONGEST_CONCAT
 from nengo_dl.compiler.graph import INDEX, Graph, Kind, ParameterRef, Source
 from nengo_dl.compiler.plan import Batch, Plan, Stage
 from nengo_dl.compiler.runs import ranges, taken
-from nengo_dl.compiler.slots import StateSlot, state_slots
+from nengo_dl.compiler.slots import StateSlot, StateSlots
 from nengo_dl.compiler.traits import structural
 
 # what a layout consists of ------------------------------------------------------------
@@ -140,7 +140,7 @@ class Layout:
     weights : tuple of Weight
     carry : tuple of ndarray
         First values of each carried array.
-    states : tuple of StateSlot
+    states : sequence of StateSlot
     probes : tuple of (key, first row, shape)
         Rows of the final result.
     """
@@ -153,7 +153,7 @@ class Layout:
     inputs: tuple[Source, ...]
     weights: tuple[Weight, ...]
     carry: tuple[np.ndarray, ...]
-    states: tuple[StateSlot, ...]
+    states: Sequence[StateSlot]
     probes: tuple[tuple[Any, int, tuple[int, ...]], ...]
     plan: Plan | None = field(repr=False, default=None)
 
@@ -390,14 +390,14 @@ class _Maker:
             self.views[Stage.LOOP].place(tensor, number)
         return number
 
-    def _slots(self) -> tuple[StateSlot, ...]:
+    def _slots(self) -> StateSlots:
         """For each signal's state, where its entries are carried."""
         carried = np.full(len(self.sizes), -1, np.int64)
         for key, number in self.sources[Stage.LOOP].items():
             if isinstance(key, tuple):
                 carried[number] = key[1]
         view = self.views[Stage.LOOP]
-        return tuple(state_slots(self.graph, carried, view.tensor, view.row))
+        return StateSlots(self.graph, carried, view.tensor, view.row)
 
     # between the stages ------------------------------------------------------------
 

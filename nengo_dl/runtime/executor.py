@@ -24,10 +24,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from nengo_dl.compiler.common import columns_of
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.layout import Layout, StateSlot, Weight, looking_at
 from nengo_dl.compiler.namespace import ArrayNamespace
+from nengo_dl.compiler.slots import columns_of
 from nengo_dl.runtime.costs import BYTE_SECONDS, LEAST_BYTES, WINDOW
 from nengo_dl.runtime.host import InputFeed
 
@@ -199,13 +199,14 @@ class StateStore:
         initial : iterable of ndarray
             First values of each carried array, for what was never stored.
         """
-        slots, initial = list(slots), list(initial)
+        slots = slots if isinstance(slots, Sequence) else list(slots)
+        initial = list(initial)
         columns = columns_of(slots, len(initial), self.batch)
         carry = [
             np.repeat(values.astype(self.dtype)[:, None], n, axis=1)
             for values, n in zip(initial, columns, strict=True)
         ]
-        for slot in slots:
+        for slot in slots if self.values else ():
             stored = self.values.get(slot.key)
             if stored is None:
                 continue

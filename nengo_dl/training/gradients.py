@@ -13,9 +13,9 @@ import tensorflow as tf
 from nengo import Probe
 from nengo.exceptions import SimulationError, ValidationError
 
-from nengo_dl.compiler.common import columns_of
 from nengo_dl.compiler.layout import Group, Layout, WeightRef
 from nengo_dl.compiler.memory import source_key
+from nengo_dl.compiler.slots import columns_of
 from nengo_dl.compiler.traits import Params
 from nengo_dl.config import get_setting
 from nengo_dl.kernels.tensor_function import SimTensorNode

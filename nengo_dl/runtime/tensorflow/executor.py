@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.common import columns_of
 from nengo_dl.compiler.layout import Layout
+from nengo_dl.compiler.slots import columns_of
 from nengo_dl.runtime.emit import SequenceStages, loop_step
 from nengo_dl.runtime.executor import Look, Sampling, Seen, Task
 from nengo_dl.runtime.host import InputsInterrupted, Waiting
