@@ -4,6 +4,7 @@ import nengo
 import numpy as np
 
 from nengo_dl.compiler.graph import GraphBuilder, Kind, Reading
+from nengo_dl.compiler.retime import retime
 from nengo_dl.compiler.simplify import simplify
 from nengo_dl.compiler.traits import Kernel
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
@@ -170,3 +171,9 @@ def test_factors_are_carried_as_they_are(rng, allclose):
     assert kinds(retimed)[Kind.STATE] == 3 + 4
     keys = {reading.key for reading in retimed.states}
     assert keys == {"delta", ("delta", 0), ("delta", 1)}
+
+
+def test_states_of_a_graph_without_elements():
+    gone = Reading("s", np.array([-1, -1]), (2,))
+    graph = GraphBuilder().build(states=[gone])
+    assert retime(graph) is graph
