@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -27,6 +27,7 @@ from nengo_dl.compiler.graph_verify import GraphError, verify
 from nengo_dl.compiler.readings import Readings
 from nengo_dl.compiler.retime import retime
 from nengo_dl.compiler.runs import PART, once_each, ranges, starts_of, taken
+from nengo_dl.compiler.traits import Kernel
 
 #: a function from a graph to one with the same values, the same graph if it finds nothing
 Simplification = Callable[[Graph], Graph]
@@ -519,8 +520,7 @@ def _static_hash(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     starts, sizes = np.array(outputs, np.int64).T
     counts = np.array([len(node.outputs) for node in graph.nodes])
     parts = np.arange(starts.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    hashes = [_node_hash(number, node) for number, node in enumerate(graph.nodes)]
-    hashes = np.array(hashes, np.uint64)
+    hashes = np.array(_node_hashes(graph.nodes), np.uint64)
     _, which, alike = np.unique(hashes, return_inverse=True, return_counts=True)
     unique = np.repeat(alike[which.ravel()] == 1, counts)
     alone[ranges(starts[unique], (starts + sizes)[unique])] = True
@@ -533,10 +533,29 @@ def _static_hash(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     return out, alone
 
 
-def _node_hash(number: int, node: Node) -> int:
-    """A hash of a node's fingerprint; of one that equals no other, of its number."""
-    fingerprint = node.kernel.fingerprint(node)
-    return _hash(("alone", number) if fingerprint is None else fingerprint)
+def _node_hashes(nodes: Sequence[Node]) -> list[int]:
+    """A hash of each node's fingerprint; of one that equals no other, of its number."""
+    sketches = [_sketch(node) for node in nodes]
+    several = {key for key, count in Counter(sketches).items() if count > 1}
+    hashes = []
+    for number, (node, sketch) in enumerate(zip(nodes, sketches, strict=True)):
+        found = node.kernel.fingerprint(node) if sketch in several else None
+        hashes.append(_hash(("alone", number) if found is None else found))
+    return hashes
+
+
+def _sketch(node: Node) -> Hashable:
+    """Something that nodes with equal fingerprints have in common, quickly.
+
+    To look at the first entry of matrices tells most of them apart, and costs a small
+    part of a hash of all entries.
+    """
+    kernel = node.kernel
+    if type(kernel).fingerprint is not Kernel.fingerprint:
+        return kernel.name  # it says what is equal, in its own way
+    values = [node.params[name] for name in kernel.matrices]
+    firsts = [v.flat[:1].tobytes() for v in values if isinstance(v, np.ndarray)]
+    return kernel.name, node.size, len(node.outputs), *firsts
 
 
 class _Refiner:

@@ -293,3 +293,12 @@ def test_no_repeated_class_is_missed(rng):
     assert different == counts.size < 3000
     assert several[counts[inverse] > 1].all()
     assert np.count_nonzero(several & (counts[inverse] == 1)) < 100
+
+
+def test_matrices_that_begin_alike_are_compared_as_a_whole(rng, allclose):
+    b = GraphBuilder()
+    x, one = b.input("x", 2), np.array([[1.0, 2.0], [3.0, 4.0]])
+    other = np.array([[1.0, 2.0], [3.0, 5.0]])
+    outputs = [matvec(b, matrix, x) for matrix in (one, other, one.copy(), -one, one.T)]
+    graph = check(allclose, rng, b.build([probe(*outputs)]))
+    assert graph.count("matmul") == 4
