@@ -491,6 +491,12 @@ class Code:
         self.declare(f"void {name}(ptr, i8, i64, i1)")
         self.call(name, f"ptr {target}", "i8 0", f"i64 {count}", "i1 false")
 
+    def prefetch(self, address: str) -> None:
+        """Begin to load a cache line that is read soon; any address will do."""
+        self.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        # for reading, to be kept in all caches, of data
+        self.call("@llvm.prefetch.p0", f"ptr {address}", "i32 0", "i32 3", "i32 1")
+
     # lanes
 
     def splat(self, x: str, kind: str | None = None) -> str:

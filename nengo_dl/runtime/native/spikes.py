@@ -35,6 +35,7 @@ def each_nonzero(
     body: Callable[[Index, list[str]], list[str]],
     kind: str | None = None,
     room: str | None = None,
+    ahead: Callable[[Index], None] | None = None,
 ) -> list[str]:
     """A loop over the elements of a vector of ``k`` numbers that are not 0.
 
@@ -55,6 +56,9 @@ def each_nonzero(
     room : str, optional
         The address of `room_for_list` bytes. Then the elements are listed first where
         that is faster, see `noted`.
+    ahead : callable, optional
+        ``ahead(index)`` writes what had better happen some rounds before the one of an
+        element. It is left out where elements are not listed.
 
     Returns
     -------
@@ -66,6 +70,11 @@ def each_nonzero(
         return each_set(code, mask_at, k, carried, body, kind)
     count = noted(code, mask_at, k, room)
     with code.loop(count, 1, carried, kind, maybe_empty=True) as loop:
+        if ahead is not None:
+            later = code.emit(f"add i64 {loop.i}, {costs.ROUNDS_AHEAD}")
+            there = code.emit(f"icmp slt i64 {later}, {count}")
+            later = code.emit(f"select i1 {there}, i64 {later}, i64 {loop.i}")
+            ahead(code.load_index(code.at(room, code.times(later, 4))))
         j = code.load_index(code.at(room, code.times(loop.i, 4)))
         loop.next = body(j, list(loop.carried))
     return loop.results
@@ -578,7 +587,15 @@ def to_targets(
             add(code.plus(code.plus(first, full), loop.i), factor)
         return []
 
-    each_nonzero(code, x, k, [], spread, room=room)
+    def fetch(j: Index) -> None:
+        """Where the targets and weights of a neuron begin, which it shares with none."""
+        first = code.load_index(code.at(starts, code.times(j, 4)))
+        for table, size in ((targets, 4), (weights, code.size)):
+            place = code.at(table, code.times(first, size))
+            for line in range(costs.LINES_AHEAD):
+                code.prefetch(code.at(place, line * costs.ROW_BYTES))
+
+    each_nonzero(code, x, k, [], spread, room=room, ahead=fetch)
 
 
 # gathered sums of all rows
