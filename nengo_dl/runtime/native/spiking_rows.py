@@ -33,6 +33,7 @@ from nengo_dl.runtime.native.crew import PARAMETERS, Work, shared
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE
 from nengo_dl.runtime.native.memory import aligned_array
 from nengo_dl.runtime.native.spikes import append, each_nonzero
+from nengo_dl.runtime.native.tables import Table, parts_of, table_of
 
 #: rows of ``x`` of which it is noted at a time what is not zero, before a panel is read
 #: for all of them, while it is in a cache
@@ -78,7 +79,7 @@ def product_code(code: Code, k: int, n: int) -> None:
     k, n : int
         At least as many as a vector has lanes.
     """
-    size, table = code.size, _Table(code)
+    size, table = code.size, Table(code)
     all_x, weights, all_y = table.pointer(), table.pointer(), table.pointer()
     room = table.room()
     first, rows = table.stretch()
@@ -154,7 +155,7 @@ def gradient_code(code: Code, k: int, n: int) -> None:
     k, n : int
         At least as many as a cache line holds.
     """
-    size, table = code.size, _Table(code)
+    size, table = code.size, Table(code)
     all_x, all_g, d, turned = (table.pointer() for _ in range(4))
     lists = table.room()
     first, features = table.stretch()
@@ -334,7 +335,7 @@ def packing_code(code: Code, n: int) -> None:
 
     The table: the rows; the panels; how many rows there are. A task is `GRADIENT_ROWS`.
     """
-    table = _Table(code)
+    table = Table(code)
     all_g, all_panels, rows = table.pointer(), table.pointer(), table.number()
     first = code.times("%task", GRADIENT_ROWS)
     left = code.emit(f"sub nsw i64 {rows}, {first}")
@@ -361,7 +362,7 @@ def weights_code(code: Code, k: int, n: int) -> None:
     The table: ``n`` rows of ``k`` weights; the panels; how many vectors of a row there
     are, the last of which ends where the row does, and how many belong to a task.
     """
-    size, table = code.size, _Table(code)
+    size, table = code.size, Table(code)
     a, panels = table.pointer(), table.pointer()
     first, vectors = table.stretch()
     row_bytes = _row_bytes(code, n)
@@ -379,42 +380,6 @@ def weights_code(code: Code, k: int, n: int) -> None:
                 code.store_spread(numbers, column, row_bytes)
 
         _each_panel(code, n, panels, k, panel)
-
-
-class _Table:
-    """What a task is given: pointers and numbers of eight bytes, read in their order."""
-
-    def __init__(self, code: Code) -> None:
-        self.code, self._count = code, 0
-
-    def number(self) -> str:
-        """The next one, a number."""
-        place = self.code.at("%table", 8 * self._count)
-        self._count += 1
-        return self.code.load_scalar(place, "i64")
-
-    def pointer(self) -> str:
-        """The next one, a pointer."""
-        return self.code.emit(f"inttoptr i64 {self.number()} to ptr")
-
-    def room(self) -> str:
-        """The next two: where rooms are, and the bytes of one. Gives this thread's."""
-        rooms, nbytes = self.pointer(), self.number()
-        mine = self.code.emit(f"mul nsw i64 %thread, {nbytes}")
-        return self.code.at(rooms, mine)
-
-    def stretch(self) -> tuple[str, str]:
-        """The next three: how many of something, for each task but the last, and tasks.
-
-        Gives the first one that is this task's, and how many are.
-        """
-        everything, each, tasks = self.number(), self.number(), self.number()
-        code = self.code
-        first = code.emit(f"mul nsw i64 %task, {each}")
-        left = code.emit(f"sub nsw i64 {everything}, {first}")
-        following = code.plus("%task", 1)
-        is_last = code.emit(f"icmp eq i64 {following}, {tasks}")
-        return first, code.emit(f"select i1 {is_last}, i64 {left}, i64 {each}")
 
 
 def _row_bytes(code: Code, n: int, most: int = SIDE_BY_SIDE) -> int:
@@ -592,12 +557,12 @@ def product(x: np.ndarray, a: np.ndarray, threads: int = 1) -> np.ndarray:
     if n < count * vectors * width:
         w[-1, :, n % (vectors * width) :] = 0
     pieces = PIECES * threads if threads > 1 else 1
-    parts = _parts(-(-k // width), 1, pieces)
-    works["weights"](_table(a, w, parts), parts[2], threads)
+    parts = parts_of(-(-k // width), 1, pieces)
+    works["weights"](table_of(a, w, parts), parts[2], threads)
     nbytes = 8 * ROWS + 4 * k * ROWS + LINE
     rooms = aligned_array((threads, nbytes), np.uint8)
-    parts = _parts(rows, 1, pieces)
-    works["product"](_table(x, w, y, rooms, nbytes, parts), parts[2], threads)
+    parts = parts_of(rows, 1, pieces)
+    works["product"](table_of(x, w, y, rooms, nbytes, parts), parts[2], threads)
     return y
 
 
@@ -634,33 +599,12 @@ def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
         tiles = -(-rows // GRADIENT_ROWS)
         shape = tiles, count, GRADIENT_ROWS, vectors * width
         panels = aligned_array(shape, x.dtype)
-        works["packing"](_table(g, panels, rows), tiles, threads)
+        works["packing"](table_of(g, panels, rows), tiles, threads)
         g = panels
-    parts = _parts(k, LINE // x.itemsize, PIECES * threads if threads > 1 else 1)
+    parts = parts_of(k, LINE // x.itemsize, PIECES * threads if threads > 1 else 1)
     most = k - parts[1] * (parts[2] - 1), parts[1]
     nbytes = max(most) * LIST_BYTES
     rooms = aligned_array((threads, nbytes), np.uint8)
-    table = _table(x, g, d, turned, rooms, nbytes, parts, rows)
+    table = table_of(x, g, d, turned, rooms, nbytes, parts, rows)
     works["gradient"](table, parts[2], threads)
     return turned
-
-
-def _parts(count: int, unit: int, pieces: int) -> tuple[int, int, int]:
-    """How many there are, how many belong to a task, and how many tasks there are.
-
-    Tasks begin at multiples of ``unit``, and the last one has at least so many.
-    """
-    units = max(count // unit, 1)
-    each = -(-units // pieces)
-    return count, each * unit, -(-units // each)
-
-
-def _table(*entries: Any) -> np.ndarray:
-    """What `_Table` reads: addresses of arrays, and numbers."""
-    numbers: list[int] = []
-    for entry in entries:
-        if isinstance(entry, np.ndarray):
-            numbers.append(entry.ctypes.data)
-        else:
-            numbers += entry if isinstance(entry, tuple) else (entry,)
-    return np.array(numbers, np.int64)
