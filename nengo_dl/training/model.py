@@ -20,6 +20,7 @@ from nengo_dl.runtime.tensorflow.switches import tensor_float_32
 from nengo_dl.tensor_node import TrainsSome
 from nengo_dl.training.advice import WAY_OUT, not_finite
 from nengo_dl.training.feed import StepOnBatches
+from nengo_dl.training.updates import in_one_operation
 
 if TYPE_CHECKING:
     pass
@@ -285,7 +286,8 @@ class NengoModel(TrainsSome, keras.Model):
 
     def train_step(self, data):
         """See ``keras.Model``."""
-        with gradients_of_one_replica(self.optimizer, self.distribute_strategy):
+        one = gradients_of_one_replica(self.optimizer, self.distribute_strategy)
+        with one, in_one_operation(self.optimizer):
             return super().train_step(data)
 
     def predict_step(self, data: Any) -> Any:

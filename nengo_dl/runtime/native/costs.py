@@ -276,6 +276,10 @@ def by_columns(m: int, k: int, width: int) -> bool:
 #: 0.90 and 0.90 backward (``train spikes25``)
 PRODUCT_SHARED, LOOP_SHARED = 2**24, 2**18
 
+#: the same for parameters of an update, and how many of them are a task: two threads take
+#: 1.07 of the time of one for 2**16, 0.91 for 2**17, 0.72 for 2**18 (``train spikes25``)
+UPDATE_SHARED, UPDATE_PIECE = 2**17, 2**14
+
 #: how many times as much it has to be if threads begin for it: 0.1 ms for each
 NOT_READY = 8
 
