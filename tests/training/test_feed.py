@@ -9,6 +9,7 @@ import nengo_dl
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
 
+from nengo_dl.runtime.native import reuse  # noqa: E402
 from nengo_dl.training import feed as feeds  # noqa: E402
 from nengo_dl.training.feed import Feed  # noqa: E402
 from nengo_dl.training.model import NengoModel  # noqa: E402
@@ -176,3 +177,18 @@ def test_other_ways_of_keras_to_call_a_step(options, rng):
         sim.compile(keras.optimizers.SGD(0.0), {net.value: "mse"}, **options)
         found = sim.fit(x, {net.value: x}, verbose=0).history["loss"]
     assert np.allclose(found, np.mean((output - x) ** 2), rtol=1e-5)
+
+
+def test_memory_of_batches_is_used_again_when_nobody_has_it(rng):
+    x = rng.normal(size=(8, 300, 200)).astype(np.float32)
+    with reuse.keeping():
+        held = [data["x"] for (data,) in Feed(({"x": x},), 2, x.dtype)]
+        for k, batch in enumerate(held):  # none was written over
+            assert np.array_equal(batch, x[2 * k : 2 * k + 2])
+        kept = reuse._store.nbytes
+        assert kept == x.nbytes
+        del held, batch
+        for _ in range(3):
+            for (_,) in Feed(({"x": x},), 2, x.dtype):
+                pass
+        assert reuse._store.nbytes == kept

@@ -31,7 +31,7 @@ from nengo_dl.runtime.native.compile import compile_text, has_compress, host_wid
 from nengo_dl.runtime.native.costs import PRODUCT_SHARED
 from nengo_dl.runtime.native.crew import PARAMETERS, Work, shared
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE
-from nengo_dl.runtime.native.memory import aligned_array
+from nengo_dl.runtime.native.reuse import reused_array
 from nengo_dl.runtime.native.spikes import append, each_nonzero
 from nengo_dl.runtime.native.tables import Table, parts_of, table_of
 
@@ -547,20 +547,20 @@ def product(x: np.ndarray, a: np.ndarray, threads: int = 1) -> np.ndarray:
     """
     (rows, k), n = x.shape, len(a)
     x, a = np.ascontiguousarray(x), np.ascontiguousarray(a)
-    y = aligned_array((rows, n), x.dtype)  # others TensorFlow copies
+    y = reused_array((rows, n), x.dtype)  # others TensorFlow copies
     if not rows:
         return y
     works, width = _works(x.dtype, k, n), host_width(x.dtype)
     threads = shared(threads, rows * k * n, PRODUCT_SHARED)
     count, vectors = panels_of(n, width)
-    w = aligned_array((count, k, vectors * width), x.dtype)
+    w = reused_array((count, k, vectors * width), x.dtype)
     if n < count * vectors * width:
         w[-1, :, n % (vectors * width) :] = 0
     pieces = PIECES * threads if threads > 1 else 1
     parts = parts_of(-(-k // width), 1, pieces)
     works["weights"](table_of(a, w, parts), parts[2], threads)
     nbytes = 8 * ROWS + 4 * k * ROWS + LINE
-    rooms = aligned_array((threads, nbytes), np.uint8)
+    rooms = reused_array((threads, nbytes), np.uint8)
     parts = parts_of(rows, 1, pieces)
     works["product"](table_of(x, w, y, rooms, nbytes, parts), parts[2], threads)
     return y
@@ -591,20 +591,20 @@ def gradient(x: np.ndarray, g: np.ndarray, threads: int = 1) -> np.ndarray:
     if not rows:
         return np.zeros((n, k), x.dtype)
     x, g = np.ascontiguousarray(x), np.ascontiguousarray(g)
-    d, turned = (aligned_array(shape, x.dtype) for shape in ((k, n), (n, k)))
+    d, turned = (reused_array(shape, x.dtype) for shape in ((k, n), (n, k)))
     works, width = _works(x.dtype, k, n), host_width(x.dtype)
     threads = shared(threads, rows * k * n, PRODUCT_SHARED)
     if packs(n, width):
         count, vectors = panels_of(n, width, wide(width))
         tiles = -(-rows // GRADIENT_ROWS)
         shape = tiles, count, GRADIENT_ROWS, vectors * width
-        panels = aligned_array(shape, x.dtype)
+        panels = reused_array(shape, x.dtype)
         works["packing"](table_of(g, panels, rows), tiles, threads)
         g = panels
     parts = parts_of(k, LINE // x.itemsize, PIECES * threads if threads > 1 else 1)
     most = k - parts[1] * (parts[2] - 1), parts[1]
     nbytes = max(most) * LIST_BYTES
-    rooms = aligned_array((threads, nbytes), np.uint8)
+    rooms = reused_array((threads, nbytes), np.uint8)
     table = table_of(x, g, d, turned, rooms, nbytes, parts, rows)
     works["gradient"](table, parts[2], threads)
     return turned
