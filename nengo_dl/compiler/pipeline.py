@@ -23,7 +23,7 @@ from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
 from nengo_dl.compiler.plan import Planner, Stage, one_stage, plan, stages
 from nengo_dl.compiler.simplify import Simplification, share, simplify, simplify_by, stack
-from nengo_dl.heap import give_back
+from nengo_dl.heap import give_back, keep_freed
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ def compile_model(
     checked = os.environ.get("NENGO_DL_VERIFY", "") not in ("", "0")
     started = time.perf_counter()
     options = options or LoweringOptions()
+    keep_freed()  # each pass frees what the next one takes
     lowered = lower(model, options)
     graph, lowered = lowered.graph, replace(lowered, graph=None)
     reports = [PassReport.of("lower", graph, time.perf_counter() - started)]
