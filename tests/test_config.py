@@ -10,7 +10,7 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import ConfigError, NetworkContextError, ValidationError
 
 from nengo_dl import config
-from nengo_dl.config import configure_settings, get_setting
+from nengo_dl.config import configure_settings, get_setting, resolve_trainable
 from nengo_dl.surrogates import ArcTan, Triangle
 
 
@@ -302,3 +302,19 @@ def test_settings_of_inner_networks_without_effect_are_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config.warn_misplaced_settings(nested_network())
+
+
+def test_trainable_is_the_same_with_a_setting_that_says_nothing():
+    with nengo.Network() as net:
+        a = nengo.Ensemble(3, 1)
+        with nengo.Network():
+            b = nengo.Ensemble(3, 1)
+            nengo.Connection(b, b.neurons, transform=np.ones((3, 1)))
+        nengo.Connection(a, b, learning_rule_type=nengo.PES())
+        nengo.Probe(a)
+    before = resolve_trainable(net, [a])
+    with net:
+        configure_settings(trainable=None)
+    after = resolve_trainable(net, [a])
+    assert list(before.items()) == list(after.items())
+    assert not before[a] and before[b]
