@@ -23,6 +23,7 @@ from nengo.ensemble import Neurons
 from nengo.exceptions import SimulatorClosed
 
 from nengo_dl.compiler.memory import entries, memory_shape, signal_index
+from nengo_dl.compiler.records import record
 from nengo_dl.config import learned_objects, resolve_penalties, resolve_trainable
 from nengo_dl.tensor_node import layer_parameters, layers_of
 
@@ -95,7 +96,8 @@ def collect_parameters(model: Model) -> list[Parameter]:
     for obj, attr, owner in owners:
         signal = model.sig[obj][attr]
         parameters.append(
-            Parameter(
+            record(
+                Parameter,
                 name=f"{names[owner]}.{attr}",
                 obj=obj,
                 attr=attr,
@@ -281,12 +283,10 @@ class ParameterStore(Mapping[Signal, np.ndarray]):
         self.learned = frozenset(p.signal.base for p in self.entries if p.learned)
         self.version = 0
         self._held: dict[Signal, np.ndarray] = {}
-        changed = {
-            signal.base
-            for op in model.operators
-            for signals in (op.sets, op.incs, op.updates)
-            for signal in signals
-        }
+        written: set[Signal] = set()
+        for op in model.operators:
+            written.update(op.sets, op.incs, op.updates)
+        changed = {signal.base for signal in written}
         bases = dict.fromkeys(p.signal.base for p in self.entries)
         with np.errstate(over="ignore"):
             self.initial = {
