@@ -57,8 +57,8 @@ class Batches(Iterator):
 def _copied(array: np.ndarray, chosen: Any, dtype: np.dtype) -> np.ndarray:
     """Some items of an array in memory of their own, where TensorFlow wants it.
 
-    That is used again when TensorFlow holds the batch no longer: the system takes 1 ms to
-    clear that of a batch of 20 MB (``train spikes100``).
+    That is used again when TensorFlow holds the batch no longer, so that nothing has to
+    be cleared, whatever the C library does with what is free.
     """
     count = chosen.stop - chosen.start if isinstance(chosen, slice) else len(chosen)
     copy = reused_array((count, *array.shape[1:]), dtype)

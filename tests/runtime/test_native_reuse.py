@@ -69,7 +69,7 @@ def test_it_is_given_back_after_an_error():
     assert reuse._store is None
 
 
-@pytest.mark.parametrize("name, value", [("LEAST", 10**6), ("MOST", 10**5)])
+@pytest.mark.parametrize("name, value", [("LEAST_KEPT", 10**6), ("MOST_KEPT", 10**5)])
 def test_what_is_not_kept(name, value, monkeypatch):
     monkeypatch.setattr(reuse, name, value)
     with keeping():
@@ -104,7 +104,7 @@ def test_a_training_uses_it(monkeypatch):
     from nengo_dl.simulator import Simulator
 
     monkeypatch.setattr(native_loops, "LEAST_NUMBERS", 1)
-    monkeypatch.setattr(reuse, "LEAST", 1)
+    monkeypatch.setattr(reuse, "LEAST_KEPT", 1)
     kept = []
 
     class Kept(keras.callbacks.Callback):

@@ -21,13 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from nengo_dl.runtime.native.costs import LEAST_KEPT, MOST_KEPT
 from nengo_dl.runtime.native.memory import ALIGNMENT, aligned_array, from_line
-
-#: bytes from which on memory is kept: what is smaller the C library keeps by itself
-LEAST = 2**17
-
-#: bytes that are kept at most, in use or not
-MOST = 2**28
 
 
 def _references(arrays: list[np.ndarray], k: int) -> int:
@@ -61,7 +56,7 @@ class Store:
             k = next(free, len(kept))
             if k == len(kept):
                 new = np.empty(nbytes + ALIGNMENT, np.uint8)
-                if self.nbytes + nbytes > MOST:
+                if self.nbytes + nbytes > MOST_KEPT:
                     return from_line(new, nbytes)
                 self.nbytes += nbytes
                 kept.append(new)
@@ -112,6 +107,6 @@ def reused_array(shape: Sequence[int], dtype: Any) -> np.ndarray:
     """
     dtype, store = np.dtype(dtype), _store
     nbytes = math.prod(shape) * dtype.itemsize
-    if store is None or nbytes < LEAST:
+    if store is None or nbytes < LEAST_KEPT:
         return aligned_array(shape, dtype)
     return store.take(nbytes).view(dtype).reshape(shape)
