@@ -112,11 +112,11 @@ class Readings(Sequence[Reading]):
         return found[found >= 0]
 
     def having(self, elements: np.ndarray) -> Readings:
-        """The same readings of other elements."""
+        """Readings of other elements, which are like these in all else."""
         return like(self, "elements", elements)
 
     def unobserved(self) -> Readings:
-        """The same readings, of which nobody looks at any."""
+        """Readings of these elements, of which none is observed."""
         return like(self, "observed", np.zeros_like(self.observed))
 
     def renamed(self, mapping: np.ndarray) -> Readings:
