@@ -20,7 +20,7 @@ def ways(monkeypatch):
     taken = []
     for module, names in (
         (matrices, ("by_columns", "by_rows", "by_lanes", "by_blocks")),
-        (spikes, ("by_spikes", "by_items", "to_targets")),
+        (spikes, ("by_spikes", "by_items", "to_targets", "rows_to_targets")),
         (spikes, ("gathered_lanes", "gathered_rows")),
         (products.blas, ("multiply",)),
     ):
@@ -178,26 +178,33 @@ def test_spikes_of_the_step_before(ways, rng):
 
 
 @pytest.mark.parametrize("column", (False, True))
-@pytest.mark.parametrize("batch, spiked", ((1, False), (1, True), (11, True)))
-def test_gathered_sums(batch, spiked, column, ways, rng):
+@pytest.mark.parametrize(
+    "batch, spiked, count, way",
+    (
+        (1, False, 4, "gathered_lanes"),
+        (1, True, 4, "to_targets"),
+        (11, False, 12, "gathered_rows"),
+        (11, True, 4, "gathered_rows"),
+        (11, True, 12, "rows_to_targets"),
+    ),
+)
+def test_gathered_sums(batch, spiked, count, way, column, ways, rng):
     """Weights may be one column, which is how those of sparse transforms are."""
-    index = rng.randint(0, 50, (4, 30))
-    weights = [rng.uniform(-1, 1, (120, 1) if column else (4, 30, 1))]
+    index = rng.randint(0, 50, (count, 30))
+    weights = [rng.uniform(-1, 1, (count * 30, 1) if column else (count, 30, 1))]
 
     def step(xp, carry, x, weights):
         v, rows = spiking(xp, carry[0], x) if spiked else (carry[0], x)
         terms = xp.take(rows, index.ravel())
         if column:
-            return [v], xp.sum(xp.reshape(terms * weights[0], (4, 30, -1)), 0)
-        return [v], xp.sum(xp.reshape(terms, (4, 30, -1)) * weights[0], 0)
+            return [v], xp.sum(xp.reshape(terms * weights[0], (count, 30, -1)), 0)
+        return [v], xp.sum(xp.reshape(terms, (count, 30, -1)) * weights[0], 0)
 
     carry = [rng.uniform(0, 1, (50, batch))]
     assert_agrees(
         step, carry, inputs(rng, 50, batch, "f8", 5), weights, width=4, tol=1e-13
     )
-    assert ways == [
-        "gathered_rows" if batch > 1 else "to_targets" if spiked else "gathered_lanes"
-    ]
+    assert ways == [way]
 
 
 def test_weights_are_written(rng):

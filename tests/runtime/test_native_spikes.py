@@ -184,6 +184,25 @@ def test_spikes_to_their_targets(dtype, width, rng):
 
 
 @every_kind
+def test_rows_of_spikes_to_their_targets(dtype, width, rng):
+    for batch in (3, width, 2 * width + 1, 9 * width):
+        index, weights, x, exact, largest = gathered_case(dtype, rng, batch=batch)
+        x[7] = 0
+        rows = x[index].astype(float) * weights[..., None]
+        exact, largest = rows.sum(axis=0), abs(rows).sum(axis=0)
+        sizes = n, k, batch = index.shape[1], *x.shape
+        starts, targets, order = spikes.targets_of(index, k)
+
+        def spread(code, x, y, starts, targets, weights, room, sizes=sizes):
+            spikes.rows_to_targets(code, x, y, sizes, starts, targets, weights, room)
+
+        call = machine_function(spread, dtype, width, 6)
+        y, ordered = np.full((n, batch), np.nan, dtype), weights.reshape(-1)[order]
+        y = call(x, y, starts, targets, ordered, np.zeros(k, "u4"))[1]
+        assert_close(y, exact, largest)
+
+
+@every_kind
 @pytest.mark.parametrize("terms", (1, 4))
 def test_gathered_sums(dtype, width, terms, rng):
     index, weights, x, exact, largest = gathered_case(dtype, rng, terms)

@@ -170,20 +170,24 @@ def gather(writer: Writer, ins: Instruction) -> None:
     given = weights.array
     assert given is not None  # they are fixed
     given = given.reshape(terms, n)
-    if batch > 1:
-        places = writer.table((ins, "rows"), lambda: _bytes(index.T, batch * code.size))
-        factors = writer.table((ins, "by row"), lambda: np.ascontiguousarray(given.T))
-        sizes = terms, n, batch
-        spikes.gathered_rows(code, here, there, *sizes, places, factors)
-    elif mostly_zero(writer.plan, x):
+    many = batch == 1 or terms >= costs.TERMS_BY_ROW
+    if many and mostly_zero(writer.plan, x):
         starts, targets, order = spikes.targets_of(index, k)
-        spikes.to_targets(
-            *(code, here, there, n, k),
+        tables = (
             writer.table((ins, "starts"), lambda: starts),
             writer.table((ins, "targets"), lambda: targets),
             writer.table((ins, "by target"), lambda: given.reshape(-1)[order]),
             writer.room(spikes.room_for_list(code, k)),
         )
+        if batch > 1:
+            spikes.rows_to_targets(code, here, there, (n, k, batch), *tables)
+        else:
+            spikes.to_targets(code, here, there, n, k, *tables)
+    elif batch > 1:
+        places = writer.table((ins, "rows"), lambda: _bytes(index.T, batch * code.size))
+        factors = writer.table((ins, "by row"), lambda: np.ascontiguousarray(given.T))
+        sizes = terms, n, batch
+        spikes.gathered_rows(code, here, there, *sizes, places, factors)
     else:
         places = writer.table((ins, "lanes"), lambda: _bytes(index, code.size))
         factors = writer.operand(weights)

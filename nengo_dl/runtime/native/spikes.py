@@ -8,13 +8,14 @@ Rows and columns are as in `nengo_dl.runtime.native.matrices`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, reduce
 
 import numpy as np
 
 from nengo_dl.runtime.native import costs
-from nengo_dl.runtime.native.code import Code, Index
+from nengo_dl.runtime.native.code import Code, Index, Loop
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE, by_rows, in_tiles, in_vectors
 
 #: lanes that are compared with 0 before the first one that is not is looked at
@@ -69,15 +70,32 @@ def each_nonzero(
     if room is None or not code.compresses:
         return each_set(code, mask_at, k, carried, body, kind)
     count = noted(code, mask_at, k, room)
+    with _listed(code, count, room, ahead, carried, kind) as loop:
+        loop.next = body(loop.i, list(loop.carried))
+    return loop.results
+
+
+@contextmanager
+def _listed(
+    code: Code,
+    count: str,
+    room: str,
+    ahead: Callable[[Index], None] | None = None,
+    carried: Sequence[str] = (),
+    kind: str | None = None,
+) -> Iterator[Loop]:
+    """A loop over the ``count`` indices of a list, see `each_nonzero`."""
     with code.loop(count, 1, carried, kind, maybe_empty=True) as loop:
         if ahead is not None:
             later = code.emit(f"add i64 {loop.i}, {costs.ROUNDS_AHEAD}")
             there = code.emit(f"icmp slt i64 {later}, {count}")
             later = code.emit(f"select i1 {there}, i64 {later}, i64 {loop.i}")
             ahead(code.load_index(code.at(room, code.times(later, 4))))
-        j = code.load_index(code.at(room, code.times(loop.i, 4)))
-        loop.next = body(j, list(loop.carried))
-    return loop.results
+        index = code.load_index(code.at(room, code.times(loop.i, 4)))
+        element = Loop(index, list(loop.carried))
+        yield element
+        loop.next = element.next
+    element.results = loop.results
 
 
 def _nonzero_at(code: Code, x: str, i: Index) -> str:
@@ -565,37 +583,122 @@ def to_targets(
     """
     code.clear_bytes(y, n * code.size)
 
-    def add(entry: Index, factor: str) -> None:
-        i = code.load_index(code.at(targets, code.times(entry, 4)))
-        weight = code.load_scalar(code.at(weights, code.times(entry, code.size)))
-        place = code.at(y, code.times(i, code.size))
-        part = code.emit(f"fmul {code.element} {weight}, {factor}")
-        old = code.load_scalar(place)
-        code.store_scalar(code.emit(f"fadd {code.element} {old}, {part}"), place)
-
     def spread(j: Index, _: list[str]) -> list[str]:
         factor = code.load_scalar(code.at(x, code.times(j, code.size)))
-        place = code.at(starts, code.times(j, 4))
-        first, last = code.load_index(place), code.load_index(code.at(place, 4))
-        count = code.emit(f"sub i64 {last}, {first}")
-        full = code.emit(f"and i64 {count}, {-TARGETS}")
-        with code.loop(full, TARGETS, maybe_empty=True) as loop:
-            for q in range(TARGETS):
-                add(code.plus(code.plus(first, loop.i), q), factor)
-        rest = code.emit(f"sub i64 {count}, {full}")
-        with code.loop(rest, maybe_empty=True) as loop:
-            add(code.plus(code.plus(first, full), loop.i), factor)
+
+        def add(entry: Index) -> None:
+            i = code.load_index(code.at(targets, code.times(entry, 4)))
+            weight = code.load_scalar(code.at(weights, code.times(entry, code.size)))
+            place = code.at(y, code.times(i, code.size))
+            part = code.emit(f"fmul {code.element} {weight}, {factor}")
+            old = code.load_scalar(place)
+            code.store_scalar(code.emit(f"fadd {code.element} {old}, {part}"), place)
+
+        _each_target(code, j, starts, add)
         return []
 
-    def fetch(j: Index) -> None:
-        """Where the targets and weights of a neuron begin, which it shares with none."""
-        first = code.load_index(code.at(starts, code.times(j, 4)))
-        for table, size in ((targets, 4), (weights, code.size)):
-            place = code.at(table, code.times(first, size))
-            for line in range(costs.LINES_AHEAD):
-                code.prefetch(code.at(place, line * costs.ROW_BYTES))
-
+    fetch = partial(_fetch_targets, code, starts, targets, weights)
     each_nonzero(code, x, k, [], spread, room=room, ahead=fetch)
+
+
+def rows_to_targets(
+    code: Code,
+    x: str,
+    y: str,
+    sizes: tuple[int, int, int],
+    starts: str,
+    targets: str,
+    weights: str,
+    room: str,
+) -> None:
+    """Write what `to_targets` writes, for rows of a batch.
+
+    A row that is 0 for all items is left out.
+
+    Parameters
+    ----------
+    code : Code
+        What it is written to.
+    x, y : str
+        The addresses of ``(k, batch)`` and of ``(n, batch)`` numbers.
+    sizes : tuple of int
+        ``n``, ``k`` and ``batch``.
+    starts, targets, weights : str
+        As of `to_targets`.
+    room : str
+        The address of 4 ``k`` bytes to work with.
+    """
+    n, k, batch = sizes
+    row, nbytes = batch * code.size, code.width * code.size
+    code.clear_bytes(y, n * row)
+
+    def columns(start: Index, vectors: int, mask: str | None) -> None:
+        shift = code.times(start, code.size)
+        here, there = code.at(x, shift), code.at(y, shift)
+        count = _noted_rows(code, here, k, row, vectors, mask, room)
+        with _listed(code, count, room, partial(_fetch_targets, code, *tables)) as one:
+            mine = code.at(here, code.times(one.i, row))
+            factors = [code.load(code.at(mine, q * nbytes)) for q in range(vectors)]
+
+            def add(entry: Index) -> None:
+                i = code.load_index(code.at(targets, code.times(entry, 4)))
+                place = code.at(weights, code.times(entry, code.size))
+                weight = code.splat(code.load_scalar(place))
+                sums = code.at(there, code.times(i, row))
+                for q, factor in enumerate(factors):
+                    place = code.at(sums, q * nbytes)
+                    new = code.fma(weight, factor, code.load(place))
+                    code.store(new, place, mask if q == vectors - 1 else None)
+
+            _each_target(code, one.i, starts, add)
+
+    tables = starts, targets, weights
+    in_vectors(code, batch, SIDE_BY_SIDE, columns)
+
+
+def _noted_rows(
+    code: Code, x: str, k: int, row: int, vectors: int, last: str | None, room: str
+) -> str:
+    """How many of ``k`` rows are not 0 all along; which ones these are is written down.
+
+    ``last`` is the mask of the lanes of the last vector that belong to a row.
+    """
+    with code.loop(k, 1, ["0"], "i64") as loop:
+        here, found = code.at(x, code.times(loop.i, row)), []
+        for q in range(vectors):
+            place = code.at(here, q * code.width * code.size)
+            mask = code.cmp("une", code.load(place), code.const(0.0))
+            keep = last if q == vectors - 1 else None
+            found.append(mask if keep is None else code.logic("and", mask, keep))
+        bits = code.mask_bits([reduce(partial(code.logic, "or"), found)])
+        # a row that is 0 is written over by the next one
+        code.store_index(loop.i, code.at(room, code.times(loop.carried[0], 4)))
+        more = code.emit(f"zext i1 {code.emit(f'icmp ne i64 {bits}, 0')} to i64")
+        loop.next = [str(code.plus(loop.carried[0], more))]
+    return loop.results[0]
+
+
+def _each_target(code: Code, j: Index, starts: str, add: Callable[[Index], None]) -> None:
+    """A loop over the entries of one element of what `targets_of` gives."""
+    place = code.at(starts, code.times(j, 4))
+    first, last = code.load_index(place), code.load_index(code.at(place, 4))
+    count = code.emit(f"sub i64 {last}, {first}")
+    full = code.emit(f"and i64 {count}, {-TARGETS}")
+    with code.loop(full, TARGETS, maybe_empty=True) as loop:
+        for q in range(TARGETS):
+            add(code.plus(code.plus(first, loop.i), q))
+    rest = code.emit(f"sub i64 {count}, {full}")
+    with code.loop(rest, maybe_empty=True) as loop:
+        add(code.plus(code.plus(first, full), loop.i))
+
+
+def _fetch_targets(code: Code, starts: str, targets: str, weights: str, j: Index) -> None:
+    """Begin to load the first targets and weights of an element."""
+    first = code.load_index(code.at(starts, code.times(j, 4)))
+    for table, size in ((targets, 4), (weights, code.size)):
+        place = code.at(table, code.times(first, size))
+        for line in range(costs.LINES_AHEAD):
+            code.prefetch(code.at(place, line * costs.ROW_BYTES))
 
 
 # gathered sums of all rows
