@@ -32,9 +32,13 @@ LONG_ARRAY, LARGE_MATRIX = 4096, 8192
 #: a read of at most this many runs is put together from slices (``step``)
 LONGEST_CONCAT = 6
 
-#: from this share of entries on, a constant matrix is multiplied as a dense one. A dense
-#: product needs about a tenth of the time for each entry, less with batches (``batch``)
-DENSE_FROM = 1 / 16
+#: from which share of entries on a constant matrix is multiplied as a dense one, for
+#: matrices of so many entries at least. A dense product needs about a tenth of the time
+#: for each entry, less with batches, more if no cache holds it. As machine code both take
+#: as long, of neurons that spike, with 0.06 of 500 by 500 (16 items: 0.15), 0.10 of 1,000
+#: by 1,000 (0.11), 0.2 of 2,000 by 2,000 and of 4,000 by 4,000 (0.27); of rates, with
+#: 0.25, 0.17 and 0.14 of the last three; in TensorFlow with 0.15 and 0.14 (``batch``)
+DENSE_FROM = ((2**22, 1 / 6), (2**20, 1 / 10), (0, 1 / 16))
 
 #: state variables that a filter may have to be written out, one product after the other
 #: (``step``)
@@ -53,3 +57,22 @@ LARGE_BYTES, KEPT_BYTES = 2**16, 2**24
 
 #: likewise: so many bytes are copied in less time than a call takes
 FEW_BYTES = 2**14
+
+
+def is_dense(nonzeros: int, size: int) -> bool:
+    """Whether a constant matrix with so many nonzeros is multiplied as a dense one.
+
+    Parameters
+    ----------
+    nonzeros, size : int
+        The entries that are given, and all of them.
+
+    Examples
+    --------
+    >>> is_dense(70, 1000), is_dense(500_000, 4_000_000), is_dense(800_000, 4_200_000)
+    (True, True, True)
+    >>> is_dense(600_000, 4_200_000)
+    False
+    """
+    share = next(share for least, share in DENSE_FROM if size >= least)
+    return nonzeros >= share * size

@@ -38,7 +38,15 @@ from numpy.typing import ArrayLike
 
 from nengo_dl.compiler.readings import Reading, Readings
 from nengo_dl.compiler.records import like, record
-from nengo_dl.compiler.runs import INDEX, once_each, ranges, starts_of, taken, true_runs
+from nengo_dl.compiler.runs import (
+    INDEX,
+    once_each,
+    ranges,
+    stable_order,
+    starts_of,
+    taken,
+    true_runs,
+)
 from nengo_dl.compiler.traits import Kernel
 
 #: from how many elements on it is worth a look whether they are all equal
@@ -231,7 +239,7 @@ class Graph:
     ) -> Graph:
         """A graph with these terms: ``rows`` are SUM elements, in any order."""
         if (rows[1:] < rows[:-1]).any():
-            order = np.argsort(rows, kind="stable")
+            order = stable_order(rows, self.size)
             rows, src, scale = rows[order], src[order], scale[order]
         src = src.astype(INDEX, copy=False)
         ptr = starts_of(rows, self.size)
@@ -648,7 +656,7 @@ class Flow:
         read = np.concatenate([self.graph.src, self.flat])
         first = np.zeros(size + 1, INDEX)
         np.cumsum(np.bincount(read, minlength=size), out=first[1:])
-        order = np.argsort(read, kind="stable")
+        order = stable_order(read, size)
         reader = np.concatenate([self.rows, self.reader + INDEX(size)])[order]
         return first, reader
 

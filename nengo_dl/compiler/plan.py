@@ -563,7 +563,9 @@ def _dependencies(flow: Flow, units, unit_of) -> np.ndarray:
     before = np.concatenate([unit_of[flow.graph.src], unit_of[flow.flat]])
     after = np.concatenate([unit_of[flow.rows], flow.reader])
     edges = before >= 0
-    codes = np.unique(before[edges] * len(units) + after[edges])
+    codes = before[edges] * len(units) + after[edges]
+    if len(units) ** 2 < codes.size:  # there are few pairs: they are counted, not sorted
+        codes = np.flatnonzero(np.bincount(codes))
     python = [i for i, u in enumerate(units) if u.node is not None and u.node.kernel.host]
     python.sort(key=lambda i: units[i].order)  # Python runs in core's order
     chain = [a * len(units) + b for a, b in zip(python, python[1:])]

@@ -19,10 +19,11 @@ import numpy as np
 from nengo.builder.operator import BsrDotInc, SparseDotInc
 from nengo.exceptions import BuildError
 
-from nengo_dl.compiler.costs import DENSE_FROM
+from nengo_dl.compiler.costs import is_dense
 from nengo_dl.compiler.graph import ParameterRef
 from nengo_dl.compiler.lowering import OperatorRule, lowers
 from nengo_dl.compiler.memory import entries
+from nengo_dl.compiler.runs import stable_order
 from nengo_dl.compiler.traits import Array, ArrayNamespace, Kernel, Params
 from nengo_dl.kernels.algebra import MATVEC, VARYING_MATVEC
 from nengo_dl.notices import label_of
@@ -80,7 +81,7 @@ class LowerSparseDotInc(OperatorRule):
 
     @staticmethod
     def _constant(op, low, x, rows, columns, values):
-        if rows.size >= DENSE_FROM * op.Y.size * x.size:
+        if is_dense(rows.size, op.Y.size * x.size):
             matrix = np.zeros((op.Y.size, x.size))
             np.add.at(matrix, (rows, columns), values)
             (y,) = low.node(MATVEC, [x], [len(matrix)], {"A": matrix}, label=op)
@@ -118,7 +119,7 @@ def _tables(rows, n):
         Their entries, then -1.
     """
     counts = np.bincount(rows, minlength=n)
-    order = np.argsort(rows, kind="stable")
+    order = stable_order(rows, n)
     first = np.cumsum(counts) - counts
     size = np.where(counts > 0, np.ceil(2 * np.log2(np.maximum(counts, 1))), -1)
     for s in np.unique(size[size >= 0]):

@@ -10,6 +10,7 @@ from nengo_dl.compiler.runs import (
     joined,
     once_each,
     ranges,
+    stable_order,
     starts_of,
     taken,
     true_runs,
@@ -76,3 +77,13 @@ def test_terms_are_counted_part_by_part(monkeypatch, rng):
     assert found.dtype == np.int32
     assert np.array_equal(np.diff(found), np.bincount(rows, minlength=50))
     assert np.array_equal(starts_of(rows[:0], 2), [0, 0, 0])
+
+
+@pytest.mark.parametrize("bound", (1, 7, 2**16, 2**16 + 1, 2**31 - 1))
+@pytest.mark.parametrize("kind", (np.int32, np.int64))
+def test_equal_numbers_stay_in_order(bound, kind, rng):
+    for size in (0, 1, 1000):
+        numbers = rng.randint(0, bound, size).astype(kind)
+        numbers[size // 2 :] = numbers[: size - size // 2]
+        expected = np.argsort(numbers, kind="stable")
+        assert np.array_equal(stable_order(numbers, bound), expected)

@@ -14,6 +14,7 @@ from functools import partial, reduce
 
 import numpy as np
 
+from nengo_dl.compiler.runs import stable_order
 from nengo_dl.runtime.native import costs
 from nengo_dl.runtime.native.code import Code, Index, Loop
 from nengo_dl.runtime.native.matrices import SIDE_BY_SIDE, by_rows, in_tiles, in_vectors
@@ -547,7 +548,7 @@ def targets_of(index: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.nd
     order : ndarray ``(terms * n,)``
         Indices into the weights, of which each belongs to one target.
     """
-    order = np.argsort(index, axis=None, kind="stable")
+    order = stable_order(index.reshape(-1), k)
     counts = np.bincount(index.reshape(-1), minlength=k)
     starts = np.concatenate([[0], np.cumsum(counts)])
     return starts.astype(np.uint32), (order % index.shape[1]).astype(np.uint32), order
