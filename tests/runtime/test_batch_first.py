@@ -332,3 +332,46 @@ def test_any_number_of_steps_ahead_of_a_loop(rng, allclose):
         expected = sim.predict(x)[probe]
     for y in found:
         assert allclose(y, expected[:, : y.shape[1]], atol=1e-6)
+
+
+def left_to_themselves():
+    """Neurons of all kinds that nothing is connected to: they have constant currents."""
+    rate = nengo.LIFRate()
+    kinds = [
+        *(nengo.LIF(), rate, nengo.AdaptiveLIF(), nengo.AdaptiveLIFRate()),
+        *(nengo.RectifiedLinear(), nengo.SpikingRectifiedLinear(), nengo.Izhikevich()),
+        *(nengo.Sigmoid(), nengo.Tanh(), nengo.RegularSpiking(rate)),
+        *(nengo.PoissonSpiking(rate), nengo.StochasticSpiking(rate)),
+        *(nengo_dl.AdaptiveThresholdLIF(), nengo_dl.AdaptiveThresholdLIFRate()),
+        *(nengo_dl.SoftLIFRate(), nengo_dl.LeakyReLU(), nengo_dl.SpikingLeakyReLU()),
+        nengo_dl.ClippedReLU(),
+    ]
+    with nengo.Network(seed=4) as net:
+        nengo_dl.configure_settings(dtype="float64", spiking_training=True)
+        net.inp, out = nengo.Node([0.0]), nengo.Node(size_in=1)
+        nengo.Connection(net.inp, out)
+        for kind in kinds:
+            ens = nengo.Ensemble(
+                5, 1, neuron_type=kind, gain=np.ones(5), bias=np.linspace(0.5, 3, 5)
+            )
+            nengo.Connection(ens.neurons, out, transform=np.full((1, 5), 1e-3))
+        net.p = nengo.Probe(out)
+    return net
+
+
+def test_neurons_with_constant_currents(rng, monkeypatch):
+    x, y = rng.normal(size=(3, 6, 1)), rng.normal(size=(3, 6, 1))
+    trained = []
+    for turns in (True, False):
+        monkeypatch.setattr(
+            variant, "lies_batch_first", lambda layout, turns=turns: turns
+        )
+        net = left_to_themselves()
+        with nengo_dl.Simulator(net, minibatch_size=3, progress_bar=False) as sim:
+            links = sim.tensor_graph.variant(True).links
+            assert any(link.turned for link in links) == turns
+            sim.compile(keras.optimizers.SGD(0.1), loss={net.p: "mse"})
+            sim.fit({net.inp: x}, {net.p: y}, verbose=0)
+            after = [v.numpy().ravel() for v in sim.keras_model.trainable_weights]
+            trained.append(np.concatenate(after))
+    assert np.allclose(*trained, rtol=1e-8, atol=1e-12)

@@ -185,8 +185,10 @@ class AdaptiveThresholdLIFKernel(SharingThresholds, NeuronKernel):
         spiked = voltage > threshold
         zero, one = xp.zeros_like(voltage), xp.ones_like(voltage)
         # which part of the way to the current lies above the threshold; a voltage that
-        # the threshold came down to was there from the beginning of the step
-        rising = spiked & (current > voltage)
+        # the threshold came down to was there from the beginning of the step. The state
+        # stands on the left: a current may be constant, a plain tensor, which compares
+        # itself with nothing that lies batch first
+        rising = spiked & (voltage < current)
         part = (voltage - threshold) / xp.where(rising, current - threshold, one)
         part = xp.where(rising, xp.minimum(part, p.longest), zero + p.longest)
         part = xp.where(spiked, part, zero)
