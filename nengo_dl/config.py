@@ -320,10 +320,8 @@ def resolve_trainable(network: nengo.Network, changed: Iterable[Any] = ()) -> An
     it may hold.
     """
     learned = learned_objects(network).union(changed)
-    networks = (network, *network.all_networks)
-    classes = (params for net in networks for params in net.config.params.values())
-    if not any("trainable" in params.extra_params for params in classes):
-        # no class and no object has the setting, so there is nothing to choose from
+    if not _is_given(network, "trainable"):
+        networks = (network, *network.all_networks)
         objects = (obj for net in networks for obj in _own_objects(net))
         return {obj: not isinstance(obj, Probe) and obj not in learned for obj in objects}
     trainable = {}

@@ -318,3 +318,12 @@ def test_trainable_is_the_same_with_a_setting_that_says_nothing():
     after = resolve_trainable(net, [a])
     assert list(before.items()) == list(after.items())
     assert not before[a] and before[b]
+
+
+def test_trainable_where_objects_have_other_settings():
+    """Objects with settings of somebody else's, as of nengo.spa, are in a config, too."""
+    with nengo.Network() as net:
+        net.config[nengo.Node].set_param("location", nengo.params.Parameter("location"))
+        node, net.a = nengo.Node([1.0]), nengo.Ensemble(3, 1)
+        net.config[node].location = "here"
+    assert resolve_trainable(net)[net.a] and resolve_trainable(net)[node]
