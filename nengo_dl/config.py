@@ -321,6 +321,7 @@ def resolve_trainable(network: nengo.Network, changed: Iterable[Any] = ()) -> An
     """
     learned = learned_objects(network).union(changed)
     if not _is_given(network, "trainable"):
+        # as in most networks: there is nothing to choose from
         networks = (network, *network.all_networks)
         objects = (obj for net in networks for obj in _own_objects(net))
         return {obj: not isinstance(obj, Probe) and obj not in learned for obj in objects}

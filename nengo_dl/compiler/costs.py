@@ -37,7 +37,8 @@ LONGEST_CONCAT = 6
 #: for each entry, less with batches, more if no cache holds it. As machine code both take
 #: as long, of neurons that spike, with 0.06 of 500 by 500 (16 items: 0.15), 0.10 of 1,000
 #: by 1,000 (0.11), 0.2 of 2,000 by 2,000 and of 4,000 by 4,000 (0.27); of rates, with
-#: 0.25, 0.17 and 0.14 of the last three; in TensorFlow with 0.15 and 0.14 (``batch``)
+#: 0.25, 0.17 and 0.14 of the last three; in TensorFlow with 0.15 and 0.14. The networks
+#: are webs as of ``rivals``
 DENSE_FROM = ((2**22, 1 / 6), (2**20, 1 / 10), (0, 1 / 16))
 
 #: state variables that a filter may have to be written out, one product after the other

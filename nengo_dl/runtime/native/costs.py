@@ -239,7 +239,7 @@ TERMS_BY_ROW = 8
 #: how many rounds before a neuron's targets are added to the lines of them and of their
 #: weights are fetched, and how many lines of each: with 4,000 neurons and 20 or 80 each
 #: a step takes 0.85 of the time, with 12,000 and 80 0.91, with 1,000 and 20 0.94; where
-#: all of it is in a cache (1,000 and 100, 300 and 10) the same (``native``)
+#: all of it is in a cache (1,000 and 100, 300 and 10) the same (webs as of ``rivals``)
 ROUNDS_AHEAD, LINES_AHEAD = 2, 3
 
 #: the share of the numbers of a matrix up to which those that are not 0 are multiplied
