@@ -163,6 +163,14 @@ class Layout:
         return bool(self.carry) or bool(self.loop.groups)
 
     @property
+    def computes(self) -> bool:
+        """Whether a step computes or carries anything.
+
+        If not, what is probed is what is given, or constant.
+        """
+        return bool(self.carry) or bool(self.groups())
+
+    @property
     def n_inputs(self) -> int:
         """Rows given from outside for each step."""
         return sum(source.size for source in self.inputs)

@@ -221,18 +221,21 @@ class Choice:
         Whether it is the same for any number of steps.
     forced : bool
         Whether the setting ``executor`` names it.
+    copies : bool
+        Whether steps compute nothing, see `.Layout.computes`.
     """
 
     kind: ExecutorKind
     reason: str
     steady: bool = True
     forced: bool = False
+    copies: bool = False
 
     @property
     def at_once(self) -> bool:
         """Whether it runs any number of steps, and never waits for a compiler."""
         able = self.kind.capabilities
-        quick = self.forced or Capability.MACHINE_CODE in able
+        quick = self.forced or self.copies or Capability.MACHINE_CODE in able
         return self.steady and quick and Capability.COMPILES not in able
 
 
@@ -388,6 +391,9 @@ class Chooser:
             return Choice(able[0], "; ".join([*passed_over, "nothing else can run it"]))
         asked = self.asked + (n_steps if n_steps > SHORT_RUN else 0)
         layout = self._layout(use, fused=True)
+        if not layout.computes:
+            kind = next(k for k in able if not k.capabilities & COMPILED)
+            return Choice(kind, "a step computes nothing", copies=True)
         work = Work(layout, self.batch, n_steps, asked, self.device)
         for kind in able:
             if Capability.MACHINE_CODE in kind.capabilities:

@@ -122,6 +122,12 @@ class PortableModel(Model):
         return {**vars(self), "decoder_cache": NoDecoderCache()}
 
 
+def _soon_computes(network: Network) -> bool:
+    """Whether a network is built soon, and has something to be computed in its steps."""
+    neurons = network.n_neurons
+    return 0 < neurons <= SOON_BUILT or (not neurons and bool(network.all_connections))
+
+
 def built_model(
     network: Network | None,
     dt: float,
@@ -137,7 +143,7 @@ def built_model(
     check_network(network, model)
     setting = partial(get_setting, model if network is None else network)
     whole = model.toplevel if network is None and model is not None else network
-    if whole is None or whole.n_neurons <= SOON_BUILT:
+    if whole is None or _soon_computes(whole):
         look_ahead(setting("executor"), setting("jit"), device)
     built: Any = model
     if model is None:

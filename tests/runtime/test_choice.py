@@ -133,6 +133,75 @@ def test_what_cannot_run_falls_back_and_says_so(quick, monkeypatch, where, allcl
         assert allclose(found, core.data[sim.network.probe], atol=1e-10)
 
 
+# -- steps that compute nothing --------------------------------------------------------
+
+
+def shown(**settings):
+    """A network that shows what it is given, from where it is given it."""
+    with nengo.Network(seed=0) as net:
+        nengo_dl.configure_settings(dtype="float64", **settings)
+        noise = nengo.Node(nengo.processes.WhiteNoise(seed=1), size_out=3)
+        time = nengo.Node(lambda t: [t, 0.5, -t])
+        net.fixed = nengo.Node([0.25, -4.0])
+        both = nengo.Node(size_in=4)
+        for i, source in enumerate((time[2], noise[0], net.fixed[1], time[0])):
+            nengo.Connection(source, both[i], synapse=None)
+        for node in (noise, net.fixed, both, time):
+            nengo.Probe(node)
+        nengo.Probe(noise[[2, 0]], sample_every=0.004)
+        nengo.Probe(net.fixed, sample_every=0.003)
+    return net
+
+
+def test_what_is_only_shown_needs_no_machine_code(quick):
+    """Values as in core, whatever the calls; also of a batch, and of single precision."""
+    with simulator(shown()) as sim, simulator(shown(), minibatch_size=3) as batch:
+        with nengo.Simulator(sim.network, progress_bar=False) as core:
+            core.run_steps(1100)
+        sim.run_steps(5)
+        sim.step()
+        sim.run_steps(1094)
+        batch.run_steps(1100)
+        assert ran(sim) == "numpy" and quick.made == 0
+        assert told(sim) == "forward steps run in: numpy (a step computes nothing)"
+        for mine, many in zip(sim.network.probes, batch.network.probes, strict=True):
+            assert np.array_equal(sim.data[mine], core.data[mine], equal_nan=True)
+            assert many.sample_every is not None or np.array_equal(
+                batch.data[many][0], core.data[mine], equal_nan=True
+            )
+    with simulator(shown(executor="quick")) as forced:
+        forced.run_steps(3)
+        assert ran(forced) == "quick"
+
+
+def test_what_is_shown_may_be_given_or_written_later(quick):
+    net = shown()
+    given = np.arange(8.0).reshape(1, 4, 2)
+    with simulator(net) as sim:
+        _, shows, *_ = net.probes
+        found = sim.predict({net.fixed: given})
+        assert np.array_equal(found[shows], given) and "numpy" in told(sim)
+        sim.run_steps(2, data={net.fixed: given[:, :2]})
+        assert np.array_equal(sim.data[shows], given[0, :2])
+        sim.run_steps(2)
+        assert np.array_equal(sim.data[shows][2:], [[0.25, -4.0]] * 2)
+
+
+def test_steps_before_a_failure_are_shown(quick):
+    def late(t):
+        if t > 0.0045:
+            raise RuntimeError("too late")
+        return t
+
+    with nengo.Network() as net:
+        net.probe = nengo.Probe(nengo.Node(late))
+    with simulator(net) as sim:
+        with pytest.raises(RuntimeError, match="too late"):
+            sim.run_steps(20)
+        assert ran(sim) == "numpy" and sim.n_steps == 4
+        assert np.allclose(sim.data[net.probe].ravel(), [0.001, 0.002, 0.003, 0.004])
+
+
 # -- settings --------------------------------------------------------------------------
 
 

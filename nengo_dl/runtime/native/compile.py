@@ -89,8 +89,10 @@ def _llvm() -> Any:
     OSError
         The system forbids machine code that a process writes itself.
     """
+    # the binding imports this, which needs no library: some of the time that loading takes
+    import llvmlite.ir
+
     loading.wait()
-    import llvmlite
     import llvmlite.binding as llvm
 
     if llvm.llvm_version_info[0] < OLDEST_LLVM:

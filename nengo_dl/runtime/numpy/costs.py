@@ -32,3 +32,7 @@ LOOP_COST, ROW_COST, CALL_COST = 8.0, 1.5, 500.0
 
 #: below this number of elements starting an inner loop takes most of its time
 SHORT_LOOP = 64
+
+#: steps that compute nothing and are made at once, and bytes of what they are given; as
+#: for machine code, since what is said of `.runtime.costs.CHUNK_STEPS` is not so here
+COPIED_STEPS, COPIED_BYTES = 1024, 2**24
