@@ -17,17 +17,20 @@ _environment.quiet_tensorflow()
 _program_cache.keep_programs_on_disk()
 _find_moved_modules()
 
-from nengo_dl import dists, surrogates  # noqa: E402
-from nengo_dl.config import configure_settings  # noqa: E402
-from nengo_dl.neurons import (  # noqa: E402
-    ClippedReLU,
-    LeakyReLU,
-    SoftLIFRate,
-    SpikingLeakyReLU,
-)
-from nengo_dl.simulator import Simulator  # noqa: E402
-from nengo_dl.tensor_node import Layer, TensorNode, tensor_layer  # noqa: E402
-from nengo_dl.version import version as __version__  # noqa: E402
+from nengo_dl.heap import without_collecting as _without_collecting  # noqa: E402
+
+with _without_collecting():
+    from nengo_dl import dists, surrogates
+    from nengo_dl.config import configure_settings
+    from nengo_dl.neurons import (
+        ClippedReLU,
+        LeakyReLU,
+        SoftLIFRate,
+        SpikingLeakyReLU,
+    )
+    from nengo_dl.simulator import Simulator
+    from nengo_dl.tensor_node import Layer, TensorNode, tensor_layer
+    from nengo_dl.version import version as __version__
 
 if (
     _typing.TYPE_CHECKING

@@ -1,4 +1,8 @@
-"""Memory that was freed, given back."""
+"""Memory that was freed, given back; and when it is looked for."""
+
+import gc
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,3 +51,23 @@ def test_keeping_takes_no_memory():
 def test_nothing_happens_without_that_function(monkeypatch):
     monkeypatch.setattr(heap, "_trim", lambda: None)
     assert not heap.give_back()
+
+
+def test_collecting_goes_on_afterwards():
+    """As it was before: also after an error, and where it was off."""
+    with pytest.raises(KeyError), heap.without_collecting():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with heap.without_collecting():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_importing_the_package_leaves_collecting_as_it_is():
+    script = "import gc, nengo_dl; assert gc.isenabled()"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

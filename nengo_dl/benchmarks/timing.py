@@ -14,7 +14,7 @@ import nengo
 import numpy as np
 from nengo.exceptions import ValidationError
 
-from nengo_dl.compiler.pipeline import without_collecting
+from nengo_dl.heap import without_collecting
 
 Times = tuple[float, ...]
 

@@ -6,12 +6,10 @@ operators -> lower -> simplify -> share -> stack -> exact callbacks -> stages ->
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,7 +21,7 @@ from nengo_dl.compiler.layout import Layout, Sorter, layout
 from nengo_dl.compiler.lowering import HostSource, LoweringOptions, lower
 from nengo_dl.compiler.plan import Planner, Stage, one_stage, plan, stages
 from nengo_dl.compiler.simplify import Simplification, share, simplify, simplify_by, stack
-from nengo_dl.heap import give_back, keep_freed
+from nengo_dl.heap import give_back, keep_freed, without_collecting
 
 logger = logging.getLogger(__name__)
 
@@ -96,22 +94,6 @@ class Compiled:
     lasting: tuple[object, ...]
     turned: Mapping
     reports: tuple[PassReport, ...]
-
-
-@contextlib.contextmanager
-def without_collecting() -> Iterator[None]:
-    """Inside, Python does not look for garbage that only refers to itself.
-
-    All objects of a model stay. Of a large one there are millions, and Python would look
-    at each of them again and again.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @without_collecting()  # nothing that the passes leave behind refers to itself

@@ -19,12 +19,13 @@ from nengo.rc import rc
 
 from nengo_dl.builder import NengoBuilder
 from nengo_dl.compiler.common import Common
-from nengo_dl.compiler.pipeline import Strategies, without_collecting
+from nengo_dl.compiler.pipeline import Strategies
 from nengo_dl.config import (
     get_setting,
     resolve_keep_history,
     resolve_shared_learning,
 )
+from nengo_dl.heap import without_collecting
 from nengo_dl.kernels.neurons.base import NeuronKernel
 from nengo_dl.models.plasticity import refuse_transforms
 from nengo_dl.notices import label_of, warn

@@ -19,11 +19,11 @@ from nengo_dl.compat.older import (
     older_options,
     older_saving,
 )
-from nengo_dl.compiler.pipeline import without_collecting
 from nengo_dl.config import (
     get_setting,
     warn_misplaced_settings,
 )
+from nengo_dl.heap import without_collecting
 from nengo_dl.notices import checks_keywords, label_of, warn
 from nengo_dl.runtime.observation import Observation
 from nengo_dl.simulator.arguments import (

@@ -89,7 +89,7 @@ def _llvm() -> Any:
     OSError
         The system forbids machine code that a process writes itself.
     """
-    # the binding imports this, which needs no library: some of the time that loading takes
+    # the binding imports this, and it needs no library: it comes while that is loaded
     import llvmlite.ir
 
     loading.wait()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from nengo_dl.compiler.pipeline import without_collecting
+from nengo_dl.heap import without_collecting
 from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.executor import (
     Capability,
