@@ -25,6 +25,7 @@ from nengo_dl.builder import (
 from nengo_dl.compiler.traits import operators
 from nengo_dl.kernels.neurons.base import neuron_kernels
 from tests import networks
+from tests.runtime.native_code import pytestmark_native
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -121,6 +122,7 @@ def test_a_native_operator(allclose, jit):
     assert np.ptp(expected) > 0.1
 
 
+@pytestmark_native
 @pytest.mark.parametrize("complete", (False, True))
 def test_a_python_operator_without_a_warning(allclose, complete):
     """It is called outside of the compiled loop if it needs nothing of the past."""

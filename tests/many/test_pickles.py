@@ -15,6 +15,7 @@ from nengo_dl.many.parcels import Parcel, parcel
 from nengo_dl.many.pickles import pickled_simulator
 from nengo_dl.runtime.executor import executors
 from tests.many.helpers import Here, network, response
+from tests.runtime.native_code import pytestmark_native
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ def test_the_executor_is_the_same(sim, monkeypatch):
         assert "missing where the simulator was sent from" in copy.describe()
 
 
+@pytestmark_native
 def test_an_executor_that_workers_lack(sim, monkeypatch):
     native, submit = executors.find("native"), Here.submit
     missing = type(native).missing

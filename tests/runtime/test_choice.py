@@ -10,6 +10,7 @@ from nengo_dl.runtime.executor import Capability, Unsupported, Work, executors
 from nengo_dl.runtime.tensorflow import costs, kinds
 from tests import networks
 from tests.runtime.eager import EagerKind
+from tests.runtime.native_code import pytestmark_native
 
 
 class Quick(EagerKind):
@@ -276,6 +277,7 @@ def test_python_around_the_loop_is_for_tensorflow():
 # -- what follows from it --------------------------------------------------------------
 
 
+@pytestmark_native
 @pytest.mark.parametrize("batch", (None, 3))
 @pytest.mark.parametrize("make", (networks.recurrent, networks.python_functions))
 def test_any_cut_of_a_run_gives_the_same_bits(make, batch):

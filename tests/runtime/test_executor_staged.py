@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
+from tests.runtime.native_code import pytestmark_native
 
 
 def network(before=None, after=None):
@@ -92,6 +93,7 @@ def test_steps_before_a_failure_are_kept_and_the_run_goes_on(where, allclose):
     assert allclose(np.unique(np.round(calls, 9)).size, 1204)
 
 
+@pytestmark_native
 def test_functions_in_feedback_are_called_from_machine_code():
     with nengo.Network(seed=0) as net:
         nengo_dl.configure_settings(jit=True)

@@ -15,6 +15,7 @@ from nengo_dl.runtime.executor import Work
 from nengo_dl.runtime.numpy.executor import seconds_per_step
 from nengo_dl.runtime.tensorflow import costs, kinds
 from tests import networks
+from tests.runtime.native_code import pytestmark_native
 
 
 def active(sim):
@@ -207,6 +208,7 @@ def test_a_step_of_numpy_equals_a_run():
             np.testing.assert_array_equal(sim.data[probe], data)
 
 
+@pytestmark_native
 def test_plain_algebra_waits_for_data():
     """A network is compiled for what it runs with, and not before that is known."""
     with nengo.Network() as net:

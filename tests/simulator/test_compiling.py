@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import nengo_dl
+from tests.runtime.native_code import pytestmark_native
 
 
 def network(neuron_type, **settings):
@@ -62,7 +63,9 @@ def test_a_network_is_compiled_when_the_simulator_is_made():
         (nengo.LIF(), "neurons in their rate form"),
     ],
 )
-@pytest.mark.parametrize("machine_code", (True, False))
+@pytest.mark.parametrize(
+    "machine_code", (pytest.param(True, marks=pytestmark_native), False)
+)
 def test_compiled_no_more_often_than_uses_differ(
     neuron_type, training, machine_code, request
 ):
