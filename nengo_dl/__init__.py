@@ -1,4 +1,4 @@
-"""Nengo networks compiled to TensorFlow: fast simulation and deep learning.
+"""Nengo networks, compiled: fast simulation, and deep learning with TensorFlow.
 
 Replace ``nengo.Simulator`` with :class:`nengo_dl.Simulator`, and the same network runs
 as a few batched kernels and can be trained like a Keras model.
