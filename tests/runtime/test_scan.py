@@ -174,6 +174,24 @@ def test_number_of_steps_unknown_in_trace(jit, keep_bytes, problem, allclose):
         assert_same(outer(xs), [loss, *expected], allclose)
 
 
+@pytest.mark.parametrize("jit", [True, False])
+def test_a_tape_after_a_program_of_unknown_length(jit, problem, allclose):
+    """As with a training whose last batch is smaller, and gradients asked for later."""
+    scan = Scan(step, 3, "float64", jit=jit)
+    shape = tf.TensorSpec((None, N_IN, BATCH), tf.float64)
+
+    @tf.function(input_signature=[shape], autograph=False)
+    def outer(xs):
+        with tf.GradientTape() as tape:
+            ys, _ = scan(xs, problem.carry, problem.weights, training=True)
+            loss = tf.reduce_sum(ys)
+        return tape.gradient(loss, problem.weights[0])
+
+    outer(problem.xs)
+    found = problem.gradients(lambda *args: scan(*args, training=True))
+    assert_same(found, problem.gradients(python_loop), allclose)
+
+
 def test_programs_are_traced_once(problem):
     scan = Scan(step, 3, "float64", jit=False)
     for _ in range(3):

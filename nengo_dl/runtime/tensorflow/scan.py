@@ -493,8 +493,12 @@ class Scan:
                 found = self.native(xs, carry, weights, by_items)
                 if found is not None:
                     return found
+        # what was differentiated within a program and is called by a tape afterwards is
+        # differentiated twice by TensorFlow, which XLA refuses if it does not know how
+        # many steps there are; so each has a program of its own
+        eagerly = tf.executing_eagerly()
         with self.xp.reraise_host_errors():
-            return self._differentiable(xs, carry, weights, bool(training))
+            return self._differentiable(xs, carry, weights, bool(training), eagerly)
 
     def trained(self, weights: Sequence[tf.Tensor]) -> list[bool]:
         """Which of the weights there is a gradient of."""
@@ -571,12 +575,13 @@ class Scan:
 
     # ---- the programs -------------------------------------------------------------
 
-    def _run(self, xs, carry, weights, training):
+    def _run(self, xs, carry, weights, training, eagerly):
         """Outputs and last state, with the gradient that the backward pass computes.
 
         TensorFlow keeps what defines a gradient, and with it the whole program around,
         until the process ends. Here that is this small program, which is traced once,
         and not the training step of each model that calls it, with all its variables.
+        ``eagerly``: who calls it, each of whom it is traced for.
         """
         n = 1 + len(carry)
         this: Any = weakref.ref(self)
