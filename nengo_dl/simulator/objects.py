@@ -14,6 +14,7 @@ signals have given values when it is built again:
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 import weakref
@@ -363,7 +364,7 @@ def _with_entries(matrix, data):
     """A sparse matrix like another one, with the values of its entries given."""
     if isinstance(matrix, SparseMatrix):
         return SparseMatrix(matrix.indices, data, matrix.shape)
-    other = matrix.tocoo()
+    other = copy.copy(matrix.tocoo())  # one in this form is itself that of the network
     other.data = data
     return other.asformat(matrix.format)
 

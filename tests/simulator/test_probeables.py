@@ -160,10 +160,14 @@ def test_sparse_weights(options):
         assert np.array_equal(matrix.toarray(), other.toarray())
 
 
-def test_sparse_weights_of_a_batch_after_training():
+@pytest.mark.parametrize("form", (None, "coo", "csr", "csc"))
+def test_sparse_weights_of_a_batch_after_training(form):
     with nengo.Network() as net:
         node, out = nengo.Node([1.0, 2.0]), nengo.Node(size_in=2)
         transform = nengo.Sparse((2, 2), indices=[[0, 1], [1, 0]], init=[1.0, 2.0])
+        if form is not None:
+            given = scipy.sparse.coo_matrix([[0, 1.0], [2, 0]]).asformat(form)
+            transform = nengo.Sparse((2, 2), init=given)
         conn = nengo.Connection(node, out, transform=transform, synapse=None)
         probe, target = nengo.Probe(conn, "weights"), nengo.Probe(out)
     with nengo_dl.Simulator(net, minibatch_size=2, progress_bar=False) as sim:
@@ -175,6 +179,8 @@ def test_sparse_weights_of_a_batch_after_training():
         assert np.array_equal(before.toarray(), [[0, 1], [2, 0]])
         assert np.array_equal(after.toarray(), sim.data[conn].weights.toarray())
         assert not np.array_equal(after.toarray(), before.toarray())
+    if form is not None:  # what the network was given stays as it was
+        assert given.dtype == float and np.array_equal(given.toarray(), [[0, 1], [2, 0]])
 
 
 @pytest.mark.parametrize("keep_history", (True, False))
