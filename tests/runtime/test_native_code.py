@@ -255,6 +255,19 @@ def test_numbers_that_lie_apart(rng):
     assert not y[:, [0, 2]].any()
 
 
+def test_vectors_of_fewer_lanes_in_between():
+    def body(code, y):
+        with code.narrowed(4):
+            code.store(code.const(1.0), code.at(y, 8 * 4))
+            with pytest.raises(ZeroDivisionError), code.narrowed(2):
+                raise ZeroDivisionError
+            assert code.width == 4
+        code.store(code.const(2.0), y)
+
+    (y,) = machine_function(body, "float32", 8, arrays=1)(np.zeros(16, "f4"))
+    assert y.tolist() == 8 * [2] + 4 * [1] + 4 * [0]
+
+
 def test_calls_and_early_returns():
     part = Code("float32", 8)
     part.store(part.op("fmul", part.load("%x"), part.const(2.0)), "%x")

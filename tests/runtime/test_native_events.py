@@ -81,6 +81,23 @@ def test_what_has_no_cause_stays(groups, m, n, sides, dtype, rng):
     assert np.array_equal(native.carry[0], before)
 
 
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("m, n", ((40, 12), (17, 203), (33, 64), (100, 7), (64, 21)))
+def test_vectors_of_any_width_change_the_same(m, n, dtype, rng):
+    """To the bit: the widest ones are divided where columns change."""
+    step, found = learning(1, m, n), []
+    weights = rng.uniform(size=(m * n, 1)).astype(dtype)
+    shares = np.repeat([0.02, 0, 0.05, 0.1, 0.6, 1], STEPS // 6)[:, None, None]
+    x = (rng.uniform(size=(STEPS, n + m, 1)) + shares).astype(dtype)
+    for width in (2, 4, 8, 16, 32):
+        native = NativeStep(step, [weights], n + m, 1, [], dtype, width=width)
+        assert "only where there is a cause" in native.text
+        native.advance(x, native.room(STEPS))
+        found.append(native.carry[0].copy())
+    assert not np.array_equal(found[0], weights)
+    assert all(np.array_equal(values, found[0]) for values in found)
+
+
 def test_results_that_show_the_weights_are_complete(rng):
     """What probes show is written as a whole in each step."""
     inner = learning(1, 3, 20)

@@ -224,6 +224,15 @@ class Code:
         self.do(f"ret {result}")
         self._start_block(stay)
 
+    @contextmanager
+    def narrowed(self, width: int) -> Iterator[None]:
+        """Within a ``with`` block, vectors have ``width`` lanes."""
+        before, self.width = self.width, width
+        try:
+            yield
+        finally:
+            self.width = before
+
     # types and constants
 
     def vector(self, element: str | None = None) -> str:

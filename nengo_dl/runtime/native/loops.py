@@ -426,10 +426,10 @@ class _LoopOfChanges(_Loop):
 
     First the rows that have one, as a whole: the product of the step before has read
     them, so that they are still in the first cache. Then the columns, each with a row in
-    every lane; rows that have a cause, too, keep what they are. Where many columns have a
-    cause, all rows are done as a whole, and nothing else; and so they are in the first
-    step after something was written from outside, which may change by itself, like
-    weights beyond their bounds.
+    every lane of vectors that are not too wide; rows that have a cause, too, keep what
+    they are. Where many columns have a cause, all rows are done as a whole, and nothing
+    else; and so they are in the first step after something was written from outside,
+    which may change by itself, like weights beyond their bounds.
 
     Parameters
     ----------
@@ -463,7 +463,8 @@ class _LoopOfChanges(_Loop):
             i = code.load_index(code.at(rows, code.times(row.i, 4)))
             self._row(self._moved(pointers, -2, i))
         if changing is not None:
-            self._columns(pointers, *changing)
+            with code.narrowed(min(code.width, costs.COLUMN_LANES)):
+                self._columns(pointers, *changing)
 
     def _masks(self, axis: int, pointers: list[str], i: Index) -> list[str]:
         """Which rows (-2) or columns (-1) from ``i`` on have a cause."""
