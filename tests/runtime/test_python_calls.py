@@ -154,3 +154,16 @@ def test_simulators_that_predict_do_not_warn_of_retracing(caplog):
     assert "retracing" not in caplog.text
     logger = tf.get_logger()
     assert not logger.filters
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_simulators_that_call_tensor_nodes_do_not_warn_of_retracing(caplog, dilation):
+    layer = keras.layers.Conv2DTranspose(1, 2, dilation_rate=dilation)
+    with nengo.Network() as net:
+        node = nengo_dl.TensorNode(layer, shape_in=(2, 2, 1), pass_time=False)
+        nengo.Connection(nengo.Node([1] * 4), node, synapse=None)
+        nengo.Probe(node)
+    for _ in range(7):
+        with nengo_dl.Simulator(net, progress_bar=False) as sim:
+            sim.step()
+    assert "retracing" not in caplog.text

@@ -24,6 +24,7 @@ from nengo_dl.kernels.callbacks import Callback
 from nengo_dl.kernels.tensor_function import takes_training, wrong_arguments
 from nengo_dl.notices import warn
 from nengo_dl.runtime.tensorflow.cells import CellStates, dropout_of_one_call
+from nengo_dl.runtime.tensorflow.loop import program
 from nengo_dl.runtime.tensorflow.randomness import (
     Found,
     RandomStates,
@@ -500,8 +501,7 @@ class TensorFunction:
             changed[:] = [variable for variable, _ in updates]
             return results, [value for _, value in updates]
 
-        program = tf.function(compiled, autograph=False, jit_compile=True)
-        results, after = program(*arrays)
+        results, after = program(compiled, jit=True)(*arrays)
         return results, list(zip(changed, after, strict=True))
 
     def _called(self, arrays, values, training):
@@ -590,11 +590,11 @@ class TensorFunction:
                     variable.assign(value)
                 return results
 
-            program = tf.function(call, autograph=False)
+            called = program(call, jit=False)
 
             def run(arrays):
                 tensors = [tf.constant(x) for x in arrays]
-                return [result.numpy() for result in program(*tensors)]
+                return [result.numpy() for result in called(*tensors)]
 
             self._on_host[training] = run
         return self._on_host[training]
@@ -624,11 +624,9 @@ class TensorFunction:
         size = self._trace_batch()
         with tf.init_scope():
             arrays = [tf.zeros(s.shape, s.dtype) for s in self._specs(size)]
-            program = tf.function(
-                partial(self._differentiated, self._called, training), autograph=False
-            )
+            called = partial(self._differentiated, self._called, training)
             try:
-                program(*arrays)
+                program(called, jit=False)(*arrays)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
                 return True
         return False
@@ -645,10 +643,10 @@ class TensorFunction:
 
     def _find_obstacle(self, training: bool, batch: int) -> str | None:
         call = partial(self._differentiated, self, training)
-        program = tf.function(call, autograph=False, jit_compile=True)
+        compiled: Any = program(call, jit=True)
         specs = self._specs(batch)
         try:
-            program.experimental_get_compiler_ir(*specs)(stage="hlo")
+            compiled.experimental_get_compiler_ir(*specs)(stage="hlo")
         except (ValueError, tf.errors.OpError) as error:
             found = [a or b for a, b in OPERATION.findall(str(error))]
             return found[0] if found else str(error).partition("\n")[0]
