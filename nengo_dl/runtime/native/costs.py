@@ -85,8 +85,8 @@ COLUMNS_APART = 0.15
 
 #: rows of a column that change in one vector at most: more are put together from so many
 #: pieces that a processor waits for them. With 8 numbers of 4 bytes, where the matrix is
-#: in a cache and 2 % to 10 % of the columns change, a step takes 0.93 to 0.98 of the time
-#: with 16 (``stdp``: 1.91 us of 1.98); 4 of 8 bytes take 1.05 of the time of 8
+#: in a cache and 2 % to 10 % of the columns change, a step takes 0.93 to 1.00 of the time
+#: with 16 (``stdp``: 1.93 us of 1.97); 4 of 8 bytes take 1.02 to 1.08 of the time of 8
 COLUMN_LANES = 8
 
 #: how much longer columns of a matrix may be made so that they begin with a cache line
