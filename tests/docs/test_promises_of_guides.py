@@ -148,10 +148,11 @@ def test_settings_of_classes_and_objects(net, kind):
     "It fits every network of the same form. What has no parameters may differ: types "
     "of neurons (trained as rates, run with spikes, as above), synapses, "
     "``minibatch_size``, ``dtype``.",
-    "Files do not depend on the device, the number of threads, ``jit`` or "
+    "Files do not depend on the device, the number of threads, ``executor``, ``jit`` or "
     "``unroll_simulation``.",
 )
-def test_files_fit_networks_of_the_same_form(net):
+@pytest.mark.parametrize("executor", ["numpy", "tensorflow"])
+def test_files_fit_networks_of_the_same_form(net, executor):
     file = io.BytesIO()
     with simulator(net) as sim:
         sim.save_params(file)
@@ -160,8 +161,9 @@ def test_files_fit_networks_of_the_same_form(net):
     net.b.seed = 7
     net.probes[0].synapse = None
     with net:
-        nengo_dl.configure_settings(dtype="float32", jit="auto")
+        nengo_dl.configure_settings(dtype="float32", jit="auto", executor=executor)
     with simulator(net, minibatch_size=2, unroll_simulation=3) as sim:
+        sim.run_steps(2)
         assert not np.allclose(sim.data[net.b].scaled_encoders, encoders)
         file.seek(0)
         sim.load_params(file)

@@ -83,21 +83,33 @@ def test_functions_of_connections_are_not_called_in_a_run(net):
 
 @promise(
     SPEED,
-    "Within feedback (its output has an influence on its own later input) TensorFlow "
-    "cannot compile the loop; machine code and NumPy call the function in each step, for "
-    "each item.",
+    "Machine code and NumPy call it in each step, for each item, wherever it stands in "
+    "the network.",
+    "cannot run a network in which it takes part in feedback (its output has an "
+    "influence on its own later input).",
 )
-def test_functions_in_feedback_are_called_for_each_item():
+@pytest.mark.parametrize("executor", ["native", "numpy", "tensorflow"])
+@pytest.mark.parametrize("feedback", [False, True])
+def test_functions_are_called_in_each_step_for_each_item(executor, feedback):
     calls = []
     with nengo.Network() as net:
-        nengo_dl.configure_settings(jit=True)
+        nengo_dl.configure_settings(executor=executor)
         node = nengo.Node(lambda t, x: calls.append(t) or 0.5 * x + 1, size_in=1)
-        nengo.Connection(node, node, synapse=0)
+        nengo.Connection(node if feedback else nengo.Node([1]), node, synapse=0)
         probe = nengo.Probe(node)
     with simulator(net, minibatch_size=3) as sim:
         calls.clear()
+        if executor == "tensorflow" and feedback:
+            with pytest.raises(
+                nengo.exceptions.SimulationError, match="inside the loop over time"
+            ):
+                sim.run_steps(4)
+            return
         sim.run_steps(4)
+        # TensorFlow is given the results of all steps at once, before or after its loop
+        in_order = [t for t in sim.trange() for _ in range(3)]
         assert len(calls) == 4 * 3
+        assert np.allclose(calls, in_order)
         assert sim.data[probe].shape == (3, 4, 1)
 
 
