@@ -5,6 +5,7 @@ as a few batched kernels and can be trained like a Keras model.
 """
 
 import importlib as _importlib
+import sys as _sys
 import typing as _typing
 
 from nengo_dl import environment as _environment
@@ -122,7 +123,14 @@ if not _typing.TYPE_CHECKING:  # else nothing would be unknown to a type checker
         if name in _LAZY_NAMES:
             module = _importlib.import_module(f"{__name__}.{_LAZY_NAMES[name]}")
             return getattr(module, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from nengo_dl.compat.older import GONE
+
+        advice = f": {GONE[name]}" if name in GONE else ""
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}{advice}",
+            name=name,
+            obj=_sys.modules[__name__],
+        )
 
 
 def __dir__() -> list[str]:

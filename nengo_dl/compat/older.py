@@ -309,6 +309,14 @@ INSTEAD = {
     "callback": "write sim.predict(x, callbacks=[...]) with a keras.callbacks.Callback",
 }
 
+#: names that the package had, and what there is instead
+GONE = {
+    "configure_trainable": "write nengo_dl.configure_settings(trainable=False) within "
+    "'with net:', and net.config[obj].trainable",
+    "DATA_DIR": "folders are given by you, to callbacks for example",
+    "utils": "it was for internal use, and has no successor",
+}
+
 
 def deprecated(old: str, new: str) -> None:
     """Warn, where the user's code calls this package, that there is a newer spelling."""

@@ -62,6 +62,8 @@ INSTEAD = {
     "runs in which order",
     "rng": "random numbers are drawn where they are needed; np.random.RandomState("
     "sim.seed) gives what core Nengo starts from",
+    "sess": "TensorFlow has no sessions any more; what a network computes is "
+    "sim.keras_model, and its values are in sim.data and sim.signals",
 }
 
 

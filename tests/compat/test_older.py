@@ -447,6 +447,25 @@ def test_what_cannot_be_translated(data):
             sim.loss(feeds, None, np.mean, None, True, False, None)
 
 
+@pytest.mark.parametrize(
+    "name, instead",
+    [
+        ("configure_trainable", "write nengo_dl.configure_settings(trainable=False)"),
+        ("DATA_DIR", "folders are given by you"),
+        ("utils", "has no successor"),
+        ("other", ""),
+    ],
+)
+def test_names_of_the_package_that_are_gone(name, instead):
+    assert not hasattr(nengo_dl, name)
+    with pytest.raises(AttributeError) as error:
+        getattr(nengo_dl, name)
+    start = f"module 'nengo_dl' has no attribute '{name}'"
+    assert str(error.value).startswith(start) and instead in str(error.value)
+    assert (str(error.value) == start) == (name == "other")
+    assert error.value.name == name and error.value.obj is nengo_dl
+
+
 def test_older_arguments_of_the_simulator_that_cannot_be_translated():
     net = autoencoder()
     for arguments, instead in (

@@ -63,7 +63,7 @@ def test_numbers_of_steps_of_any_whole_type(sim):
         sim.run_steps(3, steps=3)
 
 
-@pytest.mark.parametrize("name", ("dg", "step_order", "rng", "other"))
+@pytest.mark.parametrize("name", ("dg", "step_order", "rng", "sess", "other"))
 def test_attributes_that_there_are_not(sim, name):
     assert not hasattr(sim, name)
     with pytest.raises(AttributeError) as error:
