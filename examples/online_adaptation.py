@@ -143,9 +143,8 @@ def build(learning_rate):
 # -------
 #
 # Every two seconds the arm is to move somewhere else. The data for the nodes have the
-# shape ``(arms, steps, 1)``. Since the arm is a part of the feedback loop, its function
-# is called for each step and each arm, and everything runs step by step in NumPy. A
-# warning says so.
+# shape ``(arms, steps, 1)``. The function of the arm, which is a part of the feedback
+# loop, is called for each step and each arm; everything else runs as machine code.
 
 n_steps = round(SECONDS / DT)
 seconds = np.arange(1, n_steps + 1) * DT

@@ -152,8 +152,8 @@ def build(weights, thresholds=None, learning_rate=LEARNING_RATE):
 # --------
 #
 # One image after the other, all in one long run without batches: each learns from what
-# the ones before have left behind. That is many steps of a small network, for which a
-# compiled loop is made.
+# the ones before have left behind. That is many steps of a small network, which runs as
+# machine code.
 
 rng = np.random.RandomState(0)
 random_weights = rng.uniform(0.5, 1, size=(N_NEURONS, 64))

@@ -84,8 +84,8 @@ class Simulator:
     model : ~nengo.builder.Model, optional
         A model to build ``network`` into; without a network, a built one.
     device : str, optional
-        TensorFlow device, such as ``"/cpu:0"`` or ``"/gpu:0"``. Default: TensorFlow's
-        choice.
+        TensorFlow device, such as ``"/cpu:0"`` or ``"/gpu:0"``. Default: the CPU for
+        forward steps outside of TensorFlow, else TensorFlow's choice.
     unroll_simulation : int
         Steps in one round of the compiled loop. Any number of steps can be run.
     minibatch_size : int, optional
@@ -112,7 +112,7 @@ class Simulator:
     Raises
     ------
     ~nengo.exceptions.BuildError
-        If the network contains something that there is no kernel for.
+        If the network contains something that cannot be run, not even as Python.
     ~nengo.exceptions.ValidationError
         If an argument has a value that it cannot have.
 
