@@ -51,9 +51,9 @@ class Problem:
         ends = [tf.reduce_sum(c * d) for c, d in zip(last, self.d_carry, strict=True)]
         return tf.reduce_sum(ys * self.d_ys) + sum(ends)
 
-    def gradients(self, run):
+    def gradients(self, run, persistent=False):
         """The loss, and its gradients: inputs, carried arrays, weights."""
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent) as tape:
             tape.watch([self.xs, *self.carry])
             loss = self.loss(run, self.xs, self.carry, self.weights)
         sources = [self.xs, *self.carry, *self.weights]
@@ -174,8 +174,9 @@ def test_number_of_steps_unknown_in_trace(jit, keep_bytes, problem, allclose):
         assert_same(outer(xs), [loss, *expected], allclose)
 
 
+@pytest.mark.parametrize("persistent", [True, False])
 @pytest.mark.parametrize("jit", [True, False])
-def test_a_tape_after_a_program_of_unknown_length(jit, problem, allclose):
+def test_a_tape_after_a_program_of_unknown_length(jit, persistent, problem, allclose):
     """As with a training whose last batch is smaller, and gradients asked for later."""
     scan = Scan(step, 3, "float64", jit=jit)
     shape = tf.TensorSpec((None, N_IN, BATCH), tf.float64)
@@ -188,7 +189,7 @@ def test_a_tape_after_a_program_of_unknown_length(jit, problem, allclose):
         return tape.gradient(loss, problem.weights[0])
 
     outer(problem.xs)
-    found = problem.gradients(lambda *args: scan(*args, training=True))
+    found = problem.gradients(lambda *args: scan(*args, training=True), persistent)
     assert_same(found, problem.gradients(python_loop), allclose)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -493,12 +494,8 @@ class Scan:
                 found = self.native(xs, carry, weights, by_items)
                 if found is not None:
                     return found
-        # what was differentiated within a program and is called by a tape afterwards is
-        # differentiated twice by TensorFlow, which XLA refuses if it does not know how
-        # many steps there are; so each has a program of its own
-        eagerly = tf.executing_eagerly()
         with self.xp.reraise_host_errors():
-            return self._differentiable(xs, carry, weights, bool(training), eagerly)
+            return self._differentiable(xs, carry, weights, bool(training))
 
     def trained(self, weights: Sequence[tf.Tensor]) -> list[bool]:
         """Which of the weights there is a gradient of."""
@@ -575,13 +572,17 @@ class Scan:
 
     # ---- the programs -------------------------------------------------------------
 
-    def _run(self, xs, carry, weights, training, eagerly):
+    def _run(self, xs, carry, weights, training):
         """Outputs and last state, with the gradient that the backward pass computes.
 
         TensorFlow keeps what defines a gradient, and with it the whole program around,
         until the process ends. Here that is this small program, which is traced once,
         and not the training step of each model that calls it, with all its variables.
-        ``eagerly``: who calls it, each of whom it is traced for.
+
+        What the backward pass needs is one of the outputs for tapes outside of programs,
+        and TensorFlow prepares to differentiate these as well, if the tape is persistent
+        or the program was differentiated within another one before. That ends where a
+        gradient is stopped; XLA refuses it for an unknown number of steps.
         """
         n = 1 + len(carry)
         this: Any = weakref.ref(self)
@@ -589,12 +590,13 @@ class Scan:
         @tf.custom_gradient
         def scan(*args):
             # a tape that is recording must not look into what is called here
-            args = [tf.stop_gradient(a) for a in args]
+            stopped = partial(tf.nest.map_structure, tf.stop_gradient)
+            args = stopped(list(args))
             parts = args[0], args[1:n], args[n:]
             if training:
-                ys, last, saved = this()._saving(*parts)
+                ys, last, saved = stopped(this()._saving(*parts))
             else:
-                (ys, last), saved = this()._plain(*parts), None
+                (ys, last), saved = stopped(this()._plain(*parts)), None
 
             def grad(*upstream, variables=()):
                 """``variables``: those of TensorFlow's own in functions of the user."""
