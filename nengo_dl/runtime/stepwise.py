@@ -528,6 +528,12 @@ class StepwiseExecutor:
             y[...] = program.y
             self._done += 1
 
+    def _advance(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Run steps without samples in one call of the program's method ``advance``."""
+        if waiting.came is not None:
+            waiting.check()
+        self._done += self.journal.advance(rows, out)
+
     def _sample(self, row: np.ndarray) -> tuple[np.ndarray, tuple]:
         """Run a step of which some probes have a sample: the other rows, and a part."""
         wanted = self._next[1]

@@ -137,10 +137,10 @@ def test_what_cannot_run_falls_back_and_says_so(quick, monkeypatch, where, allcl
 # -- steps that compute nothing --------------------------------------------------------
 
 
-def shown(**settings):
+def shown(dtype="float64", **settings):
     """A network that shows what it is given, from where it is given it."""
     with nengo.Network(seed=0) as net:
-        nengo_dl.configure_settings(dtype="float64", **settings)
+        nengo_dl.configure_settings(dtype=dtype, **settings)
         noise = nengo.Node(nengo.processes.WhiteNoise(seed=1), size_out=3)
         time = nengo.Node(lambda t: [t, 0.5, -t])
         net.fixed = nengo.Node([0.25, -4.0])
@@ -155,7 +155,7 @@ def shown(**settings):
 
 
 def test_what_is_only_shown_needs_no_machine_code(quick):
-    """Values as in core, whatever the calls; also of a batch, and of single precision."""
+    """Values as in core, whatever the calls; also of a batch."""
     with simulator(shown()) as sim, simulator(shown(), minibatch_size=3) as batch:
         with nengo.Simulator(sim.network, progress_bar=False) as core:
             core.run_steps(1100)
@@ -166,16 +166,24 @@ def test_what_is_only_shown_needs_no_machine_code(quick):
         assert ran(sim) == "numpy" and quick.made == 0
         assert told(sim) == "forward steps run in: numpy (a step computes nothing)"
         for mine, many in zip(sim.network.probes, batch.network.probes, strict=True):
-            assert np.array_equal(sim.data[mine], core.data[mine], equal_nan=True)
-            assert many.sample_every is not None or np.array_equal(
-                batch.data[many][0], core.data[mine], equal_nan=True
-            )
+            assert np.array_equal(sim.data[mine], core.data[mine])
+            assert np.array_equal(batch.data[many][0], core.data[mine])
     with simulator(shown(executor="quick")) as forced:
         forced.run_steps(3)
         assert ran(forced) == "quick"
 
 
-def test_what_is_shown_may_be_given_or_written_later(quick):
+def test_what_is_only_shown_in_single_precision(quick):
+    with simulator(shown()) as sim, simulator(shown("float32")) as single:
+        sim.run_steps(20)
+        single.run_steps(20)
+        assert ran(single) == "numpy"
+        for mine, rounded in zip(sim.network.probes, single.network.probes, strict=True):
+            assert single.data[rounded].dtype == np.float32
+            assert np.array_equal(single.data[rounded], sim.data[mine].astype("f4"))
+
+
+def test_what_is_shown_may_be_given_later(quick):
     net = shown()
     given = np.arange(8.0).reshape(1, 4, 2)
     with simulator(net) as sim:

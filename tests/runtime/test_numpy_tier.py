@@ -5,7 +5,7 @@ import pytest
 from nengo.exceptions import SimulationError, ValidationError
 
 from nengo_dl.runtime.numpy import recorder as numpy_recorder
-from nengo_dl.runtime.numpy.executor import NumpyNamespace, NumpyStep
+from nengo_dl.runtime.numpy.executor import NumpyNamespace, NumpyStep, _Copies
 from tests.runtime.numpy_harness import assert_replays, carries, tune
 
 
@@ -296,3 +296,38 @@ def test_a_step_beside_takes_a_copy_of_what_functions_overwrite():
         assert np.array_equal(other.y, np.full((4, 1), 21 * 2.0 ** (i + 1)))
         alike()
         assert np.array_equal(sim.carry[0], np.full((4, 1), 2.0 ** (i + 3)))
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+@pytest.mark.parametrize("order", ([0, 1, 2, 3], [1, 2], [3, 0, 0], []))
+def test_copies_of_many_steps_equal_single_ones(order, dtype, rng):
+    """Rows in any order, between constants, which may be no numbers, or change."""
+    weights = [np.array([[np.nan], [2], [-1]], dtype)]
+
+    def step(xp, carry, x, w):
+        fixed = xp.broadcast(w[0], (3, 2))
+        return [], xp.concat([fixed[:2], xp.take(x, order), fixed[2:]])
+
+    copies, single = (
+        kind(step, [], 4, 2, weights, dtype) for kind in (_Copies, NumpyStep)
+    )
+    rows = rng.uniform(-3, 3, size=(5, 4, 2)).astype(dtype)
+    for last in (-1, np.inf):
+        weights[0][2] = last
+        copies.refresh()
+        single.refresh()
+        out = np.empty((5, *copies.y.shape), dtype)
+        assert copies.advance(rows, out, lambda number: None) == 5
+        for row, found in zip(rows, out, strict=True):
+            single.x[...] = row
+            single()
+            assert np.array_equal(found, single.y, equal_nan=True)
+        assert np.all(out[:, -1] == last)
+
+
+def test_copies_of_steps_that_are_given_nothing():
+    fixed = np.array([[1.0], [3.0]])
+    copies = _Copies(lambda xp, c, x, w: ([], w[0]), [], None, 1, [fixed], "float64")
+    out = np.empty((3, 2, 1))
+    assert copies.advance(np.empty((3, 0, 1)), out, lambda number: None) == 3
+    assert np.array_equal(out, np.broadcast_to(fixed, (3, 2, 1)))

@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 
 from nengo_dl.heap import without_collecting
-from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.executor import (
     Capability,
     ExecutorKind,
@@ -57,9 +56,7 @@ class NativeExecutor(StepwiseExecutor):
         return self._native.room(steps)
 
     def _stretch(self, rows: np.ndarray, out: np.ndarray) -> None:
-        if stepwise.waiting.came is not None:
-            stepwise.waiting.check()
-        self._done += self.journal.advance(rows, out)
+        self._advance(rows, out)
         if self._native.python.failure is not None:
             self._native.python.raise_failure()
 

@@ -33,6 +33,7 @@ LOOP_COST, ROW_COST, CALL_COST = 8.0, 1.5, 500.0
 #: below this number of elements starting an inner loop takes most of its time
 SHORT_LOOP = 64
 
-#: steps that compute nothing and are made at once, and bytes of what they are given; as
-#: for machine code, since what is said of `.runtime.costs.CHUNK_STEPS` is not so here
+#: steps that compute nothing and are copied at once, and bytes of what they are given: as
+#: for machine code. 20,000 steps of four noises take 10.7 ms with 256, 7.1 with 1024 and
+#: 6.1 with 4096, most of which is drawing
 COPIED_STEPS, COPIED_BYTES = 1024, 2**24

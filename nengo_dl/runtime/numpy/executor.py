@@ -18,7 +18,6 @@ from nengo.exceptions import ValidationError
 
 from nengo_dl.compiler.layout import Layout
 from nengo_dl.compiler.namespace import ArrayNamespace
-from nengo_dl.runtime import stepwise
 from nengo_dl.runtime.executor import (
     Capability,
     ExecutorKind,
@@ -230,42 +229,40 @@ class _Apart(NumpyStep):
         self.main.set_carry(self.carry)
 
 
+#: whole numbers up to this one are different numbers of single precision
+MOST_NUMBERED = 2**24
+
+
 class _Copies(NumpyStep):
     """A step that computes and carries nothing, so that many can be made at once.
 
-    What comes from where is found by running the step on the numbers of its rows. The
-    parameters are those of `NumpyStep`.
+    What comes from where is found by running the step on the numbers of its rows, which
+    have to be fewer than `MOST_NUMBERED`. The parameters are those of `NumpyStep`.
     """
 
-    def __init__(
-        self,
-        step: Callable,
-        carry: Sequence[np.ndarray],
-        n_in: int | None,
-        batch: int,
-        weights: Sequence[np.ndarray],
-        dtype: Any,
-    ) -> None:
-        super().__init__(step, carry, n_in, batch, weights, dtype)
-        self._step, self._n_in, self._weights = step, n_in, weights
-        self.refresh()
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._find_sources()
 
     def refresh(self) -> None:
         """See `NumpyStep.refresh`: constants may be others."""
         super().refresh()
-        one, other = self._rows_of(1), self._rows_of(-1)
+        self._find_sources()
+
+    def _find_sources(self) -> None:
+        one, other = self._of_numbers(1), self._of_numbers(-1)
         given = (one[:, 0] != other[:, 0]) & ~np.isnan(one[:, 0])
         self._targets = _as_slice(np.flatnonzero(given))
         self._sources = _as_slice(one[given, 0].astype(int) - 1)
         self._fixed = _as_slice(np.flatnonzero(~given))
         self._values = one[~given]
 
-    def _rows_of(self, sign: int) -> np.ndarray:
-        """What is probed if each row that is given has its number, from 1 on."""
-        x = None
-        if self._n_in is not None:
-            x = np.repeat(sign * np.arange(1.0, self._n_in + 1)[:, None], self.batch, 1)
-        return self._step(NumpyNamespace("float64"), [], x, self._weights)[1]
+    def _of_numbers(self, sign: int) -> np.ndarray:
+        """What the step gives if it is given the number of each row, from 1 on."""
+        if self.x is not None:
+            self.x[...] = sign * np.arange(1, len(self.x) + 1)[:, None]
+        self()
+        return self.y.copy()
 
     def advance(self, rows: np.ndarray, out: np.ndarray, begin: Callable) -> int:
         """See `~nengo_dl.runtime.stepwise.Journal.advance`; all come to their end."""
@@ -300,9 +297,7 @@ class CopyingExecutor(StepwiseExecutor):
         super().__init__(task, _Copies, NumpyStep.beside_it)
 
     def _stretch(self, rows: np.ndarray, out: np.ndarray) -> None:
-        if stepwise.waiting.came is not None:
-            stepwise.waiting.check()
-        self._done += self.journal.advance(rows, out)
+        self._advance(rows, out)
 
 
 def seconds_per_step(layout: Layout, batch: int) -> float:
@@ -334,7 +329,7 @@ class NumpyKind(ExecutorKind):
 
     def make(self, task: Task) -> StepwiseExecutor:
         """See `ExecutorKind.make`; the state may lie in arrays of Python functions."""
-        if not task.layout.computes:
+        if not task.layout.computes and task.layout.n_inputs < MOST_NUMBERED:
             return CopyingExecutor(task)
         make = partial(NumpyStep, sharing=True)
         return StepwiseExecutor(task, make, NumpyStep.beside_it)
