@@ -262,6 +262,7 @@ class _Copies(NumpyStep):
         if self.x is not None:
             self.x[...] = sign * np.arange(1, len(self.x) + 1)[:, None]
         self()
+        assert self.y is not None  # else there is nothing to be copied
         return self.y.copy()
 
     def advance(self, rows: np.ndarray, out: np.ndarray, begin: Callable) -> int:
